@@ -1,0 +1,33 @@
+"""ltvnet forecasts the lifetime value of marketing cohorts.
+
+Names are imported on first use, so that `import ltvnet` stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ltvnet.curves import NODES, Curves, History
+    from ltvnet.forecasting import Forecast, Forecaster
+
+_HOME = {
+    "NODES": "ltvnet.curves",
+    "Curves": "ltvnet.curves",
+    "Forecast": "ltvnet.forecasting",
+    "Forecaster": "ltvnet.forecasting",
+    "History": "ltvnet.curves",
+}
+
+__all__ = ["NODES", "Curves", "Forecast", "Forecaster", "History"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 the type of a lazily imported name
+    """Import a public name from its module."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'ltvnet' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Public names."""
+    return __all__

@@ -1,0 +1,250 @@
+"""Cohort curves and the one rule about time: every cut in time of the code base stands here.
+
+Shapes: N cohorts, R vintages (rows of all snapshots), A ages, J nodes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+NODES = (0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360)
+"""Ages (days) of net inputs, net outputs, loss, correction, calibration and ledger."""
+
+MAX_AGE = NODES[-1]
+AGES = MAX_AGE + 1
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Days = NDArray[np.datetime64]
+Strings = NDArray[np.object_]
+
+
+def day(date: object) -> np.datetime64:
+    """The calendar day of a date given as text, `date`, `datetime` or `datetime64`.
+
+    Raises ValueError when it is none of these.
+    """
+    try:
+        stamp = pd.Timestamp(str(date))
+    except ValueError:
+        stamp = pd.NaT
+    if stamp is pd.NaT:
+        raise ValueError(f"expected a date such as 2025-02-10, got {date!r}")
+    return stamp.to_datetime64().astype("datetime64[D]")
+
+
+@dataclass(frozen=True)
+class Cohorts:
+    """Rows of cohort curves with their key: the arrays that History and Curves share.
+
+    `start`, `end` (R,) first and last acquisition day; `attributes` name -> (R,) text, "" where
+    unknown; `users` and `spend` (R,) with NaN where unknown; `values` (R, A) cumulative revenue
+    per acquired user in the currency of the data, NaN where an age is not complete;
+    `hierarchy` the attribute names along which segments shrink; `lag_days` the days after which
+    revenue of a day is complete. Raises ValueError when shapes disagree or a curve has a gap.
+    """
+
+    start: Days
+    end: Days
+    attributes: Mapping[str, Strings]
+    users: Floats
+    spend: Floats
+    values: Floats
+    hierarchy: tuple[str, ...]
+    lag_days: int
+
+    def __post_init__(self) -> None:
+        """Check once, then freeze the arrays."""
+        rows = len(self.start)
+        if self.values.shape != (rows, AGES):
+            raise ValueError(f"expected values of shape ({rows}, {AGES}), got {self.values.shape}")
+        for name, array in self._columns():
+            if array.shape != (rows,):
+                raise ValueError(f"expected {name} of shape ({rows},), got {array.shape}")
+        if missing := [name for name in self.hierarchy if name not in self.attributes]:
+            raise ValueError(f"hierarchy names {missing}, which are not attributes")
+        if self.lag_days < 0:
+            raise ValueError(f"expected lag_days >= 0, got {self.lag_days}")
+        if (self.end < self.start).any():
+            raise ValueError("a cohort ends before it starts")
+        known = np.isfinite(self.values)
+        if (known.sum(axis=1) != self.observed_age + 1).any():
+            raise ValueError("a curve has a gap: ages must be complete from day_0 to the last one")
+        for array in (self.values, *(array for _, array in self._columns())):
+            array.flags.writeable = False
+
+    def _columns(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
+        yield from (("start", self.start), ("end", self.end))
+        yield from (("users", self.users), ("spend", self.spend))
+        yield from self.attributes.items()
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.start)
+
+    @cached_property
+    def observed_age(self) -> Ints:
+        """Last complete age k of each row (R,), -1 where none is."""
+        known = np.isfinite(self.values)
+        last = AGES - 1 - np.argmax(known[:, ::-1], axis=1)
+        return np.where(known.any(axis=1), last, -1).astype(np.int64)
+
+    @cached_property
+    def index(self) -> pd.MultiIndex:
+        """Key of each row: start, end and the attributes in alphabetical order."""
+        names = sorted(self.attributes)
+        arrays = [self.start, self.end, *(self.attributes[name] for name in names)]
+        return pd.MultiIndex.from_arrays(arrays, names=["start", "end", *names])
+
+    def _known(self, rows: NDArray[np.generic], date: np.datetime64) -> dict[str, Any]:
+        """The fields of chosen rows, with all that was not known at the end of `date` masked."""
+        end = self.end[rows]
+        ended = end <= date
+        return {
+            "start": self.start[rows],
+            "end": end,
+            "attributes": {name: array[rows] for name, array in self.attributes.items()},
+            "users": np.where(ended, self.users[rows], np.nan),
+            "spend": np.where(ended, self.spend[rows], np.nan),
+            "values": np.where(_complete(end, date, self.lag_days), self.values[rows], np.nan),
+        }
+
+
+def _complete(end: Days, date: np.datetime64, lag_days: int) -> Bools:
+    """Which ages are complete at the end of `date`: (R, A), age a of a row is at end + lag + a."""
+    last = (date - end).astype("timedelta64[D]").astype(np.int64) - lag_days
+    return np.arange(AGES) <= last[:, None]
+
+
+@dataclass(frozen=True)
+class Curves(Cohorts):
+    """What was known of each cohort at the end of one day, the `origin`: one row a cohort, by key.
+
+    A cohort whose acquisition had not ended by the origin keeps its key only: no users, no spend
+    and no values are known of it.
+    """
+
+    origin: np.datetime64
+
+    def __post_init__(self) -> None:
+        """Check that nothing is known from after the origin and that keys are sorted and unique."""
+        super().__post_init__()
+        if np.isinf(self.values).any():
+            raise ValueError("a value is infinite")
+        if (np.isfinite(self.values) & ~_complete(self.end, self.origin, self.lag_days)).any():
+            raise ValueError(f"a value is known before its age was complete at {self.origin}")
+        if not self.index.is_unique:
+            raise ValueError("a cohort stands twice")
+        if not self.index.is_monotonic_increasing:
+            raise ValueError("cohorts are not sorted by key")
+
+    @property
+    def observed_value(self) -> Floats:
+        """Value at the observed age: (N,), NaN where no age is complete."""
+        k = self.observed_age
+        return np.where(k < 0, np.nan, self.values[np.arange(len(self)), np.maximum(k, 0)])
+
+    def take(self, rows: NDArray[np.generic]) -> "Curves":
+        """The cohorts chosen by a mask or by increasing row numbers."""
+        return replace(self, **self._known(rows, self.origin))
+
+    def as_of(self, date: np.datetime64) -> "Curves":
+        """What these curves showed at the end of an earlier day.
+
+        Raises ValueError for a day after the origin.
+        """
+        if date > self.origin:
+            raise ValueError(f"these curves end at {self.origin}; {date} was not known then")
+        return replace(self, origin=date, **self._known(self.start <= date, date))
+
+    def cut(self, age: int) -> "Curves":
+        """The same cohorts with prefixes no longer than `age`; all else as of the origin."""
+        values = np.where(np.arange(AGES) <= age, self.values, np.nan)
+        return replace(self, values=values)
+
+    def segments(self, level: int) -> tuple[Ints, list[tuple[str, ...]]]:
+        """Segment of each cohort at a level of the hierarchy: ids (N,), and the key of each id.
+
+        Level 0 is everything, level l groups by the first l names; ids follow the sorted keys.
+        Raises ValueError for a level that the hierarchy lacks.
+        """
+        if not 0 <= level <= len(self.hierarchy):
+            raise ValueError(f"expected a level from 0 to {len(self.hierarchy)}, got {level}")
+        if level == 0 or not len(self):
+            return np.zeros(len(self), dtype=np.int64), [()] * (level == 0)
+        names = list(self.hierarchy[:level])
+        frame = pd.DataFrame({name: self.attributes[name] for name in names})
+        groups = frame.groupby(names, sort=True)
+        keys = [key if isinstance(key, tuple) else (key,) for key, _ in groups.size().items()]
+        return groups.ngroup().to_numpy(dtype=np.int64), keys
+
+
+@dataclass(frozen=True)
+class History(Cohorts):
+    """All vintages of all cohorts; `snapshot` (R,) is the day on which each row was exported.
+
+    The rows known at a date are those of snapshots not later than it, the newest of each cohort;
+    a date before the first snapshot is cut out of the first snapshot by calendar.
+    """
+
+    snapshot: Days
+
+    def __post_init__(self) -> None:
+        """Check that a cohort stands once in a snapshot and that there is a row at all."""
+        super().__post_init__()
+        if not len(self):
+            raise ValueError("no cohorts: the history is empty")
+        rows = self.index.to_frame(index=False).assign(snapshot=self.snapshot)
+        if rows.duplicated().any():
+            raise ValueError("a cohort stands twice in one snapshot")
+        self.snapshot.flags.writeable = False
+
+    @property
+    def last_day(self) -> np.datetime64:
+        """Day of the newest snapshot."""
+        return self.snapshot.max()
+
+    def _rows(self, date: np.datetime64) -> Ints:
+        exported = self.snapshot <= max(date, self.snapshot.min())
+        return np.flatnonzero(exported & (self.start <= date))
+
+    def as_of(self, date: object) -> Curves:
+        """What was known at the end of a day: one row a cohort, sorted by key."""
+        origin = day(date)
+        rows = self._rows(origin)
+        rows = rows[np.argsort(self.snapshot[rows], kind="stable")]
+        rows = rows[~self.index[rows].duplicated(keep="last")]
+        rows = rows[np.argsort(pd.factorize(self.index[rows], sort=True)[0])]
+        known = self._known(rows, origin)
+        return Curves(hierarchy=self.hierarchy, lag_days=self.lag_days, origin=origin, **known)
+
+    def until(self, date: object) -> "History":
+        """The history as it stood at the end of a day: later snapshots and cells are gone."""
+        last = day(date)
+        rows = self._rows(last)
+        known = self._known(rows, last)
+        return replace(self, snapshot=np.minimum(self.snapshot[rows], last), **known)
+
+    def actuals(self, date: object) -> pd.DataFrame:
+        """What had come true by the end of a day: index the cohort key, columns the ages (int)."""
+        curves = self.as_of(date)
+        return pd.DataFrame(curves.values, index=curves.index, columns=range(AGES))
+
+
+def origins(first: object, last: object, every_days: int) -> Sequence[np.datetime64]:
+    """Fold origins from `first` to `last` (both included) at equal steps.
+
+    Raises ValueError when the step is not positive or the order is reversed.
+    """
+    begin, end = day(first), day(last)
+    if every_days < 1 or end < begin:
+        raise ValueError(
+            f"expected first <= last and a step of days, got {first} {last} {every_days}"
+        )
+    return list(np.arange(begin, end + np.timedelta64(1, "D"), every_days))

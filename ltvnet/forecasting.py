@@ -1,0 +1,123 @@
+"""What a forecast is, what a forecaster does, and which forecasters there are.
+
+Shapes: N cohorts, H ages asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltvnet.curves import MAX_AGE, NODES, Bools, Curves, Floats, Strings
+
+State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+"""What a fitted forecaster is made of: JSON values, and arrays by name."""
+
+YOUNG = 3
+"""Forecasts from fewer observed ages than this are marked `young`."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean and quantiles of cumulative revenue per user, each (N, H), NaN at ages observed."""
+
+    mean: Floats
+    p10: Floats
+    p50: Floats
+    p90: Floats
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecasts of cohorts at ages; cells at ages not later than the observed age are NaN.
+
+    `curves` the cohorts as they were known; `ages` (H,) increasing; `pattern` (N, H) the
+    historical pattern; `raw` as the model issued it; `final` corrected and calibrated, the same
+    object as `raw` where nothing was corrected; `reason` (N,) one word a row; `reach` the last
+    age that the data support: later cells are extrapolated. `calibrated` says whether `final`
+    has intervals that were checked on the past.
+    """
+
+    curves: Curves
+    ages: NDArray[np.int64]
+    pattern: Floats
+    raw: Band
+    final: Band
+    reason: Strings
+    reach: int
+    calibrated: bool = False
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        shape = (len(self.curves), len(self.ages))
+        for band in (self.raw, self.final):
+            for array in (self.pattern, band.mean, band.p10, band.p50, band.p90):
+                assert array.shape == shape, (array.shape, shape)
+        assert self.reason.shape == shape[:1]
+
+    @property
+    def extrapolated(self) -> Bools:
+        """Which cells (N, H) lie beyond the ages that the data support."""
+        return self.open & (self.ages > self.reach)
+
+    @property
+    def open(self) -> Bools:
+        """Which cells (N, H) are forecast: later than an observed age that is at least 0."""
+        k = self.curves.observed_age[:, None]
+        return (k >= 0) & (self.ages > k)
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """Anything that learns from curves as of an origin and forecasts curves."""
+
+    def fit(self, curves: Curves) -> Self:
+        """Learn from what was known at the origin of `curves`."""
+        ...
+
+    def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
+        """Forecast each row of `curves` at `ages`; a row's forecast depends on no other row."""
+        ...
+
+    def state(self) -> State:
+        """The fitted forecaster as data."""
+        ...
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """The forecaster that `state()` described."""
+        ...
+
+
+REGISTRY: Mapping[str, str] = {
+    "pattern": "ltvnet.pattern:Pattern",
+    "neural": "ltvnet.neural:Neural",
+}
+
+
+def resolve(name: str) -> type[Forecaster]:
+    """The class of a registered forecaster. Raises ValueError for a name that is not registered."""
+    if name not in REGISTRY:
+        raise ValueError(f"expected a forecaster out of {', '.join(REGISTRY)}, got {name!r}")
+    module, _, attribute = REGISTRY[name].partition(":")
+    cls: type[Forecaster] = getattr(import_module(module), attribute)
+    return cls
+
+
+def create(config: Mapping[str, Any]) -> Forecaster:
+    """A forecaster from its config: `name` in the registry, and the arguments of its class."""
+    arguments = dict(config)
+    cls = resolve(arguments.pop("name"))
+    forecaster: Forecaster = cls(**arguments)
+    return forecaster
+
+
+def checked_ages(ages: Sequence[int]) -> NDArray[np.int64]:
+    """Ages as an array. Raises ValueError unless they increase within 0..360."""
+    array = np.asarray(ages, dtype=np.int64)
+    if not len(array) or (np.diff(array) <= 0).any() or array[0] < 0 or array[-1] > MAX_AGE:
+        raise ValueError(f"expected increasing ages within 0..{MAX_AGE}, got {list(ages)}")
+    return array
