@@ -30,13 +30,10 @@ def day(date: object) -> np.datetime64:
 
     Raises ValueError when it is none of these.
     """
-    try:
-        stamp = pd.Timestamp(str(date))
-    except ValueError:
-        stamp = pd.NaT
-    if stamp is pd.NaT:
+    stamp = pd.to_datetime(str(date), errors="coerce")
+    if pd.isna(stamp):
         raise ValueError(f"expected a date such as 2025-02-10, got {date!r}")
-    return stamp.to_datetime64().astype("datetime64[D]")
+    return np.datetime64(stamp, "D")
 
 
 @dataclass(frozen=True)
@@ -178,11 +175,9 @@ class Curves(Cohorts):
             raise ValueError(f"expected a level from 0 to {len(self.hierarchy)}, got {level}")
         if level == 0 or not len(self):
             return np.zeros(len(self), dtype=np.int64), [()] * (level == 0)
-        names = list(self.hierarchy[:level])
-        frame = pd.DataFrame({name: self.attributes[name] for name in names})
-        groups = frame.groupby(names, sort=True)
-        keys = [key if isinstance(key, tuple) else (key,) for key, _ in groups.size().items()]
-        return groups.ngroup().to_numpy(dtype=np.int64), keys
+        text = [self.attributes[name] for name in self.hierarchy[:level]]
+        ids, keys = pd.factorize(pd.MultiIndex.from_arrays(text), sort=True)
+        return ids.astype(np.int64), [tuple(map(str, key)) for key in keys]
 
 
 @dataclass(frozen=True)
@@ -208,7 +203,7 @@ class History(Cohorts):
     @property
     def last_day(self) -> np.datetime64:
         """Day of the newest snapshot."""
-        return self.snapshot.max()
+        return np.datetime64(self.snapshot.max(), "D")
 
     def _rows(self, date: np.datetime64) -> Ints:
         exported = self.snapshot <= max(date, self.snapshot.min())

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.curves import MAX_AGE, NODES, Bools, Curves, Floats, Strings
@@ -113,6 +114,35 @@ def create(config: Mapping[str, Any]) -> Forecaster:
     cls = resolve(arguments.pop("name"))
     forecaster: Forecaster = cls(**arguments)
     return forecaster
+
+
+def unseen(curves: Curves, vocabulary: Mapping[str, Sequence[str]]) -> Bools:
+    """Which cohorts (N,) have an attribute value that training never saw."""
+    rows = np.zeros(len(curves), dtype=bool)
+    for name, values in vocabulary.items():
+        known = curves.attributes.get(name)
+        rows |= ~pd.Index(known).isin(values) if known is not None else True
+    return rows
+
+
+def reasons(curves: Curves, new: Bools, reach: int, *, no_signal: bool) -> Strings:
+    """The word that says how far to trust each row's forecast: (N,), the gravest that applies.
+
+    `new` (N,) rows with an unseen category, `no_signal` whether history holds no revenue at all,
+    `reach` the last age that the data support.
+    """
+    k, value = curves.observed_age, curves.observed_value
+    cases = [
+        (k < 0, "no_complete_age"),
+        (k >= MAX_AGE, "complete"),
+        (np.full(len(k), no_signal), "no_signal"),
+        (value <= 0, "zero_revenue_so_far"),
+        (new, "unseen_category"),
+        (k < YOUNG, "young"),
+        (np.full(len(k), reach < MAX_AGE), "extrapolated"),
+    ]
+    words = [word for _, word in cases]
+    return np.select([rows for rows, _ in cases], words, "ok").astype(object)
 
 
 def checked_ages(ages: Sequence[int]) -> NDArray[np.int64]:

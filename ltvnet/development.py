@@ -1,0 +1,169 @@
+"""How cohorts developed from age to age: segments, sums of revenue, credible growth, its shape.
+
+Every ratio is a ratio of sums over users, so zeros are data.
+
+Shapes: N cohorts, A ages, J intervals between nodes, S segments, R rows.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
+
+STEPS = np.arange(1, AGES)
+"""Age at which each daily step of development ends: (A - 1,)."""
+
+INTERVAL = np.repeat(np.arange(len(NODES) - 1), np.diff(NODES))
+"""Interval j, (node_j, node_j+1], that holds each daily step: (A - 1,)."""
+
+
+def reach(curves: Curves, cohorts: int) -> int:
+    """The last age that at least so many cohorts reached; -1 where there are not so many."""
+    ages = np.sort(curves.observed_age)[::-1]
+    return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of all levels, stacked: a parent always before its children.
+
+    `keys` (S,) the attribute values of each, () for everything; `level` (S,) their number;
+    `parent` (S,) the segment one level up, of the first segment itself.
+    """
+
+    names: tuple[str, ...]
+    keys: list[tuple[str, ...]]
+    level: Ints
+    parent: Ints
+
+    @classmethod
+    def named(cls, names: tuple[str, ...], keys: list[tuple[str, ...]]) -> Self:
+        """Segments from their keys, sorted by level."""
+        place = {key: s for s, key in enumerate(keys)}
+        parent = [place[key[:-1]] for key in keys]
+        return cls(names, keys, np.array([len(key) for key in keys]), np.array(parent))
+
+    @classmethod
+    def of(cls, curves: Curves, levels: int | None) -> Self:
+        """The segments that stand in `curves`, down to `levels` names of the hierarchy."""
+        depth = len(curves.hierarchy[:levels])
+        keys = [key for level in range(depth + 1) for key in curves.segments(level)[1]]
+        return cls.named(curves.hierarchy[:depth], keys)
+
+    def below(self) -> list[Ints]:
+        """The segments of each level under the top, from the top down."""
+        return [np.flatnonzero(self.level == n) for n in range(1, len(self.names) + 1)]
+
+    def find(self, curves: Curves) -> Ints:
+        """The deepest known segment of each cohort: (N,)."""
+        found = np.zeros(len(curves), dtype=np.int64)
+        absent = np.full(len(curves), "", dtype=object)
+        text = [curves.attributes.get(name, absent) for name in self.names]
+        for level, known in enumerate(self.below(), start=1):
+            keys = pd.MultiIndex.from_tuples([self.keys[s] for s in known])
+            place = keys.get_indexer(pd.MultiIndex.from_arrays(text[:level]))
+            found = np.where(place >= 0, known[place], found)
+        return found
+
+    def lineage(self, found: Ints) -> list[Ints]:
+        """The segment of each row at every level from the top: a list of (R,) down to `found`."""
+        line = [found]
+        for level in range(len(self.names), 0, -1):
+            line.insert(0, np.where(self.level[line[0]] == level, self.parent[line[0]], line[0]))
+        return line
+
+    def totals(self, rows: Floats, found: Ints) -> Floats:
+        """Sums of rows (N, ...) over each segment and its descendants: (S, ...)."""
+        order = np.argsort(found, kind="stable")
+        present, begin = np.unique(found[order], return_index=True)
+        sums = np.zeros((len(self.keys), *rows.shape[1:]))
+        sums[present] = np.add.reduceat(rows[order], begin, axis=0)
+        for below in reversed(self.below()):
+            np.add.at(sums, self.parent[below], sums[below])
+        return sums
+
+
+@dataclass(frozen=True)
+class Development:
+    """Sums of users x value over the cohorts that completed each daily step.
+
+    `base` at the age where the step begins and `gain` during it, each (R, A - 1).
+    """
+
+    base: Floats
+    gain: Floats
+
+    def __sub__(self, other: "Development") -> "Development":
+        """The sums without some of the cohorts."""
+        return Development(self.base - other.base, self.gain - other.gain)
+
+    def __getitem__(self, rows: NDArray[np.generic]) -> "Development":
+        """The sums of some of the rows."""
+        return Development(self.base[rows], self.gain[rows])
+
+    def totals(self, segments: Segments, found: Ints) -> "Development":
+        """The sums of each segment (S, A - 1) from those of its cohorts."""
+        return Development(segments.totals(self.base, found), segments.totals(self.gain, found))
+
+
+def development(curves: Curves, last: int, half_life: float | None) -> Development:
+    """Each cohort's own development up to age `last`, older steps weighing less: (N, A - 1)."""
+    known = (curves.observed_age[:, None] >= STEPS) & (last >= STEPS)
+    weight = np.where(known, curves.users[:, None], 0.0)
+    if half_life is not None:
+        ended = (curves.origin - curves.end).astype(np.int64)[:, None] - STEPS
+        weight = weight * 0.5 ** (ended / half_life)
+    values = np.nan_to_num(curves.values)
+    return Development(weight * values[:, :-1], weight * np.diff(values, axis=1))
+
+
+def ratio_of_sums(own: Development) -> Floats:
+    """Daily growth, the chain ladder's factors less one; 0 where there was no revenue to grow."""
+    return np.divide(own.gain, own.base, out=np.zeros_like(own.base), where=own.base > 0)
+
+
+def credible_growth(parent: Floats, own: Development, credibility: float) -> Floats:
+    """A segment's daily growth (R, A - 1), shrunk to its parent's.
+
+    Each interval's actual over expected growth against the parent's daily factors, with
+    `credibility` (currency) of revenue that grew as the parent did: Buhlmann-Straub with a
+    constant volume. Curves proportional to the parent's are left as they are.
+    """
+    first = np.searchsorted(INTERVAL, np.arange(len(NODES) - 1))
+    prior = credibility * np.add.reduceat(parent, first, axis=1)  # (R, J)
+    expected = np.add.reduceat(own.base * parent, first, axis=1) + prior
+    actual = np.add.reduceat(own.gain, first, axis=1) + prior
+    ratio = np.divide(actual, expected, out=np.ones_like(expected), where=expected > 0)
+    return parent * np.maximum(ratio, 0.0)[:, INTERVAL]
+
+
+def share_earned(growth: Floats, first: int) -> Floats:
+    """Proportion beta(a) of the last age's value that is earned by age a: (R, A).
+
+    `first` is the first age at which anybody had revenue. Where refunds made sums fall, the
+    share stays at its highest so far.
+    """
+    factors = np.ones((len(growth), AGES))
+    factors[:, 1:] = np.cumprod(1.0 + np.where(first < STEPS, growth, 0.0), axis=1)
+    factors = np.maximum.accumulate(factors, axis=1)
+    factors[:, :first] = 0.0
+    return factors / factors[:, -1:]
+
+
+def with_tail(growth: Floats, last: int) -> Floats:
+    """Continue growth (R, A - 1) beyond age `last` along b x age^-c.
+
+    Ordinary least squares of log growth on log age over the steps that grew: the inverse-power
+    tail of reserving practice. Rows with fewer than three such steps stay flat.
+    """
+    tailed = growth.copy()
+    for row in tailed:
+        grew = (row > 0) & (last >= STEPS)
+        if grew.sum() >= 3:
+            slope, level = np.polyfit(np.log(STEPS[grew]), np.log(row[grew]), 1)
+            row[last < STEPS] = np.exp(level + slope * np.log(STEPS[last < STEPS]))
+    return tailed

@@ -1,0 +1,1 @@
+"""Networks: torch only, tensors in, tensors out. Each maps `heads.Inputs` to `heads.Head` raw z."""

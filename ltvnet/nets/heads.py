@@ -1,0 +1,146 @@
+"""The shape contract of all nets, the anchored head, and the losses it is trained by.
+
+A net predicts the departure from the historical pattern, one z an interval between nodes, so an
+untrained net is the pattern. Growth is a sum of positive multiples of the pattern's growth:
+monotone, and exact on every day.
+
+Shapes: B tasks (a cohort at an observed age), J nodes, I = J - 1 intervals, F features a node,
+S scalars, C attributes, Q = 4 quantities (mean, p10, p50, p90), T targets.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+class Inputs(NamedTuple):
+    """What a net sees of a task.
+
+    `prefix` (B, J, F) features at nodes, 0 where not observed; `observed` (B, J) which nodes
+    are; `scalars` (B, S); `codes` (B, C) categories of attributes, 0 = unseen.
+    """
+
+    prefix: Tensor
+    observed: Tensor
+    scalars: Tensor
+    codes: Tensor
+
+
+class Sizes(NamedTuple):
+    """Widths of the inputs: nodes J, features F, scalars S, and categories of each attribute."""
+
+    nodes: int
+    features: int
+    scalars: int
+    categories: tuple[int, ...]
+
+
+class Attributes(nn.Module):
+    """Embeddings of all attributes, side by side: (B, C) -> (B, C x width)."""
+
+    def __init__(self, *, categories: tuple[int, ...], width: int) -> None:
+        """One table an attribute; category 0 is the unseen bucket."""
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in categories)
+        self.width = width * len(categories)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embed codes (B, C)."""
+        columns = [table(codes[:, c]) for c, table in enumerate(self.tables)]
+        return torch.cat(columns, dim=1) if columns else codes.new_zeros((len(codes), 0)).float()
+
+
+class Head(nn.Module):
+    """Last layer: (B, D) -> raw z (B, I, Q); it starts at zero, so that the net is the pattern."""
+
+    def __init__(self, *, width: int, intervals: int) -> None:
+        """`width` D of the layer before."""
+        super().__init__()
+        self.linear = nn.Linear(width, intervals * 4)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Raw z of each interval and quantity."""
+        raw: Tensor = self.linear(hidden)
+        return raw.reshape(len(raw), -1, 4)  # (B, I, Q)
+
+
+def departures(raw: Tensor, confidence: float) -> Tensor:
+    """Log multiples of the pattern's growth z (B, I, Q) for mean, p10, p50, p90.
+
+    The mean's z is scaled by `confidence` in 0..1; the median departs from the mean, and p10 and
+    p90 from the median by positive gaps, which are not scaled.
+    """
+    mean, median, below, above = raw.unbind(-1)
+    mean = confidence * mean
+    p50 = mean + median
+    p10 = p50 - functional.softplus(below)
+    p90 = p50 + functional.softplus(above)
+    return torch.stack((mean, p10, p50, p90), dim=-1)
+
+
+def anchored(z: Tensor, steps: Tensor) -> Tensor:
+    """Growth from the observed age to the end of each interval: (B, I, Q).
+
+    `z` (B, I, Q) log multiples; `steps` (B, I) the pattern's growth in each interval, 0 in those
+    that end at or before the observed age.
+    """
+    return torch.cumsum(z.exp() * steps.unsqueeze(-1), dim=1)
+
+
+class Targets(NamedTuple):
+    """What became of a task: at the end of each interval, and at the last age known.
+
+    `growth` and `pattern` (B, T) actual and pattern growth since the observed age; `weight`
+    (B, T), 0 where not known; `interval` (B,) the one that holds the last age and `part` (B,)
+    the pattern's growth in it up to that age. T = I + 1.
+    """
+
+    growth: Tensor
+    pattern: Tensor
+    weight: Tensor
+    interval: Tensor
+    part: Tensor
+
+
+def at_targets(z: Tensor, steps: Tensor, targets: Targets) -> Tensor:
+    """Forecast growth at each target: (B, T, Q)."""
+    grown = anchored(z, steps)  # (B, I, Q)
+    rows = torch.arange(len(z), device=z.device)
+    before = torch.where(
+        (targets.interval > 0)[:, None], grown[rows, (targets.interval - 1).clamp(min=0)], 0.0
+    )
+    last = before + z[rows, targets.interval].exp() * targets.part[:, None]  # (B, Q)
+    return torch.cat((grown, last.unsqueeze(1)), dim=1)
+
+
+def deviance(forecast: Tensor, targets: Targets, scale: Tensor) -> Tensor:
+    """Over-dispersed Poisson deviance of the mean: (M - G+ log M) / scale, (B, T).
+
+    Unbiased in sums, takes zeros; its saturated case is the chain ladder. `scale` weighted mean
+    growth of the pattern, so that the unit of money cancels.
+    """
+    actual = targets.growth.clamp(min=0.0)
+    ratio = forecast / targets.pattern
+    return (forecast - actual * ratio.log()) / scale
+
+
+def huber(forecast: Tensor, targets: Targets, base: Tensor) -> Tensor:
+    """Huber loss of the log ratio of values, y(k) + growth: (B, T). `base` (B, 1) is y(k)."""
+    value = base + forecast
+    actual = base + targets.growth.clamp(min=0.0)
+    floor = 1e-3 * (base + targets.pattern)
+    ratio = ((actual + floor) / (value + floor)).log()
+    return functional.huber_loss(ratio, torch.zeros_like(ratio), reduction="none", delta=0.5)
+
+
+def pinball(forecast: Tensor, targets: Targets) -> Tensor:
+    """Pinball loss of quantiles of growth over the pattern's growth, summed over them: (B, T)."""
+    error = (targets.growth.unsqueeze(-1) - forecast) / targets.pattern.unsqueeze(-1)
+    level = torch.tensor(QUANTILES, device=error.device, dtype=error.dtype)
+    return torch.maximum(level * error, (level - 1.0) * error).sum(-1)

@@ -1,0 +1,246 @@
+"""A net on top of the historical pattern, as a forecaster.
+
+Shapes: N cohorts, H ages, I intervals, Q quantities (mean, p10, p50, p90).
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from ltvnet.curves import NODES, Curves, Floats, Ints
+from ltvnet.files import whole
+from ltvnet.forecasting import Band, Forecast, State
+from ltvnet.nets.heads import Sizes, anchored, departures
+from ltvnet.pattern import Expected, Pattern
+from ltvnet.windows import Scaling, Tasks, Validation, Windows
+
+log = logging.getLogger(__name__)
+
+NETS: Mapping[str, str] = {"lstm": "ltvnet.nets.lstm:LSTM"}
+
+MIN_COHORTS, MIN_MATURED, MATURE_AGE = 30, 2, 30
+"""Below so many cohorts, or so many observed to MATURE_AGE, the pattern stands alone."""
+
+CAUTION = 40
+"""Number of matured cohorts at which the net's departure from the pattern is halved."""
+
+
+def inner_origin(curves: Curves) -> np.datetime64:
+    """The day before which a fit stands to be validated: max(8 weeks, 15 % of history) ago."""
+    history = (curves.origin - curves.end.min()).astype(int)
+    return curves.origin - np.timedelta64(max(56, round(0.15 * history)), "D")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A pattern, and the net that departs from it (None: the pattern alone).
+
+    `confidence` in 0..1 scales the mean's departure; `scaling` makes the net's inputs.
+    """
+
+    pattern: Pattern
+    scaling: Scaling
+    confidence: float
+    net: nn.Module | None
+
+
+class Neural:
+    """A net that predicts the departure from the pattern.
+
+    `net` its kind and sizes, `pattern` the arguments of Pattern, `training` those of
+    training.Training and `machine` those of training.Machine, `min_category` cohorts that a value
+    of an attribute needs for a category of its own, `seed`, `folder` for checkpoints and logs
+    (None: none are written). Raises ValueError for an unknown kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: Mapping[str, Any],
+        pattern: Mapping[str, Any],
+        training: Mapping[str, Any],
+        machine: Mapping[str, Any],
+        min_category: int,
+        seed: int,
+        folder: str | None,
+    ) -> None:
+        """Take the configuration; nothing is random here."""
+        if net["kind"] not in NETS:
+            raise ValueError(f"expected net.kind out of {', '.join(NETS)}, got {net['kind']!r}")
+        self.net, self.training, self.machine = dict(net), dict(training), dict(machine)
+        self.pattern = Pattern(**pattern)
+        self.min_category = min_category
+        self.seed = seed
+        self.folder = None if folder is None else Path(folder)
+
+    def fit(self, curves: Curves) -> Self:
+        """Fit the pattern, find how long to train at an inner origin, train as of the origin.
+
+        Where history is too short the pattern stands alone, said in one line of the log. Raises
+        ValueError when no cohort has a complete age.
+        """
+        curves = curves.take(curves.observed_age >= 0)
+        self.fitted = self._untrained(curves)
+        if lack := too_little(curves, self.fitted.scaling):
+            log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
+            return self
+        epochs = self._epochs(curves)
+        if epochs == 0:
+            log.warning("no training beat the pattern at the inner origin: it forecasts alone")
+            return self
+        net, _ = self._trained(curves, self.fitted, None, epochs)
+        self.fitted = replace(self.fitted, net=net)
+        return self
+
+    def _untrained(self, curves: Curves) -> Fitted:
+        pattern = replace(self.pattern).fit(curves)
+        scaling = Scaling.of(curves, pattern.measured.unit, self.min_category)
+        count = matured(curves)
+        return Fitted(pattern, scaling, count / (count + CAUTION), None)
+
+    def _epochs(self, curves: Curves) -> int:
+        """Epochs after which a fit at the inner origin forecast best; all where none can be."""
+        done = None if self.folder is None else self.folder / "inner" / "scores.json"
+        if done is not None and done.exists():
+            scores = json.loads(done.read_text())
+        else:
+            scores = self._inner_scores(curves)
+            if done is not None:
+                done.parent.mkdir(parents=True, exist_ok=True)
+                with whole(done) as path:
+                    path.write_text(json.dumps(scores))
+        return int(np.argmin(scores)) if scores else int(self.training["epochs"])
+
+    def _inner_scores(self, curves: Curves) -> list[float]:
+        then = curves.as_of(inner_origin(curves))
+        then = then.take(then.observed_age >= 0)
+        now = curves.take(curves.index.get_indexer(then.index))
+        grown = np.flatnonzero(now.observed_age > then.observed_age)
+        if matured(then) < MIN_MATURED or not len(grown):
+            return []
+        fitted = self._untrained(then)
+        if too_little(then, fitted.scaling):
+            return []
+        expected = fitted.pattern.expected(then)
+        tasks = Tasks(torch.from_numpy(grown), torch.from_numpy(then.observed_age[grown]))
+        validation = Validation(Windows.of(now, expected, fitted.scaling), tasks)
+        return self._trained(then, fitted, validation, self.training["epochs"])[1]
+
+    def _trained(
+        self, curves: Curves, fitted: Fitted, validation: Validation | None, stop: int
+    ) -> tuple[nn.Module, list[float]]:
+        # Lightning takes seconds to import, and predicting needs nothing of it.
+        from ltvnet import training
+
+        torch.manual_seed(self.seed)
+        expected = fitted.pattern.held_out(curves)
+        job = training.Job(
+            net=build(self.net, fitted.scaling.sizes),
+            windows=Windows.of(curves, expected, fitted.scaling),
+            validation=validation,
+            confidence=fitted.confidence,
+            seed=self.seed,
+            stop=stop,
+            folder=self.folder and (self.folder / "inner" if validation else self.folder),
+        )
+        scores = training.fit(
+            job, training.Training(**self.training), training.Machine(**self.machine)
+        )
+        return job.net, scores
+
+    def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
+        """Forecast each cohort at `ages`."""
+        pattern = self.fitted.pattern
+        forecast = pattern.predict(curves, ages)
+        if self.fitted.net is None:
+            return forecast
+        expected = pattern.expected(curves)
+        growth = self._growth(curves, expected, forecast.ages)  # (N, H, Q)
+        value = curves.observed_value[:, None, None] + growth
+        value = np.where(forecast.open[:, :, None], value, np.nan)
+        band = Band(*np.moveaxis(value, 2, 0))
+        return replace(forecast, raw=band, final=band)
+
+    def _growth(self, curves: Curves, expected: Expected, ages: Ints) -> Floats:
+        """Growth from the observed age to each of `ages`: (N, H, Q), 0 at ages observed."""
+        k = np.maximum(curves.observed_age, 0)
+        windows = Windows.of(curves, expected, self.fitted.scaling)
+        tasks = Tasks(torch.arange(len(k)), torch.from_numpy(k))
+        assert self.fitted.net is not None
+        with torch.inference_mode():
+            raw = self.fitted.net(windows.inputs(tasks))
+            z = departures(raw.double(), self.fitted.confidence)  # (N, I, Q)
+            bounds = np.maximum(np.array(NODES), k[:, None])  # (N, J)
+            beta = np.take_along_axis(expected.beta, bounds, axis=1)
+            steps = torch.from_numpy(expected.level * np.diff(beta, axis=1))
+            grown = functional.pad(anchored(z, steps), (0, 0, 1, 0)).numpy()  # (N, J, Q)
+        interval = np.maximum(np.searchsorted(np.array(NODES), ages) - 1, 0)  # (H,)
+        begin = np.take_along_axis(beta, np.broadcast_to(interval, (len(k), len(ages))), axis=1)
+        part = expected.level * np.maximum(expected.beta[:, ages] - begin, 0.0)  # (N, H)
+        growth: Floats = grown[:, interval] + z.exp().numpy()[:, interval] * part[:, :, None]
+        return growth
+
+    def state(self) -> State:
+        """The net's kind, sizes and weights, the scaling, and the pattern's state."""
+        values, arrays = self.fitted.pattern.state()
+        net = self.fitted.net
+        weights = {} if net is None else net.state_dict()
+        described = {
+            "pattern": values,
+            "scaling": asdict(self.fitted.scaling),
+            "confidence": self.fitted.confidence,
+            "net": None if net is None else self.net,
+        }
+        stored = {f"pattern/{name}": array for name, array in arrays.items()}
+        return described, stored | {f"net/{k}": w.numpy() for k, w in weights.items()}
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """The forecaster that `state()` described; it predicts, and fits no more."""
+        neural = cls.__new__(cls)
+        neural.net = values["net"]
+        scaling = Scaling(**values["scaling"])
+        net = None
+        if values["net"] is not None:
+            net = build(values["net"], scaling.sizes)
+            weights = below(arrays, "net/")
+            net.load_state_dict({k: torch.from_numpy(w.copy()) for k, w in weights.items()})
+            net.eval()
+        pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
+        neural.fitted = Fitted(pattern, scaling, values["confidence"], net)
+        return neural
+
+
+def matured(curves: Curves) -> int:
+    """Number of cohorts observed to MATURE_AGE."""
+    return int((curves.observed_age >= MATURE_AGE).sum())
+
+
+def too_little(curves: Curves, scaling: Scaling) -> str:
+    """What a net lacks to learn from these curves; nothing if it lacks nothing."""
+    if len(curves) < MIN_COHORTS or matured(curves) < MIN_MATURED:
+        return f"{len(curves)} cohorts, {matured(curves)} of them observed to D{MATURE_AGE}"
+    return "" if scaling.unit > 0 else "no revenue by D7"
+
+
+def build(net: Mapping[str, Any], sizes: Sizes) -> nn.Module:
+    """A net from its config: `kind` in NETS, and the arguments of its class."""
+    arguments = dict(net)
+    module, _, name = NETS[arguments.pop("kind")].partition(":")
+    built: nn.Module = getattr(import_module(module), name)(sizes=sizes, **arguments)
+    return built
+
+
+def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

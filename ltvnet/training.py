@@ -1,0 +1,322 @@
+"""Training of a net on windows: the LightningModule and `fit()`.
+
+Shapes: B tasks, I intervals, Q quantities, T targets.
+"""
+
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from ltvnet.nets.heads import at_targets, departures, deviance, huber, pinball
+from ltvnet.windows import Tasks, Validation, Windows
+
+log = logging.getLogger(__name__)
+
+NEGLIGIBLE = 1e-6
+"""Targets whose pattern growth is below this share of the mean are masked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a net learns. Raises ValueError for a value outside its range.
+
+    `epochs` of `tasks` drawn a cohort, in batches of `batch_size`; AdamW with `weight_decay` and
+    a one-cycle rate up to `rate`; `loss` "deviance" or "huber" for the mean, `quantiles` weight
+    of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
+    at which a task weighs half; `clip` norm of gradients; `patience` epochs without a better
+    validation before the inner fit stops.
+    """
+
+    epochs: int
+    tasks: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    loss: str
+    quantiles: float
+    penalty: float
+    users: float
+    clip: float
+    patience: int
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if min(self.epochs, self.tasks, self.batch_size, self.patience) < 1:
+            raise ValueError("expected epochs, tasks, batch_size and patience >= 1")
+        if min(self.rate, self.clip) <= 0 or min(self.weight_decay, self.penalty, self.users) < 0:
+            raise ValueError("expected rate and clip > 0; weight_decay, penalty and users >= 0")
+        if self.loss not in ("deviance", "huber"):
+            raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a net learns: Lightning's accelerator, devices and strategy, and CPU threads.
+
+    `progress` shows a bar on a terminal; `log_every` steps between logged losses.
+    """
+
+    accelerator: str
+    devices: int | str
+    strategy: str
+    threads: int
+    log_every: int
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `fit()`: the net, its data, and when and where it stops and saves.
+
+    `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
+    `folder` for logs and checkpoints (None: nothing is written), continued where it stopped.
+    """
+
+    net: nn.Module
+    windows: Windows
+    validation: Validation | None
+    confidence: float
+    seed: int
+    stop: int
+    folder: Path | None
+
+
+class Draws:
+    """Batches of tasks of one epoch, drawn from a seed."""
+
+    def __init__(self, *, windows: Windows, config: Training, seed: int) -> None:
+        """Draw all of them."""
+        self.tasks = windows.draw(config.tasks, torch.Generator().manual_seed(seed))
+        self.size = config.batch_size
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.tasks.cohort) // self.size)
+
+    def __iter__(self) -> Iterator[Tasks]:
+        """The batches in order."""
+        return batches(self.tasks, self.size)
+
+
+def batches(tasks: Tasks, size: int) -> Iterator[Tasks]:
+    """Tasks in batches of at most `size`."""
+    return map(Tasks, torch.split(tasks.cohort, size), torch.split(tasks.age, size))
+
+
+class Departure(pl.LightningModule):
+    """A net learning its departure from the pattern."""
+
+    scale: Tensor
+
+    def __init__(self, *, job: Job, training: Training) -> None:
+        """Take the net and its data; nothing is random here."""
+        super().__init__()
+        self.net, self.windows, self.validation = job.net, job.windows, job.validation
+        self.confidence, self.seed, self.config = job.confidence, job.seed, training
+        self.scores: list[float] = []
+        tasks = self._draws(0).tasks
+        targets = self.windows.targets(tasks, self.windows.steps(tasks))
+        weight = targets.weight * self._credible(tasks)
+        self.register_buffer("scale", (weight * targets.pattern).sum() / weight.sum())
+
+    def _credible(self, tasks: Tasks) -> Tensor:
+        users = self.windows.users[tasks.cohort].unsqueeze(1)
+        return users / (users + self.config.users)
+
+    def _seed(self, epoch: int) -> int:
+        return self.seed * 100_003 + epoch
+
+    def _draws(self, epoch: int) -> Draws:
+        return Draws(windows=self.windows, config=self.config, seed=self._seed(epoch))
+
+    def losses(self, windows: Windows, tasks: Tasks, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of tasks, each target weighing its own weight x that of its task, (B, 1).
+
+        Returns the sums (3,) of mean loss, quantile loss and weights, and the mean z squared.
+        """
+        steps = windows.steps(tasks)
+        targets = windows.targets(tasks, steps)
+        raw = self.net(windows.inputs(tasks))  # (B, I, Q)
+        counts = targets.pattern > NEGLIGIBLE * self.scale  # (B, T)
+        targets = targets._replace(pattern=torch.where(counts, targets.pattern, 1.0))
+        grown = at_targets(departures(raw, self.confidence), steps, targets)
+        forecast = torch.where(counts.unsqueeze(-1), grown, 1.0)  # (B, T, Q)
+        if self.config.loss == "deviance":
+            mean = deviance(forecast[..., 0], targets, self.scale)
+        else:
+            mean = huber(forecast[..., 0], targets, windows.values[tasks].unsqueeze(1))
+        weight = torch.where(counts, targets.weight * weight, 0.0)
+        quantile = pinball(forecast[..., 1:], targets)
+        sums = torch.stack(((weight * mean).sum(), (weight * quantile).sum(), weight.sum()))
+        return sums, (self.confidence * raw[..., 0]).square().mean()
+
+    def _total(self, sums: Tensor) -> Tensor:
+        return (sums[0] + self.config.quantiles * sums[1]) / sums[2]
+
+    def training_step(self, batch: Tasks, _: int) -> Tensor:
+        """Weighted mean loss of a batch, with the penalty on the departure."""
+        sums, departure = self.losses(self.windows, batch, self._credible(batch))
+        loss = self._total(sums) + self.config.penalty * departure
+        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True)
+        return loss
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """User-weighted training loss on the increments after the inner origin."""
+        assert self.validation is not None
+        windows, tasks = self.validation.windows, self.validation.tasks
+        sums = torch.zeros(3, device=self.device)
+        self.net.eval()
+        for batch in batches(tasks, self.config.batch_size):
+            weight = windows.users[batch.cohort].unsqueeze(1)
+            sums += self.losses(windows, batch, weight)[0]
+        self.net.train()
+        return float(self._total(sums))
+
+    def setup(self, stage: str) -> None:
+        """Bring the data to the device of the net."""
+        self.windows = self.windows.to(self.device)
+        if self.validation is not None:
+            windows, tasks = self.validation.windows, self.validation.tasks
+            moved = Tasks(*(x.to(self.device) for x in tasks))
+            self.validation = Validation(windows.to(self.device), moved)
+
+    def on_train_start(self) -> None:
+        """Score the untrained net: training must beat it."""
+        if self.validation is not None and not self.scores:
+            self.scores.append(self.validation_loss())
+
+    def train_dataloader(self) -> Draws:
+        """The tasks of this epoch; called anew for each, so that a resumed run draws the same."""
+        torch.manual_seed(self._seed(self.current_epoch))
+        return self._draws(self.current_epoch)
+
+    def on_train_epoch_end(self) -> None:
+        """Score the epoch."""
+        if self.validation is not None:
+            self.scores.append(self.validation_loss())
+            self.log("val/loss", self.scores[-1])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
+        optimizer = torch.optim.AdamW(
+            self.net.parameters(),
+            lr=self.config.rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        steps = self.config.epochs * len(self._draws(0))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.rate, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the scores of the epochs so far."""
+        checkpoint["scores"] = list(self.scores)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the scores of the epochs so far."""
+        self.scores = list(checkpoint["scores"])
+
+
+class Lines(pl.Callback):
+    """A plain log line an epoch, where there is no terminal for a bar."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's losses."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        text = ", ".join(f"{name} {value:.5f}" for name, value in sorted(values.items()))
+        log.info("epoch %d of %d: %s", trainer.current_epoch + 1, trainer.max_epochs, text)
+
+
+def fit(job: Job, training: Training, machine: Machine) -> list[float]:
+    """Train the net of `job` in place; returns the validation loss before and after each epoch.
+
+    With a folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
+    a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
+    checkpoint of this net.
+    """
+    torch.set_num_threads(machine.threads)
+    module = Departure(job=job, training=training)
+    last = None if job.folder is None else job.folder / "last.ckpt"
+    trainer = pl.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        strategy=machine.strategy,
+        max_epochs=job.stop,
+        gradient_clip_val=training.clip,
+        logger=False if job.folder is None else _tensorboard(job.folder),
+        callbacks=list(_callbacks(job, training, machine)),
+        enable_checkpointing=job.folder is not None,
+        enable_model_summary=False,
+        enable_progress_bar=machine.progress,
+        log_every_n_steps=machine.log_every,
+        reload_dataloaders_every_n_epochs=1,
+        default_root_dir=job.folder,
+    )
+    resume = str(last) if last is not None and last.exists() else None
+    with _quiet():
+        try:
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{resume} is not a checkpoint of plain tensors (it may hold code) and was not "
+                "loaded: delete it to train anew"
+            ) from error
+    job.net.cpu().eval()
+    return module.scores
+
+
+def _callbacks(job: Job, training: Training, machine: Machine) -> Iterator[pl.Callback]:
+    if machine.progress:
+        yield RichProgressBar()
+    if job.folder is None:
+        return
+    yield LearningRateMonitor(logging_interval="step")
+    if not machine.progress:
+        yield Lines()
+    monitor = "val/loss" if job.validation is not None else None
+    yield ModelCheckpoint(
+        job.folder,
+        "best",
+        monitor=monitor,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    if job.validation is not None:
+        yield EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=True)
+
+
+def _tensorboard(folder: Path) -> TensorBoardLogger:
+    return TensorBoardLogger(folder.parent, name="", version="")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's hints, which are about data loaders that are not used here, off the log."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,228 @@
+"""Curves as tensors on a device, where tasks (a cohort at an observed age) are gathered by index.
+
+Shapes: N cohorts, A ages, B tasks, J nodes, I = J - 1 intervals, F features a node, S scalars,
+C attributes, T = I + 1 targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltvnet.curves import NODES, Curves
+from ltvnet.nets.heads import Inputs, Sizes, Targets
+from ltvnet.pattern import Expected
+
+FEATURES, SCALARS = 2, 6
+
+NOISE = 0.1
+"""Revenue by which log ratios are damped, in volume units: ratios of less are mostly chance."""
+
+MAX_RARITY = 5.0
+"""Most by which a horizon that few cohorts have reached weighs more than a common one."""
+
+
+class Tasks(NamedTuple):
+    """Cohorts (row numbers) at observed ages, each (B,)."""
+
+    cohort: Tensor
+    age: Tensor
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Constants of the training data that tensors are made with.
+
+    `unit` revenue (currency) of a median cohort to D7, `users` of a median cohort,
+    `categories` attribute -> values that have a category of their own, in order, from 1;
+    all others share category 0, the unseen bucket.
+    """
+
+    unit: float
+    users: float
+    categories: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, curves: Curves, unit: float, min_cohorts: int) -> Self:
+        """Scaling as of the origin of `curves`; rarer values than `min_cohorts` are unseen."""
+        curves = curves.take(curves.observed_age >= 0)
+        counts = {name: pd.Series(text).value_counts() for name, text in curves.attributes.items()}
+        categories = {
+            name: sorted(count.index[count >= min_cohorts]) for name, count in counts.items()
+        }
+        return cls(unit, float(np.median(curves.users)), categories)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Widths of the inputs of a net."""
+        categories = tuple(len(values) + 1 for values in self.categories.values())
+        return Sizes(len(NODES), FEATURES, SCALARS, categories)
+
+    def codes(self, curves: Curves) -> Tensor:
+        """Category of each attribute: (N, C)."""
+        columns = [
+            pd.Index(values).get_indexer(pd.Index(curves.attributes[name])) + 1
+            if name in curves.attributes
+            else np.zeros(len(curves), dtype=np.int64)
+            for name, values in self.categories.items()
+        ]
+        empty = np.zeros((len(curves), 0), dtype=np.int64)
+        return torch.from_numpy(np.stack(columns, axis=1) if columns else empty)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Everything that tasks are gathered from, resident on one device.
+
+    `values` (N, A) revenue per user, 0 where unknown; `last` (N,) the last age known; `beta`
+    (N, A), `prior` and `level` (N, A) or (N, 1) what the pattern expects (see Expected); `users`
+    (N,) over those of a median cohort; `codes` (N, C); `rarity` (J,) weight of each node; `unit`
+    the volume unit per user of a median cohort.
+    """
+
+    values: Tensor
+    last: Tensor
+    beta: Tensor
+    prior: Tensor
+    level: Tensor
+    users: Tensor
+    codes: Tensor
+    rarity: Tensor
+    unit: float
+
+    @classmethod
+    def of(cls, curves: Curves, expected: Expected, scaling: Scaling) -> Self:
+        """Tensors of cohorts, each with at least one complete age."""
+        reached = (curves.observed_age[:, None] >= np.array(NODES)).sum(axis=0)
+        return cls(
+            values=_float32(np.nan_to_num(curves.values)),
+            last=torch.from_numpy(curves.observed_age),
+            beta=_float32(expected.beta),
+            prior=_float32(expected.prior),
+            level=_float32(expected.level),
+            users=_float32(curves.users / scaling.users),
+            codes=scaling.codes(curves),
+            rarity=_float32(np.minimum(len(curves) / np.maximum(reached, 1), MAX_RARITY)),
+            unit=scaling.unit / scaling.users,
+        )
+
+    def __len__(self) -> int:
+        """Number of cohorts."""
+        return len(self.last)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def draw(self, each: int, generator: torch.Generator) -> Tasks:
+        """`each` tasks of every cohort that has grown, in random order, ages log-uniform."""
+        rows = torch.nonzero(self.last.cpu() > 0).squeeze(1)
+        order = torch.randperm(len(rows) * each, generator=generator) % len(rows)
+        chance = torch.rand(len(order), generator=generator)
+        cohort, chance = rows[order].to(self.last.device), chance.to(self.last.device)
+        age = torch.exp(chance * torch.log1p(self.last[cohort])).long() - 1
+        return Tasks(cohort, torch.minimum(age, self.last[cohort] - 1).clamp(min=0))
+
+    def inputs(self, tasks: Tasks) -> Inputs:
+        """What a net sees of each task.
+
+        At nodes: log of revenue so far, and since the node before, over what the segment's
+        pattern expects. Scalars: the first at the observed age, the credible level over the
+        segment's, users, age, expected volume and the share earned.
+        """
+        cohort, age = tasks
+        nodes = self._nodes()
+        rows = cohort.unsqueeze(1)
+        volume = (self.users[cohort] / (NOISE * self.unit)).unsqueeze(1)  # (B, 1)
+        prior = _at(self.prior, tasks)
+        expected = volume * prior.unsqueeze(1) * self.beta[rows, nodes]  # (B, J)
+        seen = volume * self.values[rows, nodes]
+        level = _log_ratio(seen, expected)
+        growth = _log_ratio(_steps(seen), _steps(expected))
+        observed = nodes <= age.unsqueeze(1)
+        prefix = torch.where(observed.unsqueeze(-1), torch.stack((level, growth), dim=-1), 0.0)
+
+        beta = _at(self.beta, tasks)
+        expected_now = volume[:, 0] * prior * beta
+        scalars = torch.stack(
+            (
+                _log_ratio(volume[:, 0] * _at(self.values, tasks), expected_now),
+                _at(self.level, tasks).div(prior).nan_to_num(1.0).clamp(min=1e-3).log(),
+                self.users[cohort].clamp(min=1e-3).log(),
+                torch.log1p(age) / 3.0 - 1.0,
+                torch.log1p(expected_now) / 3.0 - 1.0,
+                beta * 2.0 - 1.0,
+            ),
+            dim=1,
+        )
+        return Inputs(prefix, observed, scalars, self.codes[cohort])
+
+    def steps(self, tasks: Tasks) -> Tensor:
+        """The pattern's growth in each interval after the observed age: (B, I)."""
+        bounds = torch.maximum(self._nodes(), tasks.age.unsqueeze(1))  # (B, J)
+        beta = self.beta[tasks.cohort.unsqueeze(1), bounds]
+        return _at(self.level, tasks).unsqueeze(1) * torch.diff(beta, dim=1)
+
+    def targets(self, tasks: Tasks, steps: Tensor) -> Targets:
+        """What became of each task, with weights: step in log age x rarity of the horizon."""
+        cohort, age = tasks
+        nodes = self._nodes()
+        last = self.last[cohort]
+        value = _at(self.values, tasks).unsqueeze(1)
+        begin = torch.maximum(nodes[:-1], age.unsqueeze(1))  # (B, I)
+        known = (nodes[1:] > age.unsqueeze(1)) & (nodes[1:] <= last.unsqueeze(1))
+        weight = torch.log1p(nodes[1:]) - torch.log1p(begin)
+        grown = self.values[cohort.unsqueeze(1), nodes[1:]] - value
+
+        interval = (torch.searchsorted(nodes, last) - 1).clamp(min=0)  # (B,)
+        left = torch.maximum(nodes[interval], age)
+        part = _at(self.level, tasks) * (self.beta[cohort, last] - self.beta[cohort, left])
+        between = nodes[interval + 1] != last
+        last_weight = (torch.log1p(last) - torch.log1p(left)) * self.rarity[interval + 1] * between
+        pattern = torch.cumsum(steps, dim=1)
+        row = torch.arange(len(cohort), device=age.device)
+        before = torch.where(interval > 0, pattern[row, (interval - 1).clamp(min=0)], 0.0)
+        return Targets(
+            growth=torch.cat((grown, self.values[cohort, last].unsqueeze(1) - value), dim=1),
+            pattern=torch.cat((pattern, (before + part).unsqueeze(1)), dim=1),
+            weight=torch.cat((weight * self.rarity[1:] * known, last_weight.unsqueeze(1)), dim=1),
+            interval=interval,
+            part=part,
+        )
+
+    def _nodes(self) -> Tensor:
+        return torch.tensor(NODES, device=self.last.device)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Tasks at an inner origin, and windows that hold what became of them."""
+
+    windows: Windows
+    tasks: Tasks
+
+
+def _at(table: Tensor, tasks: Tasks) -> Tensor:
+    return table[tasks.cohort, tasks.age.clamp(max=table.shape[1] - 1)]
+
+
+def _steps(curve: Tensor) -> Tensor:
+    return torch.diff(curve, dim=1, prepend=torch.zeros_like(curve[:, :1]))
+
+
+def _log_ratio(seen: Tensor, expected: Tensor) -> Tensor:
+    return torch.log1p(seen.clamp(min=-0.5)) - torch.log1p(expected.clamp(min=0.0))
+
+
+def _float32(array: NDArray[np.floating[Any]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
