@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -57,10 +58,10 @@ class Fitted:
 class Neural:
     """A net that predicts the departure from the pattern.
 
-    `net` its kind and sizes, `pattern` the arguments of Pattern, `training` those of
+    `net` its kind and sizes, `pattern` the config of a Pattern, `training` those of
     training.Training and `machine` those of training.Machine, `min_category` cohorts that a value
     of an attribute needs for a category of its own, `seed`, `folder` for checkpoints and logs
-    (None: none are written). Raises ValueError for an unknown kind.
+    (None: none are written; events go beside it). Raises ValueError for an unknown kind.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Neural:
         if net["kind"] not in NETS:
             raise ValueError(f"expected net.kind out of {', '.join(NETS)}, got {net['kind']!r}")
         self.net, self.training, self.machine = dict(net), dict(training), dict(machine)
-        self.pattern = Pattern(**pattern)
+        if pattern["name"] != "pattern":
+            raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
+        self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
         self.min_category = min_category
         self.seed = seed
         self.folder = None if folder is None else Path(folder)
@@ -119,9 +122,9 @@ class Neural:
                 done.parent.mkdir(parents=True, exist_ok=True)
                 with whole(done) as path:
                     path.write_text(json.dumps(scores))
-        return int(np.argmin(scores)) if scores else int(self.training["epochs"])
+        return last_good(np.array(scores)) if scores else int(self.training["epochs"])
 
-    def _inner_scores(self, curves: Curves) -> list[float]:
+    def _inner_scores(self, curves: Curves) -> list[list[float]]:
         then = curves.as_of(inner_origin(curves))
         then = then.take(then.observed_age >= 0)
         now = curves.take(curves.index.get_indexer(then.index))
@@ -133,12 +136,14 @@ class Neural:
             return []
         expected = fitted.pattern.expected(then)
         tasks = Tasks(torch.from_numpy(grown), torch.from_numpy(then.observed_age[grown]))
-        validation = Validation(Windows.of(now, expected, fitted.scaling), tasks)
+        week = pd.factorize(then.start[grown])[0]
+        windows = Windows.of(now, expected, fitted.scaling)
+        validation = Validation(windows, tasks, torch.from_numpy(week))
         return self._trained(then, fitted, validation, self.training["epochs"])[1]
 
     def _trained(
         self, curves: Curves, fitted: Fitted, validation: Validation | None, stop: int
-    ) -> tuple[nn.Module, list[float]]:
+    ) -> tuple[nn.Module, list[list[float]]]:
         # Lightning takes seconds to import, and predicting needs nothing of it.
         from ltvnet import training
 
@@ -152,6 +157,8 @@ class Neural:
             seed=self.seed,
             stop=stop,
             folder=self.folder and (self.folder / "inner" if validation else self.folder),
+            events=self.folder
+            and (self.folder.parent / "inner" if validation else self.folder.parent),
         )
         scores = training.fit(
             job, training.Training(**self.training), training.Machine(**self.machine)
@@ -219,6 +226,19 @@ class Neural:
         pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
         neural.fitted = Fitted(pattern, scaling, values["confidence"], net)
         return neural
+
+
+def last_good(scores: Floats) -> int:
+    """The last epoch not worse than the best by more than one standard error.
+
+    `scores` (E + 1, W) each week's part of the loss before training and after each epoch; the
+    standard error is that of the difference to the best over weeks. A short validation is noisy,
+    and the last steps of a one-cycle schedule are its best ones: only a real loss stops earlier.
+    """
+    worse = scores - scores[np.argmin(scores.sum(axis=1))]
+    weeks = scores.shape[1]
+    error = worse.std(axis=1, ddof=1) * np.sqrt(weeks) if weeks > 1 else np.full(len(worse), np.inf)
+    return int(np.flatnonzero(worse.sum(axis=1) <= error)[-1])
 
 
 def matured(curves: Curves) -> int:

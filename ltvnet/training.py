@@ -5,6 +5,7 @@ Shapes: B tasks, I intervals, Q quantities, T targets.
 
 import logging
 import pickle
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class Training:
 class Machine:
     """Where a net learns: Lightning's accelerator, devices and strategy, and CPU threads.
 
-    `progress` shows a bar on a terminal; `log_every` steps between logged losses.
+    `log_every` steps between logged losses.
     """
 
     accelerator: str
@@ -78,7 +79,6 @@ class Machine:
     strategy: str
     threads: int
     log_every: int
-    progress: bool
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class Job:
     """One call of `fit()`: the net, its data, and when and where it stops and saves.
 
     `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
-    `folder` for logs and checkpoints (None: nothing is written), continued where it stopped.
+    `folder` for checkpoints, continued where it stopped, and `events` for TensorBoard (both None:
+    nothing is written).
     """
 
     net: nn.Module
@@ -96,6 +97,7 @@ class Job:
     seed: int
     stop: int
     folder: Path | None
+    events: Path | None
 
 
 class Draws:
@@ -130,7 +132,7 @@ class Departure(pl.LightningModule):
         super().__init__()
         self.net, self.windows, self.validation = job.net, job.windows, job.validation
         self.confidence, self.seed, self.config = job.confidence, job.seed, training
-        self.scores: list[float] = []
+        self.scores: list[list[float]] = []
         tasks = self._draws(0).tasks
         targets = self.windows.targets(tasks, self.windows.steps(tasks))
         weight = targets.weight * self._credible(tasks)
@@ -149,7 +151,7 @@ class Departure(pl.LightningModule):
     def losses(self, windows: Windows, tasks: Tasks, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Losses of tasks, each target weighing its own weight x that of its task, (B, 1).
 
-        Returns the sums (3,) of mean loss, quantile loss and weights, and the mean z squared.
+        Returns the sums (B, 2) of losses and of weights, and the mean z squared.
         """
         steps = windows.steps(tasks)
         targets = windows.targets(tasks, steps)
@@ -163,45 +165,47 @@ class Departure(pl.LightningModule):
         else:
             mean = huber(forecast[..., 0], targets, windows.values[tasks].unsqueeze(1))
         weight = torch.where(counts, targets.weight * weight, 0.0)
-        quantile = pinball(forecast[..., 1:], targets)
-        sums = torch.stack(((weight * mean).sum(), (weight * quantile).sum(), weight.sum()))
+        loss = weight * (mean + self.config.quantiles * pinball(forecast[..., 1:], targets))
+        sums = torch.stack((loss.sum(dim=1), weight.sum(dim=1)), dim=1)
         return sums, (self.confidence * raw[..., 0]).square().mean()
-
-    def _total(self, sums: Tensor) -> Tensor:
-        return (sums[0] + self.config.quantiles * sums[1]) / sums[2]
 
     def training_step(self, batch: Tasks, _: int) -> Tensor:
         """Weighted mean loss of a batch, with the penalty on the departure."""
         sums, departure = self.losses(self.windows, batch, self._credible(batch))
-        loss = self._total(sums) + self.config.penalty * departure
+        total = sums.sum(dim=0)
+        loss = total[0] / total[1] + self.config.penalty * departure
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=True)
         return loss
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
-        """User-weighted training loss on the increments after the inner origin."""
+    def validation_losses(self) -> list[float]:
+        """Each week's part of the user-weighted training loss after the inner origin."""
         assert self.validation is not None
-        windows, tasks = self.validation.windows, self.validation.tasks
-        sums = torch.zeros(3, device=self.device)
+        windows, tasks, week = self.validation.windows, self.validation.tasks, self.validation.week
+        sums = torch.zeros(int(week.max()) + 1, 2, device=self.device)
         self.net.eval()
-        for batch in batches(tasks, self.config.batch_size):
-            weight = windows.users[batch.cohort].unsqueeze(1)
-            sums += self.losses(windows, batch, weight)[0]
+        for batch, weeks in zip(
+            batches(tasks, self.config.batch_size),
+            torch.split(week, self.config.batch_size),
+            strict=True,
+        ):
+            users = windows.users[batch.cohort].unsqueeze(1)
+            sums.index_add_(0, weeks, self.losses(windows, batch, users)[0])
         self.net.train()
-        return float(self._total(sums))
+        return [float(part) for part in sums[:, 0] / sums[:, 1].sum()]
 
     def setup(self, stage: str) -> None:
         """Bring the data to the device of the net."""
         self.windows = self.windows.to(self.device)
         if self.validation is not None:
-            windows, tasks = self.validation.windows, self.validation.tasks
-            moved = Tasks(*(x.to(self.device) for x in tasks))
-            self.validation = Validation(windows.to(self.device), moved)
+            moved = Tasks(*(x.to(self.device) for x in self.validation.tasks))
+            windows, week = self.validation.windows, self.validation.week
+            self.validation = Validation(windows.to(self.device), moved, week.to(self.device))
 
     def on_train_start(self) -> None:
         """Score the untrained net: training must beat it."""
         if self.validation is not None and not self.scores:
-            self.scores.append(self.validation_loss())
+            self.scores.append(self.validation_losses())
 
     def train_dataloader(self) -> Draws:
         """The tasks of this epoch; called anew for each, so that a resumed run draws the same."""
@@ -211,8 +215,8 @@ class Departure(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Score the epoch."""
         if self.validation is not None:
-            self.scores.append(self.validation_loss())
-            self.log("val/loss", self.scores[-1])
+            self.scores.append(self.validation_losses())
+            self.log("val/loss", sum(self.scores[-1]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
@@ -240,13 +244,16 @@ class Lines(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's losses."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        text = ", ".join(f"{name} {value:.5f}" for name, value in sorted(values.items()))
+        metrics = trainer.callback_metrics
+        losses = [name for name in ("train/loss_epoch", "val/loss") if name in metrics]
+        text = ", ".join(f"{name} {float(metrics[name]):.5f}" for name in losses)
         log.info("epoch %d of %d: %s", trainer.current_epoch + 1, trainer.max_epochs, text)
 
 
-def fit(job: Job, training: Training, machine: Machine) -> list[float]:
-    """Train the net of `job` in place; returns the validation loss before and after each epoch.
+def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
+    """Train the net of `job` in place.
+
+    Returns each week's part of the validation loss before training and after each epoch.
 
     With a folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
@@ -261,11 +268,11 @@ def fit(job: Job, training: Training, machine: Machine) -> list[float]:
         strategy=machine.strategy,
         max_epochs=job.stop,
         gradient_clip_val=training.clip,
-        logger=False if job.folder is None else _tensorboard(job.folder),
-        callbacks=list(_callbacks(job, training, machine)),
+        logger=_tensorboard(job.events),
+        callbacks=list(_callbacks(job, training)),
         enable_checkpointing=job.folder is not None,
         enable_model_summary=False,
-        enable_progress_bar=machine.progress,
+        enable_progress_bar=job.folder is not None and sys.stderr.isatty(),
         log_every_n_steps=machine.log_every,
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=job.folder,
@@ -283,14 +290,11 @@ def fit(job: Job, training: Training, machine: Machine) -> list[float]:
     return module.scores
 
 
-def _callbacks(job: Job, training: Training, machine: Machine) -> Iterator[pl.Callback]:
-    if machine.progress:
-        yield RichProgressBar()
+def _callbacks(job: Job, training: Training) -> Iterator[pl.Callback]:
     if job.folder is None:
         return
+    yield RichProgressBar() if sys.stderr.isatty() else Lines()
     yield LearningRateMonitor(logging_interval="step")
-    if not machine.progress:
-        yield Lines()
     monitor = "val/loss" if job.validation is not None else None
     yield ModelCheckpoint(
         job.folder,
@@ -304,8 +308,8 @@ def _callbacks(job: Job, training: Training, machine: Machine) -> Iterator[pl.Ca
         yield EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=True)
 
 
-def _tensorboard(folder: Path) -> TensorBoardLogger:
-    return TensorBoardLogger(folder.parent, name="", version="")
+def _tensorboard(events: Path | None) -> TensorBoardLogger | bool:
+    return False if events is None else TensorBoardLogger(events.parent, events.name, "")
 
 
 @contextmanager

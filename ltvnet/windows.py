@@ -206,10 +206,14 @@ class Windows:
 
 @dataclass(frozen=True)
 class Validation:
-    """Tasks at an inner origin, and windows that hold what became of them."""
+    """Tasks at an inner origin, windows that hold what became of them, and their clusters.
+
+    `week` (B,) number of the acquisition week of each task: tasks of a week err alike.
+    """
 
     windows: Windows
     tasks: Tasks
+    week: Tensor
 
 
 def _at(table: Tensor, tasks: Tasks) -> Tensor:

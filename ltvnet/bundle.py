@@ -1,0 +1,133 @@
+"""A trained forecaster as data files: what leaves the training machine.
+
+A bundle is a folder of `manifest.json`, `state.json` and `arrays.safetensors`. It holds no
+customer or cohort rows, no pickle and no class path, and is read only if every byte is as written.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from ltvnet.curves import Curves, day
+from ltvnet.files import whole
+from ltvnet.forecasting import Forecaster, resolve
+
+FORMAT = 1
+MANIFEST, STATE, ARRAYS = "manifest.json", "state.json", "arrays.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A forecaster read from a bundle: `name` in the registry, `as_of` the day it was trained at.
+
+    `identity` is the hash of all files, `manifest` everything said of the training.
+    """
+
+    forecaster: Forecaster
+    name: str
+    as_of: np.datetime64
+    identity: str
+    manifest: Mapping[str, Any]
+
+
+def fingerprint(curves: Curves) -> str:
+    """SHA-256 of what was known: keys, users and values."""
+    digest = hashlib.sha256()
+    digest.update(curves.index.to_frame(index=False).to_csv(index=False).encode())
+    digest.update(np.ascontiguousarray(curves.users).tobytes())
+    digest.update(np.ascontiguousarray(curves.values).tobytes())
+    return digest.hexdigest()
+
+
+def save(folder: Path, name: str, forecaster: Forecaster, about: Mapping[str, Any]) -> str:
+    """Write a bundle; returns its identity. `about` JSON values for the manifest, `as_of` one.
+
+    The manifest is written last, so that a bundle that was cut off is refused on reading.
+    """
+    values, arrays = forecaster.state()
+    contents = {
+        STATE: _json(values),
+        ARRAYS: save_arrays({key: np.ascontiguousarray(a) for key, a in arrays.items()}),
+    }
+    if folder.exists():
+        shutil.rmtree(folder)
+    for file, content in contents.items():
+        with whole(folder / file) as path:
+            path.write_bytes(content)
+    manifest = {
+        "format": FORMAT,
+        "model": name,
+        **about,
+        "files": {file: _sha256(content) for file, content in contents.items()},
+    }
+    identity = _sha256(_json(manifest))
+    with whole(folder / MANIFEST) as path:
+        path.write_bytes(_json({**manifest, "identity": identity}))
+    return identity
+
+
+def load(folder: str | Path) -> Bundle:
+    """Read a bundle.
+
+    Raises ValueError that names what is wrong: no bundle, a newer format, a file that is missing
+    or was changed.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    contents = {}
+    for file, expected in manifest["files"].items():
+        if not (folder / file).exists():
+            raise ValueError(f"{folder}: {file} is missing; copy the whole folder again")
+        contents[file] = (folder / file).read_bytes()
+        if _sha256(contents[file]) != expected:
+            raise ValueError(
+                f"{folder / file} is not as it was written (SHA-256 differs); copy the bundle "
+                "again from where it was trained"
+            )
+    try:
+        arrays = load_arrays(contents[ARRAYS])
+    except SafetensorError as error:
+        raise ValueError(f"{folder / ARRAYS} holds no arrays: {error}") from error
+    forecaster = resolve(manifest["model"]).from_state(json.loads(contents[STATE]), arrays)
+    as_of = day(manifest["as_of"])
+    return Bundle(forecaster, manifest["model"], as_of, manifest["identity"], manifest)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.exists():
+        raise ValueError(
+            f"{folder} is not a bundle: it has no {MANIFEST}. Give the folder named bundle that "
+            "scripts/train.py wrote"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        identity = manifest.pop("identity")
+        number = int(manifest["format"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); copy the bundle again") from error
+    if number > FORMAT:
+        raise ValueError(
+            f"{folder} was written by a newer ltvnet (format {number}, this one reads up to "
+            f"{FORMAT}): upgrade ltvnet"
+        )
+    if _sha256(_json(manifest)) != identity:
+        raise ValueError(f"{path} is not as it was written; copy the bundle again")
+    return {**manifest, "identity": identity}
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

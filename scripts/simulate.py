@@ -1,0 +1,38 @@
+"""Write a simulated portfolio, as one table or as an analyst's folder of exports, and its truth."""
+
+import logging
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from ltvnet.curves import day, origins
+from ltvnet.simulate import WEEK
+from ltvnet.table import write_cohorts
+
+log = logging.getLogger("simulate")
+
+
+@hydra.main(version_base=None, config_path="../configs", config_name="simulate")
+def main(config: DictConfig) -> None:
+    """Compose, simulate, write."""
+    source = instantiate(config.data)
+    if not hasattr(source, "truth"):
+        raise ValueError("expected data=simulated or one of its presets: other data have no truth")
+    history, out = source.history(), Path(config.out)
+    last = history.last_day if config.as_of is None else day(config.as_of)
+    first = last - max(config.snapshots - 1, 0) * config.every_weeks * WEEK
+    if first < history.end.min():
+        raise ValueError(f"expected exports from {history.end.min()} on, got {first}: take fewer")
+    for date in origins(first, last, config.every_weeks * WEEK):
+        export = f"Files/[MKT]_LTV_Analysis_{str(date).replace('-', '_')}.csv"
+        path = out / (export if config.snapshots else config.table)
+        write_cohorts(history.as_of(date), path)
+        log.info("%s: what was known on %s", path, date)
+    write_cohorts(source.truth(), out / "truth.parquet")
+    log.info("%s: expected revenue per user at every age", out / "truth.parquet")
+
+
+if __name__ == "__main__":
+    main()
