@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ltvnet.curves import NODES, Curves, History
-    from ltvnet.forecasting import Forecast, Forecaster
+    from ltvnet.forecasting import Forecast, Forecaster, create
+    from ltvnet.table import Files, read
 
 _HOME = {
     "NODES": "ltvnet.curves",
     "Curves": "ltvnet.curves",
+    "Files": "ltvnet.table",
     "Forecast": "ltvnet.forecasting",
     "Forecaster": "ltvnet.forecasting",
     "History": "ltvnet.curves",
+    "create": "ltvnet.forecasting",
+    "read": "ltvnet.table",
 }
 
-__all__ = ["NODES", "Curves", "Forecast", "Forecaster", "History"]
+__all__ = ["NODES", "Curves", "Files", "Forecast", "Forecaster", "History", "create", "read"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 the type of a lazily imported name

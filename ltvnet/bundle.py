@@ -126,7 +126,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _json(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode()
+    return json.dumps(values, indent=1, allow_nan=False).encode()
 
 
 def _sha256(content: bytes) -> str:

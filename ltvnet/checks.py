@@ -1,9 +1,6 @@
-"""What stands in cohort tables: cells become days, numbers and text, faults and changes are found.
+"""What stands in cohort tables, what is wrong with it, what was restated, what it supports.
 
-Faults are frames of `row` (from 0), `column`, `value`, `more` (how many later ages of that row
-share the fault) and `problem` (what was expected, and the way out).
-
-Shapes: N rows of a table or cohorts, C columns, A ages, R vintages.
+Shapes: N rows of a table, A ages, R vintages.
 """
 
 import logging
@@ -18,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ltvnet.curves import AGES, MAX_AGE, Bools, Curves, Days, Floats, History, Ints, Strings
+from ltvnet.curves import AGES, MAX_AGE, Bools, Days, Floats, History, Strings
+from ltvnet.files import faults, is_text, numbers, text
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +31,6 @@ HORIZONS = (30, 60, 90, 180, 360)
 MIN_COHORTS = 5
 """Data support an age that at least so many cohorts reached."""
 
-_NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
 _NO_DATE = "expected YYYY-MM-DD~YYYY-MM-DD or YYYY-MM-DD; correct the date"
 _INFINITE = "expected a finite number; empty the cell where nothing is known"
 _REVERSED = "expected first~last day of acquisition, got the last day first; swap them"
@@ -44,8 +40,6 @@ _GAP = "expected a value between known ages (0 is one); fill the cell in or empt
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
 _FALL = "expected no fall of cumulative revenue; with refunds in it set data.revenue=net"
 _TWICE = "expected a cohort once in a snapshot; merge its rows or tell them apart by an attribute"
-
-Cells = Strings | str
 
 _AMOUNT = [pandera.Check.ge(0, error=_NEGATIVE), pandera.Check.lt(np.inf, error=_INFINITE)]
 _SCHEMA = pandera.DataFrameSchema(
@@ -117,45 +111,11 @@ def _misplaced(names: list[str], dates: list[str], ages: dict[str, int]) -> Iter
 
 def _mistyped(schema: pa.Schema, ages: dict[str, int]) -> Iterator[str]:
     types = pa.types
-    good = (_is_text, types.is_integer, types.is_floating, types.is_decimal, types.is_null)
+    good = (is_text, types.is_integer, types.is_floating, types.is_decimal, types.is_null)
     for column in schema:
         wanted = column.name in ages or column.name in (USERS, SPEND)
         if wanted and not any(is_kind(column.type) for is_kind in good):
             yield f"expected numbers in {column.name}, got {column.type}; convert the column"
-
-
-def text(column: pa.ChunkedArray) -> Strings:
-    """Cells as text (N,), "" where empty; a point in time is its day."""
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.date32(), safe=False)
-    coded = column.cast(pa.string()).fill_null("").dictionary_encode().combine_chunks()
-    words = np.array(coded.dictionary.to_pylist(), dtype=object)
-    found: Strings = words[coded.indices.to_numpy()]
-    return found
-
-
-def numbers(table: pa.Table) -> tuple[Floats, pd.DataFrame]:
-    """Cells as numbers (N, C), NaN where empty, and a fault for each cell that is no number."""
-    textual = any(map(_is_text, table.schema.types))
-    kind = pa.string() if textual else pa.float64()
-    cells = table.cast(pa.schema([(name, kind) for name in table.column_names]), safe=False)
-    flat = pa.chunked_array([part for cell in cells.columns for part in cell.chunks], kind)
-    try:
-        values = flat.cast(pa.float64()).to_numpy()  # (C * N,), column after column
-    except pa.ArrowInvalid:
-        flat = pc.utf8_trim_whitespace(flat)
-        values = pd.to_numeric(flat.to_pandas(), errors="coerce").to_numpy(float)
-    bad = np.flatnonzero(np.isnan(values)) if textual else np.empty(0, dtype=np.int64)
-    shown = flat.take(pa.array(bad)).cast(pa.string()).fill_null("").to_numpy()
-    bad, shown = bad[shown != ""], shown[shown != ""]
-    column, row = np.divmod(bad, len(table))
-    names = np.array(table.column_names, dtype=object)
-    return values.reshape(-1, len(table)).T, _faults(row, names[column], shown, _NO_NUMBER)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def spans(table: pa.Table) -> tuple[Strings, Days, Days]:
@@ -171,11 +131,6 @@ def spans(table: pa.Table) -> tuple[Strings, Days, Days]:
         for part in (parts[0], last)
     ]
     return written, days[0].astype("datetime64[D]"), days[1].astype("datetime64[D]")
-
-
-def _faults(row: Ints, column: Cells, value: Cells, problem: Cells) -> pd.DataFrame:
-    cells = {"row": row, "column": column, "value": value, "more": 0, "problem": problem}
-    return pd.DataFrame(cells)
 
 
 @dataclass(frozen=True)
@@ -250,8 +205,8 @@ class Sheet:
         infinite = np.isinf(self.values)
         found = [
             self.unread,
-            _faults(undated, DATE, self.written[undated], _NO_DATE),
-            _faults(np.flatnonzero(users), USERS, "", _NO_USERS),
+            faults(undated, DATE, self.written[undated], _NO_DATE),
+            faults(np.flatnonzero(users), USERS, "", _NO_USERS),
             self._amiss(),
             _first(infinite, self.values, _INFINITE),
             _first(_gaps(self.values), self.values, _GAP),
@@ -272,7 +227,7 @@ class Sheet:
             cases = error.failure_cases
             row, column = cases["index"].to_numpy(int), cases["column"].to_numpy(object)
             shown = np.where(column == DATE, self.written[row], cases["failure_case"])
-            return _faults(row, column, shown, cases["check"].to_numpy(object))
+            return faults(row, column, shown, cases["check"].to_numpy(object))
         return self.unread.head(0)
 
     def repeated(self, names: Sequence[str], seen: set[int]) -> pd.DataFrame:
@@ -286,7 +241,7 @@ class Sheet:
         before = seen.intersection(hashes.tolist())
         seen.update(hashes.tolist())
         rows = np.flatnonzero((hashes.duplicated() | hashes.isin(before)) & ~np.isnat(self.end))
-        return _faults(rows, DATE, self.written[rows], _TWICE)
+        return faults(rows, DATE, self.written[rows], _TWICE)
 
 
 def _worded(cells: Strings) -> bool:
@@ -301,7 +256,7 @@ def _first(wrong: Bools, values: Floats, problem: str) -> pd.DataFrame:
     ages = wrong[rows].argmax(axis=1)
     shown = pd.Series(values[rows, ages]).map(lambda value: f"{value:.9g}".replace("nan", ""))
     column = np.array([f"day_{age}" for age in range(AGES)], dtype=object)[ages]
-    return _faults(rows, column, shown.to_numpy(), problem).assign(more=count[rows] - 1)
+    return faults(rows, column, shown.to_numpy(), problem).assign(more=count[rows] - 1)
 
 
 def _gaps(values: Floats) -> Bools:
@@ -324,10 +279,25 @@ def _falls(values: Floats, tolerance: float) -> Bools:
     return falls
 
 
-def reach(curves: Curves, cohorts: int = MIN_COHORTS) -> int:
-    """The last age that at least so many cohorts reached, -1 where there are not so many."""
-    ages = np.sort(curves.observed_age)[::-1]
-    return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
+def joined(
+    sheets: Sequence[Sheet],
+    dates: Sequence[np.datetime64],
+    names: Sequence[str],
+    hierarchy: Sequence[str],
+    lag_days: int,
+) -> History:
+    """The history in sheets and the days on which they were exported, with attributes `names`."""
+    return History(
+        start=np.concatenate([sheet.start for sheet in sheets]),
+        end=np.concatenate([sheet.end for sheet in sheets]),
+        attributes={n: np.concatenate([sheet.label(n) for sheet in sheets]) for n in names},
+        users=np.concatenate([sheet.users for sheet in sheets]),
+        spend=np.concatenate([sheet.spend for sheet in sheets]),
+        values=np.concatenate([sheet.values for sheet in sheets]),
+        hierarchy=tuple(name for name in hierarchy if name in names),
+        lag_days=lag_days,
+        snapshot=np.repeat(np.array(dates), [len(sheet) for sheet in sheets]),
+    )
 
 
 def restatements(history: History, tolerance: float = 1e-3) -> pd.DataFrame:
@@ -361,7 +331,7 @@ def summary(history: History) -> str:
     snapshots = np.unique(history.snapshot)
     curves = history.as_of(history.last_day)
     k = curves.observed_age
-    last = reach(curves)
+    last = curves.reach(MIN_COHORTS)
     matured = ", ".join(f"D{age} {(k >= age).sum():,}" for age in (7, *HORIZONS))
     wanted = f"no forecast yet: it takes {MIN_COHORTS} cohorts with a complete age"
     return "\n".join(

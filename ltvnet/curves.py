@@ -113,10 +113,13 @@ class Cohorts:
         }
 
 
-def _complete(end: Days, date: np.datetime64, lag_days: int) -> Bools:
-    """Which ages are complete at the end of `date`: (R, A), age a of a row is at end + lag + a."""
-    last = (date - end).astype("timedelta64[D]").astype(np.int64) - lag_days
-    return np.arange(AGES) <= last[:, None]
+def _complete(end: Days, date: np.datetime64 | Days, lag_days: int) -> Bools:
+    """Which ages are complete at the end of `date`, one or (R, 1): (R, A).
+
+    Age a of a row is complete at end + lag + a.
+    """
+    last = (date - end[:, None]).astype("timedelta64[D]").astype(np.int64) - lag_days  # (R, 1)
+    return np.arange(AGES) <= last
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,11 @@ class Curves(Cohorts):
         """Value at the observed age: (N,), NaN where no age is complete."""
         k = self.observed_age
         return np.where(k < 0, np.nan, self.values[np.arange(len(self)), np.maximum(k, 0)])
+
+    def reach(self, cohorts: int) -> int:
+        """The last age that at least so many cohorts reached; -1 where there are not so many."""
+        ages = np.sort(self.observed_age)[::-1]
+        return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
 
     def take(self, rows: NDArray[np.generic]) -> "Curves":
         """The cohorts chosen by a mask or by increasing row numbers."""
@@ -198,6 +206,9 @@ class History(Cohorts):
         rows = self.index.to_frame(index=False).assign(snapshot=self.snapshot)
         if rows.duplicated().any():
             raise ValueError("a cohort stands twice in one snapshot")
+        complete = _complete(self.end, self.snapshot[:, None], self.lag_days)
+        if (np.isfinite(self.values) & ~complete).any():
+            raise ValueError("a value is known before its age was complete at its snapshot")
         self.snapshot.flags.writeable = False
 
     @property

@@ -21,12 +21,6 @@ INTERVAL = np.repeat(np.arange(len(NODES) - 1), np.diff(NODES))
 """Interval j, (node_j, node_j+1], that holds each daily step: (A - 1,)."""
 
 
-def reach(curves: Curves, cohorts: int) -> int:
-    """The last age that at least so many cohorts reached; -1 where there are not so many."""
-    ages = np.sort(curves.observed_age)[::-1]
-    return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
-
-
 @dataclass(frozen=True)
 class Segments:
     """The segments of all levels, stacked: a parent always before its children.

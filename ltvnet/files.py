@@ -1,6 +1,8 @@
-"""Files on disk: tables read in blocks of rows, what is wrong in them told with file and line.
+"""Tables on disk: read in blocks, cells as text and numbers, faults told with file and line.
 
 Files are written so that they appear whole or not at all.
+
+Shapes: N rows of a table, C columns.
 """
 
 import gzip
@@ -18,14 +20,19 @@ from typing import Any, TextIO, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+
+Strings = NDArray[np.object_]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 """Endings of the files that are read as tables."""
 
+_NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
 _DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 _BLOCK = 1 << 24  # bytes of CSV in memory at once, and the longest line that is read
 
@@ -117,7 +124,7 @@ def blocks(path: Path, rows: int) -> Iterator[pa.Table]:
     """
     read = 0
     try:
-        for block in _regrouped(_batches(path), rows):
+        for block in _regrouped(_batches(path, rows), rows):
             read += block.num_rows
             yield block
     except (pa.ArrowInvalid, OSError) as error:
@@ -140,9 +147,9 @@ def _regrouped(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Tabl
         yield pa.Table.from_batches(held)
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     if _is(path, ".parquet"):
-        yield from parquet.ParquetFile(path).iter_batches()
+        yield from parquet.ParquetFile(path).iter_batches(batch_size=min(rows, 1 << 16))
     else:
         encoding = _encoding(path)
         yield from arrow_csv.open_csv(
@@ -204,6 +211,53 @@ def places(path: Path, rows: Sequence[int]) -> list[str]:
     with _opened(path, _encoding(path)) as file:
         lines = [number for number, line in enumerate(file, 1) if line.rstrip("\r\n")]
     return [f"line {lines[row + 1]}" for row in rows]
+
+
+def text(column: pa.ChunkedArray) -> Strings:
+    """Cells as text (N,), "" where empty; a point in time is its day."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.date32(), safe=False)
+    coded = column.cast(pa.string()).fill_null("").dictionary_encode().combine_chunks()
+    words = np.array(coded.dictionary.to_pylist(), dtype=object)
+    found: Strings = words[coded.indices.to_numpy()]
+    return found
+
+
+def numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """Cells as numbers (N, C), NaN where empty, and a fault for each cell that is no number."""
+    textual = any(map(is_text, table.schema.types))
+    kind = pa.string() if textual else pa.float64()
+    cells = table.cast(pa.schema([(name, kind) for name in table.column_names]), safe=False)
+    flat = pa.chunked_array([part for cell in cells.columns for part in cell.chunks], kind)
+    try:
+        values = flat.cast(pa.float64()).to_numpy()  # (C * N,), column after column
+    except pa.ArrowInvalid:
+        flat = pc.utf8_trim_whitespace(flat)
+        values = pd.to_numeric(flat.to_pandas(), errors="coerce").to_numpy(float)
+    bad = np.flatnonzero(np.isnan(values)) if textual else np.empty(0, dtype=np.int64)
+    shown = flat.take(pa.array(bad)).cast(pa.string()).fill_null("").to_numpy()
+    bad, shown = bad[shown != ""], shown[shown != ""]
+    column, row = np.divmod(bad, len(table))
+    names = np.array(table.column_names, dtype=object)
+    return values.reshape(-1, len(table)).T, faults(row, names[column], shown, _NO_NUMBER)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds text."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def faults(
+    row: NDArray[np.int64], column: Strings | str, value: Strings | str, problem: Strings | str
+) -> pd.DataFrame:
+    """What is wrong with cells, a row each.
+
+    `row` (from 0) and `column` of the cell, its `value`, `problem`: what was expected and the way
+    out; `more`, which says how many later cells of the row share it, begins at 0.
+    """
+    cells = {"row": row, "column": column, "value": value, "more": 0, "problem": problem}
+    return pd.DataFrame(cells)
 
 
 @dataclass

@@ -4,7 +4,7 @@ Shapes: N cohorts, H ages asked for.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -58,6 +58,20 @@ class Forecast:
             for array in (self.pattern, band.mean, band.p10, band.p50, band.p90):
                 assert array.shape == shape, (array.shape, shape)
         assert self.reason.shape == shape[:1]
+
+    def at(self, ages: Sequence[int]) -> "Forecast":
+        """The same forecast at some of its ages. Raises ValueError for an age it lacks."""
+        if missing := sorted(set(ages) - set(self.ages.tolist())):
+            raise ValueError(f"expected ages that were forecast, got also {missing}")
+        place = np.searchsorted(self.ages, checked_ages(ages))
+
+        def chosen(band: Band) -> Band:
+            return Band(*(cells[:, place] for cells in (band.mean, band.p10, band.p50, band.p90)))
+
+        raw = chosen(self.raw)
+        final = raw if self.final is self.raw else chosen(self.final)
+        pattern = self.pattern[:, place]
+        return replace(self, ages=self.ages[place], pattern=pattern, raw=raw, final=final)
 
     @property
     def extrapolated(self) -> Bools:

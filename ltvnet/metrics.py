@@ -4,8 +4,9 @@ Cells where any of the three is NaN do not count.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ltvnet.curves import Floats
+Floats = NDArray[np.float64]
 
 
 def wape(actual: Floats, forecast: Floats, weight: Floats) -> float:

@@ -20,7 +20,6 @@ from ltvnet.development import (
     credible_growth,
     development,
     ratio_of_sums,
-    reach,
     share_earned,
     with_tail,
 )
@@ -213,7 +212,7 @@ class Pattern:
         segments = Segments.of(curves, self.levels)
         found = segments.find(curves)
         k, users = curves.observed_age, curves.users
-        last = reach(curves, min(self.min_cohorts, len(curves)))
+        last = curves.reach(self.min_cohorts)
         first = int(np.argmax(np.nansum(users[:, None] * curves.values, axis=0) > 0))
         sums = development(curves, last, self.half_life).totals(segments, found)
 

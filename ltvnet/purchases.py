@@ -22,11 +22,11 @@ DEDUPE = ("none", "rows", "invoice_across_files")
 """Which lines are duplicates: none, those equal in every column, invoices of an earlier sheet."""
 
 _KINDS = {
-    "date": ("TIMESTAMP", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
-    "amount": ("DOUBLE", "an expression such as replace(column, ',', '')"),
+    "date": ("TIMESTAMP", "date", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
+    "amount": ("DOUBLE", "number", "an expression such as replace(column, ',', '')"),
 }
 _KINDS["users_date"] = _KINDS["date"]
-"""What the cells of a field must be, and what reads those that are not."""
+"""What the cells of a field must be, in SQL and in words, and what reads those that are not."""
 
 _RULES = {
     "where": "lines left out by data.where",
@@ -40,7 +40,7 @@ _WHOLE = 1 << 26  # bytes of a file up to which each of them enters its fingerpr
 _END = 1 << 20  # bytes at either end that enter the fingerprint of a larger one
 
 
-def found(pattern: str) -> list[Path]:
+def files_at(pattern: str) -> list[Path]:
     """The files that a path or a glob names, sorted. Raises ValueError when none, or one is empty.
 
     A file that exists is meant as such, whatever brackets its name has.
@@ -89,7 +89,7 @@ class Relation:
 
         Raises ValueError when there is no file.
         """
-        files = [str(file) for file in found(path)]
+        files = [str(file) for file in files_at(path)]
         if files[0].lower().endswith(".parquet"):
             relation = base.read_parquet(files, union_by_name=True, filename=True)
             relation.create_view(name)
@@ -109,10 +109,15 @@ class Relation:
 
         Raises ValueError with all fields that do not fit the columns.
         """
+        known = {column.lower() for column in self.columns}
         sql, problems = {}, []
         for field, text in fields.items():
             quoted = '"' + text.replace('"', '""') + '"'
-            sql[field] = quoted if text in self.columns else f"({text})"
+            sql[field] = quoted if text.lower() in known else f"({text})"
+            if text.isidentifier() and sql[field] != quoted:
+                # which may be a function of SQL, such as user, but was meant as a column
+                problems.append(f"{field} {text!r} (no such column)")
+                continue
             try:
                 self.base.sql(f"SELECT {sql[field]} FROM {self.name}")
             except duckdb.Error as error:
@@ -133,7 +138,7 @@ class Relation:
 
         Only rows with `sql["known"]` are looked at; one of them must have such a cell.
         """
-        kind, way_out = _KINDS[field]
+        kind, word, way_out = _KINDS[field]
         first = self.base.execute(f"""
             WITH cells AS (
                 SELECT filename, row_number() OVER () AS row, CAST({sql[field]} AS VARCHAR) AS cell,
@@ -147,7 +152,7 @@ class Relation:
         file, row, cell, count = first
         got = "an empty cell" if cell is None else repr(cell)
         return (
-            f"{file}: expected a {kind.lower()}, got {got} in data row {row} ({count} such in all);"
+            f"{file}: expected a {word}, got {got} in data row {row} ({count} such in all);"
             f" give data.{field} as {way_out}, or leave such rows out"
         )
 
@@ -217,18 +222,17 @@ class Purchases:
         return {f"a{number}": name for number, name in enumerate(sorted(self.by))}
 
     def load(self, base: duckdb.DuckDBPyConnection) -> Loaded:
-        """Make `lines` and `people` in a database.
+        """Make `lines` and `people` in a database; without a users file the latter are the former.
 
         Raises ValueError when a file or a column is missing, a date or an amount is none, or no
         line is left.
         """
         source = Relation.read(base, "source", self.path)
-        sql = source.sql(
-            {"customer": self.customer, "date": self.date, "amount": self.amount}
-            | {"where": self.where or "true"}
-            | {"invoice": self.invoice or "NULL", "sheet": self.sheet or "NULL"}
-            | ({} if self.users else self.attributes)
-        )
+        fields = {"customer": self.customer, "date": self.date, "amount": str(self.amount)}
+        options = {"where": self.where, "invoice": self.invoice, "sheet": self.sheet}
+        fields |= {field: text for field, text in options.items() if text is not None}
+        fields |= {} if self.users else self.attributes
+        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"} | source.sql(fields)
         sql |= self._person(source, sql)
         loaded = self._audited(source, sql)
         self._make_lines(base, sql)
@@ -239,7 +243,7 @@ class Purchases:
         return loaded
 
     def _person(self, relation: Relation, sql: Mapping[str, str]) -> dict[str, str]:
-        """SQL of who came when, with which attributes, and of the rows which tell."""
+        """SQL of the columns that lines and people share, and of which rows have a customer."""
         customer = sql["customer"]
         if self.users or relation.is_text(customer):  # which another file may hold as a number
             customer = f"nullif(CAST({customer} AS VARCHAR), '')"

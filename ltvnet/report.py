@@ -73,19 +73,12 @@ class Outcome:
 
 
 def outcome(
-    forecaster: Forecaster, history: History, curves: Curves, truth: Curves | None
+    forecaster: Forecaster, history: History, curves: Curves, oracle: Floats | None
 ) -> Outcome:
-    """Forecast `curves` and look up what became of them by the last day of `history`."""
+    """Forecast `curves` at NODES and look up what became of them by the last day of `history`."""
     forecast = forecaster.predict(curves, NODES)
     known = history.last_day
-    nodes = list(NODES)
-    matured = history.actuals(known).reindex(curves.index)[nodes].to_numpy(dtype=float)
-    oracle = None
-    if truth is not None:
-        expected = pd.DataFrame(truth.values, index=truth.index).reindex(curves.index).to_numpy()
-        k = np.maximum(curves.observed_age, 0)
-        grown = expected[:, nodes] - expected[np.arange(len(k)), k][:, None]
-        oracle = curves.observed_value[:, None] + grown
+    matured = history.actuals(known).reindex(curves.index)[list(NODES)].to_numpy(dtype=float)
     return Outcome(forecast, np.where(forecast.open, matured, np.nan), oracle, known)
 
 

@@ -351,9 +351,8 @@ class Simulated:
         payers = self.behaviour.draw(portfolio, self.timeline.installs, streams[2])
         growth = self.behaviour.growth(portfolio, rhythm)  # (N, D, A)
         revenue = self.behaviour.buy(payers, growth, streams[3])
-        return self._exported(portfolio, revenue), self._exported(
-            portfolio, payers.expected(growth)
-        )
+        expected = payers.expected(growth)
+        return self._exported(portfolio, revenue), self._exported(portfolio, expected)
 
     def _exported(self, portfolio: Portfolio, revenue: Floats) -> History:
         start = day(self.timeline.first_day) + portfolio.week * WEEK
@@ -373,18 +372,22 @@ class Simulated:
         """The cohorts as exported once, when the last one has passed D360; values in currency."""
         return self._drawn[0]
 
+    @property
+    def origin(self) -> np.datetime64:
+        """The last day of acquisition: what is forecast there comes true within the data."""
+        return self.timeline.last_day - self.timeline.maturing_weeks * WEEK
+
     def truth(self) -> Curves:
         """The same cohorts with expected values Lambda, rows as in `history().as_of(last_day)`.
 
-        Lambda (N, A) is the expected cumulative revenue per user, in currency, given the campaign,
-        the calendar, and who was acquired on which day (payers, their intensity and mean spend):
-        only the number of purchases, their days and amounts remain random.
+        Lambda (N, A) is the expected cumulative revenue per user given campaign, calendar and who
+        was acquired on which day: only purchases, their days and amounts remain random.
         """
         return self._drawn[1].as_of(self.timeline.last_day)
 
 
 def oracle(truth: Curves, curves: Curves, ages: Sequence[int] = NODES) -> Floats:
-    """The forecast of one who knows the truth: y(k) + Lambda(h) - Lambda(k) in currency, (N, H).
+    """The forecast of one who knows the truth: y(k) + Lambda(h) - Lambda(k), (N, H).
 
     Cells at ages not later than the observed age k are NaN, as are rows with no complete age.
     Raises ValueError when a cohort of `curves` is not in `truth`.

@@ -1,12 +1,11 @@
-"""Cohort tables and snapshots in, prediction tables out.
+"""Cohort tables and snapshots in and out, prediction tables out.
 
-Shapes: N cohorts, R vintages, A ages, H ages asked for, C cells that are forecast.
+Shapes: N cohorts, R vintages, A ages.
 """
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,18 @@ from numpy.typing import NDArray
 
 from ltvnet.checks import (
     DATE,
-    END,
-    HORIZONS,
     ROLES,
-    START,
+    SPEND,
     USERS,
     Layout,
     Sheet,
+    joined,
     renamed,
     restatements,
     summary,
 )
-from ltvnet.curves import AGES, Curves, Floats, History, day
+from ltvnet.curves import Curves, Floats, History, day
 from ltvnet.files import Report, blocks, tables, whole
-from ltvnet.forecasting import Band, Forecast
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +96,8 @@ class Files:
         for file, sheet in sheets.items():
             report.add(file, self._faults(sheet, dates[file], names, set()))
         report.refuse()
-        history = self._history(list(sheets.values()), list(dates.values()), names)
+        parts = list(sheets.values()), list(dates.values())
+        history = joined(*parts, names, self.hierarchy, self.lag_days)
         if len(changes := restatements(history, self.rounding_tolerance)):
             logger.warning("restated history:\n%s", changes.to_string(index=False))
         logger.info("%s", summary(history))
@@ -138,7 +136,7 @@ class Files:
                 raise ValueError(f"{found}, now text; set data.attributes to say what to use")
             report.add(file, self._faults(sheet, date, names, seen), read)
             report.refuse()
-            curves = self._history([sheet], [date], names).as_of(date)
+            curves = joined([sheet], [date], names, self.hierarchy, self.lag_days).as_of(date)
             read += len(sheet)
             left_out += len(sheet) - len(curves)
             if len(curves):
@@ -207,21 +205,6 @@ class Files:
             logger.info("not modelled (see data.attributes): %s", ", ".join(unused))
         return names
 
-    def _history(
-        self, sheets: Sequence[Sheet], dates: Sequence[np.datetime64], names: Sequence[str]
-    ) -> History:
-        return History(
-            start=np.concatenate([sheet.start for sheet in sheets]),
-            end=np.concatenate([sheet.end for sheet in sheets]),
-            attributes={n: np.concatenate([sheet.label(n) for sheet in sheets]) for n in names},
-            users=np.concatenate([sheet.users for sheet in sheets]),
-            spend=np.concatenate([sheet.spend for sheet in sheets]),
-            values=np.concatenate([sheet.values for sheet in sheets]),
-            hierarchy=tuple(name for name in self.hierarchy if name in names),
-            lag_days=self.lag_days,
-            snapshot=np.repeat(np.array(dates), [len(sheet) for sheet in sheets]),
-        )
-
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:
     if cohorts:
@@ -233,163 +216,27 @@ def read(path: str | Path) -> History:
     return Files(path=path).history()
 
 
-def write_predictions(forecast: Forecast, folder: str | Path, date: object) -> tuple[Path, Path]:
-    """Write the tables of raw and of final means, one row a cohort, and return their paths.
+def write_cohorts(curves: Curves, path: str | Path) -> None:
+    """Write what is known of cohorts as a table that `Files` reads: Parquet or else CSV, by name.
 
-    Below `folder` stand `Files_Predictions/LTV_predictions_YYYY_MM_DD.csv` and
-    `Files_Predictions_Final/LTV_predictions_final_YYYY_MM_DD.csv`; the latter also has P10 and P90
-    at `HORIZONS`, blank until calibrated. Cells are revenue per user, to float32; those of ages
-    already observed repeat the observed value; D1 to D7 are there if a cohort is younger than 7
-    days. Raises ValueError unless the forecast is of all ages from 1 to 360.
+    Columns are Date, the attributes, Users, Spend if any is known, and day_0 to the last age that
+    a cohort reached, exact to the last digit.
     """
-    if not np.array_equal(forecast.ages, np.arange(1, AGES)):
-        raise ValueError(f"expected a forecast of all ages 1..{AGES - 1}, got {forecast.ages}")
-    keys, reason = _keys(forecast.curves), {"reason": forecast.reason}
-    means, final_means = _means(forecast, forecast.raw), _means(forecast, forecast.final)
-    date_part = str(day(date)).replace("-", "_")
-    raw = Path(folder) / "Files_Predictions" / f"LTV_predictions_{date_part}.csv"
-    final = Path(folder) / "Files_Predictions_Final" / f"LTV_predictions_final_{date_part}.csv"
-    _write_csv({**keys, **means, **reason}, raw)
-    _write_csv({**keys, **final_means, **_intervals(forecast), **reason}, final)
-    return raw, final
+    spend = {SPEND: curves.spend} if np.isfinite(curves.spend).any() else {}
+    last = curves.observed_age.max(initial=0)
+    ages = {f"day_{age}": curves.values[:, age] for age in range(last + 1)}
+    _write({**keys(curves), **spend, **ages}, Path(path))
 
 
-def _keys(curves: Curves) -> Columns:
+def keys(curves: Curves) -> Columns:
+    """The columns that say which cohort a row is, and how large: Date, the attributes, Users."""
     start, end = curves.start.astype(str), curves.end.astype(str)
     date = np.where(start == end, start, np.strings.add(np.strings.add(start, "~"), end))
-    users, k = curves.users, curves.observed_age
-    return {DATE: date, **curves.attributes, USERS: users, "observed_age": k}
+    return {DATE: date, **curves.attributes, USERS: curves.users}
 
 
-def _cells(forecast: Forecast, values: Floats) -> Floats:
-    """Forecasts `values` (N, H), and what was observed at the ages before them."""
-    cells: Floats = np.where(forecast.open, values, forecast.curves.values[:, forecast.ages])
-    return cells
-
-
-def _means(forecast: Forecast, band: Band) -> Columns:
-    first = 1 if (forecast.curves.observed_age < 7).any() else 8
-    cells = _cells(forecast, band.mean).T.astype(np.float32, order="C")  # (H, N)
-    return {f"P_D{age}": cells[age - 1] for age in range(first, AGES)}
-
-
-def _intervals(forecast: Forecast) -> Columns:
-    bounds = {"P10": forecast.final.p10, "P90": forecast.final.p90}
-    cells = {name: _cells(forecast, bound).astype(np.float32) for name, bound in bounds.items()}
-    if not forecast.calibrated:
-        cells = {name: np.full_like(bound, np.nan) for name, bound in cells.items()}
-    return {f"{name}_D{age}": cells[name][:, age - 1] for age in HORIZONS for name in cells}
-
-
-def _write_csv(columns: Columns, path: Path) -> None:
-    cells = {name: pa.array(column, from_pandas=True) for name, column in columns.items()}
+def _write(columns: Columns, path: Path) -> None:
+    table = pa.table({name: pa.array(cells, from_pandas=True) for name, cells in columns.items()})
+    write = parquet.write_table if path.suffix == ".parquet" else arrow_csv.write_csv
     with whole(path) as part:
-        arrow_csv.write_csv(pa.table(cells), part)
-
-
-def write_forecasts(forecasts: Iterable[Forecast], path: str | Path, bundle: str) -> None:
-    """Write `forecasts.parquet`, see `written`."""
-    for _ in written(forecasts, path, bundle):
-        pass
-
-
-def written(forecasts: Iterable[Forecast], path: str | Path, bundle: str) -> Iterator[Forecast]:
-    """Write a long table of the cells that are forecast, and hand each forecast on once written.
-
-    A row group a forecast, a row a cell: the key, users, origin, observed age and value, age,
-    pattern, raw and final mean and quantiles in float32, reason and the name of the bundle.
-    The file appears when the last forecast was taken. Raises ValueError when there is none.
-    """
-    with whole(Path(path)) as part, ExitStack() as stack:
-        writer = None
-        for forecast in forecasts:
-            table = _long(forecast, bundle)
-            if writer is None:
-                writer = stack.enter_context(parquet.ParquetWriter(part, table.schema))
-            writer.write_table(table, row_group_size=max(len(table), 1))
-            yield forecast
-        if writer is None:
-            raise ValueError(f"{path}: expected forecasts to write, got none: no cohort had begun")
-
-
-def _long(forecast: Forecast, bundle: str) -> pa.Table:
-    curves = forecast.curves
-    row, place = np.nonzero(forecast.open)  # (C,)
-    texts = {**curves.attributes, "reason": forecast.reason}
-    words = {name: pa.array(cells, pa.string()).take(row) for name, cells in texts.items()}
-    bands = {"raw_": forecast.raw, "": forecast.final}
-    bounds = {
-        f"{stage}{name}": getattr(band, name)[row, place].astype(np.float32)
-        for stage, band in bands.items()
-        for name in ("mean", "p10", "p50", "p90")
-    }
-    return pa.table(
-        {
-            START: curves.start[row],
-            END: curves.end[row],
-            **{name: words[name] for name in curves.attributes},
-            "users": curves.users[row],
-            "origin": np.full(len(row), curves.origin),
-            "observed_age": curves.observed_age[row],
-            "observed_value": curves.observed_value[row],
-            "age": forecast.ages[place],
-            "pattern": forecast.pattern[row, place].astype(np.float32),
-            **bounds,
-            "reason": words["reason"],
-            "bundle": pa.repeat(bundle, len(row)),
-        }
-    )
-
-
-def write_rollup(forecasts: Iterable[Forecast], path: str | Path, by: str | None = None) -> None:
-    """Write `rollup.csv`: sums in currency over the cohorts of each segment and in total.
-
-    Segments are those of the attribute `by` (None: Campaign, or else Source, if there is one).
-    A row for each segment and each of `HORIZONS` that was forecast: `cohorts` in the sums and
-    `cohorts_left_out` for want of a complete age, `users`, `spend` where known,
-    `observed_revenue` up to that age, `forecast_revenue` (final mean, with what was observed),
-    and `p10`, `p90`: blank, since bounds of cohorts do not add up to bounds of their sum.
-    Raises ValueError when there is no forecast and for an attribute that cohorts lack.
-    """
-    total = None
-    for forecast in forecasts:
-        by = _deepest(forecast.curves) if by is None else by
-        sums = _sums(forecast, by)
-        total = sums if total is None else pd.concat([total, sums])
-        total = total.groupby(["segment", "age"]).sum(min_count=1)
-    if total is None:
-        raise ValueError(f"{path}: expected forecasts to sum up, got none: no cohort had begun")
-    overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
-    levels = {"TOTAL": overall} if not by else {by: total, "TOTAL": overall}
-    rollup = pd.concat(levels, names=["level"]).reset_index()
-    rollup[["p10", "p90"]] = np.nan
-    _write_csv({str(name): rollup[name].to_numpy() for name in rollup}, Path(path))
-
-
-def _deepest(curves: Curves) -> str:
-    """The attribute to sum by, "" where there is none."""
-    return next((name for name in ("Campaign", "Source") if name in curves.attributes), "")
-
-
-def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
-    """Sums by segment and horizon, whose parts may be added further."""
-    curves = forecast.curves
-    if by and by not in curves.attributes:
-        raise ValueError(f"expected to sum by one of {', '.join(curves.attributes)}, got {by!r}")
-    horizons = np.intersect1d(HORIZONS, forecast.ages)
-    row, place = np.indices((len(curves), len(horizons))).reshape(2, -1)
-    age, k = horizons[place], curves.observed_age[row]
-    known = k >= 0
-    users = np.where(known, curves.users[row], np.nan)
-    mean = _cells(forecast, forecast.final.mean)
-    cells = {
-        "segment": curves.attributes[by][row] if by else "",
-        "age": age,
-        "cohorts": known.astype(np.int64),
-        "cohorts_left_out": (~known).astype(np.int64),
-        "users": users,
-        "spend": np.where(known, curves.spend[row], np.nan),
-        "observed_revenue": users * curves.values[row, np.clip(k, 0, age)],
-        "forecast_revenue": users * mean[row, np.searchsorted(forecast.ages, age)],
-    }
-    return pd.DataFrame(cells).groupby(["segment", "age"]).sum(min_count=1)
+        write(table, part)

@@ -277,17 +277,25 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=job.folder,
     )
-    resume = str(last) if last is not None and last.exists() else None
+    resume = last if last is not None and last.exists() else None
+    if resume:
+        _refuse_code(resume)
     with _quiet():
-        try:
-            trainer.fit(module, ckpt_path=resume, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{resume} is not a checkpoint of plain tensors (it may hold code) and was not "
-                "loaded: delete it to train anew"
-            ) from error
+        trainer.fit(module, ckpt_path=resume, weights_only=True)
     job.net.cpu().eval()
     return module.scores
+
+
+def _refuse_code(checkpoint: Path) -> None:
+    """Raise ValueError unless a file holds plain tensors and numbers, whole."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{checkpoint} is not a checkpoint of plain tensors (it may be cut off, or hold code) "
+            "and was not loaded: delete it to train anew"
+        ) from error
 
 
 def _callbacks(job: Job, training: Training) -> Iterator[pl.Callback]:

@@ -1,7 +1,8 @@
 """Purchases to cohort curves by DuckDB, out of core, exact at age boundaries.
 
-A customer is acquired on the calendar day of its first line, or on the day that the users file
-says; that day is its age 0, whatever the hour. A cohort's value at age a sums its customers'
+A customer is acquired on the calendar day of its first line (of a refund too, as what it refunds
+was bought earlier), or on the day that the users file says; that day is its age 0, whatever the
+hour. A cohort's value at age a sums its customers'
 amounts at ages 0..a, each counted from the customer's own acquisition, and divides by its users.
 
 Shapes: N cohorts, A ages, J nodes, B attributes.
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from ltvnet import purchases
 from ltvnet.curves import AGES, MAX_AGE, NODES, Days, Floats, History
 from ltvnet.files import whole
-from ltvnet.purchases import Purchases, checked_word, fingerprint, found, sql_date
+from ltvnet.purchases import Purchases, checked_word, files_at, fingerprint, sql_date
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ class Prepared:
     @classmethod
     def load(cls, path: Path) -> "Prepared":
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
         found = json.loads(str(arrays.pop("found")))
         return cls(until=arrays.pop("until")[()], found=found, **arrays)
 
@@ -120,13 +121,15 @@ class Transactions(Purchases):
         than two users or the age is not complete. Raises as `history`.
         """
         complete = np.isfinite(self._history.values[:, NODES])  # (N, J)
-        errors = np.where(complete, self._prepared.errors, np.nan)
+        errors = np.where(complete, self.prepared.errors, np.nan)
         return pd.DataFrame(errors, index=self._history.index, columns=list(NODES))
 
     @cached_property
     def _history(self) -> History:
-        made = self._prepared
+        made = self.prepared
         names = self.attributes.values()
+        # as if exported when all ages are complete, so that `until` makes the cut in time
+        exported = made.end.max() + MAX_AGE + self.lag_days
         history = History(
             start=made.start,
             end=made.end,
@@ -136,7 +139,7 @@ class Transactions(Purchases):
             values=made.values,
             hierarchy=tuple(self.hierarchy),
             lag_days=self.lag_days,
-            snapshot=np.full(len(made.users), made.until),
+            snapshot=np.full(len(made.users), max(exported, made.until)),
         ).until(made.until)
         k = history.observed_age
         found = dict(made.found) | {
@@ -149,8 +152,11 @@ class Transactions(Purchases):
         return history
 
     @cached_property
-    def _prepared(self) -> Prepared:
-        """The cohorts, from the cache where these files met these choices before."""
+    def prepared(self) -> Prepared:
+        """The cohorts, from the cache where these files met these choices before.
+
+        Raises ValueError as `history`.
+        """
         cached = self._cached
         if cached.exists():
             try:
@@ -170,7 +176,7 @@ class Transactions(Purchases):
         others = {"path", "users", "hierarchy", "lag_days", "cache", "engine"}
         choices = {name: value for name, value in asdict(self).items() if name not in others}
         key = hashlib.sha256(json.dumps(choices, default=list).encode())
-        files = found(self.path) + (found(self.users) if self.users else [])
+        files = files_at(self.path) + (files_at(self.users) if self.users else [])
         for path in (Path(__file__), Path(purchases.__file__), *files):
             key.update(fingerprint(path).encode())
         default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ltvnet")
@@ -178,13 +184,11 @@ class Transactions(Purchases):
         return folder.expanduser() / f"{key.hexdigest()[:32]}.npz"
 
     def _prepare(self) -> Prepared:
-        with (
-            TemporaryDirectory(prefix="ltvnet-") as spill,
-            duckdb.connect(config={"temp_directory": spill, **self.engine}) as base,
-        ):
+        with TemporaryDirectory(prefix="ltvnet-") as spill:
             try:
-                base.execute("SET TimeZone = 'UTC'")  # else days depend on the machine
-                return _Pass(self, base).prepared()
+                with duckdb.connect(config={"temp_directory": spill, **self.engine}) as base:
+                    base.execute("SET TimeZone = 'UTC'")  # else days depend on the machine
+                    return _Pass(self, base).prepared()
             except duckdb.Error as error:
                 raise ValueError(
                     f"{self.path}: DuckDB could not prepare these transactions; repair what it"
@@ -291,10 +295,12 @@ class _Pass:
     def _errors(self, users: Floats, values: Floats, unit: float) -> Floats:
         """Standard errors at the nodes (N, J), by sums of squares over users."""
         totals = ", ".join(
-            f"CAST(sum(CASE WHEN age <= {node} THEN units ELSE 0 END) AS HUGEINT) AS d{node}"
+            f"CAST(sum(CASE WHEN age <= {node} THEN units END) AS HUGEINT) AS d{node}"
             for node in NODES
         )
-        squares = ", ".join(f"CAST(sum(d{node} * d{node}) AS DOUBLE) AS d{node}" for node in NODES)
+        squares = ", ".join(
+            f"CAST(coalesce(sum(d{node} * d{node}), 0) AS DOUBLE) AS d{node}" for node in NODES
+        )
         sums = self._fetch(f"""
             WITH coarse AS (
                 SELECT customer, cohort, age, CAST(units >> {_COARSE_BITS} AS DOUBLE) AS units

@@ -53,7 +53,8 @@ class Scaling:
         curves = curves.take(curves.observed_age >= 0)
         counts = {name: pd.Series(text).value_counts() for name, text in curves.attributes.items()}
         categories = {
-            name: sorted(count.index[count >= min_cohorts]) for name, count in counts.items()
+            name: sorted(count.index[count >= min_cohorts])
+            for name, count in sorted(counts.items())
         }
         return cls(unit, float(np.median(curves.users)), categories)
 

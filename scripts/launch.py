@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,7 +35,9 @@ def told() -> Iterator[None]:
     except USER_ERRORS as error:
         if "debug=true" in sys.argv:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        text = str(cause).partition("\n    full_key:")[0]
+        sys.stderr.write(f"error: {text}\n")
         sys.exit(2)
 
 
@@ -43,7 +45,7 @@ def kept(config: DictConfig) -> DictConfig:
     """The config of this run, or of the one to resume, saved with its results."""
     if resume := config.get("resume"):
         config = OmegaConf.create(OmegaConf.load(saved(resume)))
-        config.out = resume
+        config.out = config.resume = resume
     OmegaConf.resolve(config)
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, saved(config.out))

@@ -1,4 +1,4 @@
-"""Train a model, export it as a bundle, and say how far off it was: see configs/train.yaml."""
+"""Train a model, export it as a bundle, say how far off it was: see configs/train.yaml."""
 
 import logging
 from pathlib import Path
@@ -15,23 +15,26 @@ def main(config: DictConfig) -> None:
     from ltvnet import bundle, report
     from ltvnet.curves import day
     from ltvnet.forecasting import create
+    from ltvnet.simulate import oracle
 
+    out = Path(config.out)
+    if (out / "checkpoints").exists() and not config.resume:
+        raise ValueError(f"{out} holds a run: resume={out} continues it, or set another out")
     source = instantiate(config.data)
     history = source.history()
     origin = day(config.as_of or getattr(source, "origin", history.last_day))
-    curves, out = history.as_of(origin), Path(config.out)
+    curves = history.as_of(origin)
     model = OmegaConf.to_container(config.model)
     forecaster = create(model).fit(curves)
 
-    truth = source.truth() if hasattr(source, "truth") else None
+    truth = oracle(source.truth(), curves) if hasattr(source, "truth") else None
     outcome = report.outcome(forecaster, history, curves, truth)
     scores = report.write_run(out, outcome, forecaster, history, model)
     about = {"as_of": str(origin), "data": bundle.fingerprint(curves), "config": model}
-    about["scores"] = scores.to_dict("records")
+    about |= {"attributes": sorted(curves.attributes), "scores": scores.to_dict("records")}
     bundle.save(out / "bundle", config.model.name, forecaster, about)
     log.info("%s", report.as_text(scores, origin, outcome.known))
-    log.info("next:\n  python scripts/predict.py bundle=%s data.path=Files", out / "bundle")
-    log.info("  tensorboard --logdir %s", out.parent)
+    log.info("next: python scripts/predict.py bundle=%s/bundle data.path=Files out=.", out)
 
 
 if __name__ == "__main__":

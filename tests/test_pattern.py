@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltvnet.curves import AGES, NODES, Curves, Floats
-from ltvnet.development import reach
 from ltvnet.forecasting import create
 from ltvnet.pattern import KAPPA_AGES, KAPPAS, Pattern, Replay, credible_level, learned_kappas
 
@@ -217,7 +216,7 @@ def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
     curves = weekly(30).as_of("2023-07-01")
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     oldest = np.sort(curves.observed_age)[::-1][4]
-    assert forecast.reach == oldest == reach(curves, 5)
+    assert forecast.reach == oldest == curves.reach(5)
     known = curves.observed_age >= 0
     assert forecast.extrapolated[known, NODES.index(360)].all()
     assert not forecast.extrapolated[:, NODES.index(30)].any()

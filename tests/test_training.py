@@ -1,0 +1,249 @@
+"""Training: checked settings, the losses, the schedule, and a run that was cut off."""
+
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cohorts import curve, history, weekly
+from test_neural import MACHINE, TRAINING, neural
+
+from ltvnet.curves import NODES, Curves
+from ltvnet.nets.heads import (
+    Targets,
+    anchored,
+    at_targets,
+    departures,
+    deviance,
+    huber,
+    pinball,
+)
+from ltvnet.training import Draws, Machine, Training
+from ltvnet.windows import Scaling, Tasks, Windows
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "expected epochs, tasks, batch_size and patience >= 1"),
+        ({"rate": 0.0}, "expected rate and clip > 0"),
+        ({"penalty": -1.0}, "weight_decay, penalty and users >= 0"),
+        ({"loss": "mse"}, "expected loss=deviance or loss=huber, got 'mse'"),
+    ],
+)
+def test_settings_are_checked(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Training(**TRAINING | change)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    known = weekly(60).as_of("2024-02-29")
+    return known.take(known.observed_age >= 0)
+
+
+@pytest.fixture(scope="module")
+def windows(curves: Curves) -> Windows:
+    fitted = neural()._untrained(curves)
+    return Windows.of(curves, fitted.pattern.held_out(curves), fitted.scaling)
+
+
+def test_tasks_are_log_uniform_and_leave_something_to_forecast(windows: Windows) -> None:
+    tasks = windows.draw(200, torch.Generator().manual_seed(0))
+    assert (tasks.age >= 0).all() and (tasks.age < windows.last[tasks.cohort]).all()
+    counts = torch.bincount(tasks.cohort, minlength=len(windows))
+    assert counts[windows.last > 0].eq(200).all() and counts[windows.last == 0].eq(0).all()
+    oldest = tasks.age[windows.last[tasks.cohort] == 360].float()
+    share = (oldest < 18).float().mean()  # log 19 of log 361 of the draws
+    assert float(share) == pytest.approx(math.log(19) / math.log(361), abs=0.02)
+
+
+def test_an_epoch_is_drawn_from_its_seed(windows: Windows) -> None:
+    config = Training(**TRAINING)
+    one, same, other = (Draws(windows=windows, config=config, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one.tasks.age, same.tasks.age)
+    assert not torch.equal(one.tasks.age, other.tasks.age)
+    assert len(list(one)) == len(one) == -(-len(one.tasks.age) // 128)
+
+
+def test_targets_are_growth_since_the_observed_age(windows: Windows, curves: Curves) -> None:
+    row, age = 30, 18
+    tasks = Tasks(torch.tensor([row]), torch.tensor([age]))
+    steps = windows.steps(tasks)
+    targets = windows.targets(tasks, steps)
+    last = int(curves.observed_age[row])
+    assert last not in NODES
+    later = [j for j, node in enumerate(NODES[1:]) if age < node <= last]
+    assert targets.weight[0, :-1].nonzero().squeeze(1).tolist() == later
+    value = curves.values[row]
+    ages = [NODES[j + 1] for j in later] + [last]
+    actual = targets.growth[0, [*later, -1]].numpy()
+    np.testing.assert_allclose(actual, value[ages] - value[age], rtol=1e-4)
+    assert steps[0, : later[0]].eq(0).all() and steps[0, later[0]] > 0
+    total = targets.weight[0, later].div(windows.rarity[[j + 1 for j in later]]).sum()
+    assert float(total) == pytest.approx(
+        math.log1p(NODES[later[-1] + 1]) - math.log1p(age), rel=1e-5
+    )
+
+
+def test_untrained_growth_is_the_patterns(windows: Windows) -> None:
+    tasks = windows.draw(3, torch.Generator().manual_seed(1))
+    steps = windows.steps(tasks)
+    targets = windows.targets(tasks, steps)
+    z = torch.zeros(len(steps), len(NODES) - 1, 4)
+    grown = at_targets(z, steps, targets)
+    for quantity in range(4):
+        torch.testing.assert_close(grown[..., quantity], targets.pattern, rtol=1e-5, atol=1e-7)
+
+
+def test_departures_order_quantiles_and_scale_the_mean_only() -> None:
+    raw = torch.randn(50, 20, 4, generator=torch.Generator().manual_seed(0))
+    z, damped = departures(raw, 1.0), departures(raw, 0.25)
+    assert (z[..., 1] < z[..., 2]).all() and (z[..., 2] < z[..., 3]).all()
+    torch.testing.assert_close(damped[..., 0], 0.25 * raw[..., 0])
+    torch.testing.assert_close(damped[..., 3] - damped[..., 2], z[..., 3] - z[..., 2])
+
+
+def test_anchored_growth_is_a_sum_over_intervals() -> None:
+    z = torch.log(torch.tensor([[[2.0], [0.5], [1.0]]]))
+    steps = torch.tensor([[0.0, 4.0, 3.0]])
+    assert anchored(z, steps).flatten().tolist() == pytest.approx([0.0, 2.0, 5.0])
+
+
+def targets_of(growth: list[float], pattern: list[float]) -> Targets:
+    rows = torch.tensor([growth]), torch.tensor([pattern]), torch.ones(1, len(growth))
+    return Targets(*rows, torch.zeros(1, dtype=torch.long), torch.zeros(1))
+
+
+def test_deviance_is_least_where_sums_agree() -> None:
+    """The over-dispersed Poisson mean has no bias: its best common multiple is a ratio of sums."""
+    targets = targets_of([1.0, 0.0, 5.0, 2.0], [2.0, 1.0, 2.0, 3.0])
+    multiples = torch.linspace(0.5, 1.5, 1001)
+    losses = [deviance(m * targets.pattern, targets, torch.tensor(2.0)).sum() for m in multiples]
+    best = float(multiples[int(torch.stack(losses).argmin())])
+    assert best == pytest.approx(8 / 8, abs=1e-3)
+    negative = targets_of([-3.0], [2.0])
+    zero = targets_of([0.0], [2.0])
+    forecast = torch.tensor([[1.5]])
+    assert deviance(forecast, negative, torch.tensor(1.0)) == deviance(
+        forecast, zero, torch.tensor(1.0)
+    )
+
+
+def test_huber_is_zero_at_the_truth_and_symmetric_in_logs() -> None:
+    targets = targets_of([1.0], [1.0])
+    base = torch.tensor([[0.0]])
+    assert float(huber(torch.tensor([[1.0]]), targets, base)) == 0.0
+    double, half = (huber(torch.tensor([[x]]), targets, base) for x in (2.0, 0.5))
+    assert float(double) == pytest.approx(float(half), rel=1e-2)
+
+
+def test_pinball_is_least_at_the_quantile() -> None:
+    growth = torch.arange(1.0, 101.0)
+    targets = targets_of(growth.tolist(), [1.0] * 100)
+    candidates = torch.arange(1.0, 101.0)
+    for place, level in enumerate((0.1, 0.5, 0.9)):
+        loss = [pinball(torch.full((1, 100, 3), float(c)), targets).sum() for c in candidates]
+        assert len(loss) == 100
+        single = [
+            (torch.maximum(level * (growth - c), (level - 1) * (growth - c))).sum()
+            for c in candidates
+        ]
+        assert float(candidates[int(torch.stack(single).argmin())]) == pytest.approx(
+            100 * level, abs=1
+        ), place
+
+
+def test_rare_values_share_the_unseen_bucket() -> None:
+    rows = [
+        (str(day), str(day), {"Apps": app}, 10.0, curve(20))
+        for app, count in (("a", 9), ("b", 5), ("rare", 4))
+        for day in np.datetime64("2024-01-01") + np.arange(count)
+    ]
+    curves = history(rows).as_of("2024-02-29")
+    scaling = Scaling.of(curves, unit=1.0, min_cohorts=5)
+    assert scaling.categories == {"Apps": ["a", "b"]} and scaling.sizes.categories == (3,)
+    codes = dict(zip(curves.attributes["Apps"], scaling.codes(curves)[:, 0].tolist(), strict=True))
+    assert codes == {"a": 1, "b": 2, "rare": 0}
+    nameless = history([(*rows[0][:2], {}, 10.0, curve(20))]).as_of("2024-02-29")
+    assert scaling.codes(nameless).tolist() == [[0]]
+
+
+def test_machine_is_plain_data() -> None:
+    assert Machine(**MACHINE).threads == 1  # type: ignore[arg-type]
+
+
+TINY = [
+    "data.timeline.weeks=40", "data.campaigns.count=4", "data.effects.base.users=200",
+    "model.net.units=[6,4]", "model.training.epochs=4", "model.training.tasks=6",
+    "model.training.batch_size=64",
+]  # fmt: skip
+
+
+def train(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "bundle" / "arrays.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["inner", "."])
+def test_a_killed_run_resumes_to_the_same_weights(stage: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(train(*TINY, f"out={whole}"), check=True, capture_output=True)
+    process = subprocess.Popen(
+        train(*TINY, f"out={cut}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    awaited = cut / "checkpoints" / stage / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not awaited.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert awaited.exists()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (cut / "bundle").exists()
+    refused = subprocess.run(train(*TINY, f"out={cut}"), capture_output=True, text=True)
+    assert refused.returncode == 2 and f"resume={cut} continues it" in refused.stderr
+    subprocess.run(train(f"resume={cut}"), check=True, capture_output=True)
+    assert weights(cut) == weights(whole)
+
+
+class Harmful:
+    """Makes a folder when unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("harm",)
+
+
+def test_a_checkpoint_with_code_is_refused(
+    tmp_path: Path, curves: Curves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "checkpoints"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "last.ckpt").write_bytes(pickle.dumps(Harmful(), protocol=2))
+    with pytest.raises(ValueError, match=r"last.ckpt is not a checkpoint of plain tensors"):
+        neural(folder=str(folder)).fit(curves)
+    torch.save({"state_dict": {}, "code": Harmful()}, folder / "inner" / "last.ckpt")
+    with pytest.raises(ValueError, match=r"last.ckpt is not a checkpoint of plain tensors"):
+        neural(folder=str(folder)).fit(curves)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_checkpoints_and_events_are_written(tmp_path: Path, curves: Curves) -> None:
+    neural(folder=str(tmp_path / "checkpoints")).fit(curves)
+    for folder in (tmp_path / "checkpoints", tmp_path / "checkpoints" / "inner"):
+        for name in ("best.ckpt", "last.ckpt"):
+            loaded = torch.load(folder / name, weights_only=True)
+            assert "state_dict" in loaded
+    assert list(tmp_path.glob("events*")) and list((tmp_path / "inner").glob("events*"))
