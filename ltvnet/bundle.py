@@ -48,10 +48,17 @@ def fingerprint(curves: Curves) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, name: str, forecaster: Forecaster, about: Mapping[str, Any]) -> str:
-    """Write a bundle; returns its identity. `about` JSON values for the manifest, `as_of` one.
+def save(
+    folder: Path,
+    name: str,
+    forecaster: Forecaster,
+    curves: Curves,
+    about: Mapping[str, Any],
+) -> str:
+    """Write a forecaster fitted on `curves`, `name` in the registry; returns its identity.
 
-    The manifest is written last, so that a bundle that was cut off is refused on reading.
+    `about` JSON values for the manifest: its config, its scores. The manifest is written last, so
+    that a bundle that was cut off is refused on reading.
     """
     values, arrays = forecaster.state()
     contents = {
@@ -66,6 +73,11 @@ def save(folder: Path, name: str, forecaster: Forecaster, about: Mapping[str, An
     manifest = {
         "format": FORMAT,
         "model": name,
+        "as_of": str(curves.origin),
+        "hierarchy": list(curves.hierarchy),
+        "attributes": sorted(curves.attributes),
+        "data": fingerprint(curves),
+        "config_hash": _sha256(_json(about.get("config", {}))),
         **about,
         "files": {file: _sha256(content) for file, content in contents.items()},
     }

@@ -1,8 +1,7 @@
 """Cohorts with a known truth: campaigns, payers and purchases drawn from stated distributions.
 
-Every number that describes the economy stands in `configs/data/simulated*.yaml`. Calendar,
-campaigns, payers and purchases draw from separate streams of one seed, so a preset that changes one
-stage leaves the draws of the stages before it as they were.
+The numbers of the economy stand in `configs/data/simulated*.yaml`. Calendar, campaigns, payers and
+purchases draw from streams of their own, so a preset changes no draw of the stages before its own.
 
 Shapes: E effects, V values of an attribute, C campaigns, M markets, N cohorts, W weeks, D days of
 a week, T calendar days, P payers, B purchases, A ages, H ages asked for.
@@ -28,8 +27,7 @@ of the falling hazard, cost per user; in this order on the axis E."""
 Effect = Mapping[str, float]
 Table = Mapping[str, Effect]
 
-WEEK = 7
-YEAR = 365.25
+WEEK, YEAR = 7, 365.25  # days
 
 
 def _check(key: str, expected: str, got: object, *, ok: bool) -> None:

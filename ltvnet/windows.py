@@ -18,10 +18,13 @@ from ltvnet.curves import NODES, Curves
 from ltvnet.nets.heads import Inputs, Sizes, Targets
 from ltvnet.pattern import Expected
 
-FEATURES, SCALARS = 2, 6
+FEATURES, SCALARS = 3, 6
 
 NOISE = 0.1
 """Revenue by which log ratios are damped, in volume units: ratios of less are mostly chance."""
+
+GAIN = 8.0
+"""Log ratios at nodes are of the order of 0.1; nets want inputs of the order of one."""
 
 MAX_RARITY = 5.0
 """Most by which a horizon that few cohorts have reached weighs more than a common one."""
@@ -138,8 +141,8 @@ class Windows:
         """What a net sees of each task.
 
         At nodes: log of revenue so far, and since the node before, over what the segment's
-        pattern expects. Scalars: the first at the observed age, the credible level over the
-        segment's, users, age, expected volume and the share earned.
+        pattern expects, and log age. Scalars: the first at the observed age, the credible level
+        over the segment's, users, log age, expected volume and the share earned.
         """
         cohort, age = tasks
         nodes = self._nodes()
@@ -148,10 +151,12 @@ class Windows:
         prior = _at(self.prior, tasks)
         expected = volume * prior.unsqueeze(1) * self.beta[rows, nodes]  # (B, J)
         seen = volume * self.values[rows, nodes]
-        level = _log_ratio(seen, expected)
-        growth = _log_ratio(_steps(seen), _steps(expected))
+        level = GAIN * _log_ratio(seen, expected)
+        growth = GAIN * _log_ratio(_steps(seen), _steps(expected))
+        place = _log_age(nodes).expand_as(level)
         observed = nodes <= age.unsqueeze(1)
-        prefix = torch.where(observed.unsqueeze(-1), torch.stack((level, growth), dim=-1), 0.0)
+        stacked = torch.stack((level, growth, place), dim=-1)  # (B, J, F)
+        prefix = torch.where(observed.unsqueeze(-1), stacked, 0.0)
 
         beta = _at(self.beta, tasks)
         expected_now = volume[:, 0] * prior * beta
@@ -160,7 +165,7 @@ class Windows:
                 _log_ratio(volume[:, 0] * _at(self.values, tasks), expected_now),
                 _at(self.level, tasks).div(prior).nan_to_num(1.0).clamp(min=1e-3).log(),
                 self.users[cohort].clamp(min=1e-3).log(),
-                torch.log1p(age) / 3.0 - 1.0,
+                _log_age(age),
                 torch.log1p(expected_now) / 3.0 - 1.0,
                 beta * 2.0 - 1.0,
             ),
@@ -223,6 +228,10 @@ def _at(table: Tensor, tasks: Tasks) -> Tensor:
 
 def _steps(curve: Tensor) -> Tensor:
     return torch.diff(curve, dim=1, prepend=torch.zeros_like(curve[:, :1]))
+
+
+def _log_age(age: Tensor) -> Tensor:
+    return torch.log1p(age) / 3.0 - 1.0
 
 
 def _log_ratio(seen: Tensor, expected: Tensor) -> Tensor:

@@ -3,20 +3,19 @@
 import logging
 from pathlib import Path
 
-import hydra
 from hydra.utils import instantiate
+from launch import launch
 from omegaconf import DictConfig
-
-from ltvnet.curves import day, origins
-from ltvnet.simulate import WEEK
-from ltvnet.table import write_cohorts
 
 log = logging.getLogger("simulate")
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="simulate")
 def main(config: DictConfig) -> None:
-    """Compose, simulate, write."""
+    """Simulate, write."""
+    from ltvnet.curves import day, origins
+    from ltvnet.simulate import WEEK
+    from ltvnet.table import write_cohorts
+
     source = instantiate(config.data)
     if not hasattr(source, "truth"):
         raise ValueError("expected data=simulated or one of its presets: other data have no truth")
@@ -35,4 +34,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main, "simulate")

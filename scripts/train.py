@@ -30,10 +30,9 @@ def main(config: DictConfig) -> None:
     truth = oracle(source.truth(), curves) if hasattr(source, "truth") else None
     outcome = report.outcome(forecaster, history, curves, truth)
     scores = report.write_run(out, outcome, forecaster, history, model)
-    about = {"as_of": str(origin), "data": bundle.fingerprint(curves), "config": model}
-    about |= {"attributes": sorted(curves.attributes), "scores": scores.to_dict("records")}
-    bundle.save(out / "bundle", config.model.name, forecaster, about)
-    log.info("%s", report.as_text(scores, origin, outcome.known))
+    about = {"config": model, "scores": scores.to_dict("records")}
+    bundle.save(out / "bundle", config.model.name, forecaster, curves, about)
+    log.info(report.as_text(scores, origin, outcome.known))
     log.info("next: python scripts/predict.py bundle=%s/bundle data.path=Files out=.", out)
 
 

@@ -17,7 +17,7 @@ from ltvnet.bundle import FORMAT, fingerprint, load, save
 from ltvnet.curves import Curves
 from ltvnet.forecasting import Forecaster, create
 
-ABOUT = {"as_of": "2024-02-29", "attributes": ["Apps"], "scores": []}
+ABOUT: dict[str, object] = {"scores": []}
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def forecasters(curves: Curves) -> dict[str, Forecaster]:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, forecasters: dict[str, Forecaster]) -> Path:
-    save(tmp_path / "bundle", "pattern", forecasters["pattern"], ABOUT)
+def saved(tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves) -> Path:
+    save(tmp_path / "bundle", "pattern", forecasters["pattern"], curves, ABOUT)
     return tmp_path / "bundle"
 
 
@@ -40,7 +40,7 @@ def saved(tmp_path: Path, forecasters: dict[str, Forecaster]) -> Path:
 def test_loaded_forecasts_are_bit_equal(
     name: str, tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves
 ) -> None:
-    identity = save(tmp_path / "bundle", name, forecasters[name], ABOUT)
+    identity = save(tmp_path / "bundle", name, forecasters[name], curves, ABOUT)
     shutil.move(tmp_path / "bundle", tmp_path / "elsewhere")  # a bundle is relocatable
     loaded = load(tmp_path / "elsewhere")
     assert (loaded.identity, loaded.name, str(loaded.as_of)) == (identity, name, "2024-02-29")
@@ -50,11 +50,11 @@ def test_loaded_forecasts_are_bit_equal(
 
 
 def test_equal_forecasters_have_equal_identity(
-    tmp_path: Path, forecasters: dict[str, Forecaster]
+    tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves
 ) -> None:
-    first = save(tmp_path / "a", "pattern", forecasters["pattern"], ABOUT)
-    second = save(tmp_path / "b", "pattern", forecasters["pattern"], ABOUT)
-    other = save(tmp_path / "c", "pattern", forecasters["pattern"], ABOUT | {"as_of": "2024-03-01"})
+    first = save(tmp_path / "a", "pattern", forecasters["pattern"], curves, ABOUT)
+    second = save(tmp_path / "b", "pattern", forecasters["pattern"], curves, ABOUT)
+    other = save(tmp_path / "c", "pattern", forecasters["pattern"], curves, {"scores": [1]})
     assert first == second != other
 
 
@@ -131,9 +131,9 @@ def test_a_fingerprint_changes_with_any_value(curves: Curves) -> None:
 
 
 def test_predicting_needs_no_training_library(
-    tmp_path: Path, forecasters: dict[str, Forecaster]
+    tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves
 ) -> None:
-    save(tmp_path / "bundle", "neural", forecasters["neural"], ABOUT)
+    save(tmp_path / "bundle", "neural", forecasters["neural"], curves, ABOUT)
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "from cohorts import weekly\n"

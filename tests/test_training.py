@@ -197,10 +197,17 @@ def weights(run: Path) -> bytes:
     return (run / "bundle" / "arrays.safetensors").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    run = tmp_path_factory.mktemp("whole")
+    subprocess.run(train(*TINY, f"out={run}"), check=True, capture_output=True)
+    return run
+
+
 @pytest.mark.parametrize("stage", ["inner", "."])
-def test_a_killed_run_resumes_to_the_same_weights(stage: str, tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run(train(*TINY, f"out={whole}"), check=True, capture_output=True)
+def test_a_killed_run_resumes_to_the_same_weights(stage: str, whole: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
     process = subprocess.Popen(
         train(*TINY, f"out={cut}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -212,10 +219,14 @@ def test_a_killed_run_resumes_to_the_same_weights(stage: str, tmp_path: Path) ->
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (cut / "bundle").exists()
-    refused = subprocess.run(train(*TINY, f"out={cut}"), capture_output=True, text=True)
-    assert refused.returncode == 2 and f"resume={cut} continues it" in refused.stderr
     subprocess.run(train(f"resume={cut}"), check=True, capture_output=True)
     assert weights(cut) == weights(whole)
+
+
+def test_a_run_is_not_taken_up_by_accident(whole: Path) -> None:
+    refused = subprocess.run(train(*TINY, f"out={whole}"), capture_output=True, text=True)
+    assert refused.returncode == 2 and f"resume={whole} continues it" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 class Harmful:

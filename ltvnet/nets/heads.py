@@ -31,7 +31,7 @@ class Inputs(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Widths of the inputs: nodes J, features F, scalars S, and categories of each attribute."""
+    """Widths of the inputs: nodes J, features F, scalars S, and categories C of each attribute."""
 
     nodes: int
     features: int

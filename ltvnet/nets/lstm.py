@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ltvnet.nets.heads import Attributes, Head, Inputs, Sizes
 
@@ -12,7 +13,7 @@ class LSTM(nn.Module):
     """Stacked LSTM over the prefix, a dense layer with scalars and attributes, the head.
 
     `units` of the recurrent layers, `dense` of the hidden layer, `embedding` of each attribute,
-    `dropout` after each recurrent layer. Raises ValueError for sizes below 1 or a dropout
+    `dropout` after each of these layers. Raises ValueError for sizes below 1 or a dropout
     outside [0, 1).
     """
 
@@ -41,5 +42,5 @@ class LSTM(nn.Module):
         last = inputs.observed.sum(dim=1) - 1  # (B,)
         state = hidden[torch.arange(len(last), device=last.device), last]
         joined = torch.cat((state, inputs.scalars, self.attributes(inputs.codes)), dim=1)
-        raw: Tensor = self.head(torch.relu(self.dense(joined)))
+        raw: Tensor = self.head(self.dropout(functional.gelu(self.dense(joined))))
         return raw

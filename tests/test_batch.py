@@ -1,0 +1,173 @@
+"""From files and a bundle to whole tables, whatever the size of the pieces."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from cohorts import weekly
+from test_neural import neural
+
+from ltvnet import bundle
+from ltvnet.batch import Tables, predict
+from ltvnet.bundle import Bundle
+from ltvnet.curves import NODES, Curves
+from ltvnet.table import Files, write_cohorts
+
+ROOT = Path(__file__).parent.parent
+TABLES = Tables(wide=True, ages=NODES[1:], by=None)
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    return weekly(70).as_of("2024-03-14")
+
+
+@pytest.fixture(scope="module")
+def table(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "LTV_2024_03_14.csv"
+    write_cohorts(curves, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("model") / "bundle"
+    bundle.save(folder, "neural", neural().fit(curves), curves, {"folder": str(folder)})
+    return bundle.load(folder)
+
+
+def outputs(folder: Path) -> dict[str, pd.DataFrame]:
+    wide = {path.name: pd.read_csv(path) for path in folder.glob("Files_*/*.csv")}
+    long = pd.read_parquet(folder / "forecasts.parquet")
+    return {**wide, "long": long, "rollup": pd.read_csv(folder / "rollup.csv")}
+
+
+def test_every_cohort_has_a_row_and_a_reason(
+    loaded: Bundle, table: Path, curves: Curves, tmp_path: Path
+) -> None:
+    reasons = predict(loaded, lambda: Files(path=table).curves(1000), tmp_path, TABLES)
+    made = outputs(tmp_path)
+    raw = made["LTV_predictions_2024_03_14.csv"]
+    assert reasons.total() == len(raw) == len(curves)
+    assert raw["reason"].value_counts().to_dict() == dict(reasons)
+    expected = loaded.forecaster.predict(curves, [90]).final.mean[:, 0]
+    young = curves.observed_age < 90
+    np.testing.assert_allclose(raw["P_D90"][young], expected[young], rtol=1e-5)
+    final = made["LTV_predictions_final_2024_03_14.csv"]
+    np.testing.assert_array_equal(raw["P_D360"], final["P_D360"])
+    long = made["long"]
+    assert set(long["bundle"]) == {loaded.identity}
+    assert set(long["age"]) <= set(NODES) and (long["age"] > long["observed_age"]).all()
+    total = made["rollup"].query("level == 'TOTAL' and age == 360")["forecast_revenue"].item()
+    known = final["observed_age"] >= 0
+    assert total == pytest.approx((final["Users"] * final["P_D360"])[known].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [5, 37])
+def test_the_size_of_pieces_changes_nothing(
+    rows: int, loaded: Bundle, table: Path, tmp_path: Path
+) -> None:
+    predict(loaded, lambda: Files(path=table).curves(10_000), tmp_path / "one", TABLES)
+    predict(loaded, lambda: Files(path=table).curves(rows), tmp_path / "many", TABLES)
+    one, many = outputs(tmp_path / "one"), outputs(tmp_path / "many")
+    for name in one:
+        keys = [c for c in one[name] if not pd.api.types.is_float_dtype(one[name][c])]
+        first, second = (made[name].sort_values(keys, ignore_index=True) for made in (one, many))
+        pd.testing.assert_frame_equal(first, second, rtol=1e-5)
+
+
+def test_without_wide_tables_only_the_asked_ages_are_forecast(
+    loaded: Bundle, table: Path, tmp_path: Path
+) -> None:
+    few = Tables(wide=False, ages=[30, 360], by="Apps")
+    predict(loaded, lambda: Files(path=table).curves(1000), tmp_path, few)
+    assert not list(tmp_path.glob("Files_*"))
+    assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
+    assert set(pd.read_csv(tmp_path / "rollup.csv")["level"]) == {"Apps", "TOTAL"}
+
+
+def test_stale_data_older_data_and_lost_columns_are_said(
+    loaded: Bundle, curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(rows: Curves) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict(loaded, lambda: [rows], tmp_path, Tables(wide=False, ages=[360], by=None))
+        return caplog.text
+
+    assert said(curves) == ""
+    late = replace(curves, origin=curves.origin + 61)
+    assert "the data are 61 days newer than the bundle, trained as of 2024-03-14" in said(late)
+    assert "knows 5 days that came after these data" in said(curves.as_of(curves.origin - 5))
+    apps = curves.attributes["Apps"] == "a"
+    one = replace(curves.take(apps), attributes={}, hierarchy=())
+    assert "the bundle was trained with Apps, which these data lack" in said(one)
+
+
+def test_an_error_on_the_way_leaves_no_table(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    def broken() -> Iterator[Curves]:
+        yield curves
+        raise RuntimeError
+
+    young = [curves]
+    calls = iter([lambda: iter(young), broken])
+    with pytest.raises(RuntimeError):
+        predict(loaded, lambda: next(calls)(), tmp_path, TABLES)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_ages_must_be_ahead() -> None:
+    with pytest.raises(ValueError, match=r"expected ages within 1\.\.360: D0 is never forecast"):
+        Tables(wide=False, ages=[0, 30], by=None)
+    with pytest.raises(ValueError, match=r"expected increasing ages within 0\.\.360"):
+        Tables(wide=False, ages=[30, 400], by=None)
+
+
+def test_a_killed_prediction_leaves_no_half_file(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    """Killed while it writes, then run again: every file there is whole, and no rest is left."""
+    many = tmp_path / "LTV_2024_03_14.parquet"
+    apps = [f"{app} {copy}" for copy in range(20) for app in curves.attributes["Apps"]]
+    order = np.lexsort((apps, np.tile(curves.end, 60), np.tile(curves.start, 60)))
+    copies = Curves(
+        start=np.tile(curves.start, 20)[order],
+        end=np.tile(curves.end, 20)[order],
+        attributes={"Apps": np.array(apps, dtype=object)[order]},
+        users=np.tile(curves.users, 20)[order],
+        spend=np.tile(curves.spend, 20)[order],
+        values=np.tile(curves.values, (20, 1))[order],
+        hierarchy=("Apps",),
+        lag_days=0,
+        origin=curves.origin,
+    )
+    write_cohorts(copies, many)
+    out = tmp_path / "out"
+    command = [
+        sys.executable, str(ROOT / "scripts" / "predict.py"), f"data.path={many}", f"out={out}",
+        f"bundle={loaded.manifest['folder']}", "rows=100",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("*.part")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    tables = ("*.csv", "*.parquet")
+    assert [path for glob in tables for path in out.rglob(glob)] == []
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(out.rglob("*.part"))
+    assert len(outputs(out)["LTV_predictions_2024_03_14.csv"]) == len(copies)

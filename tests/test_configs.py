@@ -1,0 +1,95 @@
+"""Every YAML file is built, and what it sets stands nowhere else."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ltvnet.batch import Tables
+from ltvnet.forecasting import create
+from ltvnet.table import Files
+from ltvnet.training import Machine, Training
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(name, overrides=["out=runs/test", *overrides])
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return values
+
+
+def test_every_file_is_met_here() -> None:
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    assert groups == {"data", "model", "trainer"}
+    top = {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert top == {"run", "train", "predict", "prepare", "simulate"}
+
+
+@pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
+def test_models_are_built(model: str) -> None:
+    config = resolved(composed("train", f"model={model}"))
+    assert create(config["model"]) is not None
+
+
+def test_what_nets_share_lacks_the_net() -> None:
+    assert OmegaConf.is_missing(composed("train", "model=_neural").model, "net")
+
+
+@pytest.mark.parametrize(
+    "model", [n for n in names("model") if n not in ("pattern", "chain_ladder")]
+)
+def test_training_settings_are_built(model: str) -> None:
+    training = composed("train", f"model={model}").model.training
+    assert Training(**training).epochs >= 1
+
+
+@pytest.mark.parametrize("trainer", names("trainer"))
+def test_trainers_are_built(trainer: str) -> None:
+    assert Machine(**composed("train", f"trainer={trainer}").trainer).threads >= 1
+
+
+@pytest.mark.parametrize("data", names("data"))
+def test_data_are_built(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTVNET_DATA", os.environ.get("LTVNET_DATA", "nowhere"))
+    overrides = ["data.path=table.csv"] if data in ("files", "transactions") else []
+    source = instantiate(composed("train", f"data={data}", *overrides).data)
+    assert callable(source.history)
+
+
+def test_the_defaults_of_files_stand_once() -> None:
+    """`ltvnet.read` has the defaults of the YAML."""
+    config = resolved(composed("predict", "bundle=b", "data.path=table.csv"))["data"]
+    assert config.pop("_target_") == "ltvnet.table.Files"
+    defaults = dataclasses.asdict(Files(path="table.csv"))
+    assert config == {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
+
+
+def test_predict_tables_are_built() -> None:
+    config = composed("predict", "bundle=b", "data.path=table.csv")
+    tables = Tables(wide=config.wide, ages=list(config.ages), by=config.by)
+    assert tables.ages[0] == 1 and tables.ages[-1] == 360
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "prepare", "simulate"])
+def test_scripts_share_where_they_write_and_their_seed(name: str) -> None:
+    config = composed(name)
+    assert config.seed == 0 and config.debug is False
+
+
+def test_a_net_takes_the_values_of_pattern_yaml() -> None:
+    net = composed("train", "model=lstm").model.pattern
+    assert net == composed("train", "model=pattern").model
