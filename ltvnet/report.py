@@ -25,6 +25,7 @@ BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180, 360)
 """Observed ages are reported in [0, 3), [3, 7) ... days."""
 
 HORIZONS = (30, 90, 180, 360)
+EXAMPLE_AGES = ((0, 7), (7, 14), (14, 30), (30, 60), (60, 90), (90, 180))
 SCORED_AGES = ("7-13", "30-59")
 SCORED_HORIZONS = (90, 180, 360)
 
@@ -120,36 +121,46 @@ def as_text(scores: pd.DataFrame, origin: np.datetime64, known: np.datetime64) -
     return text.getvalue() + (f"{note}: {said}" if said else "")
 
 
-def curves_figure(found: Outcome, forecast: Forecast, actual: Floats) -> "Figure":
-    """Six cohorts: what was observed, the pattern, the forecast with its band, what came true.
+def curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
+    """Six cohorts of different age: observed, the pattern, the forecast with its band, the truth.
 
-    `forecast` at every day of `found`'s cohorts and `actual` (N, H) at the same days.
+    `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured.
     """
     from matplotlib.figure import Figure
 
     curves = forecast.curves
-    candidates = np.flatnonzero(np.isfinite(found.actual).any(axis=1))
-    order = candidates[np.argsort(-curves.users[candidates], kind="stable")]
-    shown = order[np.unique(np.linspace(0, len(order) // 2, 6).astype(int))] if len(order) else []
     figure = Figure(figsize=(13, 7.5), layout="constrained")
-    for place, row in enumerate(shown):
+    for place, row in enumerate(_examples(forecast, actual)):
         axes = figure.add_subplot(2, 3, place + 1)
-        k = curves.observed_age[row]
-        ages, later = np.arange(k + 1), forecast.ages > k
+        k = int(curves.observed_age[row])
+        later = forecast.ages > k
         days, band = forecast.ages[later], forecast.final
         lower, upper = band.p10[row, later], band.p90[row, later]
         axes.fill_between(days, lower, upper, color="tab:blue", alpha=0.15, label="10-90 %")
         axes.plot(days, forecast.pattern[row, later], "--", color="gray", label="pattern")
-        axes.plot(days, band.mean[row, later], color="tab:blue", label="forecast")
+        axes.plot(days, band.mean[row, later], color="tab:blue", lw=2, label="forecast")
         axes.plot(days, actual[row, later], color="black", lw=1, label="came true")
-        axes.plot(ages, curves.values[row, : k + 1], color="tab:red", lw=2, label="observed")
+        axes.plot(curves.values[row, : k + 1], color="tab:red", lw=2.5, label="observed")
         name = " ".join(text[row] for text in curves.attributes.values())
-        axes.set_title(f"{name}\nfrom {curves.start[row]}, {curves.users[row]:.0f} users", size=8)
+        axes.set_title(f"{k} days of {curves.users[row]:,.0f} users\n{name}", size=9)
         axes.set_xlabel("days since acquisition")
         axes.set_ylabel("revenue per user")
-    if len(shown):
-        figure.axes[0].legend(fontsize=8)
+        axes.set_ylim(bottom=0)
+        if not place:
+            axes.legend(fontsize=8, loc="lower right")
     return figure
+
+
+def _examples(forecast: Forecast, actual: Floats) -> list[int]:
+    """For each of EXAMPLE_AGES the largest of the cohorts that have matured most."""
+    curves, chosen = forecast.curves, list[int]()
+    matured = np.isfinite(actual).sum(axis=1)
+    for low, high in EXAMPLE_AGES:
+        near = (curves.observed_age >= low) & (curves.observed_age < high) & (matured > 0)
+        if near.any():
+            rank = np.lexsort((curves.users, matured, near))
+            chosen.append(int(rank[-1]))
+    return chosen
 
 
 def write_run(
@@ -172,7 +183,7 @@ def write_run(
     forecast = forecaster.predict(curves, days)
     actual = history.actuals(found.known).reindex(curves.index)[list(days)].to_numpy(dtype=float)
     with SummaryWriter(str(folder)) as writer:
-        writer.add_figure("forecasts/six cohorts", curves_figure(found, forecast, actual))
+        writer.add_figure("forecasts/six cohorts", curves_figure(forecast, actual))
         known = {f"score/{name}": value for name, value in values.items() if value is not None}
         writer.add_hparams(_flat(config), known, run_name=".")
     return scores

@@ -24,6 +24,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ltvnet.nets.heads import at_targets, departures, deviance, huber, pinball
 from ltvnet.windows import Tasks, Validation, Windows
@@ -41,7 +42,8 @@ class Training:
     `epochs` of `tasks` drawn a cohort, in batches of `batch_size`; AdamW with `weight_decay` and
     a one-cycle rate up to `rate`; `loss` "deviance" or "huber" for the mean, `quantiles` weight
     of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
-    at which a task weighs half; `clip` norm of gradients; `patience` epochs without a better
+    at which a task weighs half; `average` epochs in which a step's weight in the averaged net
+    halves; `clip` norm of gradients; `patience` epochs without a better
     validation before the inner fit stops.
     """
 
@@ -54,6 +56,7 @@ class Training:
     quantiles: float
     penalty: float
     users: float
+    average: float
     clip: float
     patience: int
 
@@ -61,8 +64,13 @@ class Training:
         """Check ranges."""
         if min(self.epochs, self.tasks, self.batch_size, self.patience) < 1:
             raise ValueError("expected epochs, tasks, batch_size and patience >= 1")
-        if min(self.rate, self.clip) <= 0 or min(self.weight_decay, self.penalty, self.users) < 0:
-            raise ValueError("expected rate and clip > 0; weight_decay, penalty and users >= 0")
+        if (
+            min(self.rate, self.clip, self.average) <= 0
+            or min(self.weight_decay, self.penalty, self.users) < 0
+        ):
+            raise ValueError(
+                "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
+            )
         if self.loss not in ("deviance", "huber"):
             raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
 
@@ -133,6 +141,8 @@ class Departure(pl.LightningModule):
         self.net, self.windows, self.validation = job.net, job.windows, job.validation
         self.confidence, self.seed, self.config = job.confidence, job.seed, training
         self.scores: list[list[float]] = []
+        decay = 0.5 ** (1 / (training.average * len(self._draws(0))))
+        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
         tasks = self._draws(0).tasks
         targets = self.windows.targets(tasks, self.windows.steps(tasks))
         weight = targets.weight * self._credible(tasks)
@@ -155,7 +165,8 @@ class Departure(pl.LightningModule):
         """
         steps = windows.steps(tasks)
         targets = windows.targets(tasks, steps)
-        raw = self.net(windows.inputs(tasks))  # (B, I, Q)
+        net = self.net if self.training else self.average
+        raw = net(windows.inputs(tasks))  # (B, I, Q)
         counts = targets.pattern > NEGLIGIBLE * self.scale  # (B, T)
         targets = targets._replace(pattern=torch.where(counts, targets.pattern, 1.0))
         grown = at_targets(departures(raw, self.confidence), steps, targets)
@@ -183,7 +194,7 @@ class Departure(pl.LightningModule):
         assert self.validation is not None
         windows, tasks, week = self.validation.windows, self.validation.tasks, self.validation.week
         sums = torch.zeros(int(week.max()) + 1, 2, device=self.device)
-        self.net.eval()
+        self.eval()
         for batch, weeks in zip(
             batches(tasks, self.config.batch_size),
             torch.split(week, self.config.batch_size),
@@ -191,7 +202,7 @@ class Departure(pl.LightningModule):
         ):
             users = windows.users[batch.cohort].unsqueeze(1)
             sums.index_add_(0, weeks, self.losses(windows, batch, users)[0])
-        self.net.train()
+        self.train()
         return [float(part) for part in sums[:, 0] / sums[:, 1].sum()]
 
     def setup(self, stage: str) -> None:
@@ -211,6 +222,10 @@ class Departure(pl.LightningModule):
         """The tasks of this epoch; called anew for each, so that a resumed run draws the same."""
         torch.manual_seed(self._seed(self.current_epoch))
         return self._draws(self.current_epoch)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Average the weights of the steps so far."""
+        self.average.update_parameters(self.net)
 
     def on_train_epoch_end(self) -> None:
         """Score the epoch."""
@@ -251,7 +266,7 @@ class Lines(pl.Callback):
 
 
 def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
-    """Train the net of `job` in place.
+    """Train the net of `job` in place: it takes the averaged weights.
 
     Returns each week's part of the validation loss before training and after each epoch.
 
@@ -282,6 +297,7 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
         _refuse_code(resume)
     with _quiet():
         trainer.fit(module, ckpt_path=resume, weights_only=True)
+    job.net.load_state_dict(module.average.module.state_dict())
     job.net.cpu().eval()
     return module.scores
 

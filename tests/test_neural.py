@@ -34,6 +34,7 @@ TRAINING = {
     "quantiles": 0.3,
     "penalty": 0.05,
     "users": 1.0,
+    "average": 0.5,
     "clip": 1.0,
     "patience": 2,
 }

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
     ("change", "message"),
     [
         ({"epochs": 0}, "expected epochs, tasks, batch_size and patience >= 1"),
-        ({"rate": 0.0}, "expected rate and clip > 0"),
+        ({"rate": 0.0}, "expected rate, clip and average > 0"),
         ({"penalty": -1.0}, "weight_decay, penalty and users >= 0"),
         ({"loss": "mse"}, "expected loss=deviance or loss=huber, got 'mse'"),
     ],
