@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from cohorts import CONFIGS, composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,16 +14,9 @@ from ltvnet.forecasting import create
 from ltvnet.table import Files
 from ltvnet.training import Machine, Training
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-
 
 def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
-def composed(name: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(name, overrides=["out=runs/test", *overrides])
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""The main job on real data: from the file as published to a forecast of every cohort."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from cohorts import composed
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ltvnet import bundle, metrics
+from ltvnet.batch import Tables, predict
+from ltvnet.curves import NODES, Curves, Floats, History
+from ltvnet.forecasting import Forecaster, create
+from ltvnet.table import Files
+
+DATA = Path(os.environ.get("LTVNET_DATA", "nowhere"))
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="LTVNET_DATA names no folder of data")
+
+
+def model(name: str, *overrides: str) -> Forecaster:
+    config = composed("train", f"model={name}", *overrides).model
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return create({str(key): value for key, value in values.items()} | folderless(values))
+
+
+def folderless(values: dict[object, object]) -> dict[str, None]:
+    return {"folder": None} if "folder" in values else {}
+
+
+@pytest.fixture(scope="module")
+def retail() -> History:
+    history: History = instantiate(composed("train", "data=online_retail").data).history()
+    return history
+
+
+@pytest.mark.parametrize("name", ["pattern", "lstm"])
+def test_every_cohort_of_online_retail_has_a_forecast_or_a_reason(
+    name: str, retail: History, tmp_path: Path
+) -> None:
+    curves = retail.as_of("2011-03-31")
+    forecaster = model(name).fit(curves)
+    bundle.save(tmp_path / "bundle", "neural" if name == "lstm" else name, forecaster, curves, {})
+    loaded = bundle.load(tmp_path / "bundle")
+    tables = Tables(wide=True, ages=NODES[1:], by=None)
+    reasons = predict(loaded, lambda: [curves], tmp_path, tables)
+    table = pd.read_csv(tmp_path / "Files_Predictions" / "LTV_predictions_2011_03_31.csv")
+    assert len(table) == len(curves) == reasons.total() == 56
+    # 57 weeks had begun, one of them without a new customer; 5 had ended by 2010-04-05
+    assert reasons["no_complete_age"] == 1 and reasons["complete"] == 5
+    assert set(reasons) <= {"ok", "young", "extrapolated", "complete", "no_complete_age"}
+    forecast = table["observed_age"] >= 0
+    days = table.loc[forecast].filter(like="P_D").to_numpy()
+    assert np.isfinite(days).all() and (np.diff(days, axis=1) >= -1e-6).all()
+    assert table.loc[~forecast].filter(like="P_D").isna().all(axis=None)
+
+
+@pytest.fixture(scope="module")
+def portfolio() -> History:
+    return Files(path=DATA / "portfolio" / "curves.parquet", snapshot="2024-12-31").history()
+
+
+def test_the_pattern_beats_the_chain_ladder_and_the_oracle_both(portfolio: History) -> None:
+    expected = Files(path=DATA / "portfolio" / "expected.parquet", snapshot="2024-12-31").history()
+    truth = expected.as_of("2024-12-31").values
+    scores: dict[str, list[float]] = {}
+    for origin in ("2023-04-05", "2023-07-05", "2023-10-04"):
+        curves = portfolio.as_of(origin)
+        actual = portfolio.actuals("2024-12-31").reindex(curves.index)[list(NODES)].to_numpy()
+        lam = pd.DataFrame(truth, index=expected.as_of("2024-12-31").index).reindex(curves.index)
+        for name in ("pattern", "chain_ladder"):
+            forecaster = model(name).fit(curves)
+            found = [score_at(forecaster, curves, actual, age) for age in (7, 30)]
+            scores.setdefault(name, []).append(float(np.mean(found)))
+        oracle = [score_of_oracle(lam.to_numpy(), curves, actual, age) for age in (7, 30)]
+        scores.setdefault("oracle", []).append(float(np.mean(oracle)))
+    means = {name: np.mean(found) for name, found in scores.items()}
+    assert means["oracle"] < 0.5 * means["pattern"]
+    assert means["pattern"] < 0.75 * means["chain_ladder"]
+
+
+def near(curves: Curves, age: int) -> np.ndarray:
+    return (curves.observed_age >= age) & (curves.observed_age < age + 7)
+
+
+def wapes(issued: Floats, actual: Floats, rows: np.ndarray, users: Floats) -> float:
+    columns = [NODES.index(horizon) for horizon in (90, 180, 360)]
+    return float(
+        np.mean([metrics.wape(actual[rows, j], issued[:, j], users[rows]) for j in columns])
+    )
+
+
+def score_at(forecaster: Forecaster, curves: Curves, actual: Floats, age: int) -> float:
+    rows = near(curves, age)
+    forecast = forecaster.predict(curves.take(rows).cut(age))
+    return wapes(forecast.final.mean, actual, rows, curves.users)
+
+
+def score_of_oracle(lam: Floats, curves: Curves, actual: Floats, age: int) -> float:
+    rows = near(curves, age)
+    growth = lam[rows][:, list(NODES)] - lam[rows][:, [age]]
+    return wapes(curves.values[rows, age][:, None] + growth, actual, rows, curves.users)
