@@ -1,15 +1,10 @@
-"""Small histories to test with, and composed configs."""
+"""Small histories to test with."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 from ltvnet.curves import AGES, Floats, History, Strings, day
-
-CONFIGS = Path(__file__).parent.parent / "configs"
 
 Row = tuple[str, str, Mapping[str, str], float, Floats]
 
@@ -65,9 +60,3 @@ def weekly(
             values = np.cumsum(growth * drawn)
             rows.append((str(start), str(start + 6), {"Apps": name}, users, values))
     return history(rows, hierarchy=("Apps",))
-
-
-def composed(name: str, *overrides: str) -> DictConfig:
-    """The config of a script, as the command line with these overrides composes it."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(name, overrides=["out=runs/test", *overrides])

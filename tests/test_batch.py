@@ -140,7 +140,7 @@ def test_a_killed_prediction_leaves_no_half_file(
     """Killed while it writes, then run again: every file there is whole, and no rest is left."""
     many = tmp_path / "LTV_2024_03_14.parquet"
     apps = [f"{app} {copy}" for copy in range(20) for app in curves.attributes["Apps"]]
-    order = np.lexsort((apps, np.tile(curves.end, 60), np.tile(curves.start, 60)))
+    order = np.lexsort((apps, np.tile(curves.end, 20), np.tile(curves.start, 20)))
     copies = Curves(
         start=np.tile(curves.start, 20)[order],
         end=np.tile(curves.end, 20)[order],

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 import pytest
-from cohorts import CONFIGS, composed
+from composing import CONFIGS, composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 

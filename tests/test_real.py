@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import composed
+from composing import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
