@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,9 @@ def predict(
 
     Returns how many cohorts have which reason. Raises ValueError when there are no cohorts.
     """
-    young = tables.wide and any((piece.observed_age < 7).any() for piece in read())
+    young, pieces = _looked_at(read) if tables.wide else (False, read())
     reasons: Counter[str] = Counter()
-    forecasts = _forecasts(bundle, read(), tables)
-    stream: Iterable[Forecast] = forecasts
+    stream: Iterable[Forecast] = _forecasts(bundle, pieces, tables)
     if tables.wide:
         stream = predictions.wide(stream, folder, young=young)
     stream = (forecast.at(tables.ages) for forecast in stream)
@@ -57,6 +57,24 @@ def predict(
     for forecast in predictions.rollup(stream, folder / "rollup.csv", tables.by):
         reasons.update(forecast.reason.tolist())
     return reasons
+
+
+def _looked_at(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
+    """Whether any cohort is in its first week, and the pieces; read twice only where it must be."""
+    pieces = iter(read())
+    first = next(pieces, None)
+    if first is None:
+        return False, ()
+    if _young(first):
+        return True, chain([first], pieces)
+    second = next(pieces, None)
+    if second is None:
+        return False, [first]
+    return any(map(_young, read())), chain([first, second], pieces)
+
+
+def _young(curves: Curves) -> bool:
+    return bool((curves.observed_age < predictions.FIRST_WEEK).any())
 
 
 def _forecasts(bundle: Bundle, pieces: Iterable[Curves], tables: Tables) -> Iterator[Forecast]:

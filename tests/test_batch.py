@@ -120,11 +120,32 @@ def test_an_error_on_the_way_leaves_no_table(
         yield curves
         raise RuntimeError
 
-    young = [curves]
-    calls = iter([lambda: iter(young), broken])
     with pytest.raises(RuntimeError):
-        predict(loaded, lambda: next(calls)(), tmp_path, TABLES)
+        predict(loaded, broken, tmp_path, TABLES)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_first_week_is_told_wherever_a_young_cohort_stands(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    k = curves.observed_age
+    old, young = curves.take(k >= 20), curves.take(k < 7)
+    older = [old.take(np.arange(5)), old.take(np.arange(5, 9)), old.take(np.arange(9, 20))]
+
+    def first_day(*pieces: Curves) -> str:
+        predict(loaded, lambda: pieces, tmp_path, TABLES)
+        made = pd.read_csv(tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_14.csv")
+        assert len(made) == sum(map(len, pieces))
+        return next(name for name in made if name.startswith("P_"))
+
+    assert first_day(young, old) == "P_D1"
+    assert first_day(*older, young) == "P_D1"
+    assert first_day(*older) == first_day(old) == "P_D8"
+
+
+def test_nothing_to_forecast_is_said(loaded: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got none: no cohort had begun"):
+        predict(loaded, list, tmp_path, TABLES)
 
 
 def test_ages_must_be_ahead() -> None:
