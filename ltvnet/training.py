@@ -3,6 +3,7 @@
 Shapes: B tasks, I intervals, Q quantities, T targets.
 """
 
+import hashlib
 import logging
 import pickle
 import sys
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ltvnet.nets.heads import at_targets, departures, deviance, huber, pinball
+from ltvnet.nets.heads import Targets, at_targets, departures, deviance, huber, pinball
 from ltvnet.windows import Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
@@ -145,12 +147,9 @@ class Departure(pl.LightningModule):
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
         tasks = self._draws(0).tasks
         targets = self.windows.targets(tasks, self.windows.steps(tasks))
-        weight = targets.weight * self._credible(tasks)
-        self.register_buffer("scale", (weight * targets.pattern).sum() / weight.sum())
-
-    def _credible(self, tasks: Tasks) -> Tensor:
         users = self.windows.users[tasks.cohort].unsqueeze(1)
-        return users / (users + self.config.users)
+        weight = targets.weight * users / (users + training.users)
+        self.register_buffer("scale", (weight * targets.pattern).sum() / weight.sum())
 
     def _seed(self, epoch: int) -> int:
         return self.seed * 100_003 + epoch
@@ -158,52 +157,70 @@ class Departure(pl.LightningModule):
     def _draws(self, epoch: int) -> Draws:
         return Draws(windows=self.windows, config=self.config, seed=self._seed(epoch))
 
-    def losses(self, windows: Windows, tasks: Tasks, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of tasks, each target weighing its own weight x that of its task, (B, 1).
+    def grown(self, windows: Windows, tasks: Tasks) -> tuple[Tensor, Targets, Tensor]:
+        """Forecast growth at the targets of tasks (B, T, Q), the targets, and the mean's z (B, I).
 
-        Returns the sums (B, 2) of losses and of weights, and the mean z squared.
+        Targets with next to no pattern growth get weight 0, and growth 1 that ratios can be
+        formed with.
         """
         steps = windows.steps(tasks)
         targets = windows.targets(tasks, steps)
         net = self.net if self.training else self.average
         raw = net(windows.inputs(tasks))  # (B, I, Q)
+        forecast = at_targets(departures(raw, self.confidence), steps, targets)
         counts = targets.pattern > NEGLIGIBLE * self.scale  # (B, T)
-        targets = targets._replace(pattern=torch.where(counts, targets.pattern, 1.0))
-        grown = at_targets(departures(raw, self.confidence), steps, targets)
-        forecast = torch.where(counts.unsqueeze(-1), grown, 1.0)  # (B, T, Q)
+        targets = targets._replace(
+            pattern=torch.where(counts, targets.pattern, 1.0),
+            weight=torch.where(counts, targets.weight, 0.0),
+        )
+        forecast = torch.where(counts.unsqueeze(-1), forecast, 1.0)
+        return forecast, targets, self.confidence * raw[..., 0]
+
+    def losses(self, forecast: Tensor, targets: Targets, value: Tensor) -> Tensor:
+        """Sums over the targets of each task of weighted losses and of weights: (B, 2).
+
+        `forecast` (B, T, Q) growth, `value` (B,) revenue per user at the observed age.
+        """
         if self.config.loss == "deviance":
             mean = deviance(forecast[..., 0], targets, self.scale)
         else:
-            mean = huber(forecast[..., 0], targets, windows.values[tasks].unsqueeze(1))
-        weight = torch.where(counts, targets.weight * weight, 0.0)
-        loss = weight * (mean + self.config.quantiles * pinball(forecast[..., 1:], targets))
-        sums = torch.stack((loss.sum(dim=1), weight.sum(dim=1)), dim=1)
-        return sums, (self.confidence * raw[..., 0]).square().mean()
+            mean = huber(forecast[..., 0], targets, value.unsqueeze(1))
+        loss = mean + self.config.quantiles * pinball(forecast[..., 1:], targets)
+        return torch.stack(((targets.weight * loss).sum(1), targets.weight.sum(1)), dim=1)
 
     def training_step(self, batch: Tasks, _: int) -> Tensor:
         """Weighted mean loss of a batch, with the penalty on the departure."""
-        sums, departure = self.losses(self.windows, batch, self._credible(batch))
-        total = sums.sum(dim=0)
-        loss = total[0] / total[1] + self.config.penalty * departure
+        forecast, targets, z = self.grown(self.windows, batch)
+        sums = self.losses(forecast, targets, self.windows.values[batch])
+        users = self.windows.users[batch.cohort]
+        credible = (users / (users + self.config.users)).unsqueeze(1)
+        total = (credible * sums).sum(dim=0)
+        loss = total[0] / total[1] + self.config.penalty * z.square().mean()
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=True)
         return loss
 
     @torch.no_grad()
-    def validation_losses(self) -> list[float]:
-        """Each week's part of the user-weighted training loss after the inner origin."""
+    def validate(self) -> tuple[list[float], float, float]:
+        """Each week's part of the user-weighted training loss after the inner origin.
+
+        And the WAPE and the bias of the mean at the last age known.
+        """
         assert self.validation is not None
-        windows, tasks, week = self.validation.windows, self.validation.tasks, self.validation.week
-        sums = torch.zeros(int(week.max()) + 1, 2, device=self.device)
+        windows, week, size = self.validation.windows, self.validation.week, self.config.batch_size
+        sums = torch.zeros(int(week.max()) + 1, 5, device=self.device)
         self.eval()
-        for batch, weeks in zip(
-            batches(tasks, self.config.batch_size),
-            torch.split(week, self.config.batch_size),
-            strict=True,
-        ):
-            users = windows.users[batch.cohort].unsqueeze(1)
-            sums.index_add_(0, weeks, self.losses(windows, batch, users)[0])
+        pieces = zip(batches(self.validation.tasks, size), torch.split(week, size), strict=True)
+        for batch, weeks in pieces:
+            forecast, targets, _ = self.grown(windows, batch)
+            losses = self.losses(forecast, targets, windows.values[batch])
+            error = forecast[:, -1, 0] - targets.growth[:, -1]
+            value = windows.values[batch.cohort, windows.last[batch.cohort]]
+            parts = torch.column_stack((losses, error.abs(), error, value.abs()))
+            sums.index_add_(0, weeks, windows.users[batch.cohort].unsqueeze(1) * parts)
         self.train()
-        return [float(part) for part in sums[:, 0] / sums[:, 1].sum()]
+        total = sums.sum(dim=0)
+        weeks_losses = [float(part) for part in sums[:, 0] / total[1]]
+        return weeks_losses, float(total[2] / total[4]), float(total[3] / total[4])
 
     def setup(self, stage: str) -> None:
         """Bring the data to the device of the net."""
@@ -216,7 +233,7 @@ class Departure(pl.LightningModule):
     def on_train_start(self) -> None:
         """Score the untrained net: training must beat it."""
         if self.validation is not None and not self.scores:
-            self.scores.append(self.validation_losses())
+            self.scores.append(self.validate()[0])
 
     def train_dataloader(self) -> Draws:
         """The tasks of this epoch; called anew for each, so that a resumed run draws the same."""
@@ -230,8 +247,9 @@ class Departure(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Score the epoch."""
         if self.validation is not None:
-            self.scores.append(self.validation_losses())
-            self.log("val/loss", sum(self.scores[-1]))
+            losses, wape, bias = self.validate()
+            self.scores.append(losses)
+            self.log_dict({"val/loss": sum(losses), "val/wape": wape, "val/bias": bias})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
@@ -245,12 +263,20 @@ class Departure(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.rate, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @cached_property
+    def _data(self) -> str:
+        return hashlib.sha256(self.windows.values.cpu().numpy().tobytes()).hexdigest()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores of the epochs so far."""
-        checkpoint["scores"] = list(self.scores)
+        """Keep the scores of the epochs so far, and which data they are of."""
+        checkpoint["scores"], checkpoint["data"] = list(self.scores), self._data
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the scores of the epochs so far."""
+        """Take up the scores of the epochs so far. Raises ValueError for those of other data."""
+        if checkpoint["data"] != self._data:
+            raise ValueError(
+                "the data have changed since this run was cut off: train anew, with another out"
+            )
         self.scores = list(checkpoint["scores"])
 
 
@@ -260,7 +286,7 @@ class Lines(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's losses."""
         metrics = trainer.callback_metrics
-        losses = [name for name in ("train/loss_epoch", "val/loss") if name in metrics]
+        losses = [name for name in ("train/loss_epoch", "val/loss", "val/wape") if name in metrics]
         text = ", ".join(f"{name} {float(metrics[name]):.5f}" for name in losses)
         log.info("epoch %d of %d: %s", trainer.current_epoch + 1, trainer.max_epochs, text)
 
@@ -268,34 +294,33 @@ class Lines(pl.Callback):
 def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
     """Train the net of `job` in place: it takes the averaged weights.
 
-    Returns each week's part of the validation loss before training and after each epoch.
-
-    With a folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
+    Returns each week's part of the validation loss before training and after each epoch. With a
+    folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
     checkpoint of this net.
     """
     torch.set_num_threads(machine.threads)
     module = Departure(job=job, training=training)
     last = None if job.folder is None else job.folder / "last.ckpt"
-    trainer = pl.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        strategy=machine.strategy,
-        max_epochs=job.stop,
-        gradient_clip_val=training.clip,
-        logger=_tensorboard(job.events),
-        callbacks=list(_callbacks(job, training)),
-        enable_checkpointing=job.folder is not None,
-        enable_model_summary=False,
-        enable_progress_bar=job.folder is not None and sys.stderr.isatty(),
-        log_every_n_steps=machine.log_every,
-        reload_dataloaders_every_n_epochs=1,
-        default_root_dir=job.folder,
-    )
     resume = last if last is not None and last.exists() else None
     if resume:
         _refuse_code(resume)
     with _quiet():
+        trainer = pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            strategy=machine.strategy,
+            max_epochs=job.stop,
+            gradient_clip_val=training.clip,
+            logger=_tensorboard(job.events),
+            callbacks=list(_callbacks(job, training)),
+            enable_checkpointing=job.folder is not None,
+            enable_model_summary=False,
+            enable_progress_bar=job.folder is not None and sys.stderr.isatty(),
+            log_every_n_steps=machine.log_every,
+            reload_dataloaders_every_n_epochs=1,
+            default_root_dir=job.folder,
+        )
         trainer.fit(module, ckpt_path=resume, weights_only=True)
     job.net.load_state_dict(module.average.module.state_dict())
     job.net.cpu().eval()
