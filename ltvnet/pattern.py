@@ -53,12 +53,10 @@ class Measured:
 
     `reach` last age that enough cohorts reached, `first` the first age with revenue, `unit`
     revenue (currency) that a median cohort is expected to earn by D7, `beta` (S, A) proportion
-    earned by age, `level` (S,) expected value per user at the last age, `vocabulary` the known
-    values of each attribute.
+    earned by age, `level` (S,) expected value per user at the last age.
     """
 
     segments: Segments
-    vocabulary: dict[str, list[str]]
     reach: int
     first: int
     unit: float
@@ -101,13 +99,14 @@ class Replay:
     loss: Floats
 
 
-def replay(measured: Measured, then: Curves, now: Curves) -> Iterator[Replay]:
-    """Forecast at a past origin the cohorts within a week of each age, and compare with `now`."""
+def replay(measured: Measured, then: Curves, found: Ints, now: Curves) -> Iterator[Replay]:
+    """Forecast at a past origin the cohorts within a week of each age, and compare with `now`.
+
+    `found` (N,) the segments of the cohorts; rows of `then` and `now` are the same cohorts.
+    """
     nodes = np.array(NODES)
     weight = np.diff(np.log1p(nodes), prepend=0.0)
-    place = now.index.get_indexer(then.index)
-    natural, reached = then.observed_age, now.observed_age[place]
-    found = measured.segments.find(then)
+    natural, reached = then.observed_age, now.observed_age
     for position, age in enumerate(KAPPA_AGES):
         rows = np.flatnonzero((natural >= age) & (natural < age + 7))
         beta, users = measured.beta[found[rows]], then.users[rows]
@@ -119,7 +118,7 @@ def replay(measured: Measured, then: Curves, now: Curves) -> Iterator[Replay]:
             KAPPAS * measured.unit,
         )  # (R, G)
         grown = level[:, :, None] * (beta[:, nodes] - beta[:, [age]])[:, None, :]  # (R, G, J + 1)
-        actual = now.values[place[rows]][:, nodes] - own[:, None]  # (R, J + 1)
+        actual = now.values[rows][:, nodes] - own[:, None]  # (R, J + 1)
         error = np.abs(actual[:, None, :] - grown)
         scored = (nodes > natural[rows, None]) & (nodes <= reached[rows, None])
         scored &= nodes <= measured.reach
@@ -201,16 +200,17 @@ class Pattern:
                 f"no cohort has a complete age at {curves.origin}: choose a later as-of date, or "
                 "check the dates of the cohorts"
             )
-        self.measured = self._measure(curves)
+        segments = Segments.of(curves, self.levels)
+        found = segments.find(curves)
+        self.vocabulary = {name: sorted(set(text)) for name, text in curves.attributes.items()}
+        self.measured = self._measure(curves, segments, found)
         if isinstance(self.kappa, str):
-            self.kappas = learned_kappas(self._replayed(curves))
+            self.kappas = learned_kappas(self._replayed(curves, segments, found))
         else:
             self.kappas = np.full(len(KAPPA_AGES), float(self.kappa))
         return self
 
-    def _measure(self, curves: Curves) -> Measured:
-        segments = Segments.of(curves, self.levels)
-        found = segments.find(curves)
+    def _measure(self, curves: Curves, segments: Segments, found: Ints) -> Measured:
         k, users = curves.observed_age, curves.users
         last = curves.reach(self.min_cohorts)
         first = int(np.argmax(np.nansum(users[:, None] * curves.values, axis=0) > 0))
@@ -230,21 +230,22 @@ class Pattern:
         for s in segments.below():
             prior = level[segments.parent[s]]
             level[s] = credible_level(prior, earned[s], seen[s], self.level_credibility * unit)
-        vocabulary = {name: sorted(set(text)) for name, text in curves.attributes.items()}
-        return Measured(segments, vocabulary, last, first, unit, beta, level)
+        return Measured(segments, last, first, unit, beta, level)
 
     def _share(self, rate: Floats, last: int, first: int) -> Floats:
         tailed = with_tail(rate, last) if self.tail == "inverse_power" else rate
         return share_earned(tailed, first)
 
-    def _replayed(self, curves: Curves) -> Iterator[Replay]:
+    def _replayed(self, curves: Curves, segments: Segments, found: Ints) -> Iterator[Replay]:
         """Errors of growth forecast at past origins, each fitted on what was known then."""
         for weeks in range(KAPPA_ORIGINS):
             origin = curves.origin - np.timedelta64((weeks + 1) * KAPPA_EVERY, "D")
-            then = curves.as_of(origin)
-            then = then.take(then.observed_age >= 0)
-            if len(then) >= KAPPA_COHORTS:
-                yield from replay(self._measure(then), then, curves)
+            rows = np.flatnonzero(curves.end + curves.lag_days <= origin)
+            if len(rows) >= KAPPA_COHORTS:
+                now = curves.take(rows)
+                then = now.as_of(origin)
+                measured = self._measure(then, segments, found[rows])
+                yield from replay(measured, then, found[rows], now)
 
     def expected(self, curves: Curves) -> Expected:
         """What the pattern expects of cohorts at their observed age, for prediction."""
@@ -310,7 +311,9 @@ class Pattern:
         value = curves.observed_value[:, None] + expected.level * grown
         value = np.where((k[:, None] >= 0) & (asked > k[:, None]), value, np.nan)
         band = Band(value, value, value, value)
-        reason = reasons(curves, unseen(curves, m.vocabulary), m.reach, no_signal=m.level[0] == 0)
+        reason = reasons(
+            curves, unseen(curves, self.vocabulary), m.reach, no_signal=m.level[0] == 0
+        )
         return Forecast(curves, asked, value, band, band, reason, m.reach)
 
     def state(self) -> State:
@@ -320,7 +323,7 @@ class Pattern:
             "arguments": asdict(self),
             "names": list(m.segments.names),
             "keys": [list(key) for key in m.segments.keys],
-            "vocabulary": m.vocabulary,
+            "vocabulary": self.vocabulary,
             "reach": m.reach,
             "first": m.first,
             "unit": m.unit,
@@ -333,12 +336,12 @@ class Pattern:
         pattern = cls(**values["arguments"])
         pattern.measured = Measured(
             segments=Segments.named(tuple(values["names"]), [tuple(k) for k in values["keys"]]),
-            vocabulary=values["vocabulary"],
             reach=values["reach"],
             first=values["first"],
             unit=values["unit"],
             beta=arrays["beta"],
             level=arrays["level"],
         )
+        pattern.vocabulary = values["vocabulary"]
         pattern.kappas = arrays["kappas"]
         return pattern
