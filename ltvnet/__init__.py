@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ltvnet.corrected import Corrected
     from ltvnet.curves import NODES, Curves, History
     from ltvnet.forecasting import Forecast, Forecaster, create
     from ltvnet.table import Files, read
 
 _HOME = {
     "NODES": "ltvnet.curves",
+    "Corrected": "ltvnet.corrected",
     "Curves": "ltvnet.curves",
     "Files": "ltvnet.table",
     "Forecast": "ltvnet.forecasting",
@@ -22,7 +24,17 @@ _HOME = {
     "read": "ltvnet.table",
 }
 
-__all__ = ["NODES", "Curves", "Files", "Forecast", "Forecaster", "History", "create", "read"]
+__all__ = [
+    "NODES",
+    "Corrected",
+    "Curves",
+    "Files",
+    "Forecast",
+    "Forecaster",
+    "History",
+    "create",
+    "read",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 the type of a lazily imported name

@@ -13,8 +13,10 @@ from rich.progress import Progress
 
 from ltvnet import predictions
 from ltvnet.bundle import Bundle
-from ltvnet.curves import AGES, MAX_AGE, Curves
-from ltvnet.forecasting import Forecast, checked_ages
+from ltvnet.corrected import Corrected
+from ltvnet.curves import AGES, MAX_AGE, NODES, Curves
+from ltvnet.forecasting import BUCKETS, Forecast, checked_ages
+from ltvnet.ledger import Entries, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +24,11 @@ STALE_DAYS = 60
 """Data newer than the bundle by more than so many days call for training anew."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tables:
-    """Which tables are written: the `wide` ones of each day, `ages` of the long one, and `by` what
-    the roll-up sums (None: Campaign, or else Source).
+    """Which tables are written: the `wide` ones of each day, `ages` of the long one, `by` what
+    the roll-up sums (None: Campaign, or else Source), and `ledger` the folder of the table of
+    record (None: these forecasts are not kept there).
 
     Raises ValueError for ages that are not within 1..360.
     """
@@ -33,6 +36,7 @@ class Tables:
     wide: bool
     ages: Sequence[int]
     by: str | None
+    ledger: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the ages."""
@@ -45,18 +49,32 @@ def predict(
 ) -> Counter[str]:
     """Forecast all cohorts that `read()` gives, piece by piece, and write the tables to `folder`.
 
-    Returns how many cohorts have which reason. Raises ValueError when there are no cohorts.
+    Returns how many cohorts have which reason. Raises ValueError when there are no cohorts, and
+    for a ledger when the bundle knew days after the data.
     """
     young, pieces = _looked_at(read) if tables.wide else (False, read())
     reasons: Counter[str] = Counter()
     stream: Iterable[Forecast] = _forecasts(bundle, pieces, tables)
+    if tables.ledger is not None:
+        stream = _recorded(stream, bundle, Ledger(tables.ledger))
     if tables.wide:
-        stream = predictions.wide(stream, folder, young=young)
+        every = (forecast.at(range(1, AGES)) for forecast in stream)
+        stream = predictions.wide(every, folder, young=young)
     stream = (forecast.at(tables.ages) for forecast in stream)
     stream = predictions.long(stream, folder / "forecasts.parquet", bundle.identity)
     for forecast in predictions.rollup(stream, folder / "rollup.csv", tables.by):
         reasons.update(forecast.reason.tolist())
     return reasons
+
+
+def learned(bundle: Bundle) -> str:
+    """What the past taught a bundle, in a line."""
+    stages = bundle.forecaster.stages if isinstance(bundle.forecaster, Corrected) else None
+    if stages is None or not stages.calibrated:
+        return "no past in this bundle: the final tables equal the raw ones, P10 and P90 are blank"
+    ages = [f"{low}+" for low, on in zip(BUCKETS, stages.correction.on, strict=True) if on]
+    fixed = f"observed ages {', '.join(ages)}" if ages else "none: no error persisted in the past"
+    return f"corrected: {fixed}; P10 and P90 are calibrated on the past"
 
 
 def _looked_at(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
@@ -78,7 +96,8 @@ def _young(curves: Curves) -> bool:
 
 
 def _forecasts(bundle: Bundle, pieces: Iterable[Curves], tables: Tables) -> Iterator[Forecast]:
-    ages = range(1, AGES) if tables.wide else tables.ages
+    asked = {*(range(1, AGES) if tables.wide else tables.ages)}
+    ages = sorted(asked if tables.ledger is None else asked.union(NODES))
     done = 0
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)
@@ -88,6 +107,17 @@ def _forecasts(bundle: Bundle, pieces: Iterable[Curves], tables: Tables) -> Iter
             yield bundle.forecaster.predict(curves, ages)
             done += len(curves)
             progress.update(bar, completed=done, description=f"{done:,} cohorts")
+
+
+def _recorded(stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger) -> Iterator[Forecast]:
+    """Hand forecasts on; when they have all been taken, write them at the nodes into a ledger."""
+    parts = []
+    for forecast in stream:
+        parts.append(Entries.of(forecast.at(NODES), forecast.curves.observed_age))
+        yield forecast
+    if sum(map(len, parts)):
+        model = f"{bundle.name}-{bundle.identity[:12]}"
+        ledger.append(model, Entries.joined(parts), bundle.identity, bundle.as_of)
 
 
 def _warn(bundle: Bundle, curves: Curves) -> None:

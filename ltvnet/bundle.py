@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_arrays
 
 from ltvnet.curves import Curves, day
 from ltvnet.files import whole
-from ltvnet.forecasting import Forecaster, resolve
+from ltvnet.forecasting import Predictor, resolve
 
 FORMAT = 1
 MANIFEST, STATE, ARRAYS = "manifest.json", "state.json", "arrays.safetensors"
@@ -32,7 +32,7 @@ class Bundle:
     `identity` is the hash of all files, `manifest` everything said of the training.
     """
 
-    forecaster: Forecaster
+    forecaster: Predictor
     name: str
     as_of: np.datetime64
     identity: str
@@ -51,7 +51,7 @@ def fingerprint(curves: Curves) -> str:
 def save(
     folder: Path,
     name: str,
-    forecaster: Forecaster,
+    forecaster: Predictor,
     curves: Curves,
     about: Mapping[str, Any],
 ) -> str:

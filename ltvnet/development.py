@@ -5,20 +5,34 @@ Every ratio is a ratio of sums over users, so zeros are data.
 Shapes: N cohorts, A ages, J intervals between nodes, S segments, R rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
+from ltvnet.curves import AGES, NODES, Curves, Floats, Ints, Strings
 
 STEPS = np.arange(1, AGES)
 """Age at which each daily step of development ends: (A - 1,)."""
 
 INTERVAL = np.repeat(np.arange(len(NODES) - 1), np.diff(NODES))
 """Interval j, (node_j, node_j+1], that holds each daily step: (A - 1,)."""
+
+
+class Attributed(Protocol):
+    """Rows with attributes: cohorts, or forecasts of them."""
+
+    @property
+    def attributes(self) -> Mapping[str, Strings]:
+        """Text of each attribute: name -> (N,)."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows N."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,15 +66,20 @@ class Segments:
         """The segments of each level under the top, from the top down."""
         return [np.flatnonzero(self.level == n) for n in range(1, len(self.names) + 1)]
 
-    def find(self, curves: Curves) -> Ints:
+    def find(self, cohorts: Attributed) -> Ints:
         """The deepest known segment of each cohort: (N,)."""
-        found = np.zeros(len(curves), dtype=np.int64)
-        absent = np.full(len(curves), "", dtype=object)
-        text = [curves.attributes.get(name, absent) for name in self.names]
-        for level, known in enumerate(self.below(), start=1):
-            keys = pd.MultiIndex.from_tuples([self.keys[s] for s in known])
-            place = keys.get_indexer(pd.MultiIndex.from_arrays(text[:level]))
-            found = np.where(place >= 0, known[place], found)
+        found = np.zeros(len(cohorts), dtype=np.int64)
+        absent = np.full(len(cohorts), "", dtype=object)
+        alive = np.ones(len(cohorts), dtype=bool)
+        for name, known in zip(self.names, self.below(), strict=True):
+            values, code = np.unique([self.keys[s][-1] for s in known], return_inverse=True)
+            pairs = self.parent[known] * len(values) + code  # a parent and a value: one child
+            order = np.argsort(pairs)
+            code = pd.Index(values).get_indexer(pd.Index(cohorts.attributes.get(name, absent)))
+            pair = found * len(values) + code
+            place = order[np.searchsorted(pairs, pair, sorter=order).clip(max=len(order) - 1)]
+            alive &= (code >= 0) & (pairs[place] == pair)
+            found = np.where(alive, known[place], found)
         return found
 
     def lineage(self, found: Ints) -> list[Ints]:

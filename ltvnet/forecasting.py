@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.curves import MAX_AGE, NODES, Bools, Curves, Floats, Strings
+from ltvnet.curves import MAX_AGE, NODES, Bools, Curves, Floats, Ints, Strings
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """What a fitted forecaster is made of: JSON values, and arrays by name."""
+
+QUANTITIES = ("mean", "p10", "p50", "p90")
+
+BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180)
+"""Observed ages are told apart in [0, 3) [3, 7) ... [180, 360)."""
 
 YOUNG = 3
 """Forecasts from fewer observed ages than this are marked `young`."""
@@ -31,6 +36,18 @@ class Band:
     p90: Floats
 
 
+class Spread(Protocol):
+    """How uncertain sums over cohorts are."""
+
+    def spread(self, grown: Floats, squared: Floats) -> Floats:
+        """Half the width (R, J) of the 80 % interval of sums at NODES.
+
+        `grown` (R, J) sum of users x forecast growth, `squared` (R, J) sum of its squares; NaN
+        where it is not known.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Forecasts of cohorts at ages; cells at ages not later than the observed age are NaN.
@@ -39,7 +56,8 @@ class Forecast:
     historical pattern; `raw` as the model issued it; `final` corrected and calibrated, the same
     object as `raw` where nothing was corrected; `reason` (N,) one word a row; `reach` the last
     age that the data support: later cells are extrapolated. `calibrated` says whether `final`
-    has intervals that were checked on the past.
+    has intervals that were checked on the past, `borrowed` (N, H) which of them are those of
+    another horizon, `totals` how uncertain sums over cohorts are (None: not known).
     """
 
     curves: Curves
@@ -50,6 +68,8 @@ class Forecast:
     reason: Strings
     reach: int
     calibrated: bool = False
+    borrowed: Bools | None = None
+    totals: Spread | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -71,7 +91,15 @@ class Forecast:
         raw = chosen(self.raw)
         final = raw if self.final is self.raw else chosen(self.final)
         pattern = self.pattern[:, place]
-        return replace(self, ages=self.ages[place], pattern=pattern, raw=raw, final=final)
+        borrowed = None if self.borrowed is None else self.borrowed[:, place]
+        return replace(
+            self,
+            ages=self.ages[place],
+            pattern=pattern,
+            raw=raw,
+            final=final,
+            borrowed=borrowed,
+        )
 
     @property
     def extrapolated(self) -> Bools:
@@ -86,12 +114,8 @@ class Forecast:
 
 
 @runtime_checkable
-class Forecaster(Protocol):
-    """Anything that learns from curves as of an origin and forecasts curves."""
-
-    def fit(self, curves: Curves) -> Self:
-        """Learn from what was known at the origin of `curves`."""
-        ...
+class Predictor(Protocol):
+    """Anything that was fitted, forecasts curves and can be written to a bundle."""
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each row of `curves` at `ages`; a row's forecast depends on no other row."""
@@ -107,27 +131,48 @@ class Forecaster(Protocol):
         ...
 
 
+@runtime_checkable
+class Forecaster(Predictor, Protocol):
+    """A predictor that learns from curves as of an origin."""
+
+    def fit(self, curves: Curves) -> Self:
+        """Learn from what was known at the origin of `curves`."""
+        ...
+
+
 REGISTRY: Mapping[str, str] = {
     "pattern": "ltvnet.pattern:Pattern",
     "neural": "ltvnet.neural:Neural",
+    "corrected": "ltvnet.corrected:Corrected",
 }
 
 
-def resolve(name: str) -> type[Forecaster]:
+def resolve(name: str) -> type[Predictor]:
     """The class of a registered forecaster. Raises ValueError for a name that is not registered."""
     if name not in REGISTRY:
         raise ValueError(f"expected a forecaster out of {', '.join(REGISTRY)}, got {name!r}")
     module, _, attribute = REGISTRY[name].partition(":")
-    cls: type[Forecaster] = getattr(import_module(module), attribute)
+    cls: type[Predictor] = getattr(import_module(module), attribute)
     return cls
 
 
 def create(config: Mapping[str, Any]) -> Forecaster:
-    """A forecaster from its config: `name` in the registry, and the arguments of its class."""
+    """A forecaster from its config: `name` in the registry, and the arguments of its class.
+
+    Raises ValueError for a name that is not registered, and for "corrected", which is made of a
+    forecaster and its past.
+    """
     arguments = dict(config)
     cls = resolve(arguments.pop("name"))
+    if not issubclass(cls, Forecaster) or config["name"] == "corrected":
+        raise ValueError(f"expected a model that learns from curves, got {config['name']!r}")
     forecaster: Forecaster = cls(**arguments)
     return forecaster
+
+
+def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def unseen(curves: Curves, vocabulary: Mapping[str, Sequence[str]]) -> Bools:
@@ -157,6 +202,11 @@ def reasons(curves: Curves, new: Bools, reach: int, *, no_signal: bool) -> Strin
     ]
     words = [word for _, word in cases]
     return np.select([rows for rows, _ in cases], words, "ok").astype(object)
+
+
+def bucket(age: Ints) -> Ints:
+    """Which of BUCKETS an observed age is in; those without a complete age in the first."""
+    return np.maximum(np.searchsorted(np.array(BUCKETS), age, side="right") - 1, 0)
 
 
 def checked_ages(ages: Sequence[int]) -> NDArray[np.int64]:

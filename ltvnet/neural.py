@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ltvnet.curves import NODES, Curves, Floats, Ints
 from ltvnet.files import whole
-from ltvnet.forecasting import Band, Forecast, State
+from ltvnet.forecasting import Band, Forecast, State, below
 from ltvnet.nets.heads import Sizes, anchored, departures
 from ltvnet.pattern import Expected, Pattern
 from ltvnet.windows import Scaling, Tasks, Validation, Windows
@@ -84,6 +84,7 @@ class Neural:
         self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
         self.min_category = min_category
         self.seed = seed
+        self.start: Fitted | None = None
         self.folder = None if folder is None else Path(folder)
 
     def fit(self, curves: Curves) -> Self:
@@ -97,13 +98,24 @@ class Neural:
         if lack := too_little(curves, self.fitted.scaling):
             log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
             return self
-        epochs = self._epochs(curves)
+        epochs = self._epochs(curves) if self.start is None else self.training["warm_epochs"]
         if epochs == 0:
             log.warning("no training beat the pattern at the inner origin: it forecasts alone")
             return self
         net, _ = self._trained(curves, self.fitted, None, epochs)
         self.fitted = replace(self.fitted, net=net)
         return self
+
+    def can_start(self) -> bool:
+        """Whether there is a net that another fit can start from."""
+        return self.fitted.net is not None
+
+    def start_from(self, state: State) -> None:
+        """Begin the next fit with the net of a fitted forecaster, for `warm_epochs` only.
+
+        How long to train is then not looked for: the schedule is that short.
+        """
+        self.start = self.from_state(*state).fitted
 
     def _untrained(self, curves: Curves) -> Fitted:
         pattern = replace(self.pattern).fit(curves)
@@ -149,8 +161,12 @@ class Neural:
 
         torch.manual_seed(self.seed)
         expected = fitted.pattern.held_out(curves)
+        net, schedule = build(self.net, fitted.scaling.sizes), self.training
+        if self.start is not None:
+            net.load_state_dict(transplanted(self.start, fitted.scaling))
+            schedule = schedule | {"epochs": schedule["warm_epochs"]}
         job = training.Job(
-            net=build(self.net, fitted.scaling.sizes),
+            net=net,
             windows=Windows.of(curves, expected, fitted.scaling),
             validation=validation,
             confidence=fitted.confidence,
@@ -160,9 +176,7 @@ class Neural:
             events=self.folder
             and (self.folder.parent / "inner" if validation else self.folder.parent),
         )
-        scores = training.fit(
-            job, training.Training(**self.training), training.Machine(**self.machine)
-        )
+        scores = training.fit(job, training.Training(**schedule), training.Machine(**self.machine))
         return job.net, scores
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
@@ -261,6 +275,16 @@ def build(net: Mapping[str, Any], sizes: Sizes) -> nn.Module:
     return built
 
 
-def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+def transplanted(start: Fitted, scaling: Scaling) -> dict[str, Tensor]:
+    """The weights of a net, its embeddings in the order of other categories.
+
+    A category that the net did not know starts as the unseen bucket.
+    """
+    assert start.net is not None
+    weights = dict(start.net.state_dict())
+    for c, (name, values) in enumerate(scaling.categories.items()):
+        known = start.scaling.categories.get(name, [])
+        place = [0, *(known.index(value) + 1 if value in known else 0 for value in values)]
+        key = f"attributes.tables.{c}.weight"
+        weights[key] = weights[key][place]
+    return weights

@@ -16,10 +16,12 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
 from ltvnet.checks import END, HORIZONS, START
-from ltvnet.curves import AGES, Curves, Floats
+from ltvnet.curves import AGES, NODES, Curves, Floats
 from ltvnet.files import whole
-from ltvnet.forecasting import Band, Forecast
+from ltvnet.forecasting import QUANTITIES, Band, Forecast, Spread
 from ltvnet.table import Columns, keys
+
+_OWN = ("grown", "squared")  # sums of a roll-up that its bounds are made of, not in the table
 
 FIRST_WEEK = 7
 """Forecasts of D1 to D7 are told if a cohort is younger than so many days."""
@@ -88,7 +90,8 @@ def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[For
     """Write `forecasts.parquet`, a row for each cell that is forecast.
 
     A row group a forecast: the key, users, origin, observed age and value, age, pattern, raw and
-    final mean and quantiles in float32, reason and the identity of the bundle.
+    final mean and quantiles in float32, whether p10 and p90 are `uncalibrated` at that age, reason
+    and the identity of the bundle.
     """
     with whole(path) as part, ExitStack() as stack:
         writer = None
@@ -111,8 +114,9 @@ def _long(forecast: Forecast, bundle: str) -> pa.Table:
     bounds = {
         f"{stage}{name}": getattr(band, name)[row, place].astype(np.float32)
         for stage, band in bands.items()
-        for name in ("mean", "p10", "p50", "p90")
+        for name in QUANTITIES
     }
+    borrowed = np.ones_like(forecast.open) if forecast.borrowed is None else forecast.borrowed
     return pa.table(
         {
             START: curves.start[row],
@@ -125,6 +129,7 @@ def _long(forecast: Forecast, bundle: str) -> pa.Table:
             "age": forecast.ages[place],
             "pattern": forecast.pattern[row, place].astype(np.float32),
             **bounds,
+            "uncalibrated": borrowed[row, place],
             "reason": words["reason"],
             "bundle": pa.repeat(bundle, len(row)),
         }
@@ -138,14 +143,14 @@ def rollup(forecasts: Iterable[Forecast], path: Path, by: str | None) -> Iterato
     A row for each segment and each of `HORIZONS` that was forecast: `cohorts` in the sums and
     `cohorts_left_out` for want of a complete age, `users`, `spend` where known,
     `observed_revenue` up to that age, `forecast_revenue` (final mean, with what was observed),
-    and `p10`, `p90`: blank, since bounds of cohorts do not add up to bounds of their sum.
-    Raises ValueError for an attribute that cohorts lack.
+    and `p10`, `p90` of that sum, blank where the past does not tell: bounds of cohorts do not add
+    up, as they share a part of their errors. Raises ValueError for an attribute that cohorts lack.
     """
-    total = None
+    total, totals = None, None
     with whole(path) as part:
         for forecast in forecasts:
             by = _deepest(forecast.curves) if by is None else by
-            sums = _sums(forecast, by)
+            sums, totals = _sums(forecast, by), forecast.totals
             total = sums if total is None else pd.concat([total, sums])
             total = total.groupby(["segment", "age"]).sum(min_count=1)
             yield forecast
@@ -154,9 +159,21 @@ def rollup(forecasts: Iterable[Forecast], path: Path, by: str | None) -> Iterato
         overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
         levels = {"TOTAL": overall} if not by else {by: total, "TOTAL": overall}
         table = pd.concat(levels, names=["level"]).reset_index()
-        table[["p10", "p90"]] = np.nan
-        columns: Columns = {str(name): table[name].to_numpy() for name in table}
+        table["p10"], table["p90"] = _bounds(table, totals)
+        columns: Columns = {str(name): table[name].to_numpy() for name in table if name not in _OWN}
         arrow_csv.write_csv(_table(columns), part)
+
+
+def _bounds(table: pd.DataFrame, totals: Spread | None) -> tuple[Floats, Floats]:
+    """The 80 % interval of each sum of a roll-up, not below what was observed."""
+    if totals is None:
+        return np.full(len(table), np.nan), np.full(len(table), np.nan)
+    place = (np.arange(len(table)), np.searchsorted(np.array(NODES), table["age"]))
+    grown, squared = np.zeros((2, len(table), len(NODES)))
+    grown[place], squared[place] = (table[name] for name in _OWN)
+    half = totals.spread(grown, squared)[place]
+    middle = table["forecast_revenue"].to_numpy()
+    return np.maximum(middle - half, table["observed_revenue"].to_numpy()), middle + half
 
 
 def _deepest(curves: Curves) -> str:
@@ -175,6 +192,8 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
     known = k >= 0
     users = np.where(known, curves.users[row], np.nan)
     mean = _cells(forecast, forecast.final.mean)
+    grown = np.maximum(forecast.final.mean, forecast.pattern) - curves.observed_value[:, None]
+    grown = users * np.where(forecast.open, grown, 0.0)[row, np.searchsorted(forecast.ages, age)]
     cells = {
         "segment": curves.attributes[by][row] if by else "",
         "age": age,
@@ -184,5 +203,7 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
         "spend": np.where(known, curves.spend[row], np.nan),
         "observed_revenue": users * curves.values[row, np.clip(k, 0, age)],
         "forecast_revenue": users * mean[row, np.searchsorted(forecast.ages, age)],
+        "grown": grown,
+        "squared": grown**2,
     }
     return pd.DataFrame(cells).groupby(["segment", "age"]).sum(min_count=1)

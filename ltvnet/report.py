@@ -5,120 +5,30 @@ Shapes: N cohorts, H ages.
 
 import io
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
-from ltvnet import metrics
-from ltvnet.curves import NODES, Curves, Floats, History
+from ltvnet import page, scores
+from ltvnet.backtest import Plan, issue
+from ltvnet.corrected import Corrected, Learning, Walk, walked
+from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Floats, History
 from ltvnet.files import whole
-from ltvnet.forecasting import Forecast, Forecaster
+from ltvnet.forecasting import Forecast
+from ltvnet.ledger import Ledger
+from ltvnet.scores import Record, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180, 360)
-"""Observed ages are reported in [0, 3), [3, 7) ... days."""
+log = logging.getLogger(__name__)
 
-HORIZONS = (30, 90, 180, 360)
 EXAMPLE_AGES = ((0, 7), (7, 14), (14, 30), (30, 60), (60, 90), (90, 180))
-SCORED_AGES = ("7-13", "30-59")
-SCORED_HORIZONS = (90, 180, 360)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Forecasts of one day beside what had come true by a later one.
-
-    `forecast` at NODES; `actual` (N, H) and, for simulated data, `oracle` (N, H): what a
-    forecaster who knew the true expectations would have said. NaN where not matured.
-    """
-
-    forecast: Forecast
-    actual: Floats
-    oracle: Floats | None
-    known: np.datetime64
-
-    def scores(self) -> pd.DataFrame:
-        """WAPE and bias of model, pattern and oracle by observed age and horizon, with cells n.
-
-        Weights are users. Cells beyond the ages that the data support are left out.
-        """
-        k, users = self.forecast.curves.observed_age, self.forecast.curves.users
-        counts = np.isfinite(self.actual) & self.forecast.open & ~self.forecast.extrapolated
-        issued = {"model": self.forecast.final.mean, "pattern": self.forecast.pattern}
-        if self.oracle is not None:
-            issued["oracle"] = self.oracle
-        rows = []
-        for low, high in zip(BUCKETS[:-1], BUCKETS[1:], strict=True):
-            for horizon in HORIZONS:
-                j = NODES.index(horizon)
-                cells = (k >= low) & (k < high) & counts[:, j]
-                if cells.any():
-                    row = {"observed_age": f"{low}-{high - 1}", "horizon": horizon}
-                    actual, weight = self.actual[cells, j], users[cells]
-                    rows.append(
-                        row
-                        | {"n": int(cells.sum())}
-                        | {
-                            f"{metric.__name__}_{name}": metric(actual, mean[cells, j], weight)
-                            for metric in (metrics.wape, metrics.bias)
-                            for name, mean in issued.items()
-                        }
-                    )
-        return pd.DataFrame(rows)
-
-
-def outcome(
-    forecaster: Forecaster, history: History, curves: Curves, oracle: Floats | None
-) -> Outcome:
-    """Forecast `curves` at NODES and look up what became of them by the last day of `history`."""
-    forecast = forecaster.predict(curves, NODES)
-    known = history.last_day
-    matured = history.actuals(known).reindex(curves.index)[list(NODES)].to_numpy(dtype=float)
-    return Outcome(forecast, np.where(forecast.open, matured, np.nan), oracle, known)
-
-
-def score(scores: pd.DataFrame, name: str) -> float | None:
-    """Mean WAPE at D90, D180, D360 of cohorts observed 7 and 30 days; None without such cells."""
-    if scores.empty:
-        return None
-    chosen = scores.observed_age.isin(SCORED_AGES) & scores.horizon.isin(SCORED_HORIZONS)
-    found = scores.loc[chosen, f"wape_{name}"]
-    return float(found.mean()) if len(found) else None
-
-
-def as_text(scores: pd.DataFrame, origin: np.datetime64, known: np.datetime64) -> str:
-    """The scores as a table for a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if scores.empty:
-        return (
-            f"No cell has matured after {origin}, so there is nothing to score yet. Train with an "
-            "earlier as_of=YYYY-MM-DD to see how far off this model would have been."
-        )
-    names = [name for name in ("model", "pattern", "oracle") if f"wape_{name}" in scores]
-    table = Table(title=f"Forecasts of {origin} against what was known on {known}")
-    for column in ("observed days", "horizon", "cohorts"):
-        table.add_column(column, justify="right")
-    for metric in ("WAPE", "bias"):
-        for name in names:
-            table.add_column(f"{metric} {name}", justify="right")
-    for _, row in scores.iterrows():
-        figures = [f"{row[f'wape_{name}']:.1%}" for name in names]
-        figures += [f"{row[f'bias_{name}']:+.1%}" for name in names]
-        table.add_row(row.observed_age, f"D{row.horizon}", str(row.n), *figures)
-    text = io.StringIO()
-    Console(file=text, width=110).print(table)
-    means = {name: score(scores, name) for name in names}
-    said = ", ".join(f"{name} {mean:.1%}" for name, mean in means.items() if mean is not None)
-    note = "score (mean WAPE at D90, D180, D360 of cohorts observed 7-13 and 30-59 days)"
-    return text.getvalue() + (f"{note}: {said}" if said else "")
 
 
 def curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
@@ -163,30 +73,282 @@ def _examples(forecast: Forecast, actual: Floats) -> list[int]:
     return chosen
 
 
-def write_run(
-    folder: Path,
-    found: Outcome,
-    forecaster: Forecaster,
-    history: History,
-    config: Mapping[str, Any],
-) -> pd.DataFrame:
-    """Write `metrics.json`, and to TensorBoard the hyper-parameters with the score and a figure."""
-    from torch.utils.tensorboard import SummaryWriter
+@dataclass(frozen=True)
+class Run:
+    """What a training run found out: of its past, and of the day it stands at.
 
-    scores = found.scores()
-    values = {name: score(scores, name) for name in ("model", "pattern")}
+    `title` name of the model, `forecaster` as fitted at the origin, `curves` known then, `past`
+    forecasts of the days before (None: none were replayed), `after` those of that day (None:
+    nothing was left to forecast) beside what became of them in `history`.
+    """
+
+    title: str
+    forecaster: Corrected
+    curves: Curves
+    past: Record | None
+    after: Record | None
+    history: History
+
+    @classmethod
+    def of(
+        cls, title: str, forecaster: Corrected, history: History, origin: object, source: object
+    ) -> Self:
+        """Score a fitted forecaster; `source` may know the truth, or standard errors."""
+        curves = history.as_of(origin)
+        known = known_truth(source), known_errors(source)
+        past, after = forecaster.past, None
+        if ((curves.observed_age >= 0) & (curves.observed_age < MAX_AGE)).any():
+            after = scores.record(
+                title, issue(forecaster, curves, scores.SCORED_AGES), history, *known
+            )
+        before = None
+        if past is not None:
+            before = scores.record(title, past, history.until(origin), *known)
+        return cls(title, forecaster, curves, before, after, history)
+
+    @property
+    def earned(self) -> bool:
+        """Whether the model, uncorrected, was significantly better than the pattern."""
+        return self.past is not None and scores.against_pattern(self.past, "raw").better
+
+    def check(self, *, force: bool) -> None:
+        """Raise ValueError for a model that was significantly worse than the pattern."""
+        versus = None if self.past is None else scores.against_pattern(self.past, "final")
+        if versus is not None and versus.worse and not force:
+            raise ValueError(
+                f"{self.title} was worse than the historical pattern on the past that it was tried "
+                f"on, by {versus.relative:.1%} of the error: no bundle was written. Train "
+                "model=pattern, or set force=true"
+            )
+
+    def about(self) -> dict[str, Any]:
+        """What the manifest of the bundle says of it."""
+        return {"title": self.title, "score": self._scores(), "earned": self.earned}
+
+    def as_text(self) -> str:
+        """The scores for a terminal: of the past, and of what came after the origin."""
+        text = ""
+        if self.past is not None:
+            text = as_text([self.past], "Forecasts of past days against what came true", exact=True)
+        day, last = self.curves.origin, self.history.last_day
+        after = [] if self.after is None else [self.after]
+        later = as_text(after, f"Forecasts of {day} against what was known on {last}", exact=False)
+        return f"{text}\n{later}" if later else (
+            f"{text}\nNo cell has matured after {day}, so its forecasts cannot be scored yet."
+        )  # fmt: skip
+
+    def write(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Write `metrics.json` and `report.html`, and figures and hyper-parameters to TensorBoard.
+
+        `config` of the model.
+        """
+        cells = {name: table(record, scores.SCORED_AGES) for name, record in self._records.items()}
+        _write_metrics(folder, {"score": self._scores(), **cells})
+        story = self.story(folder)
+        page.write(folder / "report.html", story)
+        self._to_tensorboard(folder, config, story)
+
+    @property
+    def _records(self) -> dict[str, Record]:
+        found = {"past": self.past, "after": self.after}
+        return {name: record for name, record in found.items() if record is not None}
+
+    def _scores(self) -> dict[str, float | None]:
+        return {
+            f"{name}_{who}": scores.score(record, stage)
+            for name, record in self._records.items()
+            for who, stage in (("model", "final"), ("pattern", "pattern"))
+        }
+
+    def story(self, folder: Path) -> page.Story:
+        """What the HTML report tells."""
+        days = 0 if self.past is None else len(np.unique(self.past.entries.origin))
+        return page.Story(
+            title=f"{self.title}, as of {self.curves.origin}",
+            records=[] if self.past is None else [self.past],
+            ages=scores.SCORED_AGES,
+            stages=self.forecaster.stages,
+            losses=losses(folder),
+            forecast=self.forecaster.predict(self.curves, NODES),
+            notes=[f"{days} past days replayed", vintages(self.history)],
+        )
+
+    def _to_tensorboard(self, folder: Path, config: Mapping[str, Any], story: page.Story) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        days = range(1, AGES)
+        forecast = self.forecaster.predict(self.curves, days)
+        matured = self.history.actuals(self.history.last_day).reindex(self.curves.index)
+        examples = curves_figure(forecast, matured[list(days)].to_numpy(dtype=float))
+        with SummaryWriter(str(folder)) as writer:
+            writer.add_figure("forecasts/six cohorts", examples)
+            for name, figure in page.figures(story).items():
+                writer.add_figure(f"past/{name}", figure)
+            found = self._scores().items()
+            known = {f"score/{name}": value for name, value in found if value is not None}
+            writer.add_hparams(_flat(config), known, run_name=".")
+
+
+def known_truth(source: object) -> Curves | None:
+    """The expected curves of a simulation; None of data."""
+    truth = getattr(source, "truth", None)
+    return truth() if truth is not None else None
+
+
+def known_errors(source: object) -> pd.DataFrame | None:
+    """Standard errors of curves from the sampling of users, where a source knows users."""
+    errors = getattr(source, "standard_errors", None)
+    return errors() if errors is not None else None
+
+
+def vintages(history: History) -> str:
+    """How the past was cut out of a history."""
+    count = len(np.unique(history.snapshot))
+    return "cut by date, not by vintage" if count == 1 else f"vintages of {count} exports"
+
+
+def losses(folder: Path) -> dict[str, list[float]]:
+    """Training and validation loss of the inner fit, by epoch, from its TensorBoard events."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    inner = folder / "inner"
+    if not inner.is_dir():
+        return {}
+    events = EventAccumulator(str(inner)).Reload()
+    names = {"training": "train/loss_epoch", "validation": "val/loss"}
+    return {
+        name: [event.value for event in events.Scalars(tag)]
+        for name, tag in names.items()
+        if tag in events.Tags()["scalars"]
+    }
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Several models over the same past days: `records`, `walks` of the same, in order.
+
+    `ages` observed ages scored exactly, `notes` how it was done.
+    """
+
+    records: Sequence[Record]
+    walks: Sequence[Walk]
+    ages: Sequence[int]
+    notes: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, Mapping[str, Any]],
+        history: History,
+        days: Sequence[np.datetime64],
+        plan: Plan,
+        learning: Learning,
+        ledger: Path,
+        source: object,
+    ) -> Self:
+        """Replay `days` with each of `models`, name -> config; forecasts are kept in `ledger`.
+
+        `source` of the history may know the truth, or standard errors.
+        """
+        known = known_truth(source), known_errors(source)
+        records, walks = [], []
+        for name, config in models.items():
+            log.info("%s: %d days from %s to %s", name, len(days), days[0], days[-1])
+            walks.append(walked(config, history, days, plan, learning, Ledger(ledger)))
+            records.append(scores.record(name, walks[-1].entries, history, *known))
+        how = [f"window={plan.window}", f"refit={plan.refit}", f"warm={plan.warm}"]
+        return cls(records, walks, plan.ages, [f"{len(days)} past days", *how])
+
+    def as_text(self) -> str:
+        """The scores for a terminal."""
+        return as_text(self.records, "Forecasts of past days against what came true", exact=True)
+
+    def write(self, folder: Path) -> None:
+        """Write `scores.csv`, `metrics.json` and `report.html`."""
+        tables = pd.concat([table(record, self.ages) for record in self.records])
+        with whole(folder / "scores.csv") as path:
+            tables.to_csv(path, index=False)
+        values = {record.name: scores.score(record) for record in self.records}
+        values["pattern's"] = scores.score(self.records[0], "pattern")
+        _write_metrics(folder, {"score": values})
+        first = self.walks[0]
+        story = page.Story(
+            title=f"backtest of {', '.join(record.name for record in self.records)}",
+            records=self.records,
+            ages=self.ages,
+            stages=first.learned(first.history.last_day)[0],
+            losses={},
+            forecast=None,
+            notes=[*self.notes, vintages(first.history)],
+        )
+        page.write(folder / "report.html", story)
+
+
+def as_text(records: Sequence[Record], title: str, *, exact: bool) -> str:
+    """WAPE, bias and coverage as a table for a terminal; empty where nothing has matured.
+
+    Of cohorts cut to exactly SCORED_AGES, or else of all by bucket of their own age.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    found = pd.concat([pd.DataFrame(), *(table(record, scores.SCORED_AGES) for record in records)])
+    if found.empty:
+        return ""
+    found = found[found.observed_age.isin(list(map(str, scores.SCORED_AGES))) == exact]
+    drawn = Table(title=title)
+    for name, column in _COLUMNS.items():
+        if column in found:
+            drawn.add_column(name, justify="left" if name == "model" else "right")
+    for row in found.to_dict("records"):
+        drawn.add_row(*(_cell(row, column) for column in _COLUMNS.values() if column in row))
+    text = io.StringIO()
+    Console(file=text, width=120).print(drawn)
+    means = {record.name: scores.score(record) for record in records}
+    means |= {"pattern": scores.score(records[0], "pattern")}
+    said = ", ".join(f"{name} {mean:.1%}" for name, mean in means.items() if mean is not None)
+    note = "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days)"
+    return text.getvalue() + (f"{note}: {said}" if said else "")
+
+
+_COLUMNS = {
+    "model": "model",
+    "observed days": "observed_age",
+    "horizon": "horizon",
+    "cohorts": "n",
+    "WAPE": "wape",
+    "of pattern": "wape_pattern",
+    "of oracle": "wape_oracle",
+    "noise floor": "noise_floor",
+    "skill": "skill",
+    "bias": "bias",
+    "80 % held": "coverage",
+}
+
+
+def _cell(row: Mapping[Any, Any], column: str) -> str:
+    value = row[column]
+    if column == "skill":
+        bounds = f" ({row['skill_low']:+.0%} to {row['skill_high']:+.0%})"
+        return f"{value:+.0%}" + (bounds if np.isfinite(row["skill_low"]) else "")
+    if column == "horizon":
+        return f"D{value}"
+    if not isinstance(value, float):
+        return str(value)
+    return "" if np.isnan(value) else f"{value:+.1%}" if column == "bias" else f"{value:.1%}"
+
+
+def _write_metrics(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write `metrics.json`; tables as lists of rows."""
+    plain = {
+        name: json.loads(value.to_json(orient="records"))
+        if isinstance(value, pd.DataFrame)
+        else value
+        for name, value in values.items()
+    }
     with whole(folder / "metrics.json") as path:
-        rows = json.loads(scores.to_json(orient="records"))
-        path.write_text(json.dumps({"score": values, "cells": rows}, indent=1))
-    curves = found.forecast.curves
-    days = range(1, NODES[-1] + 1)
-    forecast = forecaster.predict(curves, days)
-    actual = history.actuals(found.known).reindex(curves.index)[list(days)].to_numpy(dtype=float)
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_figure("forecasts/six cohorts", curves_figure(forecast, actual))
-        known = {f"score/{name}": value for name, value in values.items() if value is not None}
-        writer.add_hparams(_flat(config), known, run_name=".")
-    return scores
+        path.write_text(json.dumps(plain, indent=1))
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

@@ -6,7 +6,7 @@ Shapes: N cohorts, R vintages, A ages.
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class Files:
     which the revenue of a day is complete; `partial` what to do with values later than the as-of
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
-    file (None: the date in its name, or else the last day on which an age in it was complete).
+    file (None: the date in its name, or else the last day on which an age in it was complete);
+    `expected` a table of the same cohorts' expected curves, where they are simulated.
     Raises ValueError for an option outside its range.
     """
 
@@ -63,6 +64,7 @@ class Files:
     revenue: str = "gross"
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
+    expected: str | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -102,6 +104,16 @@ class Files:
             logger.warning("restated history:\n%s", changes.to_string(index=False))
         logger.info("%s", summary(history))
         return history
+
+    def truth(self) -> Curves | None:
+        """The expected curves as of the newest day in their table; None where there is none.
+
+        Raises ValueError like `history`.
+        """
+        if self.expected is None:
+            return None
+        known = replace(self, path=self.expected, expected=None).history()
+        return known.as_of(known.last_day)
 
     def curves(self, rows: int) -> Iterator[Curves]:
         """What was known at the end of the as-of day, at most `rows` cohorts at a time.

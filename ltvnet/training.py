@@ -46,7 +46,7 @@ class Training:
     of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
     at which a task weighs half; `average` epochs in which a step's weight in the averaged net
     halves; `clip` norm of gradients; `patience` epochs without a better
-    validation before the inner fit stops.
+    validation before the inner fit stops; `warm_epochs` of a fit that starts from another net.
     """
 
     epochs: int
@@ -61,11 +61,13 @@ class Training:
     average: float
     clip: float
     patience: int
+    warm_epochs: int
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if min(self.epochs, self.tasks, self.batch_size, self.patience) < 1:
-            raise ValueError("expected epochs, tasks, batch_size and patience >= 1")
+        counts = (self.epochs, self.tasks, self.batch_size, self.patience, self.warm_epochs)
+        if min(counts) < 1:
+            raise ValueError("expected epochs, tasks, batch_size, patience and warm_epochs >= 1")
         if (
             min(self.rate, self.clip, self.average) <= 0
             or min(self.weight_decay, self.penalty, self.users) < 0

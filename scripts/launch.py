@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra import compose
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -50,6 +52,17 @@ def kept(config: DictConfig) -> DictConfig:
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, saved(config.out))
     return config
+
+
+def model_config(config: DictConfig, name: str) -> dict[str, Any]:
+    """The config of a model of configs/model by name, with changes out of config.settings."""
+    shared = [f"{key}={config[key]}" for key in ("seed", "out")]
+    model = compose("train", [f"model={name}", *shared]).model
+    if "machine" in model:
+        model.machine = config.trainer
+    changed = OmegaConf.merge(model, config.settings.get(name, {}))
+    values: dict[str, Any] = OmegaConf.to_container(changed, resolve=True)
+    return values
 
 
 def saved(out: str) -> Path:

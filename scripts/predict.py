@@ -21,7 +21,8 @@ def main(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
     loaded = bundle.load(config.bundle)
     source, folder, began = instantiate(config.data), Path(config.out), time.perf_counter()
-    tables = batch.Tables(wide=config.wide, ages=list(config.ages), by=config.by)
+    ledger = config.ledger and Path(config.ledger)
+    tables = batch.Tables(config.wide, list(config.ages), config.by, ledger)
     if config.as_of is None and hasattr(source, "curves"):
         reasons = batch.predict(loaded, lambda: source.curves(config.rows), folder, tables)
     else:
@@ -31,7 +32,7 @@ def main(config: DictConfig) -> None:
     counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     seconds = time.perf_counter() - began
     log.info("%s cohorts in %.1f s: %s", f"{reasons.total():,}", seconds, counts)
-    log.info("no correction in this bundle: the final tables equal the raw ones")
+    log.info(batch.learned(loaded))
     log.info("wrote %s: Files_Predictions*/, forecasts.parquet, rollup.csv", folder)
 
 

@@ -13,12 +13,14 @@ log = logging.getLogger("simulate")
 def main(config: DictConfig) -> None:
     """Simulate, write."""
     from ltvnet.curves import day, origins
-    from ltvnet.simulate import WEEK
+    from ltvnet.simulate import WEEK, Simulated
     from ltvnet.table import write_cohorts
 
     source = instantiate(config.data)
-    if not hasattr(source, "truth"):
-        raise ValueError("expected data=simulated or one of its presets: other data have no truth")
+    if not isinstance(source, Simulated):
+        raise ValueError(  # noqa: TRY004 the user named the wrong data
+            "expected data=simulated or one of its presets: other data have no truth"
+        )
     history, out = source.history(), Path(config.out)
     last = history.last_day if config.as_of is None else day(config.as_of)
     first = last - max(config.snapshots - 1, 0) * config.every_weeks * WEEK

@@ -11,11 +11,10 @@ log = logging.getLogger("train")
 
 
 def main(config: DictConfig) -> None:
-    """Read, train, export, score."""
+    """Read, replay the past, train, export, score."""
     from ltvnet import bundle, report
+    from ltvnet.corrected import Corrected
     from ltvnet.curves import day
-    from ltvnet.forecasting import create
-    from ltvnet.simulate import oracle
 
     out = Path(config.out)
     if (out / "checkpoints").exists() and not config.resume:
@@ -23,16 +22,17 @@ def main(config: DictConfig) -> None:
     source = instantiate(config.data)
     history = source.history()
     origin = day(config.as_of or getattr(source, "origin", history.last_day))
-    curves = history.as_of(origin)
-    model = OmegaConf.to_container(config.model)
-    forecaster = create(model).fit(curves)
+    model, validation = map(OmegaConf.to_container, (config.model, config.validation))
+    forecaster = Corrected(base=model, ledger=str(out / "ledger"), **validation)
+    forecaster.fit(history, origin)
 
-    truth = oracle(source.truth(), curves) if hasattr(source, "truth") else None
-    outcome = report.outcome(forecaster, history, curves, truth)
-    scores = report.write_run(out, outcome, forecaster, history, model)
-    about = {"config": model, "scores": scores.to_dict("records")}
-    bundle.save(out / "bundle", config.model.name, forecaster, curves, about)
-    log.info(report.as_text(scores, origin, outcome.known))
+    run = report.Run.of(config.title, forecaster, history, origin, source)
+    run.check(force=config.force)
+    about = {"config": {"model": model, "validation": validation}, **run.about()}
+    bundle.save(out / "bundle", "corrected", forecaster, run.curves, about)
+    run.write(out, model)
+    log.info(run.as_text())
+    log.info("report: %s", out / "report.html")
     log.info("next: python scripts/predict.py bundle=%s/bundle data.path=Files out=.", out)
 
 

@@ -14,11 +14,14 @@ ROOT = Path(__file__).parent.parent
 LINES = [
     ["curves", "metrics", "nets", "files"],
     ["forecasting", "development", "checks", "purchases"],
-    ["pattern", "table"],
-    ["windows", "simulate", "transactions", "predictions"],
+    ["pattern", "table", "ledger"],
+    ["windows", "correction", "calibration", "scores", "simulate", "transactions", "predictions"],
     ["training"],
     ["neural"],
-    ["bundle", "report"],
+    ["backtest", "figures"],
+    ["corrected"],
+    ["bundle", "page"],
+    ["report"],
     ["batch"],
 ]
 """The path of a forecast: a line imports from the lines above it, and knows none of its own."""

@@ -17,13 +17,18 @@ from cohorts import weekly
 from test_neural import neural
 
 from ltvnet import bundle
-from ltvnet.batch import Tables, predict
+from ltvnet.batch import Tables, learned, predict
 from ltvnet.bundle import Bundle
+from ltvnet.calibration import Intervals
+from ltvnet.corrected import Corrected, Stages
+from ltvnet.correction import Correction
 from ltvnet.curves import NODES, Curves
+from ltvnet.ledger import Ledger
 from ltvnet.table import Files, write_cohorts
 
 ROOT = Path(__file__).parent.parent
 TABLES = Tables(wide=True, ages=NODES[1:], by=None)
+FEW = Tables(wide=False, ages=[360], by=None)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +116,50 @@ def test_stale_data_older_data_and_lost_columns_are_said(
     apps = curves.attributes["Apps"] == "a"
     one = replace(curves.take(apps), attributes={}, hierarchy=())
     assert "the bundle was trained with Apps, which these data lack" in said(one)
+
+
+def test_a_ledger_keeps_what_was_forecast(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
+    kept = replace(FEW, ledger=tmp_path / "ledger")
+    pieces = [curves.take(np.arange(70)), curves.take(np.arange(70, len(curves)))]
+    predict(loaded, lambda: pieces, tmp_path, kept)
+    model = f"neural-{loaded.identity[:12]}"
+    entries = Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))
+    forecast = loaded.forecaster.predict(curves)
+    rows = np.flatnonzero((curves.observed_age >= 0) & (curves.observed_age < 360))
+    np.testing.assert_allclose(entries.bands["final"].mean, forecast.final.mean[rows], rtol=1e-5)
+    assert list(pd.read_parquet(tmp_path / "forecasts.parquet")["age"].unique()) == [360]
+    every = replace(kept, wide=True)
+    predict(loaded, lambda: pieces, tmp_path, every)  # again: the same rows, not twice
+    assert len(Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))) == len(rows)
+
+
+def test_a_ledger_refuses_what_proves_nothing_and_no_table_is_written(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    kept = replace(FEW, ledger=tmp_path / "ledger")
+    with pytest.raises(ValueError, match="by a model that knew 2024-03-14 proves nothing"):
+        predict(loaded, lambda: [curves.as_of(curves.origin - 5)], tmp_path, kept)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
+    assert learned(loaded).startswith("no past in this bundle: the final tables equal the raw")
+    shape = (8, 1, 21)
+    intervals = replace(Intervals.none(), lower=np.zeros(shape), upper=np.zeros(shape))
+    model = Corrected(
+        base={"name": "pattern"},
+        every_weeks=1,
+        origins=0,
+        plan={"window": "expanding", "refit": "each", "ages": [], "warm": True, "workers": 1},
+        learning={"blend": True, "correction": True, "intervals": True},
+        ledger=None,
+    )
+    model.stages = replace(Stages.none(), intervals=intervals)
+    made = replace(loaded, forecaster=model)
+    assert "none: no error persisted in the past; P10 and P90 are calibrated" in learned(made)
+    on = np.arange(8) == 2
+    model.stages = replace(model.stages, correction=replace(Correction.off(), on=on))
+    assert learned(made).startswith("corrected: observed ages 7+; P10")
 
 
 def test_an_error_on_the_way_leaves_no_table(

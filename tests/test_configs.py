@@ -9,8 +9,11 @@ from composing import CONFIGS, composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ltvnet.backtest import Plan
 from ltvnet.batch import Tables
+from ltvnet.corrected import Corrected, Learning
 from ltvnet.forecasting import create
+from ltvnet.scores import SCORED_AGES
 from ltvnet.table import Files
 from ltvnet.training import Machine, Training
 
@@ -26,15 +29,14 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def test_every_file_is_met_here() -> None:
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    assert groups == {"data", "model", "trainer"}
+    assert groups == {"data", "model", "trainer", "validation"}
     top = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert top == {"run", "train", "predict", "prepare", "simulate"}
+    assert top == {"run", "train", "backtest", "benchmark", "predict", "prepare", "simulate"}
 
 
 @pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
 def test_models_are_built(model: str) -> None:
-    config = resolved(composed("train", f"model={model}"))
-    assert create(config["model"]) is not None
+    assert create(resolved(composed("train", f"model={model}").model)) is not None
 
 
 def test_what_nets_share_lacks_the_net() -> None:
@@ -52,6 +54,22 @@ def test_training_settings_are_built(model: str) -> None:
 @pytest.mark.parametrize("trainer", names("trainer"))
 def test_trainers_are_built(trainer: str) -> None:
     assert Machine(**composed("train", f"trainer={trainer}").trainer).threads >= 1
+
+
+@pytest.mark.parametrize("validation", names("validation"))
+def test_validations_are_built(validation: str) -> None:
+    config = resolved(composed("train", f"validation={validation}").validation)
+    made = Corrected(base={"name": "pattern"}, ledger=None, **config)
+    assert (made.origins > 0) == (validation != "none")
+
+
+def test_a_backtest_is_built() -> None:
+    config = resolved(composed("backtest"))
+    plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})
+    learning = composed("train").validation.learning
+    assert set(SCORED_AGES) <= set(plan.ages) and plan.every == 1
+    assert Learning(**config["learning"]) == Learning(**learning)
+    assert set(config["origins"]) == {"every", "first", "last", "dates"}
 
 
 @pytest.mark.parametrize("data", names("data"))
@@ -72,11 +90,11 @@ def test_the_defaults_of_files_stand_once() -> None:
 
 def test_predict_tables_are_built() -> None:
     config = composed("predict", "bundle=b", "data.path=table.csv")
-    tables = Tables(wide=config.wide, ages=list(config.ages), by=config.by)
+    tables = Tables(config.wide, list(config.ages), config.by, config.ledger)
     assert tables.ages[0] == 1 and tables.ages[-1] == 360
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "prepare", "simulate"])
+@pytest.mark.parametrize("name", ["train", "backtest", "predict", "prepare", "simulate"])
 def test_scripts_share_where_they_write_and_their_seed(name: str) -> None:
     config = composed(name)
     assert config.seed == 0 and config.debug is False

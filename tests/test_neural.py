@@ -37,6 +37,7 @@ TRAINING = {
     "average": 0.5,
     "clip": 1.0,
     "patience": 2,
+    "warm_epochs": 1,
 }
 MACHINE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "threads": 1, "log_every": 5}
 

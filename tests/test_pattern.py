@@ -319,7 +319,7 @@ def test_no_complete_age_is_refused() -> None:
 
 def test_registry_names_what_there_is() -> None:
     with pytest.raises(
-        ValueError, match="expected a forecaster out of pattern, neural, got 'oracle'"
+        ValueError, match="expected a forecaster out of pattern, neural, corrected, got 'oracle'"
     ):
         create({"name": "oracle"})
     with pytest.raises(ValueError, match="expected increasing ages within 0..360"):

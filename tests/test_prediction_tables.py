@@ -154,7 +154,8 @@ def test_forecasts_in_numbers(tmp_path: Path) -> None:
     bands = [f"{stage}{name}" for stage in ("raw_", "") for name in ("mean", "p10", "p50", "p90")]
     assert list(table) == [
         *("cohort_start", "cohort_end", "Source", "Campaign", "users", "origin"),
-        *("observed_age", "observed_value", "age", "pattern", *bands, "reason", "bundle"),
+        *("observed_age", "observed_value", "age", "pattern", *bands),
+        *("uncalibrated", "reason", "bundle"),
     ]
     later = [sum(node > k for node in NODES) for k in (11, 2)]
     assert len(table) == sum(later) + 4
@@ -234,6 +235,27 @@ def test_rollup_in_numbers(tmp_path: Path) -> None:
     forecasts = [50 + 136, 710 + 1456, 120, 1440, 306, 3606]
     np.testing.assert_allclose(table["forecast_revenue"], forecasts)
     assert set(table["p10"]) == set(table["p90"]) == {""}
+
+
+class Half:
+    """Half a width of sqrt(grown^2 + 3 squared): twice the growth of a cohort alone."""
+
+    def spread(self, grown: np.ndarray, squared: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sqrt(grown**2 + 3 * squared))
+
+
+def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
+    made = replace(forecast((30, 360)), totals=Half())
+    write_rollup([made], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    # growth of final: a 10 users x 0.2 x 19 days = 38, b 20 x 0.2 x 28 = 112, d is complete
+    half = [2 * 38, 2 * 112, np.hypot(38 + 112, np.sqrt(3 * (38**2 + 112**2)))]
+    at30 = table[table["age"] == 30]
+    np.testing.assert_allclose(at30["p90"], at30["forecast_revenue"] + half)
+    observed = at30["observed_revenue"].to_numpy()
+    np.testing.assert_allclose(
+        at30["p10"], np.maximum([186 - 76, 120 - 224, 306 - half[2]], observed)
+    )
 
 
 def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:

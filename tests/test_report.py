@@ -3,27 +3,26 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from cohorts import curve, history
+from cohorts import curve, history, weekly
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_neural import PATTERN
 
-from ltvnet import metrics
-from ltvnet.curves import History
+from ltvnet import scores
+from ltvnet.backtest import Plan, calendar
+from ltvnet.corrected import Corrected, Learning
+from ltvnet.curves import Curves, History
 from ltvnet.forecasting import Band
-from ltvnet.pattern import Pattern
-from ltvnet.report import Outcome, as_text, outcome, score, write_run
+from ltvnet.ledger import STAGES
+from ltvnet.report import Backtest, Run, as_text, losses, vintages
 
-
-def test_wape_and_bias_are_ratios_of_weighted_sums() -> None:
-    actual, forecast = np.array([1.0, 2.0, np.nan]), np.array([2.0, 1.0, 5.0])
-    weight = np.array([1.0, 3.0, 9.0])
-    assert metrics.wape(actual, forecast, weight) == pytest.approx((1 + 3) / (1 + 6))
-    assert metrics.bias(actual, forecast, weight) == pytest.approx((1 - 3) / (1 + 6))
-    nothing = np.array([np.nan])
-    assert np.isnan(metrics.wape(nothing, nothing, nothing))
+PLAN = {"window": "expanding", "refit": "each", "ages": [7, 30], "warm": True, "workers": 1}
+ALL = {"blend": True, "correction": True, "intervals": True}
+ORIGIN = "2024-02-29"
 
 
 def known() -> History:
@@ -31,52 +30,119 @@ def known() -> History:
     return history([(str(d), str(d + 6), {}, 10.0, curve(360)) for d in days])
 
 
-@pytest.fixture
-def pattern() -> Pattern:
-    made = Pattern(**{key: value for key, value in PATTERN.items() if key != "name"})
-    return made.fit(known().as_of("2024-02-29"))
+class Source:
+    """A simulation that knows what came true to be what was expected."""
+
+    def truth(self) -> Curves:
+        return known().as_of("2026-01-01")
 
 
-def halved(found: Outcome) -> Outcome:
-    """A model that says half of what came true, and an oracle that says it."""
-    half = found.actual / 2
-    band = Band(half, half, half, half)
-    return replace(
-        found, forecast=replace(found.forecast, raw=band, final=band), oracle=found.actual
+def run(origins: int, data: History, source: object = None) -> Run:
+    model = Corrected(
+        base=PATTERN, every_weeks=8, origins=origins, plan=PLAN, learning=ALL, ledger=None
     )
+    return Run.of("pattern", model.fit(data, ORIGIN), data, ORIGIN, source)
 
 
-def test_scores_are_by_observed_age_and_horizon(pattern: Pattern) -> None:
-    curves = known().as_of("2024-02-29")
-    scores = halved(outcome(pattern, known(), curves, None)).scores()
-    np.testing.assert_allclose(scores["wape_model"], 0.5)
-    np.testing.assert_allclose(scores["bias_model"], -0.5)
-    np.testing.assert_allclose(scores["wape_oracle"], 0.0)
-    np.testing.assert_allclose(scores["wape_pattern"], 0.0, atol=1e-9)  # curves are proportional
-    first = scores.iloc[0]
-    # cohorts at 4 and 11 days: one in [3, 7), one in [7, 14)
-    assert (first.observed_age, first.horizon, first.n) == ("3-6", 30, 1)
-    assert score(scores, "model") == pytest.approx(0.5)
-    text = as_text(scores, curves.origin, known().last_day)
-    assert "50.0%" in text and "-50.0%" in text and "score (mean WAPE" in text
+@pytest.fixture(scope="module")
+def replayed() -> Run:
+    return run(3, known(), Source())
 
 
-def test_nothing_matured_is_said(pattern: Pattern) -> None:
-    curves = known().as_of("2024-02-29")
-    now = known().until("2024-02-29")
-    scores = outcome(pattern, now, curves, None).scores()
-    assert scores.empty and score(scores, "model") is None
-    assert "No cell has matured after 2024-02-29" in as_text(scores, curves.origin, now.last_day)
+def times(record: scores.Record, factor: float) -> scores.Record:
+    """A model that says so many times what came true."""
+    cells = record.actual * factor
+    bands = dict.fromkeys(STAGES, Band(cells, cells, cells, cells))
+    return replace(record, entries=replace(record.entries, bands=bands))
 
 
-def test_a_run_writes_metrics_figure_and_hyperparameters(pattern: Pattern, tmp_path: Path) -> None:
-    curves = known().as_of("2024-02-29")
-    found = outcome(pattern, known(), curves, None)
-    scores = write_run(tmp_path, found, pattern, known(), {"name": "pattern", "sizes": [1, 2]})
-    saved = json.loads((tmp_path / "metrics.json").read_text())
-    assert saved["score"]["model"] == pytest.approx(score(scores, "model"))
-    assert len(saved["cells"]) == len(scores) and saved["cells"][0]["n"] == 1
+def test_a_run_is_scored_on_its_past_and_on_what_came_after(replayed: Run) -> None:
+    assert replayed.past is not None and replayed.after is not None
+    half = replace(replayed, past=times(replayed.past, 0.5), after=times(replayed.after, 2.0))
+    text = half.as_text()
+    assert "Forecasts of past days against what came true" in text
+    assert f"Forecasts of {ORIGIN} against what was known on" in text
+    assert "50.0%" in text and "-50.0%" in text and "+100.0%" in text
+    assert "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days): pattern" in text
+    about = half.about()
+    assert about["score"]["past_model"] == pytest.approx(0.5)
+    assert about["score"]["after_model"] == pytest.approx(1.0)
+    assert about["score"]["past_pattern"] == scores.score(replayed.past, "pattern") < 0.002
+    assert about["earned"] is False
+
+
+def test_a_model_worse_than_the_pattern_is_refused_unless_forced(replayed: Run) -> None:
+    assert replayed.past is not None
+    worse = replace(replayed, past=times(replayed.past, 0.5))
+    with pytest.raises(ValueError, match="pattern was worse than the historical pattern on the"):
+        worse.check(force=False)
+    worse.check(force=True)
+    replayed.check(force=False)  # it is the pattern: not told apart
+
+
+def test_a_model_better_than_the_pattern_has_earned_it() -> None:
+    noisy = run(3, weekly(70, noise=0.5))
+    assert noisy.past is not None
+    assert not noisy.earned and replace(noisy, past=times(noisy.past, 1.01)).earned
+
+
+def test_without_a_past_nothing_is_refused_and_it_is_said() -> None:
+    early = run(0, known().until(ORIGIN))
+    assert early.past is None and not early.earned
+    early.check(force=False)
+    assert f"No cell has matured after {ORIGIN}" in early.as_text()
+    assert "Forecasts of past days" not in early.as_text()
+
+
+def test_a_run_writes_its_files_and_tensorboard(replayed: Run, tmp_path: Path) -> None:
+    replayed.write(tmp_path, {"name": "pattern", "sizes": [1, 2]})
+    saved: dict[str, Any] = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(saved) == {"score", "past", "after"}
+    assert replayed.past is not None
+    assert saved["score"]["past_model"] == pytest.approx(scores.score(replayed.past))
+    assert len(saved["past"]) == len(scores.table(replayed.past, scores.SCORED_AGES))
+    assert "<html" in (tmp_path / "report.html").read_text()
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert events.Tags()["images"] == ["forecasts/six cohorts"]
-    assert "score/model" in events.Tags()["scalars"]
+    images = events.Tags()["images"]
+    assert "forecasts/six cohorts" in images and any(name.startswith("past/") for name in images)
+    assert "score/past_model" in events.Tags()["scalars"]
     assert "_hparams_/experiment" in events.PluginTagToContent("hparams")
+
+
+def test_losses_are_read_from_the_events_of_the_inner_fit(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    assert losses(tmp_path) == {}
+    with SummaryWriter(str(tmp_path / "inner")) as writer:
+        for epoch in range(3):
+            writer.add_scalar("val/loss", 1.0 / (epoch + 1), epoch)
+    assert losses(tmp_path) == {"validation": pytest.approx([1.0, 1 / 2, 1 / 3])}
+
+
+def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
+    data = weekly(70, noise=0.3)
+    days = calendar(data, every="13w", first="2023-10-01", last="2024-04-01", dates=None)
+    models = {"pattern": PATTERN, "ladder": PATTERN | {"levels": 0, "kappa": 0.0}}
+    learning, ledger = Learning(**ALL), tmp_path / "ledger"
+    found = Backtest.of(models, data, days, Plan(**PLAN), learning, ledger, None)
+    assert {record.name for record in found.records} == set(models)
+    text = found.as_text()
+    assert "pattern" in text and "ladder" in text
+    found.write(tmp_path)
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert set(table["model"]) == set(models) and {7, 30} <= set(
+        pd.to_numeric(table["observed_age"], errors="coerce")
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert "cut by date, not by vintage" in page and "refit=each" in page
+
+
+def test_nothing_to_say_is_no_table() -> None:
+    assert as_text([], "nothing", exact=True) == ""
+
+
+def test_vintages_are_told_from_one_export() -> None:
+    one = known()
+    assert vintages(one) == "cut by date, not by vintage"
+    days = one.snapshot - np.arange(len(one)) % 2 * np.timedelta64(7, "D")
+    assert vintages(replace(one, snapshot=days)) == "vintages of 2 exports"

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "expected epochs, tasks, batch_size and patience >= 1"),
+        ({"epochs": 0}, "expected epochs, tasks, batch_size, patience and warm_epochs >= 1"),
         ({"rate": 0.0}, "expected rate, clip and average > 0"),
         ({"penalty": -1.0}, "weight_decay, penalty and users >= 0"),
         ({"loss": "mse"}, "expected loss=deviance or loss=huber, got 'mse'"),

@@ -40,7 +40,10 @@ class Sizes(NamedTuple):
 
 
 class Attributes(nn.Module):
-    """Embeddings of all attributes, side by side: (B, C) -> (B, C x width)."""
+    """Embeddings of all attributes, side by side: (B, C) -> (B, C x width).
+
+    A net holds it as `attributes`, where a warm start looks for it.
+    """
 
     def __init__(self, *, categories: tuple[int, ...], width: int) -> None:
         """One table an attribute; category 0 is the unseen bucket."""

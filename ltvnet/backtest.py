@@ -1,0 +1,289 @@
+"""The past replayed as it was: forecasters fitted and asked at past origins.
+
+Folds are independent, so they run in parallel and a ledger does not depend on how many at once.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ltvnet.curves import MAX_AGE, NODES, Curves, History, day
+from ltvnet.forecasting import Forecaster, Predictor, State, checked_ages, create, resolve
+from ltvnet.ledger import Entries, Ledger
+
+WEEK = np.timedelta64(7, "D")
+
+
+@runtime_checkable
+class Warm(Protocol):
+    """A forecaster whose fit can start from what another of its kind learned, and be shorter."""
+
+    def start_from(self, state: State) -> None:
+        """Take the start of the next fit from a fitted forecaster's `state()`."""
+        ...
+
+    def can_start(self) -> bool:
+        """Whether the fit learned something that another can start from."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which past days are replayed, and how.
+
+    `window` "expanding" or "sliding:52w": the cohorts that a fit sees, all or those that began in
+    so many weeks before it; `refit` "each", "every_K" or "frozen": whether each fold fits anew,
+    every K-th, or none but the first; `ages` at which cohorts are scored besides their own,
+    prefixes cut; `warm` whether fits start from one cold fit, the earliest that learned anything;
+    `workers` processes. Raises ValueError for other words and numbers.
+    """
+
+    window: str
+    refit: str
+    ages: Sequence[int]
+    warm: bool
+    workers: int
+
+    def __post_init__(self) -> None:
+        """Check the words and numbers."""
+        _ = self.weeks, self.every
+        if len(self.ages):
+            checked_ages(self.ages)
+        if self.workers < 1:
+            raise ValueError(f"expected workers >= 1, got {self.workers}")
+
+    @property
+    def weeks(self) -> int | None:
+        """Weeks of history that a fit sees; None: all."""
+        if self.window == "expanding":
+            return None
+        if not (found := re.fullmatch("sliding:([1-9][0-9]*)w", self.window)):
+            raise ValueError(f"expected window=expanding or sliding:52w, got {self.window!r}")
+        return int(found[1])
+
+    @property
+    def every(self) -> int | None:
+        """Folds from one fit to the next; None: the first fit is kept."""
+        if self.refit in ("each", "frozen"):
+            return 1 if self.refit == "each" else None
+        if not (found := re.fullmatch("every_([1-9][0-9]*)", self.refit)):
+            raise ValueError(f"expected refit=each, every_K or frozen, got {self.refit!r}")
+        return int(found[1])
+
+    def fitted_at(self, origins: Sequence[np.datetime64]) -> list[np.datetime64]:
+        """The day of the fit that forecasts each origin."""
+        every = self.every or len(origins)
+        return [origins[i - i % every] for i in range(len(origins))]
+
+    def seen(self, curves: Curves) -> Curves:
+        """What a fit sees of the curves of its day."""
+        if self.weeks is None:
+            return curves
+        return curves.take(curves.start > curves.origin - self.weeks * WEEK)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fit as of a day, from a start if there is one, and the origins that it forecasts."""
+
+    config: Mapping[str, Any]
+    plan: Plan
+    fitted: np.datetime64
+    origins: Sequence[np.datetime64]
+    start: State | None
+
+    def fit(self, history: History) -> Forecaster:
+        """The forecaster as of the day of the fit."""
+        forecaster = create(self.config)
+        if self.start is not None and isinstance(forecaster, Warm):
+            forecaster.start_from(self.start)
+        return forecaster.fit(self.plan.seen(history.as_of(self.fitted)))
+
+    def issued(self, forecaster: Forecaster, history: History) -> list[Entries]:
+        """What a forecaster says at each origin."""
+        return [issue(forecaster, history.as_of(o), self.plan.ages) for o in self.origins]
+
+    def run(self, history: History) -> list[Entries]:
+        """Fit, and forecast each origin."""
+        return self.issued(self.fit(history), history)
+
+
+def past_origins(
+    history: History, last: np.datetime64, every_weeks: int, count: int
+) -> list[np.datetime64]:
+    """At most `count` origins before `last`, `every_weeks` apart, that have enough to learn from.
+
+    The first has seen at least a quarter of the history and 8 weeks; each has something left to
+    forecast.
+    """
+    begun = history.end.min()
+    least = begun + max((last - begun) / 4, 8 * WEEK)
+    step = every_weeks * WEEK
+    origins = [last - step * i for i in range(count, 0, -1)]
+    return [o for o in origins if o >= least and _unfinished(history.as_of(o))]
+
+
+def calendar(
+    history: History, *, every: str, first: object, last: object, dates: Sequence[object] | None
+) -> list[np.datetime64]:
+    """The days to replay: `dates`, or from `last` back to `first` in steps of `every`, "4w".
+
+    `last` None: the end of the last acquisition, or the newest day whose D90 has matured if that
+    is earlier; `first` None: a quarter of the history has passed by then, and 8 weeks. Raises
+    ValueError for another step, and when no day is left.
+    """
+    if dates is not None:
+        return sorted(day(date) for date in dates)
+    if not every.endswith("w") or not every[:-1].isdigit() or int(every[:-1]) < 1:
+        raise ValueError(f"expected origins.every in weeks, such as 4w, got {every!r}")
+    newest = min(history.end.max(), history.last_day - np.timedelta64(90, "D"))
+    until = newest if last is None else day(last)
+    begun = history.end.min()
+    least = begun + max((until - begun) / 4, 8 * WEEK) if first is None else day(first)
+    days = np.arange(until, least - np.timedelta64(1, "D"), -int(every[:-1]) * WEEK)
+    if not len(days):
+        raise ValueError(
+            f"expected days to replay from {least} to {until}, got none: the history begins on "
+            f"{begun}; set origins.first and origins.last, or origins.dates"
+        )
+    return [np.datetime64(date, "D") for date in days[::-1]]
+
+
+def _unfinished(curves: Curves) -> bool:
+    k = curves.observed_age
+    return bool(((k >= 0) & (k < MAX_AGE)).any())
+
+
+def issue(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> Entries:
+    """Forecasts of one day: of each cohort, and of those within a week past an age, cut to it.
+
+    Raises ValueError when nothing is left to forecast.
+    """
+    if not _unfinished(curves):
+        raise ValueError(
+            f"nothing to forecast at {curves.origin}: expected a cohort with a complete age below "
+            f"{MAX_AGE}, got {len(curves)} without one; choose other origins"
+        )
+    natural = curves.observed_age
+    parts = [Entries.of(forecaster.predict(curves, NODES), natural)]
+    for age in ages:
+        rows = np.flatnonzero((natural > age) & (natural < age + 7))
+        if len(rows):
+            cut = forecaster.predict(curves.take(rows).cut(age), NODES)
+            parts.append(Entries.of(cut, natural[rows]))
+    return Entries.joined(parts)
+
+
+def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.datetime64) -> str:
+    """Name of a model in a ledger: its registry name, and a hash of all that its forecasts are of.
+
+    The model's config without the folder and machine it runs on, the plan without its workers,
+    the first origin, and the history.
+    """
+    digest = hashlib.sha256()
+    model = {key: config[key] for key in config if key not in ("folder", "machine")}
+    chosen = {key: value for key, value in asdict(plan).items() if key != "workers"}
+    data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
+    text = json.dumps([model, chosen, str(first), data], sort_keys=True, default=_plain)
+    digest.update(text.encode())
+    digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
+    for array in (history.snapshot, history.users, history.spend, history.values):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return f"{config['name']}-{digest.hexdigest()[:12]}"
+
+
+def _plain(value: Any) -> dict[str, Any] | list[Any]:  # noqa: ANN401 what JSON does not know
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+def replay(
+    config: Mapping[str, Any],
+    history: History,
+    origins: Sequence[np.datetime64],
+    plan: Plan,
+    ledger: Ledger,
+) -> Iterator[np.datetime64]:
+    """Fit a forecaster and forecast each origin that the ledger lacks; yields what it has written.
+
+    The forecaster's own folder is not used, as folds would share it. Raises ValueError when there
+    is no origin and when one does not come after the one before it.
+    """
+    if not origins:
+        raise ValueError("expected at least one origin, got none: the history is too short")
+    if (np.diff(np.array(origins)) <= np.timedelta64(0, "D")).any():
+        raise ValueError(f"expected origins that increase, got {', '.join(map(str, origins))}")
+    name = identity(config, history, plan, origins[0])
+    asked: dict[np.datetime64, list[np.datetime64]] = {}
+    for origin, fitted in zip(origins, plan.fitted_at(origins), strict=True):
+        missing = asked.setdefault(fitted, [])
+        if ledger.trained(name, origin) != fitted:
+            missing.append(origin)
+    apart = {key: None if key == "folder" else value for key, value in config.items()}
+    folds = [Fold(apart, plan, fitted, missing, None) for fitted, missing in asked.items()]
+    for fold, issued in _warmed(folds, history):
+        for origin, entries in zip(fold.origins, issued, strict=True):
+            ledger.append(name, entries, bundle=name, trained=fold.fitted)
+            yield origin
+
+
+def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, list[Entries]]]:
+    """Run folds that lack forecasts; where a warm start is wanted, from the earliest that has one.
+
+    Which fold that is depends on no other run: those before it are fitted cold, again if need be.
+    """
+    start = None
+    if folds[0].plan.warm and issubclass(resolve(folds[0].config["name"]), Warm):
+        while start is None and any(fold.origins for fold in folds[1:]):
+            first, *folds = folds
+            forecaster = first.fit(history)
+            assert isinstance(forecaster, Warm)
+            start = forecaster.state() if forecaster.can_start() else None
+            if first.origins:
+                yield first, first.issued(forecaster, history)
+    yield from _run([replace(fold, start=start) for fold in folds if fold.origins], history)
+
+
+def _run(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, list[Entries]]]:
+    workers = min([len(folds), *(fold.plan.workers for fold in folds)])
+    if workers <= 1:
+        for fold in folds:
+            yield fold, fold.run(history)
+        return
+    context = get_context("spawn")  # a fork would copy the threads of torch
+    with ProcessPoolExecutor(workers, context, _begin, (history,)) as pool:
+        waiting = {pool.submit(_in_worker, fold): fold for fold in folds}
+        try:
+            for done in as_completed(waiting):
+                yield waiting.pop(done), done.result()
+        finally:  # nothing further begins once a fold has failed or the caller has gone
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_HISTORY: list[History] = []
+"""The history that a worker process was started with: sent once, not with every fold."""
+
+
+def _begin(history: History) -> None:
+    _HISTORY[:] = [history]
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent was killed: it would wait for work forever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _in_worker(fold: Fold) -> list[Entries]:
+    return fold.run(_HISTORY[0])

@@ -1,0 +1,400 @@
+"""One HTML page that says how far a forecast can be trusted: no network, no scripts.
+
+Shapes: N cohorts, E past forecasts, I intervals between nodes, B buckets of observed age.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import pairwise, product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from ltvnet import figures as draw
+from ltvnet import metrics
+from ltvnet.corrected import Stages
+from ltvnet.correction import increments
+from ltvnet.curves import MAX_AGE, NODES
+from ltvnet.figures import Headline, at_age, bias, direction, headline, is_pattern, percent, wape
+from ltvnet.files import whole
+from ltvnet.forecasting import BUCKETS, Band, Forecast, bucket
+from ltvnet.scores import HORIZONS, Cells, Record, against_pattern
+
+CAMPAIGNS = 15  # rows of the roll-up
+LARGE = 0.25  # error of a single cohort from which a reader is warned
+FEW = {"cohorts": 20, "days": 4}  # with fewer outcomes a reader is warned
+AGES = [f"{low}-{high - 1}" for low, high in pairwise((*BUCKETS, MAX_AGE))]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a page tells.
+
+    `records` past forecasts of each model beside what came true, the first is the one that the
+    page is about; `ages` observed ages that were scored exactly; `stages` what was learned by the
+    end; `losses` by epoch, empty for models that do not train; `forecast` the newest, at NODES
+    (None in backtests); `notes` how it was done.
+    """
+
+    title: str
+    records: Sequence[Record]
+    ages: Sequence[int]
+    stages: Stages | None
+    losses: Mapping[str, Sequence[float]]
+    forecast: Forecast | None
+    notes: Sequence[str]
+
+    @property
+    def headline(self) -> Headline | None:
+        """The forecasts to speak of first; None: nothing has matured."""
+        return headline(self.records[0], self.ages) if self.records else None
+
+
+class Light(NamedTuple):
+    """A judgement: `color` green, amber, red or grey, and its words."""
+
+    color: str
+    words: str
+
+
+def write(path: Path, story: Story) -> None:
+    """Write the page, whole or not at all."""
+    drawn = {name: _svg(name, figure) for name, figure in figures(story).items()}
+    nothing = _p("There is nothing to show yet.")
+    sections = {
+        "How far off were past forecasts?": _scores(story),
+        "Which days were forecast too high or too low?": drawn.get("accuracy by day"),
+        "How does the error grow with the horizon?": drawn.get("error by horizon"),
+        "How did training go?": drawn.get("error by epoch", ""),
+        "Can the intervals be trusted?": drawn.get("coverage"),
+        "What is corrected?": _corrections(story),
+        "What is forecast?": _rollup(story.forecast) if story.forecast is not None else "",
+        "Where was it most wrong?": drawn.get("worst cohorts"),
+        "Notes": "".join(map(_p, story.notes)),
+        "How to read this page": _GLOSSARY,
+    }
+    body = [
+        f"<section><h2>{heading}</h2>{nothing if text is None else text}</section>"
+        for heading, text in sections.items()
+        if text != ""
+    ]
+    words = {"title": escape(story.title), "style": _STYLE, "top": _top(story)}
+    html = _PAGE.format(body="\n".join(body), **words)
+    with whole(path) as part:
+        part.write_text(html, encoding="utf-8")
+
+
+def figures(story: Story) -> Mapping[str, Figure]:
+    """The figures of a page by name, those that there are data for."""
+    made: dict[str, Figure | None] = {}
+    if (found := story.headline) is not None:
+        record = story.records[0]
+        made = {
+            "accuracy by day": draw.accuracy_by_day(record),
+            "error by horizon": draw.error_by_horizon(story.records, story.ages),
+            "coverage": draw.coverage(record),
+            "worst cohorts": draw.worst_cohorts(record, found),
+        }
+    made["error by epoch"] = draw.error_by_epoch(story.losses)
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def sentence(story: Story) -> str:
+    """The plain sentence on top: how far off forecasts were, and in which direction."""
+    if (found := story.headline) is None:
+        return "Nothing forecast in the past has come true yet: nobody can say how far off this is."
+    c, label = found.cells, found.label
+    made = "at any age" if label == "all" else f"on day{'s' * ('-' in label)} {label}"
+    error, other = wape(c), wape(_alone(c))
+    apart = not np.allclose(c.band.mean, c.pattern)
+    exact = apart and percent(error) == percent(other)
+    said = f"In the past, a forecast of D{found.horizon} made {made} was off by "
+    said += f"{percent(error, exact=exact)} for a single cohort and {direction(bias(c))} over all "
+    said += "cohorts together"
+    if apart:
+        said += f"; the pattern alone was off by {percent(other, exact=exact)}"
+    if np.isfinite(share := draw.covered(c)[0]):
+        said += f". The 80 % interval held {percent(share)} of outcomes"
+    later = "" if found.horizon == draw.HEADLINE else "; no later horizon has matured yet"
+    days = f"{c.origins} day{'s' * (c.origins != 1)}"
+    return f"{said} ({len(c):,} cohorts, forecast on {days}{later})."
+
+
+def verdict(story: Story) -> Light:
+    """Whether to trust the forecast, in a few words."""
+    colors = {light.color for light in lights(story)}
+    words = {"red": "Do not rely on it.", "amber": "Use it with care.", "green": "Trust it."}
+    color = next((color for color in words if color in colors), "grey")
+    return Light(color, words.get(color, "It cannot be judged yet."))
+
+
+def lights(story: Story) -> list[Light]:
+    """What the verdict rests on: the pattern, bias, single cohorts and intervals."""
+    if (found := story.headline) is None:
+        return []
+    c = found.cells
+    return [_against(story.records[0]), _leaning(c), *_single(c), _honest(c)]
+
+
+def _against(record: Record) -> Light:
+    """The model against the pattern, over all that has matured."""
+    versus = against_pattern(record, "final")
+    if abs(versus.relative) < 0.005:
+        return Light("green", "As far off as the historical pattern, within 0.5 % of its error.")
+    less = "smaller" if versus.relative < 0 else "larger"
+    said = f"over all ages its error was {percent(versus.relative)} {less} than the pattern's"
+    if versus.better:
+        return Light("green", f"Better than the historical pattern: {said}.")
+    if versus.worse:
+        return Light("red", f"Worse than the historical pattern: {said}. Use the pattern.")
+    return Light("amber", f"Not told apart from the pattern: {said}, which may be chance.")
+
+
+def _leaning(c: Cells) -> Light:
+    """Whether the sum over cohorts was off by more than chance."""
+    size, off = np.abs(c.actual), bias(c)
+    each = np.divide(c.band.mean - c.actual, size, out=np.full(len(c), np.nan), where=size > 0)
+    chance = 2 * metrics.clustered_error(each, c.users * size, c.week)
+    said = f"Over all cohorts together {direction(off)}"
+    if abs(off) > 0.02 and abs(off) > chance:
+        return Light("red" if abs(off) > 0.1 else "amber", f"{said}, more than chance explains.")
+    said += ", which may be chance" if abs(off) > 0.02 else ""
+    return Light("amber" if not abs(off) <= 0.05 else "green", f"{said}.")
+
+
+def _single(c: Cells) -> list[Light]:
+    """How far off one cohort was, and a warning where that rests on little."""
+    said = f"A single cohort was off by {percent(wape(c))}"
+    large = Light("amber", f"{said}: judge several together.")
+    found = [Light("green", f"{said}.") if wape(c) < LARGE else large]
+    if len(c) < FEW["cohorts"] or c.origins < FEW["days"]:
+        rests = f"All of this rests on {len(c)} cohorts forecast on {c.origins} days only."
+        found.append(Light("amber", rests))
+    return found
+
+
+def _honest(c: Cells) -> Light:
+    """Whether the 80 % interval held what it promises."""
+    share, error = draw.covered(c)
+    if not np.isfinite(share):
+        return Light("amber", "There are no intervals: too little had matured to check them.")
+    said = f"The 80 % interval held {percent(share)} of outcomes"
+    if abs(share - 0.8) <= max(0.05, 2 * error):
+        return Light("green", f"{said}, as close to 80 % as chance allows.")
+    return Light("amber", f"{said}: it is too {'narrow' if share < 0.8 else 'wide'}.")
+
+
+def _alone(c: Cells) -> Cells:
+    """The pattern alone."""
+    return replace(c, band=Band(*[c.pattern] * 4))
+
+
+def _top(story: Story) -> str:
+    light = verdict(story)
+    checks = "".join(f'<li class="{x.color}">{escape(x.words)}</li>' for x in lights(story))
+    words = f"<strong>{light.words}</strong><ul>{checks}</ul>"
+    return f'{_p(sentence(story), "lead")}<div class="verdict {light.color}">{words}</div>'
+
+
+def _scores(story: Story) -> str | None:
+    """Error, bias and coverage by observed age and horizon, models beside the pattern."""
+    shown = [record for record in story.records if not is_pattern(record)]
+    first, rows, gaps = story.records[:1], [], []
+    for age, horizon in product(story.ages if first else (), HORIZONS):
+        if not len(c := at_age(first[0], "final", age, horizon)):
+            continue
+        each = [*(at_age(record, "final", age, horizon) for record in shown), _alone(c)]
+        gaps.append(wape(each[0]) - wape(_alone(c)))
+        errors = [percent(error, exact=True) for error in (*map(wape, each), draw.least(c))]
+        signed = [_signed(bias(x)) for x in ((c, _alone(c))[is_pattern(first[0]) :])]
+        held = percent(draw.covered(c)[0])
+        rows.append([f"D{age}", f"D{horizon}", f"{len(c):,}", *errors, *signed, held])
+    if not rows:
+        return None
+    names = [*(record.name for record in shown), "pattern alone"]
+    less, more = (sum(sign * gap > 1e-9 for gap in gaps) for sign in (-1, 1))
+    said = f"{names[0]} was closer than the pattern in {less} of {len(rows)} cases, worse in {more}"
+    biased = [names[0], names[-1]]
+    if is_pattern(first[0]):
+        said, biased = "How far off the pattern alone was", names[-1:]
+    head = ["made on", "horizon", "cohorts", *(f"error: {name}" for name in names)]
+    head += ["best possible", *(f"bias: {name}" for name in biased), "80 % interval held"]
+    return _table(said, head, rows)
+
+
+def _signed(share: float) -> str:
+    sign = "" if not np.isfinite(share) else "+" if share > 0 else "\N{MINUS SIGN}"
+    return sign + percent(share)
+
+
+def _corrections(story: Story) -> str | None:
+    """What is blended and corrected, by observed age and, where it is on, by interval."""
+    if (stages := story.stages) is None:
+        return None
+    fix, weight = stages.correction, stages.blend.weight
+    if not fix.on.any() and (weight == 1).all():
+        return _p("No persistent error was found at any age, so nothing is corrected.")
+    on = np.flatnonzero(fix.on)
+    said = f"Forecasts of cohorts {', '.join(AGES[b] for b in on)} days old are corrected"
+    rows = []
+    for b, age in enumerate(AGES):
+        state = ["on", f"{fix.kappa[b]:.0f}"] if fix.on[b] else ["off", percent(float("nan"))]
+        rows.append([age, f"{100 * weight[b]:.0f} %", *state])
+    head = ["days observed", "weight of the model, the rest is the pattern's", "correction"]
+    head += ["kappa: as many typical rows go half of the way"]
+    text = _table(said if len(on) else "Forecasts are blended with the pattern", head, rows)
+    cells = [row for b in on if story.records for row in _cells(story, int(b))]
+    if cells:
+        head = ["days observed", "growth", "factor", "by segment", "rows behind it"]
+        head += ["bias before", "bias after", "error before", "error after"]
+        text += _table("Growth between two days is multiplied by the factor", head, cells)
+        text += _p("Factors within 0.5 % of 1 are left out. Errors are those of past growth.")
+    return text
+
+
+def _cells(story: Story, b: int) -> list[list[str]]:
+    """The correction of a bucket by interval, with the error of growth before and after."""
+    assert story.stages is not None
+    fix, rows = story.stages.correction, []
+    for i in np.flatnonzero(fix.rows[b, 0]):
+        seen = fix.factor[b, fix.rows[b, :, i] > 0, i]
+        if np.abs(seen - 1).max() < 0.005:
+            continue
+        parts = [_growth(story, b, int(i), stage) for stage in ("blended", "corrected")]
+        row = [AGES[b], f"D{NODES[i]} to D{NODES[i + 1]}", f"{fix.factor[b, 0, i]:.3f}"]
+        row += [f"{seen.min():.2f} to {seen.max():.2f}", f"{fix.rows[b, 0, i]:,}"]
+        rows.append([*row, *(_signed(off) for off, _ in parts), *(percent(e) for _, e in parts)])
+    return rows
+
+
+def _growth(story: Story, b: int, i: int, stage: str) -> tuple[float, float]:
+    """Bias and WAPE of growth in an interval, as a stage left it; of a bucket."""
+    record = story.records[0]
+    entries = record.entries
+    rows = (entries.natural == entries.observed) & (bucket(entries.observed) == b)
+    rows &= record.supported[:, i + 1]
+    entries, actual = entries.take(rows), record.actual[rows]
+    grown = increments(entries.bands[stage].mean, entries.observed, entries.value)[:, i]
+    came = increments(actual, entries.observed, entries.value)[:, i]
+    return metrics.bias(came, grown, entries.users), metrics.wape(came, grown, entries.users)
+
+
+def _rollup(forecast: Forecast) -> str:
+    """Users, spend, revenue and what is forecast of it, by campaign and in total."""
+    by, sums = _sums(forecast)
+    shown = pd.concat([sums[:-1][:CAMPAIGNS], sums[-1:]])
+    rows = [
+        [str(name), *map(_amount, row[:5]), *(percent(share) for share in row[5:])]
+        for name, row in zip(shown.index, shown.to_numpy().tolist(), strict=True)
+    ]
+    known, d360 = sums["roas 360"][:-1].dropna(), sums["360"]
+    said = f"{(known >= 1).sum()} of {len(known)} are forecast to earn back their spend by D360"
+    if known.empty:
+        share = float(d360.iloc[0] / d360.iloc[-1])
+        said = f"{rows[0][0]} is the largest, with {percent(share)} of the revenue by D360"
+    if len(rows) == 1:
+        said = f"{_amount(d360.iloc[-1])} of revenue by D360, of which {rows[0][3]} has come"
+    note = f"As of {forecast.curves.origin}, in the currency of the data. Cohorts that are older "
+    note += "than 180 days count in the column D180 with what they had earned by then. "
+    if len(sums) > CAMPAIGNS + 1:
+        note += f"Shown are the {CAMPAIGNS} largest of {len(sums) - 1}. "
+    if forecast.reach < MAX_AGE:
+        note += f"Few cohorts have got beyond D{forecast.reach}: take what lies there as rough."
+    head = [by, "users", "spend", "revenue so far", "revenue by D180", "revenue by D360"]
+    return _table(said, [*head, "ROAS D180", "ROAS D360"], rows) + _p(note)
+
+
+def _sums(forecast: Forecast) -> tuple[str, pd.DataFrame]:
+    """The attribute that is summed by, and sums in the order of revenue, the last row of all."""
+    curves, k = forecast.curves, forecast.curves.observed_age
+    attributes = curves.attributes
+    by = next((name for name in ("Campaign", "Source", *attributes) if name in attributes), "")
+    names = attributes[by] if by else np.full(len(curves), None)
+    revenue = {
+        str(h): curves.users
+        * np.where(k >= h, curves.values[:, h], forecast.final.mean[:, NODES.index(h)])
+        for h in (180, 360)
+    }
+    paid = np.isfinite(curves.spend) & (curves.spend > 0)
+    columns = {"users": curves.users, "spend": curves.spend}
+    columns |= {"so far": curves.users * curves.observed_value, **revenue}
+    columns |= {f"roas {h}": np.where(paid, revenue[h], np.nan) for h in revenue}
+    frame = pd.DataFrame(columns)[k >= 0]
+    sums = frame.groupby(names[k >= 0]).sum(min_count=1).sort_values("360", ascending=False)
+    sums = pd.concat([sums, frame.sum(min_count=1).to_frame("all cohorts").T])
+    for h in revenue:
+        sums[f"roas {h}"] /= sums["spend"]
+    return by, sums
+
+
+def _amount(value: float) -> str:
+    whole_number = abs(value) >= 100 or value == round(value, 0)
+    return f"{value:,.0f}" if whole_number else f"{value:,.2f}".replace("nan", percent(value))
+
+
+def _p(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>'
+
+
+def _table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<h3>{escape(finding)}</h3><table>{line('th', head)}{body}</table>"
+
+
+def _svg(name: str, figure: Figure) -> str:
+    """A figure as it stands in the page, without addresses."""
+    text = io.StringIO()
+    with rc_context(draw.STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # browsers have more fonts than matplotlib
+        figure.savefig(text, format="svg")
+    svg = text.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(
+        r'<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', svg, count=1, flags=re.DOTALL
+    )
+    return f'<figure role="img" aria-label="{name}">{svg}</figure>'
+
+
+_GLOSSARY = """<dl><dt>cohort, D180</dt><dd>Users acquired together, and their revenue per user
+180 days after acquisition.</dd><dt>error (WAPE)</dt><dd>How far off a single cohort is on average,
+in per cent of its revenue; large cohorts count more.</dd><dt>bias</dt><dd>How far off the sum over
+all cohorts is; above 0 forecasts were too high.</dd><dt>80 % interval</dt><dd>The range that should
+hold the outcomes of four cohorts in five.</dd><dt>pattern</dt><dd>How similar cohorts grew before:
+the yardstick that a model has to beat.</dd><dt>best possible, noise floor</dt><dd>The error that is
+left to chance: who knew all but the future purchases would still make it.</dd></dl>"""
+
+_STYLE = """:root { color-scheme: light } * { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1f2933;
+  background: #f5f6f8; margin: 0 } main { max-width: 1080px; margin: 0 auto; padding: 24px }
+header, section { background: #fff; border: 1px solid #e1e5ea; border-radius: 8px;
+  padding: 18px 26px; margin: 0 0 18px } h1, h2 { font-size: 15px; color: #52606d; margin: 0 0 8px }
+h3 { font-size: 16px; margin: 12px 0 6px } .lead { font-size: 20px; line-height: 1.4 }
+.verdict { border-left: 6px solid; border-radius: 4px; padding: 10px 16px; background: #f5f6f8 }
+.verdict strong { font-size: 18px } ul { list-style: none; margin: 6px 0 0; padding: 0 }
+li::before { content: "\\25CF"; margin-right: 8px; color: #1a7f4b } .green { border-color: #1a7f4b }
+.grey { border-color: #9aa5b1 } .amber { border-color: #b7791f } .red { border-color: #b42318 }
+li.amber::before { color: #b7791f } li.red::before { color: #b42318 } dt { font-weight: 600 }
+table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant: tabular-nums }
+th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid #e9ecef }
+th { color: #52606d; vertical-align: bottom } th:first-child, td:first-child { text-align: left }
+td { white-space: nowrap } svg { width: 100%; display: block } figure, dd, p { margin: 6px 0 12px }
+@media print { body { background: #fff; font-size: 12px } main { padding: 0; max-width: none }
+  header, section { border: 0; padding: 6px 0 } tr, header, section:has(svg) { break-inside: avoid }
+  h2, h3 { break-after: avoid } * { print-color-adjust: exact } }"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
+<body><main><header><h1>{title}</h1>{top}</header>
+{body}</main></body></html>
+"""

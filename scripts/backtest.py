@@ -1,0 +1,40 @@
+"""Replay the past with several models, score them on the same days: see configs/backtest.yaml."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.utils import instantiate
+from launch import launch, model_config
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from ltvnet.report import Backtest
+
+log = logging.getLogger("backtest")
+
+
+def main(config: DictConfig) -> None:
+    """Read, replay the past with each model, score."""
+    found = replayed(config)
+    found.write(Path(config.out))
+    log.info("%s\nwrote %s: report.html, scores.csv", found.as_text(), config.out)
+
+
+def replayed(config: DictConfig) -> "Backtest":
+    """Replay the past with each model."""
+    from ltvnet.backtest import Plan, calendar
+    from ltvnet.corrected import Learning
+    from ltvnet.report import Backtest
+
+    source = instantiate(config.data)
+    history = source.history()
+    days = calendar(history, **OmegaConf.to_container(config.origins))
+    plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})
+    models = {name: model_config(config, name) for name in config.models}
+    learning, ledger = Learning(**config.learning), Path(config.ledger)
+    return Backtest.of(models, history, days, plan, learning, ledger, source)
+
+
+if __name__ == "__main__":
+    launch(main, "backtest")
