@@ -164,11 +164,14 @@ class Walk:
         shape = (len(KAPPAS), len(entries), len(NODES) - 1)
         self.trials = np.zeros(shape)
         """Increments (kappas, E, I) as each kappa would have corrected them at their origin."""
+        self.stages: dict[np.datetime64, Stages] = {}
+        """What was learned by each origin."""
 
     def run(self) -> Entries:
         """Fill the bands of every origin, from what had come true by then."""
         for origin in np.unique(self.entries.origin):
             stages, corrections = self.learned(origin)
+            self.stages[origin] = stages
             rows = np.flatnonzero(self.entries.origin == origin)
             part = self.entries.take(rows)
             bands, self.entries.borrowed[rows] = stages.apply(growing(part, "raw"), part)
