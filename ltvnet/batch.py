@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from ltvnet import predictions
 from ltvnet.bundle import Bundle
-from ltvnet.corrected import Corrected
+from ltvnet.corrected import Corrected, Stages
 from ltvnet.curves import AGES, MAX_AGE, NODES, Curves
 from ltvnet.forecasting import BUCKETS, Forecast, checked_ages
 from ltvnet.ledger import Entries, Ledger
@@ -69,12 +69,12 @@ def predict(
 
 def learned(bundle: Bundle) -> str:
     """What the past taught a bundle, in a line."""
-    stages = bundle.forecaster.stages if isinstance(bundle.forecaster, Corrected) else None
-    if stages is None or not stages.calibrated:
-        return "no past in this bundle: the final tables equal the raw ones, P10 and P90 are blank"
+    stages = bundle.forecaster.stages if isinstance(bundle.forecaster, Corrected) else Stages.none()
     ages = [f"{low}+" for low, on in zip(BUCKETS, stages.correction.on, strict=True) if on]
-    fixed = f"observed ages {', '.join(ages)}" if ages else "none: no error persisted in the past"
-    return f"corrected: {fixed}; P10 and P90 are calibrated on the past"
+    nothing = "nothing is corrected: no error has been seen to persist"
+    corrected = f"corrected from observed ages {', '.join(ages)}" if ages else nothing
+    blank = "P10 and P90 are blank: too few forecasts of the past have come true"
+    return f"{corrected}; {'P10 and P90 held 80 % before' if stages.calibrated else blank}"
 
 
 def _looked_at(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:

@@ -330,7 +330,7 @@ _COLUMNS = {
 def _cell(row: Mapping[Any, Any], column: str) -> str:
     value = row[column]
     if column == "skill":
-        bounds = f" ({row['skill_low']:+.0%} to {row['skill_high']:+.0%})"
+        bounds = f" [{row['skill_low']:+.0%} {row['skill_high']:+.0%}]"
         return f"{value:+.0%}" + (bounds if np.isfinite(row["skill_low"]) else "")
     if column == "horizon":
         return f"D{value}"
