@@ -21,6 +21,8 @@ from ltvnet.forecasting import Forecaster, Predictor, State, checked_ages, creat
 from ltvnet.ledger import Entries, Ledger
 
 WEEK = np.timedelta64(7, "D")
+FORECASTS = 1
+"""Part of an identity in a ledger: raise it when the same config would forecast otherwise."""
 
 
 @runtime_checkable
@@ -56,17 +58,23 @@ class Plan:
     def __post_init__(self) -> None:
         """Check the words and numbers."""
         _ = self.weeks, self.every
+        if not isinstance(self.ages, Sequence) or not all(map(_whole, self.ages)):
+            raise ValueError(f"expected ages=[] or whole days such as [7,30], got {self.ages!r}")
         if len(self.ages):
             checked_ages(self.ages)
-        if self.workers < 1:
-            raise ValueError(f"expected workers >= 1, got {self.workers}")
+        if not isinstance(self.warm, bool):
+            raise ValueError(  # noqa: TRY004 the user wrote it
+                f"expected warm=true or false, got {self.warm!r}"
+            )
+        if not _whole(self.workers) or self.workers < 1:
+            raise ValueError(f"expected workers, a whole number >= 1, got {self.workers!r}")
 
     @property
     def weeks(self) -> int | None:
         """Weeks of history that a fit sees; None: all."""
         if self.window == "expanding":
             return None
-        if not (found := re.fullmatch("sliding:([1-9][0-9]*)w", self.window)):
+        if not (found := re.fullmatch("sliding:([1-9][0-9]*)w", str(self.window))):
             raise ValueError(f"expected window=expanding or sliding:52w, got {self.window!r}")
         return int(found[1])
 
@@ -75,7 +83,7 @@ class Plan:
         """Folds from one fit to the next; None: the first fit is kept."""
         if self.refit in ("each", "frozen"):
             return 1 if self.refit == "each" else None
-        if not (found := re.fullmatch("every_([1-9][0-9]*)", self.refit)):
+        if not (found := re.fullmatch("every_([1-9][0-9]*)", str(self.refit))):
             raise ValueError(f"expected refit=each, every_K or frozen, got {self.refit!r}")
         return int(found[1])
 
@@ -139,23 +147,31 @@ def calendar(
 
     `last` None: the end of the last acquisition, or the newest day whose D90 has matured if that
     is earlier; `first` None: a quarter of the history has passed by then, and 8 weeks. Raises
-    ValueError for another step, and when no day is left.
+    ValueError for another step, for dates that are no list, and when no day is left.
     """
     if dates is not None:
+        if isinstance(dates, str) or not isinstance(dates, Sequence) or not dates:
+            raise ValueError(
+                f"expected origins.dates as a list such as [2024-01-01,2024-02-01], got {dates!r}"
+            )
         return sorted(day(date) for date in dates)
-    if not every.endswith("w") or not every[:-1].isdigit() or int(every[:-1]) < 1:
+    if not (weeks := re.fullmatch("([1-9][0-9]*)w", str(every))):
         raise ValueError(f"expected origins.every in weeks, such as 4w, got {every!r}")
     newest = min(history.end.max(), history.last_day - np.timedelta64(90, "D"))
     until = newest if last is None else day(last)
     begun = history.end.min()
     least = begun + max((until - begun) / 4, 8 * WEEK) if first is None else day(first)
-    days = np.arange(until, least - np.timedelta64(1, "D"), -int(every[:-1]) * WEEK)
+    days = np.arange(until, least - np.timedelta64(1, "D"), -int(weeks[1]) * WEEK)
     if not len(days):
         raise ValueError(
             f"expected days to replay from {least} to {until}, got none: the history begins on "
             f"{begun}; set origins.first and origins.last, or origins.dates"
         )
     return [np.datetime64(date, "D") for date in days[::-1]]
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _unfinished(curves: Curves) -> bool:
@@ -187,13 +203,13 @@ def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.
     """Name of a model in a ledger: its registry name, and a hash of all that its forecasts are of.
 
     The model's config without the folder and machine it runs on, the plan without its workers,
-    the first origin, and the history.
+    the first origin, the history, and what the code makes of them: FORECASTS.
     """
     digest = hashlib.sha256()
     model = {key: config[key] for key in config if key not in ("folder", "machine")}
     chosen = {key: value for key, value in asdict(plan).items() if key != "workers"}
     data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
-    text = json.dumps([model, chosen, str(first), data], sort_keys=True, default=_plain)
+    text = json.dumps([FORECASTS, model, chosen, str(first), data], sort_keys=True, default=_plain)
     digest.update(text.encode())
     digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
     for array in (history.snapshot, history.users, history.spend, history.values):

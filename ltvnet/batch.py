@@ -70,11 +70,12 @@ def predict(
 def learned(bundle: Bundle) -> str:
     """What the past taught a bundle, in a line."""
     stages = bundle.forecaster.stages if isinstance(bundle.forecaster, Corrected) else Stages.none()
-    ages = [f"{low}+" for low, on in zip(BUCKETS, stages.correction.on, strict=True) if on]
-    nothing = "nothing is corrected: no error has been seen to persist"
-    corrected = f"corrected from observed ages {', '.join(ages)}" if ages else nothing
-    blank = "P10 and P90 are blank: too few forecasts of the past have come true"
-    return f"{corrected}; {'P10 and P90 held 80 % before' if stages.calibrated else blank}"
+    said = []
+    for what, on in (("blended", stages.blend.weight < 1), ("corrected", stages.correction.on)):
+        ages = [f"{low}+" for low, acts in zip(BUCKETS, on, strict=True) if acts]
+        said.append(f"{what} at observed ages {', '.join(ages)}" if ages else f"nothing {what}")
+    bounds = "calibrated on the past" if stages.calibrated else "blank, as no past was learned from"
+    return f"{'; '.join(said)}; P10 and P90 are {bounds}"
 
 
 def _looked_at(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
@@ -113,6 +114,7 @@ def _recorded(stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger) -> Ite
     """Hand forecasts on; when they have all been taken, write them at the nodes into a ledger."""
     parts = []
     for forecast in stream:
+        ledger.refuse_hindsight(forecast.curves.origin, bundle.as_of)
         parts.append(Entries.of(forecast.at(NODES), forecast.curves.observed_age))
         yield forecast
     if sum(map(len, parts)):

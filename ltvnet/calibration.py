@@ -258,7 +258,8 @@ class Totals:
 
         An origin counts at a node once half of the growth that it forecast there has matured.
         Origins closer than the days ahead share a part of what happened: those that count are
-        worth at most 1 + (last - first) / days ahead.
+        worth at most 1 + (last - first) / days ahead. Nothing is known before a horizon has
+        `min_origins`.
         """
         scale = issued.forecast.users[:, None] * np.maximum(
             np.nan_to_num(issued.forecast.scale), 0.0
@@ -276,10 +277,11 @@ class Totals:
         origins = np.minimum(count, 1.0 + np.nan_to_num(_span(day, seen) / ahead))
         borrowed = count < min_origins
         widest = np.flatnonzero(~borrowed)[-LONGEST:]
-        if len(widest):
-            common = np.where(borrowed, common[widest].max(), common)
-            own = np.where(borrowed, own[widest].max(), own)
-            origins = np.where(borrowed, origins[widest].min(), origins)
+        if not len(widest):
+            return cls.none()
+        common = np.where(borrowed, common[widest].max(), common)
+        own = np.where(borrowed, own[widest].max(), own)
+        origins = np.where(borrowed, origins[widest].min(), origins)
         return cls(common, own, origins, borrowed)
 
     def spread(self, grown: Floats, squared: Floats) -> Floats:

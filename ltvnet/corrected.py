@@ -27,6 +27,7 @@ from ltvnet.correction import (
     Correction,
     Past,
     best,
+    between,
     increments,
     scaled,
 )
@@ -76,8 +77,13 @@ class Stages:
         """Whether any interval was checked on the past."""
         return bool(np.isfinite(self.intervals.lower).any())
 
-    def apply(self, raw: Growing, cohorts: Curves | Entries) -> tuple[dict[str, Band], Bools]:
-        """The band of every stage, and the cells whose interval is borrowed: (E, J)."""
+    def apply(
+        self, raw: Growing, cohorts: Curves | Entries, reach: Ints
+    ) -> tuple[dict[str, Band], Bools]:
+        """The band of every stage, and the cells whose interval is borrowed: (E, J).
+
+        Beyond `reach` (E,), the last age that data supported, there is no interval.
+        """
         observed, value = raw.observed, raw.value
         grown = increments(raw.band.mean, observed, value)
         expected = increments(raw.pattern, observed, value)
@@ -89,6 +95,8 @@ class Stages:
         final, borrowed = self.intervals.apply(
             replace(raw, band=corrected), found(self.intervals.segments, cohorts)
         )
+        told = np.where(np.array(NODES) > reach[:, None], np.nan, 1.0)
+        final = replace(final, p10=final.p10 * told, p90=final.p90 * told)
         bands = {"raw": raw.band, "blended": blended, "corrected": corrected, "final": final}
         return bands, borrowed
 
@@ -174,7 +182,9 @@ class Walk:
             self.stages[origin] = stages
             rows = np.flatnonzero(self.entries.origin == origin)
             part = self.entries.take(rows)
-            bands, self.entries.borrowed[rows] = stages.apply(growing(part, "raw"), part)
+            bands, self.entries.borrowed[rows] = stages.apply(
+                growing(part, "raw"), part, part.reach
+            )
             for stage, name in product(STAGES, QUANTITIES):
                 getattr(self.entries.bands[stage], name)[rows] = getattr(bands[stage], name)
             mixed = increments(bands["blended"].mean, part.observed, part.value)
@@ -235,7 +245,7 @@ def _past(
         segment=found(segments, entries),
         observed=observed,
         users=entries.users,
-        week=pd.factorize(entries.start.astype("datetime64[W]"))[0],
+        week=pd.factorize(entries.week)[0],
         origin=np.unique(entries.origin, return_inverse=True)[1],
         ago=((date - entries.origin) / np.timedelta64(1, "D")).astype(np.float64),
         forecast=increments(entries.bands[stage].mean, observed, value),
@@ -251,41 +261,6 @@ def _issued(entries: Entries, actual: Floats, segments: Segments) -> Issued:
         origin=entries.origin,
         segment=found(segments, entries),
     )
-
-
-def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
-    """A band at NODES spread over the ages of `raw`, each interval in the shape of its raw mean.
-
-    `nodes` is `raw` at NODES. Where the raw mean does not grow, the shape is that of log age; an
-    interval whose ends are as they were keeps every bit.
-    """
-    observed, value = raw.curves.observed_age, raw.curves.observed_value
-    ages, grid = raw.ages, np.array(NODES)
-    right = np.maximum(np.searchsorted(grid, ages), 1)  # (H,)
-    begin = np.maximum(grid[right - 1], observed[:, None])  # (N, H)
-    ahead = grid > observed[:, None]  # (N, J)
-
-    def ends(cells: Floats) -> tuple[Floats, Floats]:
-        filled = np.where(ahead, cells, value[:, None])
-        return filled[:, right - 1], filled[:, right]
-
-    low, high = ends(nodes.raw.mean)
-    grown = high - low
-    length = np.log1p(grid[right]) - np.log1p(begin)
-    part = np.log1p(ages) - np.log1p(begin)
-    share = np.divide(part, length, out=np.zeros_like(length), where=length > 0)
-    share = np.divide(raw.raw.mean - low, grown, out=share, where=grown > 0)
-
-    def spread(name: str) -> Floats:
-        left, to = ends(getattr(final, name))
-        before, after = ends(getattr(nodes.raw, name))
-        cells = np.minimum(left + share * (to - left), to)  # rounding may end above a node
-        cells = np.where(grid[right] == ages, to, cells)
-        same = (left == before) & (to == after)
-        return np.where(raw.open, np.where(same, getattr(raw.raw, name), cells), np.nan)
-
-    mean, p10, p50, p90 = map(spread, QUANTITIES)
-    return Band(mean, np.minimum(p10, p50), p50, np.maximum(p90, p50))
 
 
 def walked(
@@ -346,7 +321,10 @@ class Corrected:
         """Replay the past of `date`, learn from it, and fit the model as of `date`."""
         origin = day(date)
         known = history.until(origin)
-        past = past_origins(known, origin, self.every_weeks, self.origins)
+        last = min(origin, known.last_day)
+        if last < origin:
+            log.warning("nothing is known of %s: the data end on %s", origin, last)
+        past = past_origins(known, last, self.every_weeks, self.origins)
         self.stages, self.past = Stages.none(), None
         with tempfile.TemporaryDirectory() as folder:
             if past:
@@ -364,7 +342,7 @@ class Corrected:
         start = Growing(
             curves.observed_age, curves.observed_value, curves.users, nodes.pattern, nodes.raw
         )
-        bands, borrowed = self.stages.apply(start, curves)
+        bands, borrowed = self.stages.apply(start, curves, np.full(len(curves), raw.reach))
         right = np.searchsorted(np.array(NODES), raw.ages)
         issued = replace(
             raw,

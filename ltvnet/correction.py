@@ -19,7 +19,7 @@ from scipy.special import stdtrit, xlogy
 
 from ltvnet.curves import NODES, Bools, Floats, Ints
 from ltvnet.development import Segments
-from ltvnet.forecasting import BUCKETS, Band, bucket
+from ltvnet.forecasting import BUCKETS, QUANTITIES, Band, Forecast, bucket
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The grid of the model's weight in the blend."""
@@ -302,3 +302,38 @@ def scaled(band: Band, mean: Floats, observed: Ints, value: Floats) -> Band:
         return grown(cells, increments(cells, observed, value) * ratio)
 
     return Band(grown(band.mean, mean), quantile(band.p10), quantile(band.p50), quantile(band.p90))
+
+
+def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
+    """A band at NODES spread over the ages of `raw`, each interval in the shape of its raw mean.
+
+    `nodes` is `raw` at NODES. Where the raw mean does not grow, the shape is that of log age; an
+    interval whose ends are as they were keeps every bit.
+    """
+    observed, value = raw.curves.observed_age, raw.curves.observed_value
+    ages, grid = raw.ages, np.array(NODES)
+    right = np.maximum(np.searchsorted(grid, ages), 1)  # (H,)
+    begin = np.maximum(grid[right - 1], observed[:, None])  # (N, H)
+    ahead = grid > observed[:, None]  # (N, J)
+
+    def ends(cells: Floats) -> tuple[Floats, Floats]:
+        filled = np.where(ahead, cells, value[:, None])
+        return filled[:, right - 1], filled[:, right]
+
+    low, high = ends(nodes.raw.mean)
+    grown = high - low
+    length = np.log1p(grid[right]) - np.log1p(begin)
+    part = np.log1p(ages) - np.log1p(begin)
+    share = np.divide(part, length, out=np.zeros_like(length), where=length > 0)
+    share = np.divide(raw.raw.mean - low, grown, out=share, where=grown > 0)
+
+    def spread(name: str) -> Floats:
+        left, to = ends(getattr(final, name))
+        before, after = ends(getattr(nodes.raw, name))
+        cells = np.minimum(left + share * (to - left), to)  # rounding may end above a node
+        cells = np.where(grid[right] == ages, to, cells)
+        same = (left == before) & (to == after)
+        return np.where(raw.open, np.where(same, getattr(raw.raw, name), cells), np.nan)
+
+    mean, p10, p50, p90 = map(spread, QUANTITIES)
+    return Band(mean, np.minimum(p10, p50), p50, np.maximum(p90, p50))

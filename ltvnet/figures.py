@@ -15,8 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 from ltvnet import metrics
-from ltvnet.curves import NODES, Bools, Days, Floats, Ints
-from ltvnet.scores import HORIZONS, Cells, Record, groups
+from ltvnet.curves import NODES, Days, Floats, Ints
+from ltvnet.findings import (
+    HEADLINE,
+    Headline,
+    at_age,
+    bias,
+    covered,
+    direction,
+    is_pattern,
+    least,
+    percent,
+    wape,
+)
+from ltvnet.scores import HORIZONS, SCORED_AGES, Cells, Record, groups
 
 STYLE: Any = {
     "text.parse_math": False,  # a campaign may have dollars in its name
@@ -27,43 +39,7 @@ STYLE: Any = {
 }
 COLORS = ("#0b5fa5", "#d9730d", "#7a4fb3", "#2e8b57", "#b23a6f")  # of the models, in order
 PATTERN, FLOOR, TRUTH, UNKNOWN = "#6b7280", "#9c7a3c", "#111827", "#d5d9dd"
-HEADLINE = 180  # the horizon to speak of, or the longest before it that has matured
 LABELLED_ROWS = 32  # a heat map with more has no numbers in its cells
-
-
-class Headline(NamedTuple):
-    """What the report speaks of first: forecasts (E,) from an observed age, at one horizon."""
-
-    label: str
-    rows: Bools
-    horizon: int
-    cells: Cells
-
-
-def headline(record: Record, ages: Sequence[int]) -> Headline | None:
-    """The forecasts to speak of first: D180 from day 7 where it has matured; None: nothing has."""
-    found = dict(groups(record.entries, ages))
-    asked = [str(age) for age in sorted(ages, key=lambda age: (age != 7, age))]
-    for label in [*asked, "7-13", "all"]:
-        for horizon in [h for h in HORIZONS[::-1] if h <= HEADLINE]:
-            if len(cells := record.cells("final", found[label], horizon)):
-                return Headline(label, found[label], horizon, cells)
-    return None
-
-
-def percent(share: float, *, exact: bool = False) -> str:
-    """The size of a share for reading: 17 %, with one decimal below a tenth or where `exact`."""
-    if not np.isfinite(share):
-        return "\N{EN DASH}"
-    size = 100 * abs(share)
-    return f"{size:.1f} %" if exact or size < 9.95 else f"{size:.0f} %"
-
-
-def direction(bias: float) -> str:
-    """Which way forecasts were off, and how far: 2.0 % too high."""
-    if abs(bias) < 0.0005:
-        return "neither too high nor too low"
-    return f"{percent(bias)} too {'high' if bias > 0 else 'low'}"
 
 
 class Grid(NamedTuple):
@@ -79,7 +55,7 @@ class Grid(NamedTuple):
 
 
 def grid(record: Record) -> Grid | None:
-    """Of cohorts 7-13 days old, or of the ages with most forecasts; None: nothing has matured."""
+    """Of cohorts 7-13 days old, or of the ages with most forecasts; None: nothing to score on."""
     buckets = {label: rows for label, rows in groups(record.entries, ()) if label != "all"}
     counts = {label: int(record.supported[rows].sum()) for label, rows in buckets.items()}
     best = "7-13" if counts["7-13"] else max(buckets, key=lambda label: counts[label])
@@ -91,7 +67,7 @@ def grid(record: Record) -> Grid | None:
     for (o, h), _ in np.ndenumerate(values):
         own = rows & (record.entries.origin == origins[o])
         values[o, h] = bias(record.cells("final", own, int(horizons[h])))
-    return Grid(best, origins, horizons, values)
+    return Grid(best, origins, horizons, values) if np.isfinite(values).any() else None
 
 
 def _by_day(found: Grid) -> str:
@@ -187,39 +163,15 @@ def lines(records: Sequence[Record], age: int) -> list[Line]:
     return [one for one in made if one.x]
 
 
-def at_age(record: Record, stage: str, age: int, horizon: int) -> Cells:
-    """Forecasts made at exactly an observed age."""
-    _, rows = next(groups(record.entries, (age,)))
-    return record.cells(stage, rows, horizon)
-
-
-def is_pattern(record: Record) -> bool:
-    """Whether a model's forecasts are the pattern's."""
-    mean, pattern = record.entries.bands["final"].mean, record.entries.pattern
-    return bool(np.allclose(mean, pattern, rtol=1e-9, atol=0, equal_nan=True))
-
-
-def wape(c: Cells) -> float:
-    """Error for a single cohort, weighted by users."""
-    return metrics.wape(c.actual, c.band.mean, c.users)
-
-
-def bias(c: Cells) -> float:
-    """Error of the sum over cohorts."""
-    return metrics.bias(c.actual, c.band.mean, c.users)
-
-
-def least(c: Cells) -> float:
-    """The WAPE that nobody could have got below, by an oracle or by standard errors."""
-    if c.oracle is not None:
-        return metrics.wape(c.actual, c.oracle, c.users)
-    return float("nan") if c.error is None else metrics.noise_floor(c.actual, c.error, c.users)
-
-
 @rc_context(STYLE)
 def error_by_horizon(records: Sequence[Record], ages: Sequence[int]) -> Figure | None:
-    """WAPE against horizon for each model, the pattern dashed, a panel for each observed age."""
-    if not (panels := {age: made for age in ages if (made := lines(records, age))}):
+    """WAPE against horizon for each model, the pattern dashed, a panel for each observed age.
+
+    Of `ages` those that the score rests on, or else the first two.
+    """
+    found = {age: made for age in ages if (made := lines(records, age))}
+    shown = [age for age in found if age in SCORED_AGES] or list(found)[:2]
+    if not (panels := {age: found[age] for age in shown}):
         return None
     figure = _figure(_compared(*next(iter(panels.items()))), 4.2)
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -308,13 +260,6 @@ def coverage(record: Record) -> Figure | None:
     return figure
 
 
-def covered(c: Cells) -> tuple[float, float]:
-    """Share of outcomes inside the 80 % interval, and its standard error over weeks."""
-    inside, one = metrics.covered(c.actual, c.band.p10, c.band.p90), np.ones(len(c))
-    share = metrics.coverage(c.actual, c.band.p10, c.band.p90, one)
-    return share, metrics.clustered_error(inside, one, c.week)
-
-
 def _kept(held: Mapping[int, tuple[float, float]]) -> str:
     """At which horizons intervals were too narrow or too wide, beyond chance."""
     off = {h: share for h, (share, error) in held.items() if abs(share - 0.8) > 2 * error}
@@ -355,11 +300,14 @@ def worst_cohorts(record: Record, found: Headline) -> Figure:
     """Small multiples of the largest misses: forecast, interval, and what came true."""
     at, missed = worst(record, found)
     share = float(np.abs(missed[at]).sum() / (np.nansum(np.abs(missed)) or 1))
-    figure = _figure(
-        f"The {len(at)} cohorts with the largest misses at D{found.horizon} make up "
-        f"{percent(share)} of all error; {(missed[at] < 0).sum()} of them were forecast too low",
-        0.9 + 2.4 * (high := -(-len(at) // 5)),
+    low, many = int((missed[at] < 0).sum()), len(at) != 1
+    which = f"{len(at)} cohorts with the largest misses" if many else "cohort with the largest miss"
+    said = (
+        f"The {which} at D{found.horizon} make{'s' * (not many)} up {percent(share)} of all error"
     )
+    if many:
+        said += f"; {low} of them {'was' if low == 1 else 'were'} forecast too low"
+    figure = _figure(said, 0.9 + 2.4 * (high := -(-len(at) // 5)))
     for place, row in enumerate(at, start=1):
         _draw_cohort(figure.add_subplot(high, 5, place), record, int(row), found.horizon)
     figure.supylabel("revenue per user, by days since acquisition", size=9)

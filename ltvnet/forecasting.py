@@ -39,6 +39,11 @@ class Band:
 class Spread(Protocol):
     """How uncertain sums over cohorts are."""
 
+    @property
+    def borrowed(self) -> Bools:
+        """Which NODES (J,) took the uncertainty of others."""
+        ...
+
     def spread(self, grown: Floats, squared: Floats) -> Floats:
         """Half the width (R, J) of the 80 % interval of sums at NODES.
 

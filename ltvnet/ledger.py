@@ -139,6 +139,11 @@ class Entries:
         return self.keys.get_level_values(0).to_numpy()[self.cohort]
 
     @property
+    def week(self) -> Ints:
+        """Number of the week, from Monday, in which each entry's cohort began: (E,)."""
+        return (self.start.astype("datetime64[D]").astype(np.int64) + 3) // 7
+
+    @property
     def attributes(self) -> Mapping[str, Strings]:
         """The attributes of each entry's cohort, (E,) each."""
         return {name: text[self.cohort] for name, text in self.cohorts.attributes.items()}
@@ -190,11 +195,7 @@ class Ledger:
         origins = np.unique(entries.origin)
         if len(origins) != 1:
             raise ValueError(f"expected entries of one origin, got those of {len(origins)}")
-        if origins[0] < trained:
-            raise ValueError(
-                f"a forecast of {origins[0]} by a model that knew {trained} proves nothing: "
-                "forecast data from after its training, or train it as of an earlier day"
-            )
+        self.refuse_hindsight(origins[0], trained)
         entries = Entries.joined([entries])
         again = (np.diff(entries.cohort) == 0) & (np.diff(entries.observed) == 0)
         if again.any():
@@ -213,6 +214,15 @@ class Ledger:
         repeated = table.column_names[: table.column_names.index("pattern")]
         with whole(self.path(model, origins[0])) as part:
             parquet.write_table(table, part, use_dictionary=repeated, store_schema=False)
+
+    @staticmethod
+    def refuse_hindsight(origin: np.datetime64, trained: np.datetime64) -> None:
+        """Raise ValueError for a forecast of a day before the last one that its model knew."""
+        if origin < trained:
+            raise ValueError(
+                f"a forecast of {origin} by a model that knew {trained} proves nothing: "
+                "forecast data from after its training, or train it as of an earlier day"
+            )
 
     def has(self, model: str, origin: np.datetime64) -> bool:
         """Whether a model's forecasts of an origin are there."""

@@ -7,11 +7,10 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise, product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,14 +22,34 @@ from ltvnet import metrics
 from ltvnet.corrected import Stages
 from ltvnet.correction import increments
 from ltvnet.curves import MAX_AGE, NODES
-from ltvnet.figures import Headline, at_age, bias, direction, headline, is_pattern, percent, wape
 from ltvnet.files import whole
-from ltvnet.forecasting import BUCKETS, Band, Forecast, bucket
-from ltvnet.scores import HORIZONS, Cells, Record, against_pattern
+from ltvnet.findings import (
+    NOTHING,
+    Headline,
+    Light,
+    alone,
+    at_age,
+    bias,
+    counted,
+    covered,
+    headline,
+    is_pattern,
+    least,
+    lights,
+    percent,
+    sentence,
+    verdict,
+    wape,
+)
+from ltvnet.forecasting import BUCKETS, Forecast, bucket
+from ltvnet.scores import HORIZONS, Record
 
 CAMPAIGNS = 15  # rows of the roll-up
-LARGE = 0.25  # error of a single cohort from which a reader is warned
-FEW = {"cohorts": 20, "days": 4}  # with fewer outcomes a reader is warned
+NOTES = {
+    "refit=each": "fitted anew for every day",
+    "window=expanding": "each fit saw all history before its day",
+    "warm=True": "fits started from an earlier one",
+}
 AGES = [f"{low}-{high - 1}" for low, high in pairwise((*BUCKETS, MAX_AGE))]
 
 
@@ -57,12 +76,10 @@ class Story:
         """The forecasts to speak of first; None: nothing has matured."""
         return headline(self.records[0], self.ages) if self.records else None
 
-
-class Light(NamedTuple):
-    """A judgement: `color` green, amber, red or grey, and its words."""
-
-    color: str
-    words: str
+    @property
+    def lights(self) -> list[Light]:
+        """What the verdict rests on."""
+        return lights(self.records[0], self.headline) if self.records else []
 
 
 def write(path: Path, story: Story) -> None:
@@ -78,7 +95,7 @@ def write(path: Path, story: Story) -> None:
         "What is corrected?": _corrections(story),
         "What is forecast?": _rollup(story.forecast) if story.forecast is not None else "",
         "Where was it most wrong?": drawn.get("worst cohorts"),
-        "Notes": "".join(map(_p, story.notes)),
+        "Notes": "".join(_p(_note(note)) for note in story.notes),
         "How to read this page": _GLOSSARY,
     }
     body = [
@@ -107,101 +124,16 @@ def figures(story: Story) -> Mapping[str, Figure]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def sentence(story: Story) -> str:
-    """The plain sentence on top: how far off forecasts were, and in which direction."""
-    if (found := story.headline) is None:
-        return "Nothing forecast in the past has come true yet: nobody can say how far off this is."
-    c, label = found.cells, found.label
-    made = "at any age" if label == "all" else f"on day{'s' * ('-' in label)} {label}"
-    error, other = wape(c), wape(_alone(c))
-    apart = not np.allclose(c.band.mean, c.pattern)
-    exact = apart and percent(error) == percent(other)
-    said = f"In the past, a forecast of D{found.horizon} made {made} was off by "
-    said += f"{percent(error, exact=exact)} for a single cohort and {direction(bias(c))} over all "
-    said += "cohorts together"
-    if apart:
-        said += f"; the pattern alone was off by {percent(other, exact=exact)}"
-    if np.isfinite(share := draw.covered(c)[0]):
-        said += f". The 80 % interval held {percent(share)} of outcomes"
-    later = "" if found.horizon == draw.HEADLINE else "; no later horizon has matured yet"
-    days = f"{c.origins} day{'s' * (c.origins != 1)}"
-    return f"{said} ({len(c):,} cohorts, forecast on {days}{later})."
-
-
-def verdict(story: Story) -> Light:
-    """Whether to trust the forecast, in a few words."""
-    colors = {light.color for light in lights(story)}
-    words = {"red": "Do not rely on it.", "amber": "Use it with care.", "green": "Trust it."}
-    color = next((color for color in words if color in colors), "grey")
-    return Light(color, words.get(color, "It cannot be judged yet."))
-
-
-def lights(story: Story) -> list[Light]:
-    """What the verdict rests on: the pattern, bias, single cohorts and intervals."""
-    if (found := story.headline) is None:
-        return []
-    c = found.cells
-    return [_against(story.records[0]), _leaning(c), *_single(c), _honest(c)]
-
-
-def _against(record: Record) -> Light:
-    """The model against the pattern, over all that has matured."""
-    versus = against_pattern(record, "final")
-    if abs(versus.relative) < 0.005:
-        return Light("green", "As far off as the historical pattern, within 0.5 % of its error.")
-    less = "smaller" if versus.relative < 0 else "larger"
-    said = f"over all ages its error was {percent(versus.relative)} {less} than the pattern's"
-    if versus.better:
-        return Light("green", f"Better than the historical pattern: {said}.")
-    if versus.worse:
-        return Light("red", f"Worse than the historical pattern: {said}. Use the pattern.")
-    return Light("amber", f"Not told apart from the pattern: {said}, which may be chance.")
-
-
-def _leaning(c: Cells) -> Light:
-    """Whether the sum over cohorts was off by more than chance."""
-    size, off = np.abs(c.actual), bias(c)
-    each = np.divide(c.band.mean - c.actual, size, out=np.full(len(c), np.nan), where=size > 0)
-    chance = 2 * metrics.clustered_error(each, c.users * size, c.week)
-    said = f"Over all cohorts together {direction(off)}"
-    if abs(off) > 0.02 and abs(off) > chance:
-        return Light("red" if abs(off) > 0.1 else "amber", f"{said}, more than chance explains.")
-    said += ", which may be chance" if abs(off) > 0.02 else ""
-    return Light("amber" if not abs(off) <= 0.05 else "green", f"{said}.")
-
-
-def _single(c: Cells) -> list[Light]:
-    """How far off one cohort was, and a warning where that rests on little."""
-    said = f"A single cohort was off by {percent(wape(c))}"
-    large = Light("amber", f"{said}: judge several together.")
-    found = [Light("green", f"{said}.") if wape(c) < LARGE else large]
-    if len(c) < FEW["cohorts"] or c.origins < FEW["days"]:
-        rests = f"All of this rests on {len(c)} cohorts forecast on {c.origins} days only."
-        found.append(Light("amber", rests))
-    return found
-
-
-def _honest(c: Cells) -> Light:
-    """Whether the 80 % interval held what it promises."""
-    share, error = draw.covered(c)
-    if not np.isfinite(share):
-        return Light("amber", "There are no intervals: too little had matured to check them.")
-    said = f"The 80 % interval held {percent(share)} of outcomes"
-    if abs(share - 0.8) <= max(0.05, 2 * error):
-        return Light("green", f"{said}, as close to 80 % as chance allows.")
-    return Light("amber", f"{said}: it is too {'narrow' if share < 0.8 else 'wide'}.")
-
-
-def _alone(c: Cells) -> Cells:
-    """The pattern alone."""
-    return replace(c, band=Band(*[c.pattern] * 4))
-
-
 def _top(story: Story) -> str:
-    light = verdict(story)
-    checks = "".join(f'<li class="{x.color}">{escape(x.words)}</li>' for x in lights(story))
+    light = verdict(found := story.lights)
+    checks = "".join(f'<li class="{x.color}">{escape(x.words)}</li>' for x in found)
     words = f"<strong>{light.words}</strong><ul>{checks}</ul>"
-    return f'{_p(sentence(story), "lead")}<div class="verdict {light.color}">{words}</div>'
+    return f'{_p(sentence(story.headline), "lead")}<div class="verdict {light.color}">{words}</div>'
+
+
+def _note(note: str) -> str:
+    """How it was done, in plain words with the raw ones behind them where it has any."""
+    return f"{NOTES[note]} ({note})" if note in NOTES else note
 
 
 def _scores(story: Story) -> str | None:
@@ -211,20 +143,23 @@ def _scores(story: Story) -> str | None:
     for age, horizon in product(story.ages if first else (), HORIZONS):
         if not len(c := at_age(first[0], "final", age, horizon)):
             continue
-        each = [*(at_age(record, "final", age, horizon) for record in shown), _alone(c)]
-        gaps.append(wape(each[0]) - wape(_alone(c)))
-        errors = [percent(error, exact=True) for error in (*map(wape, each), draw.least(c))]
-        signed = [_signed(bias(x)) for x in ((c, _alone(c))[is_pattern(first[0]) :])]
-        held = percent(draw.covered(c)[0])
+        each = [*(at_age(record, "final", age, horizon) for record in shown), alone(c)]
+        gaps.append(wape(each[0]) - wape(alone(c)))
+        errors = [percent(error, exact=True) for error in (*map(wape, each), least(c))]
+        signed = [_signed(bias(x)) for x in ((c, alone(c))[is_pattern(first[0]) :])]
+        held = percent(covered(c)[0])
         rows.append([f"D{age}", f"D{horizon}", f"{len(c):,}", *errors, *signed, held])
     if not rows:
         return None
     names = [*(record.name for record in shown), "pattern alone"]
     less, more = (sum(sign * gap > 1e-9 for gap in gaps) for sign in (-1, 1))
-    said = f"{names[0]} was closer than the pattern in {less} of {len(rows)} cases, worse in {more}"
+    cases = counted(len(rows), "case")
+    said = f"{names[0]} was closer than the pattern in {less} of {cases}, worse in {more}"
     biased = [names[0], names[-1]]
     if is_pattern(first[0]):
         said, biased = "How far off the pattern alone was", names[-1:]
+    if not np.isfinite(gaps).any():
+        said = NOTHING
     head = ["made on", "horizon", "cohorts", *(f"error: {name}" for name in names)]
     head += ["best possible", *(f"bias: {name}" for name in biased), "80 % interval held"]
     return _table(said, head, rows)
@@ -296,7 +231,9 @@ def _rollup(forecast: Forecast) -> str:
         for name, row in zip(shown.index, shown.to_numpy().tolist(), strict=True)
     ]
     known, d360 = sums["roas 360"][:-1].dropna(), sums["360"]
-    said = f"{(known >= 1).sum()} of {len(known)} are forecast to earn back their spend by D360"
+    back = int((known >= 1).sum())
+    each = "is forecast to earn back its" if back == 1 else "are forecast to earn back their"
+    said = f"{back} of {len(known)} {each} spend by D360"
     if known.empty:
         share = float(d360.iloc[0] / d360.iloc[-1])
         said = f"{rows[0][0]} is the largest, with {percent(share)} of the revenue by D360"

@@ -18,7 +18,7 @@ import pyarrow.parquet as parquet
 from ltvnet.checks import END, HORIZONS, START
 from ltvnet.curves import AGES, NODES, Curves, Floats
 from ltvnet.files import whole
-from ltvnet.forecasting import QUANTITIES, Band, Forecast, Spread
+from ltvnet.forecasting import QUANTITIES, Band, Forecast
 from ltvnet.table import Columns, keys
 
 _OWN = ("grown", "squared")  # sums of a roll-up that its bounds are made of, not in the table
@@ -129,7 +129,7 @@ def _long(forecast: Forecast, bundle: str) -> pa.Table:
             "age": forecast.ages[place],
             "pattern": forecast.pattern[row, place].astype(np.float32),
             **bounds,
-            "uncalibrated": borrowed[row, place],
+            "uncalibrated": (borrowed | np.isnan(forecast.final.p90))[row, place],
             "reason": words["reason"],
             "bundle": pa.repeat(bundle, len(row)),
         }
@@ -143,14 +143,15 @@ def rollup(forecasts: Iterable[Forecast], path: Path, by: str | None) -> Iterato
     A row for each segment and each of `HORIZONS` that was forecast: `cohorts` in the sums and
     `cohorts_left_out` for want of a complete age, `users`, `spend` where known,
     `observed_revenue` up to that age, `forecast_revenue` (final mean, with what was observed),
-    and `p10`, `p90` of that sum, blank where the past does not tell: bounds of cohorts do not add
-    up, as they share a part of their errors. Raises ValueError for an attribute that cohorts lack.
+    and `p10`, `p90` of that sum, blank where the past does not tell or the mean is extrapolated:
+    bounds of cohorts do not add up, as they share a part of their errors. `uncalibrated` marks
+    those of another horizon. Raises ValueError for an attribute that cohorts lack.
     """
-    total, totals = None, None
+    total, last = None, None
     with whole(path) as part:
         for forecast in forecasts:
             by = _deepest(forecast.curves) if by is None else by
-            sums, totals = _sums(forecast, by), forecast.totals
+            sums, last = _sums(forecast, by), forecast
             total = sums if total is None else pd.concat([total, sums])
             total = total.groupby(["segment", "age"]).sum(min_count=1)
             yield forecast
@@ -159,21 +160,24 @@ def rollup(forecasts: Iterable[Forecast], path: Path, by: str | None) -> Iterato
         overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
         levels = {"TOTAL": overall} if not by else {by: total, "TOTAL": overall}
         table = pd.concat(levels, names=["level"]).reset_index()
-        table["p10"], table["p90"] = _bounds(table, totals)
+        table = table.assign(**_bounds(table, last))
         columns: Columns = {str(name): table[name].to_numpy() for name in table if name not in _OWN}
         arrow_csv.write_csv(_table(columns), part)
 
 
-def _bounds(table: pd.DataFrame, totals: Spread | None) -> tuple[Floats, Floats]:
+def _bounds(table: pd.DataFrame, forecast: Forecast | None) -> Columns:
     """The 80 % interval of each sum of a roll-up, not below what was observed."""
-    if totals is None:
-        return np.full(len(table), np.nan), np.full(len(table), np.nan)
-    place = (np.arange(len(table)), np.searchsorted(np.array(NODES), table["age"]))
-    grown, squared = np.zeros((2, len(table), len(NODES)))
-    grown[place], squared[place] = (table[name] for name in _OWN)
-    half = totals.spread(grown, squared)[place]
-    middle = table["forecast_revenue"].to_numpy()
-    return np.maximum(middle - half, table["observed_revenue"].to_numpy()), middle + half
+    half, borrowed = np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
+    if forecast is not None and forecast.totals is not None:
+        node = np.searchsorted(np.array(NODES), table["age"])
+        place = (np.arange(len(table)), node)
+        grown, squared = np.zeros((2, len(table), len(NODES)))
+        grown[place], squared[place] = (table[name] for name in _OWN)
+        half = forecast.totals.spread(grown, squared)[place]
+        half[(table["age"] > forecast.reach) & (table["grown"] > 0)] = np.nan
+        borrowed = forecast.totals.borrowed[node] | np.isnan(half)
+    middle, least = (table[f"{name}_revenue"].to_numpy() for name in ("forecast", "observed"))
+    return {"p10": np.maximum(middle - half, least), "p90": middle + half, "uncalibrated": borrowed}
 
 
 def _deepest(curves: Curves) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 from ltvnet import page, scores
 from ltvnet.backtest import Plan, issue
 from ltvnet.corrected import Corrected, Learning, Walk, walked
-from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Floats, History
+from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Days, Floats, History
 from ltvnet.files import whole
 from ltvnet.forecasting import Forecast
 from ltvnet.ledger import Ledger
@@ -162,7 +162,7 @@ class Run:
 
     def story(self, folder: Path) -> page.Story:
         """What the HTML report tells."""
-        days = 0 if self.past is None else len(np.unique(self.past.entries.origin))
+        days = np.array([], "datetime64[D]") if self.past is None else self.past.entries.origin
         return page.Story(
             title=f"{self.title}, as of {self.curves.origin}",
             records=[] if self.past is None else [self.past],
@@ -170,7 +170,7 @@ class Run:
             stages=self.forecaster.stages,
             losses=losses(folder),
             forecast=self.forecaster.predict(self.curves, NODES),
-            notes=[f"{days} past days replayed", vintages(self.history)],
+            notes=[f"{len(np.unique(days))} past days replayed", vintages(self.history, days)],
         )
 
     def _to_tensorboard(self, folder: Path, config: Mapping[str, Any], story: page.Story) -> None:
@@ -201,10 +201,12 @@ def known_errors(source: object) -> pd.DataFrame | None:
     return errors() if errors is not None else None
 
 
-def vintages(history: History) -> str:
-    """How the past was cut out of a history."""
-    count = len(np.unique(history.snapshot))
-    return "cut by date, not by vintage" if count == 1 else f"vintages of {count} exports"
+def vintages(history: History, days: Days) -> str:
+    """How past days were cut out of a history: those before its first export, by date."""
+    cut = np.unique(days)[np.unique(days) < history.snapshot.min()]
+    if len(cut) in (0, len(np.unique(days))):
+        return "as exported by then" if not len(cut) else "cut by date, not by vintage"
+    return f"{len(cut)} of {len(np.unique(days))} days cut by date, not by vintage"
 
 
 def losses(folder: Path) -> dict[str, list[float]]:
@@ -265,10 +267,13 @@ class Backtest:
         return as_text(self.records, "Forecasts of past days against what came true", exact=True)
 
     def write(self, folder: Path) -> None:
-        """Write `scores.csv`, `metrics.json` and `report.html`."""
-        tables = pd.concat([table(record, self.ages) for record in self.records])
-        with whole(folder / "scores.csv") as path:
-            tables.to_csv(path, index=False)
+        """Write `scores.csv`, `segments.csv`, `metrics.json` and `report.html`."""
+        tables = {"scores": [table(record, self.ages) for record in self.records]}
+        if self.records[0].entries.hierarchy:
+            tables["segments"] = [scores.by_segment(record, 1) for record in self.records]
+        for name, parts in tables.items():
+            with whole(folder / f"{name}.csv") as path:
+                pd.concat(parts).to_csv(path, index=False)
         values = {record.name: scores.score(record) for record in self.records}
         values["pattern's"] = scores.score(self.records[0], "pattern")
         _write_metrics(folder, {"score": values})
@@ -280,7 +285,7 @@ class Backtest:
             stages=first.learned(first.history.last_day)[0],
             losses={},
             forecast=None,
-            notes=[*self.notes, vintages(first.history)],
+            notes=[*self.notes, vintages(first.history, first.entries.origin)],
         )
         page.write(folder / "report.html", story)
 

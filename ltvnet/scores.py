@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet import metrics
-from ltvnet.curves import MAX_AGE, NODES, Bools, Curves, Floats, History
+from ltvnet.curves import AGES, MAX_AGE, NODES, Bools, Curves, Floats, History
 from ltvnet.forecasting import BUCKETS, Band, bucket
 from ltvnet.ledger import Entries
 
@@ -66,7 +66,7 @@ class Record:
             band=Band(*(getattr(band, name)[at, j] for name in ("mean", "p10", "p50", "p90"))),
             pattern=entries.pattern[at, j],
             users=entries.users[at],
-            week=entries.start[at],
+            week=entries.week[at],
             origins=len(np.unique(entries.origin[at])),
             error=None if self.error is None else self.error[at, j],
             oracle=None if self.oracle is None else self.oracle[at, j],
@@ -181,36 +181,43 @@ def groups(entries: Entries, ages: Sequence[int]) -> Iterator[tuple[str, Bools]]
 
 
 def table(record: Record, ages: Sequence[int], stage: str = "final") -> pd.DataFrame:
-    """Scores of a model by observed age and horizon, a row each; empty where nothing matured."""
+    """Scores of a model by observed age and horizon, a row each; empty where nothing matured.
+
+    `revision` is told of all cohorts at their own age.
+    """
     rows = []
     for label, chosen in groups(record.entries, ages):
         for horizon in HORIZONS:
             cells = record.cells(stage, chosen, horizon)
             if len(cells):
                 key = {"model": record.name, "observed_age": label, "horizon": horizon}
-                rows.append(key | cells.scored())
+                moved = revision(record.entries, horizon, stage) if label == "all" else np.nan
+                rows.append(key | cells.scored() | {"revision": moved})
     return pd.DataFrame(rows)
 
 
-def by_segment(record: Record, level: int, horizon: int, stage: str = "final") -> pd.DataFrame:
-    """Scores of cohorts at their own age by segment of a level of the hierarchy."""
+def by_segment(record: Record, level: int, stage: str = "final") -> pd.DataFrame:
+    """Scores of cohorts at their own age by segment of a level of the hierarchy, and horizon."""
     entries = record.entries
     own = entries.natural == entries.observed
     names = entries.hierarchy[:level]
-    attributes = entries.attributes
-    keys = pd.MultiIndex.from_arrays([attributes[name] for name in names])
+    keys = pd.MultiIndex.from_arrays([entries.cohorts.attributes[name] for name in names])
     codes, found = pd.factorize(keys, sort=True)
     rows = []
     for code, key in enumerate(found):
-        cells = record.cells(stage, own & (codes == code), horizon)
-        if len(cells):
-            label: Mapping[str, object] = dict(zip(names, key, strict=True))
-            rows.append({**label, "horizon": horizon, **cells.scored()})
+        for horizon in HORIZONS:
+            cells = record.cells(stage, own & (codes[entries.cohort] == code), horizon)
+            if len(cells):
+                label: Mapping[str, object] = dict(zip(names, key, strict=True))
+                rows.append({"model": record.name, **label, "horizon": horizon, **cells.scored()})
     return pd.DataFrame(rows)
 
 
 def score(record: Record, stage: str = "final") -> float | None:
-    """Mean WAPE at SCORED_AGES and SCORED_HORIZONS; None where none of these has matured."""
+    """Mean WAPE at SCORED_AGES and SCORED_HORIZONS; None where none of these has matured.
+
+    Cells that earned nothing at all have no WAPE and do not count.
+    """
     found = [
         metrics.wape(cells.actual, cells.band.mean, cells.users)
         for label, rows in groups(record.entries, SCORED_AGES)
@@ -218,10 +225,11 @@ def score(record: Record, stage: str = "final") -> float | None:
         for horizon in SCORED_HORIZONS
         if len(cells := record.cells(stage, rows, horizon))
     ]
-    return float(np.mean(found)) if found else None
+    known = [wape for wape in found if np.isfinite(wape)]
+    return float(np.mean(known)) if known else None
 
 
-def revision(entries: Entries, horizon: int, stage: str = "final") -> float:
+def revision(entries: Entries, horizon: int, stage: str) -> float:
     """How much forecasts of a cohort move from one origin to the next: sum of |change| over sum.
 
     Of cohorts at their own age, both weighed by users.
@@ -257,9 +265,12 @@ def growth_error(errors: pd.DataFrame, entries: Entries) -> Floats:
 def oracle(truth: Curves, entries: Entries) -> Floats:
     """What one who knows the expected curves `truth` would have forecast: (E, J).
 
-    y(k) + Lambda(h) - Lambda(k) for cohorts of a simulation.
+    y(k) + Lambda(h) - Lambda(k) for cohorts of a simulation, NaN for those it does not know.
     """
-    expected = truth.values[truth.index.get_indexer(entries.keys)[entries.cohort]]
+    if truth.index.names != entries.keys.names:
+        return np.full(entries.pattern.shape, np.nan)
+    values = np.concatenate((truth.values, np.full((1, AGES), np.nan)))
+    expected = values[truth.index.get_indexer(entries.keys)[entries.cohort]]  # -1: the last row
     begin = expected[np.arange(len(entries)), entries.observed]
     grown = expected[:, list(NODES)] - begin[:, None]
     return np.where(entries.issued, entries.value[:, None] + grown, np.nan)

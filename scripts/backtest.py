@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.utils import instantiate
-from launch import launch, model_config
+from launch import launch, model_configs
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def replayed(config: DictConfig) -> "Backtest":
     from ltvnet.corrected import Learning
     from ltvnet.report import Backtest
 
+    models = model_configs(config)
+    plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})
     source = instantiate(config.data)
     history = source.history()
     days = calendar(history, **OmegaConf.to_container(config.origins))
-    plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})
-    models = {name: model_config(config, name) for name in config.models}
     learning, ledger = Learning(**config.learning), Path(config.ledger)
     return Backtest.of(models, history, days, plan, learning, ledger, source)
 

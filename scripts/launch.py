@@ -2,15 +2,16 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose
-from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
@@ -37,32 +38,104 @@ def told() -> Iterator[None]:
     except USER_ERRORS as error:
         if "debug=true" in sys.argv:
             raise
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        text = str(cause).partition("\n    full_key:")[0]
-        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.write(f"error: {message(error)}\n")
         sys.exit(2)
+
+
+def message(error: Exception) -> str:
+    """What to tell the user of an error."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"expected {group} out of {', '.join(offered(error.options))}, got {choice!r}"
+    cause = error.__cause__ if isinstance(error, InstantiationException) else error
+    return str(cause).partition("\n    full_key:")[0]
+
+
+def offered(names: Iterable[str]) -> list[str]:
+    """The configs of a group that stand alone: names that begin with _ are parts of others."""
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def kept(config: DictConfig) -> DictConfig:
     """The config of this run, or of the one to resume, saved with its results."""
-    if resume := config.get("resume"):
-        config = OmegaConf.create(OmegaConf.load(saved(resume)))
-        config.out = config.resume = resume
+    if config.get("resume"):
+        config = resumed(config)
     OmegaConf.resolve(config)
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, saved(config.out))
     return config
 
 
-def model_config(config: DictConfig, name: str) -> dict[str, Any]:
-    """The config of a model of configs/model by name, with changes out of config.settings."""
-    shared = [f"{key}={config[key]}" for key in ("seed", "out")]
-    model = compose("train", [f"model={name}", *shared]).model
-    if "machine" in model:
-        model.machine = config.trainer
-    changed = OmegaConf.merge(model, config.settings.get(name, {}))
-    values: dict[str, Any] = OmegaConf.to_container(changed, resolve=True)
-    return values
+def resumed(config: DictConfig) -> DictConfig:
+    """The config of the run to resume, but for `force` and `debug` of this command line."""
+    path = saved(config.resume)
+    found: Any = OmegaConf.load(path) if path.is_file() else {}
+    if "model" not in found:
+        raise ValueError(
+            f"expected the folder of a run of scripts/train.py, got resume={config.resume}: "
+            f"{path} is no config of one; give the `out` of the run to continue"
+        )
+    given = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
+    now: dict[str, Any] = {key: config[key] for key in ("force", "debug") if key in given}
+    now |= {"out": config.resume, "resume": config.resume}
+    return OmegaConf.create(filled(plain(found), plain(config)) | now)
+
+
+def filled(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of an older version, and defaults of keys that came later to models of its kind.
+
+    Data stay as they were: their keys are also names, such as those of a simulated campaign.
+    """
+    if "_target_" in old or any(old.get(key) != new.get(key) for key in ("name", "kind")):
+        return dict(old)
+    both = [key for key in old if isinstance(old[key], dict) and isinstance(new.get(key), dict)]
+    return dict(new) | dict(old) | {key: filled(old[key], new[key]) for key in both}
+
+
+def model_configs(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """The configs of config.models by name, with the changes to them in config.settings."""
+    names, known = config.models, offered(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+    if not isinstance(names, ListConfig) or not names or any(name not in known for name in names):
+        raise ValueError(
+            f"expected models=[NAME,...] with NAME out of {', '.join(known)}, got {names}"
+        )
+    models = {name: model_config(config, name) for name in names}
+    check_keys("settings", config.settings, models)
+    changes = {name: config.settings.get(name, {}) for name in names}
+    return {
+        name: plain(OmegaConf.merge(models[name], changes[name]), resolve=True) for name in names
+    }
+
+
+def model_config(config: DictConfig, name: str) -> Any:  # noqa: ANN401 as OmegaConf says
+    """A config of configs/model by name, with the out, seed and trainer of another config."""
+    composed = compose("train", [f"model={name}"])
+    for key in ("out", "seed", "trainer"):
+        composed[key] = config[key]
+    return composed.model
+
+
+def check_keys(path: str, changes: object, known: object) -> None:
+    """Raise ValueError for changes, at any depth, to keys that a config does not have."""
+    if not isinstance(known, Mapping):
+        if isinstance(changes, Mapping):
+            raise ValueError(  # noqa: TRY004 the user wrote it
+                f"expected one value of {path}, got {changes}"
+            )
+        return
+    keys = f"expected {path}.KEY with KEY out of {', '.join(known)}"
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"{keys}, got {path}={changes}")  # noqa: TRY004 the user wrote it
+    for key, value in changes.items():
+        if key not in known:
+            raise ValueError(f"{keys}, got {path}.{key}")
+        check_keys(f"{path}.{key}", value, known[key])
+
+
+def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN401 as OmegaConf says
+    """A config as dictionaries and lists."""
+    values: Any = OmegaConf.to_container(config, resolve=resolve)
+    return values  # type: ignore[no-any-return]
 
 
 def saved(out: str) -> Path:

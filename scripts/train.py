@@ -27,10 +27,10 @@ def main(config: DictConfig) -> None:
     forecaster.fit(history, origin)
 
     run = report.Run.of(config.title, forecaster, history, origin, source)
+    run.write(out, model)
     run.check(force=config.force)
     about = {"config": {"model": model, "validation": validation}, **run.about()}
     bundle.save(out / "bundle", "corrected", forecaster, run.curves, about)
-    run.write(out, model)
     log.info(run.as_text())
     log.info("report: %s", out / "report.html")
     log.info("next: python scripts/predict.py bundle=%s/bundle data.path=Files out=.", out)

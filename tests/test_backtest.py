@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from test_ledger import AFTER_5, AFTER_20, assert_same, files
 from test_neural import PATTERN
 
-from ltvnet import forecasting
-from ltvnet.backtest import Fold, Plan, identity, issue, past_origins, replay
+from ltvnet import backtest, forecasting
+from ltvnet.backtest import Fold, Plan, calendar, identity, issue, past_origins, replay
 from ltvnet.curves import NODES, Curves, History
 from ltvnet.forecasting import Band, Forecast, State, checked_ages
 from ltvnet.ledger import Entries, Ledger
@@ -375,6 +375,14 @@ def test_an_identity_is_of_all_that_forecasts_depend_on(past: History) -> None:
     assert len({name, *others}) == len(others) + 1
 
 
+def test_an_identity_is_of_the_code_that_forecasts(
+    past: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = identity(FLAT, past, plan(), ORIGINS[0])
+    monkeypatch.setattr(backtest, "FORECASTS", backtest.FORECASTS + 1)
+    assert identity(FLAT, past, plan(), ORIGINS[0]) != name
+
+
 DIFFERENT = {"window": "sliding:52w", "refit": "frozen", "ages": [7], "warm": True}
 
 
@@ -402,13 +410,40 @@ class Sealed(Mapping[str, int]):
         ({"window": "sliding:52"}, "expected window=expanding or sliding:52w, got 'sliding:52'"),
         ({"refit": "every"}, "expected refit=each, every_K or frozen, got 'every'"),
         ({"refit": "every_0"}, "expected refit=each, every_K or frozen, got 'every_0'"),
-        ({"workers": 0}, "expected workers >= 1, got 0"),
+        ({"window": 52}, "expected window=expanding or sliding:52w, got 52"),
+        ({"refit": 3}, "expected refit=each, every_K or frozen, got 3"),
+        ({"workers": 0}, "expected workers, a whole number >= 1, got 0"),
+        ({"workers": "two"}, "expected workers, a whole number >= 1, got 'two'"),
+        ({"workers": True}, "expected workers, a whole number >= 1, got True"),
+        ({"warm": "maybe"}, "expected warm=true or false, got 'maybe'"),
+        ({"ages": 7}, "expected ages=[] or whole days such as [7,30], got 7"),
+        ({"ages": None}, "expected ages=[] or whole days such as [7,30], got None"),
+        ({"ages": [7.5]}, "expected ages=[] or whole days such as [7,30], got [7.5]"),
         ({"ages": [7, 7]}, "expected increasing ages within 0..360, got [7, 7]"),
     ],
 )
 def test_plans_are_checked(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         plan(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"every": 4}, "expected origins.every in weeks, such as 4w, got 4"),
+        ({"every": "0w"}, "expected origins.every in weeks, such as 4w, got '0w'"),
+        ({"dates": "2024-01-01"}, "expected origins.dates as a list such as [2024-01-01,2024-"),
+        (
+            {"dates": 2024},
+            "expected origins.dates as a list such as [2024-01-01,2024-02-01], got 2",
+        ),
+        ({"dates": []}, "expected origins.dates as a list such as [2024-01-01,2024-02-01], got []"),
+    ],
+)
+def test_calendars_are_checked(past: History, changes: dict[str, Any], message: str) -> None:
+    asked: dict[str, Any] = {"every": "4w", "first": None, "last": None, "dates": None}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        calendar(past, **asked | changes)
 
 
 def test_origins_are_checked(past: History, tmp_path: Path) -> None:

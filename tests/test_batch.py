@@ -21,7 +21,7 @@ from ltvnet.batch import Tables, learned, predict
 from ltvnet.bundle import Bundle
 from ltvnet.calibration import Intervals
 from ltvnet.corrected import Corrected, Stages
-from ltvnet.correction import Correction
+from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES, Curves
 from ltvnet.ledger import Ledger
 from ltvnet.table import Files, write_cohorts
@@ -143,8 +143,8 @@ def test_a_ledger_refuses_what_proves_nothing_and_no_table_is_written(
 
 
 def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
-    blank = "P10 and P90 are blank: too few forecasts of the past have come true"
-    assert learned(loaded) == f"nothing is corrected: no error has been seen to persist; {blank}"
+    blank = "P10 and P90 are blank, as no past was learned from"
+    assert learned(loaded) == f"nothing blended; nothing corrected; {blank}"
     shape = (8, 1, 21)
     intervals = replace(Intervals.none(), lower=np.zeros(shape), upper=np.zeros(shape))
     model = Corrected(
@@ -157,10 +157,12 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     )
     model.stages = replace(Stages.none(), intervals=intervals)
     made = replace(loaded, forecaster=model)
-    assert learned(made).endswith("no error has been seen to persist; P10 and P90 held 80 % before")
+    assert learned(made).endswith("nothing corrected; P10 and P90 are calibrated on the past")
     on = np.arange(8) == 2
-    model.stages = replace(model.stages, correction=replace(Correction.off(), on=on))
-    assert learned(made).startswith("corrected from observed ages 7+; P10")
+    blend = Blend(np.where(on, 0.5, 1.0))
+    model.stages = replace(model.stages, blend=blend, correction=replace(Correction.off(), on=on))
+    said = "blended at observed ages 7+; corrected at observed ages 7+; P10 and P90 are calibrated"
+    assert learned(made).startswith(said)
 
 
 def test_an_error_on_the_way_leaves_no_table(

@@ -474,6 +474,12 @@ def test_a_horizon_of_few_origins_borrows_for_sums_too() -> None:
     np.testing.assert_allclose(learned.common[D30:], [0.01, *[0.04] * 9], rtol=1e-12)
 
 
+def test_sums_of_fewer_origins_than_it_takes_have_no_interval() -> None:
+    origin = day("2024-01-01") + 364 * np.arange(3)
+    few = Totals.learned(issued(np.array([1.1, 0.9, 1.1]), origin=origin), min_origins=4)
+    assert np.isnan(few.spread(np.ones(J), np.ones(J))).all() and few.borrowed.all()
+
+
 def portfolio(rng: np.random.Generator, origins: int, number: int) -> Issued:
     """The same cohorts at each origin: a common error of 0.1, their own of 0.3, half of it kept."""
     cohort = np.tile(np.arange(number), origins)

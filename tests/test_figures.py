@@ -10,9 +10,10 @@ from matplotlib import rc_context
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from ltvnet import figures, metrics
+from ltvnet import figures, findings, metrics
 from ltvnet.curves import NODES, Floats, History
-from ltvnet.figures import Headline, Line
+from ltvnet.figures import Line
+from ltvnet.findings import Headline
 from ltvnet.forecasting import Band, Forecast
 from ltvnet.ledger import STAGES, Entries
 from ltvnet.scores import Record, record
@@ -52,14 +53,22 @@ def made(
     pattern: float = 1.3,
     until: str = "2029-12-31",
     names: Sequence[str] = NAMES,
+    days: Sequence[np.datetime64] = DAYS,
 ) -> Record:
     """Forecasts of D180 from D7 off by 10 % a cohort and 3.3 % too high, the pattern by 30 %."""
     known = past(names)
     parts = [
         Entries.of(issued(known, day, own, pattern), known.as_of(day).observed_age)
-        for day, own in zip(DAYS, factors, strict=False)
+        for day, own in zip(days, factors, strict=False)
     ]
     return record("net", Entries.joined(parts), known.until(until))
+
+
+def one() -> Record:
+    """A single forecast of a single cohort at D7."""
+    found = made([(1.1, 0.9)])
+    rows = found.entries.attributes["Campaign"] == "a"
+    return replace(found, entries=found.entries.take(rows), actual=found.actual[rows])
 
 
 def banded(found: Record, p10: Floats | float, p90: Floats | float) -> Record:
@@ -86,23 +95,23 @@ def title(figure: Figure | None) -> str:
     ],
 )
 def test_shares_are_written_for_reading(share: float, exact: bool, words: str) -> None:  # noqa: FBT001
-    assert figures.percent(share, exact=exact) == words
+    assert findings.percent(share, exact=exact) == words
 
 
 def test_a_direction_is_said() -> None:
-    assert figures.direction(0.25) == "25 % too high"
-    assert figures.direction(-0.021) == "2.1 % too low"
-    assert figures.direction(0.0004) == "neither too high nor too low"
+    assert findings.direction(0.25) == "25 % too high"
+    assert findings.direction(-0.021) == "2.1 % too low"
+    assert findings.direction(0.0004) == "neither too high nor too low"
 
 
 def test_the_headline_is_the_longest_horizon_up_to_half_a_year_from_day_7() -> None:
-    found = figures.headline(made(), (7, 30))
+    found = findings.headline(made(), (7, 30))
     assert isinstance(found, Headline)
     assert (found.label, found.horizon, len(found.cells)) == ("7", 180, 8)
-    early = figures.headline(made(until="2023-05-30"), (7, 30))
+    early = findings.headline(made(until="2023-05-30"), (7, 30))
     assert early is not None and (early.label, early.horizon) == ("7", 90)
-    assert figures.headline(made(until=str(DAYS[0])), (7, 30)) is None
-    own = figures.headline(made(), ())
+    assert findings.headline(made(until=str(DAYS[0])), (7, 30)) is None
+    own = findings.headline(made(), ())
     assert own is not None and (own.label, own.horizon) == ("7-13", 180)
 
 
@@ -158,13 +167,53 @@ def test_errors_by_horizon_are_the_scores() -> None:
         assert lines[name].x == [node for node in NODES if node >= 14]
         np.testing.assert_allclose(lines[name].y, error)
     figure = figures.error_by_horizon([oracle], (7, 14))
-    assert figure is not None and len(figure.axes) == 2
+    assert figure is not None and len(figure.axes) == 1
     for drawn, line in zip(figure.axes[0].get_lines(), figures.lines([oracle], 7), strict=True):
         assert list(drawn.get_xdata()) == line.x and list(drawn.get_ydata()) == line.y
         assert drawn.get_linestyle() == line.dash
     assert {text.get_text().strip() for text in figure.axes[0].texts} == set(lines)
     words = "best possible 5.0 %, net 10.0 %, pattern alone 30.0 %"
     assert title(figure) == f"Error of a D180 forecast made on day 7: {words}"
+
+
+@pytest.mark.parametrize(
+    ("ages", "shown"),
+    [
+        ((3, 7, 14, 28, 30, 60), (7, 30)),
+        ((14, 7), (7,)),
+        ((14, 28, 60), (14, 28)),
+        ((3, 28), (28,)),
+    ],
+)
+def test_no_more_than_two_ages_are_drawn(ages: Sequence[int], shown: Sequence[int]) -> None:
+    known = past()
+    cut = [
+        Entries.of(issued(known, day, (1.1, 0.9), 1.3), known.as_of(day).observed_age)
+        for day in DAYS
+    ]
+    entries = Entries.joined(cut)
+    late = np.where(entries.observed == 35, 30, entries.observed)  # as if seen five days before
+    found = record("net", replace(entries, observed=late), known)
+    figure = figures.error_by_horizon([found], ages)
+    assert figure is not None
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [f"forecasts made on day {age}" for age in shown]
+
+
+def test_no_revenue_is_not_drawn() -> None:
+    found = made()
+    nothing = replace(found, actual=0 * found.actual)
+    assert figures.grid(nothing) is None and figures.accuracy_by_day(nothing) is None
+    assert figures.error_by_horizon([nothing], (7, 30)) is None
+
+
+def test_one_miss_is_singular() -> None:
+    several = "The 2 cohorts with the largest misses at D180 make up 100 % of all error; 1 of them"
+    alone = "The cohort with the largest miss at D180 makes up 100 % of all error"
+    for found, words in ((one(), alone), (made([(1.1, 0.9)]), f"{several} was forecast too low")):
+        headline = findings.headline(found, (7,))
+        assert headline is not None
+        assert title(figures.worst_cohorts(found, headline)) == words
 
 
 def test_a_noise_floor_is_drawn_from_standard_errors() -> None:
@@ -176,7 +225,7 @@ def test_a_noise_floor_is_drawn_from_standard_errors() -> None:
 
 def test_a_model_that_is_the_pattern_has_no_line_of_its_own() -> None:
     same = made([(1.3, 1.3)] * 4)
-    assert figures.is_pattern(same) and not figures.is_pattern(made())
+    assert findings.is_pattern(same) and not findings.is_pattern(made())
     assert [line.name for line in figures.lines([same], 7)] == ["pattern alone"]
     assert figures.error_by_horizon([same], (3,)) is None
 
@@ -218,7 +267,7 @@ def test_coverage_is_the_share_of_outcomes_inside() -> None:
 def test_the_worst_cohorts_miss_the_most_money() -> None:
     factors = [(1.0, 1.5), (1.2, 1.0), (1.0, 1.0), (1.0, 0.7)]
     found = made(factors)
-    headline = figures.headline(found, (7,))
+    headline = findings.headline(found, (7,))
     assert headline is not None
     at, missed = figures.worst(found, headline)
     level = 181**0.5
@@ -239,7 +288,7 @@ def test_the_worst_cohorts_miss_the_most_money() -> None:
 
 def test_names_are_text_and_no_formulas() -> None:
     found = made(names=("$a_1$ $", "<b> & ${"))
-    headline = figures.headline(found, (7,))
+    headline = findings.headline(found, (7,))
     assert headline is not None
     figure = figures.worst_cohorts(found, headline)
     with rc_context(figures.STYLE):

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import curve, history
-from test_figures import DAYS, banded, issued, made, past
+from test_figures import DAYS, banded, issued, made, one, past
 
-from ltvnet import page
+from ltvnet import findings, page
 from ltvnet.corrected import Stages
 from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES
 from ltvnet.development import Segments
+from ltvnet.findings import FEW, NOTHING, sentence, verdict
 from ltvnet.forecasting import Forecast
 from ltvnet.page import Story
 from ltvnet.scores import Record
@@ -58,7 +59,7 @@ def rows(html: str, heading: str) -> list[list[str]]:
 
 
 def test_the_sentence_says_how_far_off_and_in_which_direction() -> None:
-    assert page.sentence(story(made())) == (
+    assert sentence(story(made()).headline) == (
         "In the past, a forecast of D180 made on day 7 was off by 10 % for a single cohort and "
         "3.3 % too high over all cohorts together; the pattern alone was off by 30 %. The 80 % "
         "interval held 50 % of outcomes (8 cohorts, forecast on 4 days)."
@@ -67,62 +68,121 @@ def test_the_sentence_says_how_far_off_and_in_which_direction() -> None:
 
 def test_the_sentence_of_the_pattern_compares_it_with_nothing() -> None:
     same = banded(made([(1.3, 1.3)] * 4), float("nan"), float("nan"))
-    assert page.sentence(story(same)) == (
+    assert sentence(story(same).headline) == (
         "In the past, a forecast of D180 made on day 7 was off by 30 % for a single cohort and "
         "30 % too high over all cohorts together (8 cohorts, forecast on 4 days)."
     )
 
 
 def test_errors_that_look_alike_are_told_apart() -> None:
-    said = page.sentence(story(made([(1.301, 1.301)] * 4, pattern=1.304)))
+    said = sentence(story(made([(1.301, 1.301)] * 4, pattern=1.304)).headline)
     assert "off by 30.1 % for a single cohort" in said
     assert "the pattern alone was off by 30.4 %." in said
 
 
 def test_the_sentence_takes_the_longest_horizon_that_has_matured() -> None:
-    said = page.sentence(story(made(until="2023-05-30")))
+    said = sentence(story(made(until="2023-05-30")).headline)
     assert said.startswith("In the past, a forecast of D90 made on day 7 was off by 10 %")
     assert said.endswith("(4 cohorts, forecast on 2 days; no later horizon has matured yet).")
-    own = page.sentence(replace(story(made()), ages=()))
+    own = sentence(replace(story(made()), ages=()).headline)
     assert "a forecast of D180 made on days 7-13 was off by 10 %" in own
 
 
 def test_nothing_matured_is_said() -> None:
     nothing = story(made(until=str(DAYS[0])))
     for told in (nothing, story()):
-        assert page.sentence(told).startswith("Nothing forecast in the past has come true yet")
-        assert page.verdict(told) == ("grey", "It cannot be judged yet.")
+        assert sentence(told.headline).startswith("Nothing forecast in the past has come true yet")
+        assert verdict(told.lights) == ("grey", "It cannot be judged yet.")
 
 
 def test_the_verdict_is_that_of_the_gravest_light() -> None:
     many = made([(1.01, 0.99)] * 4)
     honest = story(banded(many, 0.5, 2.0))
-    colors = [light.color for light in page.lights(honest)]
+    colors = [light.color for light in honest.lights]
     # better than the pattern, no bias, small errors, but 8 cohorts only and intervals too wide
     assert colors == ["green", "green", "green", "amber", "amber"]
-    assert page.verdict(honest) == ("amber", "Use it with care.")
-    words = " ".join(light.words for light in page.lights(honest))
+    assert verdict(honest.lights) == ("amber", "Use it with care.")
+    words = " ".join(light.words for light in honest.lights)
     assert "Better than the historical pattern: over all ages its error was 97 % smaller" in words
     assert "rests on 8 cohorts forecast on 4 days only" in words
     assert "held 100 % of outcomes: it is too wide" in words
     worse = story(made([(1.5, 1.5)] * 4))
-    assert page.verdict(worse) == ("red", "Do not rely on it.")
-    words = " ".join(light.words for light in page.lights(worse))
+    assert verdict(worse.lights) == ("red", "Do not rely on it.")
+    words = " ".join(light.words for light in worse.lights)
     assert "Worse than the historical pattern: over all ages its error was 67 % larger" in words
     assert "50 % too high, more than chance explains" in words
     assert "off by 50 %: judge several together" in words
 
 
+def trusted() -> Story:
+    """Ten days of forecasts of two campaigns, four of the 20 cohorts beyond their interval."""
+    days = [DAYS[0] + np.timedelta64(7 * i, "D") for i in range(10)]
+    factors = [(0.94, 0.94) if i in {3, 6} else (1.01, 0.99) for i in range(10)]
+    return story(made(factors, days=days))
+
+
+@pytest.mark.parametrize(
+    ("days", "color", "words"),
+    [
+        (1, "amber", ["All of this rests on 20 cohorts forecast on 1 day only."]),
+        (4, "amber", ["All of this rests on 20 cohorts forecast on 4 days only."]),
+        (5, "green", []),
+        (10, "green", []),
+    ],
+)
+def test_trust_needs_five_days(days: int, color: str, words: Sequence[str]) -> None:
+    told = trusted()
+    assert told.headline is not None and told.headline.cells.origins == 10
+    fewer = told.headline._replace(cells=replace(told.headline.cells, origins=days))
+    lights = findings.lights(told.records[0], fewer)
+    assert [light.words for light in lights if light.color != "green"] == words
+    assert verdict(lights).color == color and FEW["days"] == 5
+
+
+def test_few_cohorts_are_said() -> None:
+    told = story(made([(1.01, 0.99)] * 5, days=[*DAYS, DAYS[3] + np.timedelta64(7, "D")]))
+    words = "All of this rests on 10 cohorts only, forecast on 5 days."
+    assert ("amber", words) in told.lights
+
+
+def test_one_is_singular() -> None:
+    told = story(one())
+    assert sentence(told.headline).endswith("(1 cohort, forecast on 1 day).")
+    assert ("amber", "All of this rests on 1 cohort forecast on 1 day only.") in told.lights
+    assert findings.counted(1200, "day") == "1,200 days"
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+def test_no_revenue_is_said(factor: float, tmp_path: Path) -> None:
+    """Whether or not some was forecast."""
+    found = made([(factor, factor)] * 4, pattern=factor)
+    told = story(replace(found, actual=0 * found.actual))
+    assert told.lights == [("grey", "There was no revenue to score on.")]
+    assert verdict(told.lights) == ("grey", "It cannot be judged yet.")
+    said = "In the past, a forecast of D180 made on day 7 cannot be scored: no revenue came "
+    assert sentence(told.headline) == f"{said}(8 cohorts, forecast on 4 days)."
+    html = written(told, tmp_path)
+    assert f"<h3>{NOTHING}</h3>" in html
+    assert {row[3] for row in rows(html, HEADINGS[0])} == {"–"}
+    assert "accuracy by day" not in page.figures(told)
+
+
+def test_a_pattern_without_error_is_not_compared() -> None:
+    light = story(made([(1.01, 1.01)] * 4, pattern=1.0)).lights[0]
+    words = "Not compared with the historical pattern: no revenue came, or the pattern made no"
+    assert light == ("grey", f"{words} error.")
+
+
 def test_one_week_tells_nothing_from_chance() -> None:
-    light = page.lights(story(made([(1.2, 1.2)])))[1]
+    light = story(made([(1.2, 1.2)])).lights[1]
     assert light == ("amber", "Over all cohorts together 20 % too high, which may be chance.")
 
 
 def test_a_model_that_chance_may_have_helped_is_not_told_apart() -> None:
     near = story(made([(1.1, 1.1), (1.4, 1.4), (1.2, 1.2), (1.45, 1.45)]))
-    assert page.lights(near)[0].words.startswith("Not told apart from the pattern: over all ages")
+    assert near.lights[0].words.startswith("Not told apart from the pattern: over all ages")
     same = story(made([(1.3, 1.3)] * 4))
-    assert page.lights(same)[0].words.startswith("As far off as the historical pattern")
+    assert same.lights[0].words.startswith("As far off as the historical pattern")
 
 
 def test_all_sections_are_there_and_need_nothing_else(tmp_path: Path) -> None:
@@ -135,7 +195,7 @@ def test_all_sections_are_there_and_need_nothing_else(tmp_path: Path) -> None:
     assert set(re.findall('(?:src|href)="(#|data:)?', html)) == {"#", "data:"}
     assert "<h1>net, as of &lt;day&gt;</h1>" in html
     assert "cut by date, not by vintage" in html
-    assert page.sentence(story(made())) in html
+    assert sentence(story(made()).headline) in html
     again = tmp_path / "again"
     again.mkdir()
     assert written(story(made(), forecast=forecast), again) == html
@@ -149,6 +209,20 @@ def test_a_page_of_nothing_matured(records: Sequence[Record], tmp_path: Path) ->
     assert re.findall("<h2>(.*?)</h2>", html) == [h for h in HEADINGS if h not in left_out]
     assert "It cannot be judged yet." in html and "<svg" not in html
     assert html.count("There is nothing to show yet.") == 6
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_notes_are_plain_words(tmp_path: Path) -> None:
+    notes = ["12 past days", "window=expanding", "refit=each", "warm=True", "refit=every_<2>"]
+    html = written(replace(story(), notes=notes), tmp_path)
+    section = html.split("<h2>Notes</h2>")[1].split("</section>")[0]
+    assert re.findall("<p.*?>(.*?)</p>", section) == [
+        "12 past days",
+        "each fit saw all history before its day (window=expanding)",
+        "fitted anew for every day (refit=each)",
+        "fits started from an earlier one (warm=True)",
+        "refit=every_&lt;2&gt;",
+    ]
 
 
 def test_no_intervals_are_said(tmp_path: Path) -> None:
@@ -255,7 +329,7 @@ def test_the_roll_up_sums_what_was_earned_and_forecast(tmp_path: Path) -> None:
     assert first == ["a", "1,000", "2,000", *money, *roas]
     assert second[:3] == ["b", "500", "–"] and second[-2:] == ["–", "–"]
     assert total[:3] == ["all cohorts", "1,500", "2,000"] and total[-2:] == roas
-    assert "1 of 1 are forecast to earn back their spend by D360" in html
+    assert "1 of 1 is forecast to earn back its spend by D360" in html
     assert "Few cohorts have got beyond D120" in html
 
 
@@ -309,6 +383,6 @@ def test_data_without_attributes_have_a_total(tmp_path: Path) -> None:
     assert [row[0] for row in rows(html, "What is forecast?")] == ["all cohorts"]
     assert "of revenue by D360, of which" in html
     assert html.count("<svg") == 5
-    assert page.sentence(story(alone)).startswith(
+    assert sentence(story(alone).headline).startswith(
         "In the past, a forecast of D180 made on day 7 was off by 10 % for a single cohort"
     )

@@ -219,7 +219,7 @@ def test_rollup_in_numbers(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "rollup.csv", keep_default_na=False)
     assert list(table) == [
         *("level", "segment", "age", "cohorts", "cohorts_left_out", "users", "spend"),
-        *("observed_revenue", "forecast_revenue", "p10", "p90"),
+        *("observed_revenue", "forecast_revenue", "p10", "p90", "uncalibrated"),
     ]
     assert table["level"].tolist() == [*["Campaign"] * 4, *["TOTAL"] * 2]
     assert table["segment"].tolist() == ["x, 1", "x, 1", "y", "y", "", ""]
@@ -240,6 +240,8 @@ def test_rollup_in_numbers(tmp_path: Path) -> None:
 class Half:
     """Half a width of sqrt(grown^2 + 3 squared): twice the growth of a cohort alone."""
 
+    borrowed = np.array(NODES) == 360
+
     def spread(self, grown: np.ndarray, squared: np.ndarray) -> np.ndarray:
         return np.asarray(np.sqrt(grown**2 + 3 * squared))
 
@@ -252,10 +254,19 @@ def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
     half = [2 * 38, 2 * 112, np.hypot(38 + 112, np.sqrt(3 * (38**2 + 112**2)))]
     at30 = table[table["age"] == 30]
     np.testing.assert_allclose(at30["p90"], at30["forecast_revenue"] + half)
+    assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
     observed = at30["observed_revenue"].to_numpy()
     np.testing.assert_allclose(
         at30["p10"], np.maximum([186 - 76, 120 - 224, 306 - half[2]], observed)
     )
+
+
+def test_rollup_has_no_bounds_where_the_mean_is_extrapolated(tmp_path: Path) -> None:
+    made = replace(forecast((30, 360)), totals=Half(), reach=90)
+    write_rollup([made], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    assert table["p90"].isna().tolist() == (table["age"] == 360).tolist()
+    assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
 
 
 def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     assert set(table["model"]) == set(models) and {7, 30} <= set(
         pd.to_numeric(table["observed_age"], errors="coerce")
     )
+    segments = pd.read_csv(tmp_path / "segments.csv")
+    assert set(segments["Apps"]) == {"a", "b"} and set(segments["model"]) == set(models)
     page = (tmp_path / "report.html").read_text()
     assert "cut by date, not by vintage" in page and "refit=each" in page
 
@@ -143,6 +145,7 @@ def test_nothing_to_say_is_no_table() -> None:
 
 def test_vintages_are_told_from_one_export() -> None:
     one = known()
-    assert vintages(one) == "cut by date, not by vintage"
-    days = one.snapshot - np.arange(len(one)) % 2 * np.timedelta64(7, "D")
-    assert vintages(replace(one, snapshot=days)) == "vintages of 2 exports"
+    days = one.snapshot.min() + np.arange(-2, 2) * np.timedelta64(7, "D")
+    assert vintages(one, days[:2]) == "cut by date, not by vintage"
+    assert vintages(one, days[2:]) == "as exported by then"
+    assert vintages(one, days) == "2 of 4 days cut by date, not by vintage"

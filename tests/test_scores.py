@@ -90,6 +90,14 @@ def test_nothing_matured_gives_no_rows_and_no_score(halved: Record) -> None:
     assert score(early) is None  # no D90 has matured in a week for cohorts younger than that
 
 
+def test_cohorts_that_earned_nothing_have_no_error_in_percent(halved: Record) -> None:
+    nothing = replace(halved, actual=halved.actual * 0)
+    assert score(nothing) is None
+    exact = halved.entries.observed == 7
+    some = replace(halved, actual=np.where(exact[:, None], 0.0, halved.actual))
+    assert score(some) == pytest.approx(0.5)  # of those at 30 days alone
+
+
 def test_a_segment_has_scores_of_its_own(curves: Curves) -> None:
     data = weekly(70, ("a", "b"))
     then = data.as_of("2024-02-29")
@@ -97,20 +105,20 @@ def test_a_segment_has_scores_of_its_own(curves: Curves) -> None:
     truth = entries.actual(data.as_of(data.last_day))
     wrong = np.where(entries.attributes["Apps"] == "b", 1.5, 1.0)[:, None] * truth
     bands = dict.fromkeys(STAGES, Band(wrong, wrong, wrong, wrong))
-    found = by_segment(record("m", replace(entries, bands=bands), data), 1, 180)
-    assert found["Apps"].tolist() == ["a", "b"]
-    np.testing.assert_allclose(found["bias"], [0.0, 0.5], atol=1e-12)
+    found = by_segment(record("m", replace(entries, bands=bands), data), 1)
+    by_app = found.set_index(["Apps", "horizon"])["bias"]
+    np.testing.assert_allclose(by_app[[("a", 180), ("b", 180)]], [0.0, 0.5], atol=1e-12)
 
 
 def test_revision_is_how_much_forecasts_move_between_origins(curves: Curves) -> None:
     earlier = known().as_of("2024-02-22")
     parts = [issue(fitted(c), c, [7]) for c in (earlier, curves)]
     joined = type(parts[0]).joined(parts)
-    assert revision(joined, 360) == pytest.approx(0.0, abs=1e-9)
+    assert revision(joined, 360, "final") == pytest.approx(0.0, abs=1e-9)
     later = joined.origin == curves.origin
     mean = joined.bands["final"].mean * np.where(later, 2.0, 1.0)[:, None]
     moved = replace(joined, bands=dict.fromkeys(STAGES, Band(mean, mean, mean, mean)))
-    assert revision(moved, 360) == pytest.approx(0.5)  # from 1 to 2: a change of 1 over 2
+    assert revision(moved, 360, "final") == pytest.approx(0.5)  # from 1 to 2: a change of 1 over 2
 
 
 def test_the_oracle_grows_as_expected_from_what_was_observed(curves: Curves) -> None:
@@ -121,6 +129,12 @@ def test_the_oracle_grows_as_expected_from_what_was_observed(curves: Curves) -> 
     grown = 3 * (curve(360)[180] - curve(360)[7])
     assert said[row, NODES.index(180)] == pytest.approx(curve(360)[7] + grown)
     assert np.isnan(said[row, NODES.index(7)]) and np.isnan(said[row, NODES.index(10)])
+    few = oracle(truth.take(np.arange(20)), entries)  # knows 20 cohorts, the first ones
+    told = np.isfinite(few).any(axis=1)
+    assert 0 < told.sum() < len(entries)
+    assert set(entries.keys[entries.cohort[told]]) <= set(truth.index[:20])
+    other = replace(truth, attributes={"Apps": np.full(len(truth), "a", dtype=object)})
+    assert np.isnan(oracle(other, entries)).all()
 
 
 def test_the_error_of_growth_leaves_out_what_was_observed(curves: Curves) -> None:

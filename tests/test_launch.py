@@ -1,0 +1,127 @@
+"""A wrong command line is told in one line with exit code 2; a run is resumed as it was."""
+
+from pathlib import Path
+
+import pytest
+from composing import CONFIGS, composed
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from test_readme import run
+
+SMALL = ["data.timeline.weeks=30", "data.campaigns.count=3"]
+MODELS = "expected models=[NAME,...] with NAME out of chain_ladder, lstm, "
+
+
+def refused(script: str, *words: str) -> str:
+    """The one line with which a script refuses its options."""
+    done = run(f"python scripts/{script}.py", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "begin", "end"),
+    [
+        ("models=[]", MODELS, "got []"),
+        ("models=[nonsense]", MODELS, "got ['nonsense']"),
+        ("models=[_neural]", MODELS, "got ['_neural']"),
+        ("models=lstm", MODELS, "got lstm"),
+        (
+            "+settings.lsmt.training.epochs=6",
+            "expected settings.KEY with KEY out of pattern, lstm, ",
+            "got settings.lsmt",
+        ),
+        (
+            "+settings.pattern.nonsense=6",
+            "expected settings.pattern.KEY with KEY out of name, levels, credibility, ",
+            "got settings.pattern.nonsense",
+        ),
+        (
+            "+settings.lstm.training.epoch=6",
+            "expected settings.lstm.training.KEY with KEY out of epochs, ",
+            "got settings.lstm.training.epoch",
+        ),
+        (
+            "+settings.lstm.training=6",
+            "expected settings.lstm.training.KEY with KEY out of epochs, ",
+            "got settings.lstm.training=6",
+        ),
+        (
+            "+settings.pattern.levels.a=6",
+            "expected one value of settings.pattern.levels, ",
+            "got {'a': 6}",
+        ),
+        ("ages=null", "expected ages=[] or whole days such as [7,30], ", "got None"),
+        ("window=52", "expected window=expanding or sliding:52w, ", "got 52"),
+    ],
+)
+def test_options_of_a_backtest_are_checked(
+    tmp_path: Path, option: str, begin: str, end: str
+) -> None:
+    said = refused("backtest", option, f"out={tmp_path}")
+    assert said.startswith(begin) and said.endswith(f"{end}\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "group", "some"),
+    [
+        ("train", "model", "chain_ladder, lstm, "),
+        ("train", "validation", "none, rolling"),
+        ("backtest", "trainer", "auto, cpu, gpu"),
+        ("simulate", "data", "cdnow, files, "),
+    ],
+)
+def test_choices_are_named(script: str, group: str, some: str) -> None:
+    said = refused(script, f"{group}=nonsense")
+    assert said.startswith(f"expected {group} out of {some}")
+    assert said.endswith(", got 'nonsense'\n")
+
+
+def test_models_take_what_the_command_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(CONFIGS.parent / "scripts"))
+    from launch import model_configs
+
+    words = ["models=[pattern,lstm]", "out='/tmp/a=1,b'", "seed=7", "trainer=gpu"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        made = model_configs(compose("backtest", [*words, "+settings.lstm.training.epochs=6"]))
+    lstm = composed("train", "model=lstm").model
+    assert made["pattern"] == lstm.pattern
+    assert made["lstm"]["folder"] == "/tmp/a=1,b/checkpoints" and made["lstm"]["seed"] == 7
+    assert made["lstm"]["machine"]["accelerator"] == "gpu"
+    assert made["lstm"]["training"] == {**lstm.training, "epochs": 6}
+
+
+def write(folder: Path, config: object) -> Path:
+    path = folder / ".hydra" / "config.yaml"
+    path.parent.mkdir()
+    OmegaConf.save(config, path)
+    return path
+
+
+@pytest.mark.parametrize("content", [None, {"models": ["pattern"]}])
+def test_only_runs_of_train_are_resumed(tmp_path: Path, content: object) -> None:
+    if content:
+        write(tmp_path, content)
+    said = refused("train", f"resume={tmp_path}", f"out={tmp_path / 'other'}")
+    assert said == (
+        f"expected the folder of a run of scripts/train.py, got resume={tmp_path}: "
+        f"{tmp_path}/.hydra/config.yaml is no config of one; "
+        "give the `out` of the run to continue\n"
+    )
+
+
+def test_an_older_run_is_resumed_with_its_own_config(tmp_path: Path) -> None:
+    """It lacks keys that came later; of the command line, only `force` and `debug` are heard."""
+    words = [*SMALL, "model=pattern", "validation=none", "title=old", "seed=3", "debug=true"]
+    old = composed("train", *words, "as_of=2022-07-31")
+    OmegaConf.resolve(old)
+    expected = OmegaConf.to_container(old)
+    old = OmegaConf.create(expected)
+    del old.force, old.resume, old.validation.learning, old.data.effects.owners.Apps.casino
+    del expected["data"]["effects"]["owners"]["Apps"]["casino"]
+    path = write(tmp_path, old)
+    done = run("python scripts/train.py", f"resume={tmp_path}", "force=true", "seed=9")
+    assert done.returncode == 0, done.stderr
+    folder = {"out": str(tmp_path), "resume": str(tmp_path)}
+    assert OmegaConf.load(path) == {**expected, **folder, "force": True}
