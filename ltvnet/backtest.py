@@ -200,7 +200,7 @@ def issue(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> Entries
 
 
 def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.datetime64) -> str:
-    """Name of a model in a ledger: its registry name, and a hash of all that its forecasts are of.
+    """Name of a model in a ledger: its kind, and a hash of all that its forecasts are of.
 
     The model's config without the folder and machine it runs on, the plan without its workers,
     the first origin, the history, and what the code makes of them: FORECASTS.
@@ -214,7 +214,7 @@ def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.
     digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
     for array in (history.snapshot, history.users, history.spend, history.values):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return f"{config['name']}-{digest.hexdigest()[:12]}"
+    return f"{config.get('net', {}).get('kind', config['name'])}-{digest.hexdigest()[:12]}"
 
 
 def _plain(value: Any) -> dict[str, Any] | list[Any]:  # noqa: ANN401 what JSON does not know

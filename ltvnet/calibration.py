@@ -66,8 +66,8 @@ class Intervals:
     def apply(self, forecast: "Growing", segment: Ints) -> tuple[Band, Bools]:
         """The calibrated band, and its cells (E, J) with a borrowed width.
 
-        p10 and p90 are not below what was observed, enclose p50, never fall with age, and are
-        blank where nothing is known or nothing is forecast to grow.
+        p10 and p90 are not below what was observed, never fall with age, and are blank where
+        nothing is known or nothing is forecast to grow; p50 is the model's, kept between them.
         """
         which = bucket(forecast.observed)
         size = forecast.size(self.noise)
@@ -75,10 +75,10 @@ class Intervals:
         known = size > 0
         p10 = forecast.band.mean - self.lower[which, segment] * size
         p90 = forecast.band.mean + self.upper[which, segment] * size
-        p50 = forecast.band.p50
-        p10 = np.where(known, _rising(np.maximum(np.minimum(p10, p50), value)), np.nan)
-        p90 = np.where(known, _rising(np.maximum(p90, p50)), np.nan)
-        band = Band(forecast.band.mean, np.minimum(p10, p50), p50, p90)
+        p10 = np.where(known, _rising(np.maximum(p10, value)), np.nan)
+        p90 = np.where(known, _rising(np.maximum(p90, p10)), np.nan)
+        p50 = np.fmin(np.fmax(forecast.band.p50, p10), p90)
+        band = Band(forecast.band.mean, p10, p50, p90)
         return band, self.borrowed[which] & np.isfinite(size)
 
 
@@ -258,8 +258,8 @@ class Totals:
 
         An origin counts at a node once half of the growth that it forecast there has matured.
         Origins closer than the days ahead share a part of what happened: those that count are
-        worth at most 1 + (last - first) / days ahead. Nothing is known before a horizon has
-        `min_origins`.
+        worth at most 1 + (last - first) / days ahead. A horizon of fewer than `min_origins` takes
+        the longest that has them; nothing is known before one has.
         """
         scale = issued.forecast.users[:, None] * np.maximum(
             np.nan_to_num(issued.forecast.scale), 0.0
@@ -276,13 +276,11 @@ class Totals:
         count = seen.sum(axis=0)
         origins = np.minimum(count, 1.0 + np.nan_to_num(_span(day, seen) / ahead))
         borrowed = count < min_origins
-        widest = np.flatnonzero(~borrowed)[-LONGEST:]
-        if not len(widest):
+        if borrowed.all():
             return cls.none()
-        common = np.where(borrowed, common[widest].max(), common)
-        own = np.where(borrowed, own[widest].max(), own)
-        origins = np.where(borrowed, origins[widest].min(), origins)
-        return cls(common, own, origins, borrowed)
+        longest = np.flatnonzero(~borrowed)[-1]
+        place = np.where(borrowed, longest, np.arange(len(NODES)))
+        return cls(common[place], own[place], origins[place], borrowed)
 
     def spread(self, grown: Floats, squared: Floats) -> Floats:
         """Half the width of the 80 % interval of a sum at each node: (J,).

@@ -228,7 +228,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
 
 @dataclass(frozen=True)
 class Backtest:
-    """Several models over the same past days: `records`, `walks` of the same, in order.
+    """Several models over the same past days: `records`, `walks` of the same, the best first.
 
     `ages` observed ages scored exactly, `notes` how it was done.
     """
@@ -259,6 +259,11 @@ class Backtest:
             log.info("%s: %d days from %s to %s", name, len(days), days[0], days[-1])
             walks.append(walked(config, history, days, plan, learning, Ledger(ledger)))
             records.append(scores.record(name, walks[-1].entries, history, *known))
+        if "pattern" in models:
+            reference = records[list(models).index("pattern")]
+            records = [scores.against(record, reference) for record in records]
+        order = sorted(range(len(records)), key=lambda i: scores.score(records[i]) or np.inf)
+        records, walks = [records[i] for i in order], [walks[i] for i in order]
         how = [f"window={plan.window}", f"refit={plan.refit}", f"warm={plan.warm}"]
         return cls(records, walks, plan.ages, [f"{len(days)} past days", *how])
 
@@ -275,11 +280,10 @@ class Backtest:
             with whole(folder / f"{name}.csv") as path:
                 pd.concat(parts).to_csv(path, index=False)
         values = {record.name: scores.score(record) for record in self.records}
-        values["pattern's"] = scores.score(self.records[0], "pattern")
         _write_metrics(folder, {"score": values})
         first = self.walks[0]
         story = page.Story(
-            title=f"backtest of {', '.join(record.name for record in self.records)}",
+            title=f"{self.records[0].name}, out of {', '.join(r.name for r in self.records)}",
             records=self.records,
             ages=self.ages,
             stages=first.learned(first.history.last_day)[0],
@@ -309,9 +313,10 @@ def as_text(records: Sequence[Record], title: str, *, exact: bool) -> str:
     for row in found.to_dict("records"):
         drawn.add_row(*(_cell(row, column) for column in _COLUMNS.values() if column in row))
     text = io.StringIO()
-    Console(file=text, width=120).print(drawn)
+    Console(file=text, width=132).print(drawn)
     means = {record.name: scores.score(record) for record in records}
-    means |= {"pattern": scores.score(records[0], "pattern")}
+    if "pattern" not in means:
+        means["pattern"] = scores.score(records[0], "pattern")
     said = ", ".join(f"{name} {mean:.1%}" for name, mean in means.items() if mean is not None)
     note = "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days)"
     return text.getvalue() + (f"{note}: {said}" if said else "")

@@ -4,7 +4,7 @@ Shapes: E entries, J nodes, C cells of one group and horizon.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -146,6 +146,17 @@ def record(
     actual = entries.actual(history.as_of(history.last_day))
     error = None if errors is None else growth_error(errors, entries)
     return Record(name, entries, actual, error, None if truth is None else oracle(truth, entries))
+
+
+def against(record: Record, reference: Record) -> Record:
+    """A record whose pattern is what another model said of the same cohorts on the same days."""
+    ours, theirs = record.entries, reference.entries
+    same = (
+        (ours.origin, ours.cohort, ours.observed),
+        (theirs.origin, theirs.cohort, theirs.observed),
+    )
+    assert all(np.array_equal(*pair) for pair in zip(*same, strict=True))
+    return replace(record, entries=replace(ours, pattern=theirs.bands["raw"].mean))
 
 
 def compared(cells: Cells, mean: Floats, reference: Floats) -> metrics.Comparison:

@@ -6,7 +6,7 @@ Shapes: N cohorts, R vintages, A ages.
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Files:
     path: str | Path
     hierarchy: Sequence[str] = ("Apps", "Source", "Campaign", "Country", "OS")
     attributes: Sequence[str] | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
     lag_days: int = 0
     partial: str = "refuse"
     revenue: str = "gross"
@@ -78,7 +78,7 @@ class Files:
         if self.lag_days < 0:
             raise ValueError(f"expected data.lag_days from 0 up, got {self.lag_days}")
         parts = [*ROLES, *self.hierarchy, *(self.attributes or ())]
-        if unknown := [part for part in self.columns if part not in parts]:
+        if unknown := [part for part in self.columns or () if part not in parts]:
             raise ValueError(f"expected data.columns to name {', '.join(parts)}, got {unknown}")
 
     def history(self) -> History:
@@ -86,7 +86,7 @@ class Files:
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
-        report = Report(self.columns)
+        report = Report(self.columns or {})
         dates = self._dates()
         sheets: dict[Path, Sheet] = {}
         for file, date in dates.items():
@@ -138,7 +138,7 @@ class Files:
             yield curves.take(np.arange(first, min(first + rows, len(curves))))
 
     def _stream(self, file: Path, date: np.datetime64, rows: int) -> Iterator[Curves]:
-        report, names = Report(self.columns), None
+        report, names = Report(self.columns or {}), None
         seen: set[int] = set()
         read = left_out = 0
         for sheet in self._sheets(file, date, rows):
@@ -178,7 +178,7 @@ class Files:
         """The table in a file, parsed, at most so many rows at a time."""
         layout = None
         for block in blocks(file, rows):
-            table = renamed(file, block, self.columns)
+            table = renamed(file, block, self.columns or {})
             layout = layout or Layout.of(file, table.schema)
             sheet = Sheet.of(table, layout)
             if date is not None and self.partial == "mask":

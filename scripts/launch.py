@@ -1,6 +1,8 @@
 """Starts a script: composes its config, keeps it with the results, tells errors in a message."""
 
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +51,12 @@ def message(error: Exception) -> str:
         return f"expected {group} out of {', '.join(offered(error.options))}, got {choice!r}"
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     return str(cause).partition("\n    full_key:")[0]
+
+
+def asked(group: str) -> str:
+    """What the command line asked of a config group, as it would be typed again."""
+    words = HydraConfig.get().overrides.task
+    return " ".join(shlex.quote(word) for word in words if re.match(rf"[+~]*{group}[.=]", word))
 
 
 def offered(names: Iterable[str]) -> list[str]:

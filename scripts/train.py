@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from hydra.utils import instantiate
-from launch import launch
+from launch import asked, launch
 from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger("train")
@@ -31,9 +31,9 @@ def main(config: DictConfig) -> None:
     run.check(force=config.force)
     about = {"config": {"model": model, "validation": validation}, **run.about()}
     bundle.save(out / "bundle", "corrected", forecaster, run.curves, about)
-    log.info(run.as_text())
-    log.info("report: %s", out / "report.html")
-    log.info("next: python scripts/predict.py bundle=%s/bundle data.path=Files out=.", out)
+    log.info("%s\nreport: %s", run.as_text(), out / "report.html")
+    data = asked("data") or "data.path=Files"
+    log.info("next: python scripts/predict.py bundle=%s/bundle %s out=.", out, data)
 
 
 if __name__ == "__main__":

@@ -149,9 +149,10 @@ def test_issued_intervals_by_hand() -> None:
     band, _ = constant(0.25, 0.5).apply(forecast, np.zeros(1, dtype=np.int64))
     assert (band.p10[0, D30], band.p50[0, D30], band.p90[0, D30]) == (5.0, 6.0, 8.0)
     wider, _ = constant(9.0, -9.0).apply(forecast, np.zeros(1, dtype=np.int64))
-    assert (wider.p10[0, D30], wider.p90[0, D30]) == (2.0, 6.0)  # what was observed, and p50
+    held = (wider.p10[0, D30], wider.p50[0, D30], wider.p90[0, D30])
+    assert held == (2.0, 2.0, 2.0)  # not below what was observed, and p50 between
     narrow, _ = constant(-9.0, 0.0).apply(forecast, np.zeros(1, dtype=np.int64))
-    assert (narrow.p10[0, D30], narrow.p90[0, D30]) == (6.0, 6.0)  # p50
+    assert (narrow.p10[0, D30], narrow.p50[0, D30]) == (42.0, 42.0)
 
 
 def test_growth_is_the_models_or_the_patterns_and_none_is_blank() -> None:

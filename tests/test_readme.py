@@ -56,6 +56,7 @@ def test_a_quick_run_from_data_to_forecasts(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "your data support forecasts to D" in done.stdout
     assert "No cell has matured after 2022-07-31" in done.stdout
+    assert f"bundle={trained}/bundle data=files data.path={files} out=." in done.stdout
     predicted = (
         f"python scripts/predict.py bundle={trained}/bundle data.path={files} out={tmp_path}"
     )

@@ -126,6 +126,11 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     learning, ledger = Learning(**ALL), tmp_path / "ledger"
     found = Backtest.of(models, data, days, Plan(**PLAN), learning, ledger, None)
     assert {record.name for record in found.records} == set(models)
+    best, other = (scores.score(record) or 0.0 for record in found.records)
+    assert best <= other
+    by_name = {record.name: record for record in found.records}
+    asked = scores.score(by_name["ladder"], "pattern"), scores.score(by_name["pattern"], "raw")
+    assert asked[0] == asked[1]  # the pattern that models are held against is that of the backtest
     text = found.as_text()
     assert "pattern" in text and "ladder" in text
     found.write(tmp_path)
