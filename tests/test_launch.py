@@ -82,12 +82,12 @@ def test_models_take_what_the_command_line_says(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(CONFIGS.parent / "scripts"))
     from launch import model_configs
 
-    words = ["models=[pattern,lstm]", "out='/tmp/a=1,b'", "seed=7", "trainer=gpu"]
+    words = ["models=[pattern,lstm]", "out='runs/a=1,b'", "seed=7", "trainer=gpu"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         made = model_configs(compose("backtest", [*words, "+settings.lstm.training.epochs=6"]))
     lstm = composed("train", "model=lstm").model
     assert made["pattern"] == lstm.pattern
-    assert made["lstm"]["folder"] == "/tmp/a=1,b/checkpoints" and made["lstm"]["seed"] == 7
+    assert made["lstm"]["folder"] == "runs/a=1,b/checkpoints" and made["lstm"]["seed"] == 7
     assert made["lstm"]["machine"]["accelerator"] == "gpu"
     assert made["lstm"]["training"] == {**lstm.training, "epochs": 6}
 
