@@ -123,7 +123,17 @@ def _recorded(stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger) -> Ite
 
 
 def _warn(bundle: Bundle, curves: Curves) -> None:
-    """Say what speaks against forecasting these cohorts with this bundle."""
+    """Say what speaks against forecasting these cohorts with this bundle.
+
+    Raises ValueError when the data have lost the number of users: sums would be of one user each.
+    """
+    median = bundle.manifest.get("users") or 1.0
+    users = curves.users[curves.observed_age >= 0]
+    if median > 1 and len(users) and (users == 1).all():
+        raise ValueError(
+            f"these data have no Users, the bundle was trained with {median:,.0f} a cohort in the "
+            "median: name their column as in training, such as 'data.columns={Users: Installs}'"
+        )
     days = int((curves.origin - bundle.as_of) / np.timedelta64(1, "D"))
     if days > STALE_DAYS:
         log.warning(

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from ltvnet.curves import Curves, day
+from ltvnet.curves import Curves, Floats, day
 from ltvnet.files import whole
 from ltvnet.forecasting import Predictor, resolve
 
@@ -76,6 +76,7 @@ def save(
         "as_of": str(curves.origin),
         "hierarchy": list(curves.hierarchy),
         "attributes": sorted(curves.attributes),
+        "users": _median(curves.users),
         "data": fingerprint(curves),
         "config_hash": _sha256(_json(about.get("config", {}))),
         **about,
@@ -135,6 +136,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if _sha256(_json(manifest)) != identity:
         raise ValueError(f"{path} is not as it was written; copy the bundle again")
     return {**manifest, "identity": identity}
+
+
+def _median(users: Floats) -> float | None:
+    known = users[np.isfinite(users)]
+    return float(np.median(known)) if len(known) else None
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

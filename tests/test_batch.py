@@ -165,6 +165,17 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     assert learned(made).startswith(said)
 
 
+def test_users_that_were_lost_since_training_are_refused(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    alone = replace(curves, users=np.ones(len(curves)))
+    with pytest.raises(
+        ValueError, match=r"have no Users, the bundle was trained with \d+ a cohort"
+    ):
+        predict(loaded, lambda: [alone], tmp_path, FEW)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_an_error_on_the_way_leaves_no_table(
     loaded: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
