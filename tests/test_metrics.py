@@ -43,7 +43,7 @@ def array(*numbers: float) -> Floats:
     return np.array(numbers, dtype=np.float64)
 
 
-def same(one: float, other: float) -> None:
+def assert_same(one: float, other: float) -> None:
     assert one == pytest.approx(other, rel=1e-9, abs=1e-12, nan_ok=True)
 
 
@@ -80,7 +80,7 @@ def test_median_ape_of_repeated_rows_is_the_ordinary_median(drawn: Floats) -> No
     assume(actual.any())
     repeated = np.repeat(drawn[:2, actual != 0], weight[actual != 0].astype(int), axis=1)
     ordinary = np.median(np.abs(repeated[1] - repeated[0]) / repeated[0])
-    same(metrics.median_ape(actual, forecast, weight), float(ordinary))
+    assert_same(metrics.median_ape(actual, forecast, weight), float(ordinary))
 
 
 def test_pinball_weighs_the_two_sides_by_the_level() -> None:
@@ -94,7 +94,7 @@ def test_pinball_weighs_the_two_sides_by_the_level() -> None:
 @few
 @given(cells)
 def test_pinball_of_the_median_is_half_of_wape(drawn: Floats) -> None:
-    same(2 * metrics.pinball(*drawn, level=0.5), metrics.wape(*drawn))
+    assert_same(2 * metrics.pinball(*drawn, level=0.5), metrics.wape(*drawn))
 
 
 @few
@@ -137,7 +137,7 @@ def test_cells_that_are_not_known_do_not_count(name: str, drawn: Floats, bad: fl
     unknown = np.full((3, 4), 7.0)
     unknown[np.arange(3), np.arange(3)] = bad
     unknown[:, 3] = 100.0, 1.0, 0.0  # and no weight
-    same(SCORES[name](*drawn), SCORES[name](*np.hstack([unknown, drawn])))
+    assert_same(SCORES[name](*drawn), SCORES[name](*np.hstack([unknown, drawn])))
     assert np.isnan(SCORES[name](*unknown))
 
 
@@ -147,7 +147,7 @@ def test_cells_that_are_not_known_do_not_count(name: str, drawn: Floats, bad: fl
 def test_order_of_rows_changes_nothing(name: str, drawn: Floats, shuffle: Random) -> None:
     order = list(range(drawn.shape[1]))
     shuffle.shuffle(order)
-    same(SCORES[name](*drawn), SCORES[name](*drawn[:, order]))
+    assert_same(SCORES[name](*drawn), SCORES[name](*drawn[:, order]))
 
 
 @every_score
@@ -156,7 +156,7 @@ def test_order_of_rows_changes_nothing(name: str, drawn: Floats, shuffle: Random
 def test_a_weight_is_a_number_of_rows(name: str, drawn: Floats) -> None:
     repeated = np.repeat(drawn, drawn[2].astype(int), axis=1)
     repeated[2] = 1.0
-    same(SCORES[name](*drawn), SCORES[name](*repeated))
+    assert_same(SCORES[name](*drawn), SCORES[name](*repeated))
 
 
 @pytest.mark.parametrize("name", sorted(SCORES.keys() - {"coverage", "width"}))
@@ -183,10 +183,10 @@ def test_gini_is_the_ratio_of_areas_under_concentration_curves(drawn: Floats) ->
     actual, forecast, weight = drawn
     assume(len(set(actual)) > 1)
     found = metrics.gini(actual, forecast, weight)
-    same(found, along(actual, forecast, weight) / along(actual, actual, weight))
+    assert_same(found, along(actual, forecast, weight) / along(actual, actual, weight))
     assert -1 - 1e-12 <= found <= 1 + 1e-12
-    same(metrics.gini(actual, -forecast, weight), -found)
-    same(metrics.gini(actual, actual**3, weight), 1.0)
+    assert_same(metrics.gini(actual, -forecast, weight), -found)
+    assert_same(metrics.gini(actual, actual**3, weight), 1.0)
 
 
 def test_gini_in_numbers() -> None:
@@ -210,7 +210,7 @@ def test_tied_forecasts_score_the_mean_over_their_orders(money: list[int], tied:
     orders = [array(*order, *range(tied, 4)) for order in permutations(range(tied))]
     broken = [metrics.gini(actual, order, ones) for order in orders]
     forecast = array(*[(tied - 1) / 2] * tied, *range(tied, 4))
-    same(metrics.gini(actual, forecast, ones), float(np.mean(broken)))
+    assert_same(metrics.gini(actual, forecast, ones), float(np.mean(broken)))
 
 
 @few
@@ -219,11 +219,11 @@ def test_spearman_is_the_published_one(drawn: Floats) -> None:
     actual, forecast, _ = drawn
     assume(len(set(actual)) > 1 and len(set(forecast)) > 1)
     found = metrics.spearman(actual, forecast)
-    same(found, float(spearmanr(actual, forecast).statistic))
-    same(metrics.spearman(np.exp(actual), forecast**3), found)
+    assert_same(found, float(spearmanr(actual, forecast).statistic))
+    assert_same(metrics.spearman(np.exp(actual), forecast**3), found)
     unknown = array(np.nan, 3)
     joined = [np.append(actual, unknown), np.append(forecast, unknown[::-1])]
-    same(metrics.spearman(*joined), found)
+    assert_same(metrics.spearman(*joined), found)
 
 
 @pytest.mark.parametrize("actual", [[], [1.0], [2.0, 2.0]])
@@ -432,9 +432,9 @@ def test_clustered_error_of_single_rows_is_that_of_a_share(inside: int, outside:
     values = np.repeat([1.0, 0.0], [inside, outside])
     n, share = inside + outside, inside / (inside + outside)
     expected = np.sqrt(share * (1 - share) / (n - 1))
-    same(metrics.clustered_error(values, np.full(n, 3.0), np.arange(n)), float(expected))
+    assert_same(metrics.clustered_error(values, np.full(n, 3.0), np.arange(n)), float(expected))
     twice = metrics.clustered_error(np.tile(values, 2), np.ones(2 * n), np.tile(np.arange(n), 2))
-    same(twice, float(expected))  # a copy in the same cluster tells nothing new
+    assert_same(twice, float(expected))  # a copy in the same cluster tells nothing new
 
 
 def test_clustered_error_is_the_spread_of_a_weighted_share() -> None:
