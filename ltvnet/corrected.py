@@ -275,7 +275,6 @@ def walked(
 
     Writes the corrected columns into the ledger. Raises ValueError when there is no origin.
     """
-    config = {key: None if key == "folder" else config[key] for key in config}
     for done, origin in enumerate(replay(config, history, origins, plan, ledger), start=1):
         log.info("past origin %s forecast (%d of %d)", origin, done, len(origins))
     name = identity(config, history, plan, origins[0])
