@@ -11,18 +11,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from threading import Thread
+from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ltvnet.curves import MAX_AGE, NODES, Curves, History, day
+from ltvnet.files import whole
 from ltvnet.forecasting import Forecaster, Predictor, State, checked_ages, create, resolve
 from ltvnet.ledger import Entries, Ledger
 
 WEEK = np.timedelta64(7, "D")
 FORECASTS = 1
 """Part of an identity in a ledger: raise it when the same config would forecast otherwise."""
+
+MIXTURE = "best"
+"""Name of a config that is several models, not a forecaster of its own."""
 
 
 @runtime_checkable
@@ -100,6 +106,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a fit took: `seconds` on the clock; `parameters` numbers that its state holds."""
+
+    seconds: float
+    parameters: float
+
+
+Done = tuple[list[Entries], Cost]
+"""What a fold issued, of each origin, and what its fit took."""
+
+
+@dataclass(frozen=True)
 class Fold:
     """A fit as of a day, from a start if there is one, and the origins that it forecasts."""
 
@@ -109,20 +127,26 @@ class Fold:
     origins: Sequence[np.datetime64]
     start: State | None
 
-    def fit(self, history: History) -> Forecaster:
-        """The forecaster as of the day of the fit."""
+    def fit(self, history: History) -> tuple[Forecaster, Cost]:
+        """The forecaster as of the day of the fit, and what it took."""
         forecaster = create(self.config)
         if self.start is not None and isinstance(forecaster, Warm):
             forecaster.start_from(self.start)
-        return forecaster.fit(self.plan.seen(history.as_of(self.fitted)))
+        curves = self.plan.seen(history.as_of(self.fitted))
+        begun = perf_counter()
+        forecaster = forecaster.fit(curves)
+        seconds = perf_counter() - begun
+        _, arrays = forecaster.state()
+        return forecaster, Cost(seconds, sum(array.size for array in arrays.values()))
 
     def issued(self, forecaster: Forecaster, history: History) -> list[Entries]:
         """What a forecaster says at each origin."""
         return [issue(forecaster, history.as_of(o), self.plan.ages) for o in self.origins]
 
-    def run(self, history: History) -> list[Entries]:
+    def run(self, history: History) -> Done:
         """Fit, and forecast each origin."""
-        return self.issued(self.fit(history), history)
+        forecaster, cost = self.fit(history)
+        return self.issued(forecaster, history), cost
 
 
 def past_origins(
@@ -199,6 +223,18 @@ def issue(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> Entries
     return Entries.joined(parts)
 
 
+def bases(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The configs of the models behind a config: those of a mixture, or itself.
+
+    Raises ValueError for a mixture of fewer than two.
+    """
+    if config["name"] != MIXTURE:
+        return [config]
+    if len(config["bases"]) < 2:
+        raise ValueError(f"expected at least two bases, got {', '.join(config['bases']) or 'none'}")
+    return list(config["bases"].values())
+
+
 def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.datetime64) -> str:
     """Name of a model in a ledger: its kind, and a hash of all that its forecasts are of.
 
@@ -206,13 +242,17 @@ def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.
     the first origin, the history, and what the code makes of them: FORECASTS.
     """
     digest = hashlib.sha256()
-    model = {key: config[key] for key in config if key not in ("folder", "machine")}
+    models = [
+        {k: base[k] for k in base if k not in ("folder", "machine")} for base in bases(config)
+    ]
+    model = models[0] if len(models) == 1 else models
     chosen = {key: value for key, value in asdict(plan).items() if key != "workers"}
     data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
     text = json.dumps([FORECASTS, model, chosen, str(first), data], sort_keys=True, default=_plain)
     digest.update(text.encode())
     digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
-    for array in (history.snapshot, history.users, history.spend, history.values):
+    further = [history.series[name] for name in sorted(history.series)]
+    for array in (history.snapshot, history.users, history.spend, history.values, *further):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return f"{config.get('net', {}).get('kind', config['name'])}-{digest.hexdigest()[:12]}"
 
@@ -245,13 +285,42 @@ def replay(
             missing.append(origin)
     apart = {key: None if key == "folder" else value for key, value in config.items()}
     folds = [Fold(apart, plan, fitted, missing, None) for fitted, missing in asked.items()]
-    for fold, issued in _warmed(folds, history):
+    for fold, (issued, cost) in _warmed(folds, history):
+        with whole(_receipt(ledger, name, fold.fitted)) as path:
+            path.write_text(json.dumps(asdict(cost)))
         for origin, entries in zip(fold.origins, issued, strict=True):
             ledger.append(name, entries, bundle=name, trained=fold.fitted)
             yield origin
 
 
-def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, list[Entries]]]:
+def spent(
+    config: Mapping[str, Any],
+    history: History,
+    origins: Sequence[np.datetime64],
+    plan: Plan,
+    ledger: Ledger,
+) -> Cost | None:
+    """What the fits behind a replay took on average; None where the ledger does not say.
+
+    A mixture takes as much as its models together.
+    """
+    days, both = sorted(set(plan.fitted_at(origins))), np.zeros(2)
+    for base in bases(config):
+        name = identity(base, history, plan, origins[0])
+        receipts = [_receipt(ledger, name, day) for day in days]
+        found = [json.loads(path.read_text()) for path in receipts if path.exists()]
+        if not found:
+            return None
+        both += np.mean([(cost["seconds"], cost["parameters"]) for cost in found], axis=0)
+    return Cost(*both.tolist())
+
+
+def _receipt(ledger: Ledger, name: str, fitted: np.datetime64) -> Path:
+    """Where the cost of a fit is noted: beside the forecasts, which do not depend on it."""
+    return ledger.folder / "_costs" / name / f"{fitted}.json"  # readers of Parquet skip _names
+
+
+def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Done]]:
     """Run folds that lack forecasts; where a warm start is wanted, from the earliest that has one.
 
     Which fold that is depends on no other run: those before it are fitted cold, again if need be.
@@ -260,15 +329,15 @@ def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, lis
     if folds[0].plan.warm and issubclass(resolve(folds[0].config["name"]), Warm):
         while start is None and any(fold.origins for fold in folds[1:]):
             first, *folds = folds
-            forecaster = first.fit(history)
+            forecaster, took = first.fit(history)
             assert isinstance(forecaster, Warm)
             start = forecaster.state() if forecaster.can_start() else None
             if first.origins:
-                yield first, first.issued(forecaster, history)
+                yield first, (first.issued(forecaster, history), took)
     yield from _run([replace(fold, start=start) for fold in folds if fold.origins], history)
 
 
-def _run(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, list[Entries]]]:
+def _run(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Done]]:
     workers = min([len(folds), *(fold.plan.workers for fold in folds)])
     if workers <= 1:
         for fold in folds:
@@ -301,5 +370,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _in_worker(fold: Fold) -> list[Entries]:
+def _in_worker(fold: Fold) -> Done:
     return fold.run(_HISTORY[0])

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from rich.progress import Progress
 
 from ltvnet import predictions
 from ltvnet.bundle import Bundle
-from ltvnet.corrected import Corrected, Stages
+from ltvnet.corrected import Corrected
 from ltvnet.curves import AGES, MAX_AGE, NODES, Curves
+from ltvnet.explanation import explain
 from ltvnet.forecasting import BUCKETS, Forecast, checked_ages
 from ltvnet.ledger import Entries, Ledger
+from ltvnet.stages import Stages
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +30,9 @@ STALE_DAYS = 60
 @dataclass(frozen=True)
 class Tables:
     """Which tables are written: the `wide` ones of each day, `ages` of the long one, `by` what
-    the roll-up sums (None: Campaign, or else Source), and `ledger` the folder of the table of
-    record (None: these forecasts are not kept there).
+    the roll-up sums (None: Campaign, or else Source), `ledger` the folder of the table of
+    record (None: these forecasts are not kept there), and `explain` whether the parts of each
+    forecast are told.
 
     Raises ValueError for ages that are not within 1..360.
     """
@@ -37,6 +41,7 @@ class Tables:
     ages: Sequence[int]
     by: str | None
     ledger: Path | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         """Check the ages."""
@@ -57,6 +62,9 @@ def predict(
     stream: Iterable[Forecast] = _forecasts(bundle, pieces, tables)
     if tables.ledger is not None:
         stream = _recorded(stream, bundle, Ledger(tables.ledger))
+    if tables.explain:
+        told = partial(explain, bundle.forecaster)
+        stream = predictions.explained(stream, folder / "explanations.csv", told)
     if tables.wide:
         every = (forecast.at(range(1, AGES)) for forecast in stream)
         stream = predictions.wide(every, folder, young=young)
@@ -71,7 +79,7 @@ def learned(bundle: Bundle) -> str:
     """What the past taught a bundle, in a line."""
     stages = bundle.forecaster.stages if isinstance(bundle.forecaster, Corrected) else Stages.none()
     said = []
-    for what, on in (("blended", stages.blend.weight < 1), ("corrected", stages.correction.on)):
+    for what, on in (("blended", stages.blend.models < 1), ("corrected", stages.correction.on)):
         ages = [f"{low}+" for low, acts in zip(BUCKETS, on, strict=True) if acts]
         said.append(f"{what} at observed ages {', '.join(ages)}" if ages else f"nothing {what}")
     bounds = "calibrated on the past" if stages.calibrated else "blank, as no past was learned from"
@@ -98,7 +106,7 @@ def _young(curves: Curves) -> bool:
 
 def _forecasts(bundle: Bundle, pieces: Iterable[Curves], tables: Tables) -> Iterator[Forecast]:
     asked = {*(range(1, AGES) if tables.wide else tables.ages)}
-    ages = sorted(asked if tables.ledger is None else asked.union(NODES))
+    ages = sorted(asked.union(NODES) if tables.ledger or tables.explain else asked)
     done = 0
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)

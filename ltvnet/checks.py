@@ -41,6 +41,9 @@ _LATE = "expected nothing after the as-of date; correct data.snapshot or set dat
 _FALL = "expected no fall of cumulative revenue; with refunds in it set data.revenue=net"
 _TWICE = "expected a cohort once in a snapshot; merge its rows or tell them apart by an attribute"
 
+_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
+"""The name of a column of the curve, or of a further series at an age."""
+
 _AMOUNT = [pandera.Check.ge(0, error=_NEGATIVE), pandera.Check.lt(np.inf, error=_INFINITE)]
 _SCHEMA = pandera.DataFrameSchema(
     {
@@ -67,11 +70,14 @@ def renamed(path: Path, table: pa.Table, columns: Mapping[str, str]) -> pa.Table
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a table hold dates, amounts (users, spend), ages in order, and the rest."""
+    """Which columns of a table hold dates, amounts (users, spend), ages, and the rest.
+
+    `ages` of the curve, named "", and of each further series: name -> age -> column, in order.
+    """
 
     dates: list[str]
     amounts: list[str]
-    days: list[str]
+    ages: Mapping[str, Mapping[int, str]]
     others: list[str]
 
     @classmethod
@@ -82,34 +88,47 @@ class Layout:
         type that is neither text nor number where numbers belong.
         """
         names = schema.names
-        ages = {name: int(name[4:]) for name in names if re.fullmatch(r"day_\d+", name)}
+        found = {name: match for name in names if (match := _AGE.fullmatch(name))}
+        ages = {name: (match[1] or "", int(match[2])) for name, match in found.items()}
         dates = [DATE] if DATE in names else [START, END]
         if faults := [*_misplaced(names, dates, ages), *_mistyped(schema, ages)]:
             shown = ", ".join(names[:8]) + " ..." * (len(names) > 8)
             raise ValueError(f"{path}: {'; '.join(faults)} (its columns: {shown})")
-        if max(ages.values()) > MAX_AGE:
+        if max(age for _, age in ages.values()) > MAX_AGE:
             logger.info("%s: columns after day_%d are not used", path, MAX_AGE)
         if USERS not in names:
             logger.info("%s: no column %s, so each cohort counts as one user", path, USERS)
         amounts = [name for name in (USERS, SPEND) if name in names]
-        days = [name for name in sorted(ages, key=ages.__getitem__) if ages[name] <= MAX_AGE]
+        places: dict[str, dict[int, str]] = {}
+        for name, (series, age) in sorted(ages.items(), key=lambda item: item[1]):
+            if age <= MAX_AGE:
+                places.setdefault(series, {})[age] = name
         flat = [column.name for column in schema if not pa.types.is_nested(column.type)]
         others = [name for name in flat if name not in {*dates, *amounts, *ages}]
-        return cls(dates, amounts, days, others)
+        return cls(dates, amounts, places, others)
 
 
-def _misplaced(names: list[str], dates: list[str], ages: dict[str, int]) -> Iterator[str]:
-    columns = Counter(f"day_{ages[name]}" if name in ages else name for name in names)
+Ages = Mapping[str, tuple[str, int]]
+"""Column -> the series that it belongs to, "" for the curve, and its age."""
+
+
+def _misplaced(names: list[str], dates: list[str], ages: Ages) -> Iterator[str]:
+    columns = Counter(_column(*ages[name]) if name in ages else name for name in names)
     yield from (f"keep one of {n} columns {name}" for name, n in columns.items() if n > 1)
     if not set(dates) <= set(names):
         yield f"expected a column {DATE}, or {START} and {END}, got none; see data.columns"
-    if not ages:
+    curve = {age for series, age in ages.values() if not series}
+    if not curve:
         yield "expected columns day_0, day_1 ..., got none; name the columns of ages so"
-    elif gone := sorted(set(range(max(ages.values()))) - set(ages.values())):
-        yield f"expected every age up to day_{max(ages.values())}, but day_{gone[0]} is missing"
+    elif gone := sorted(set(range(max(curve))) - curve):
+        yield f"expected every age up to day_{max(curve)}, but day_{gone[0]} is missing"
 
 
-def _mistyped(schema: pa.Schema, ages: dict[str, int]) -> Iterator[str]:
+def _column(series: str, age: int) -> str:
+    return f"{series}_day_{age}" if series else f"day_{age}"
+
+
+def _mistyped(schema: pa.Schema, ages: Ages) -> Iterator[str]:
     types = pa.types
     good = (is_text, types.is_integer, types.is_floating, types.is_decimal, types.is_null)
     for column in schema:
@@ -138,8 +157,9 @@ class Sheet:
     """Rows of one table, parsed.
 
     `written` (N,) the dates as they stand there; `start`, `end` (N,) days, NaT where unreadable;
-    `users` (1 where the table has none) and `spend` (N,); `values` (N, A); `labels` name -> (N,)
-    text of each column without a part of its own; `unread` faults of cells that are no numbers.
+    `users` (1 where the table has none) and `spend` (N,); `curves` name -> (N, A): the curve,
+    named "", and each further series; `labels` name -> (N,) text of each column without a part of
+    its own; `unread` faults of cells that are no numbers.
     """
 
     written: Strings
@@ -147,7 +167,7 @@ class Sheet:
     end: Days
     users: Floats
     spend: Floats
-    values: Floats
+    curves: Mapping[str, Floats]
     labels: Mapping[str, Strings]
     unread: pd.DataFrame
 
@@ -156,17 +176,22 @@ class Sheet:
         """Parse a table of that layout."""
         written, start, end = spans(table.select(layout.dates))
         amounts = layout.amounts
-        cells, unread = numbers(table.select([*amounts, *layout.days]))
+        columns = [column for ages in layout.ages.values() for column in ages.values()]
+        cells, unread = numbers(table.select([*amounts, *columns]))
         known = dict(zip(amounts, cells.T, strict=False))
-        values = np.full((len(table), AGES), np.nan)
-        values[:, : len(layout.days)] = cells[:, len(amounts) :]
+        bounds = np.cumsum([len(amounts), *map(len, layout.ages.values())])[:-1]
+        parts = np.split(cells, bounds, axis=1)[1:]
+        curves = {}
+        for (name, ages), part in zip(layout.ages.items(), parts, strict=True):
+            curves[name] = np.full((len(table), AGES), np.nan)
+            curves[name][:, list(ages)] = part
         return cls(
             written=written,
             start=start,
             end=end,
             users=known.get(USERS, np.ones(len(table))),
             spend=known.get(SPEND, np.full(len(table), np.nan)),
-            values=values,
+            curves=curves,
             labels={name: text(table.column(name)) for name in layout.others},
             unread=unread,
         )
@@ -174,6 +199,20 @@ class Sheet:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.written)
+
+    @property
+    def values(self) -> Floats:
+        """The curve: (N, A)."""
+        return self.curves[""]
+
+    @property
+    def known(self) -> int:
+        """Number of cells of the curve and of further series that are not empty."""
+        return sum(int((~np.isnan(cells)).sum()) for cells in self.curves.values())
+
+    def series(self, name: str) -> Floats:
+        """A further series (N, A), NaN where the table lacks it."""
+        return self.curves.get(name, np.full((len(self), AGES), np.nan))
 
     def label(self, name: str) -> Strings:
         """The text (N,) of one column, "" where the table lacks it."""
@@ -185,14 +224,15 @@ class Sheet:
 
     def last_day(self) -> np.datetime64:
         """The latest day on which an age that is known ended; NaT where no value is known."""
-        known = ~np.isnan(self.values)
+        known = ~np.all([np.isnan(cells) for cells in self.curves.values()], axis=0)
         age = np.where(known.any(axis=1), AGES - 1 - known[:, ::-1].argmax(axis=1), np.nan)
         day: np.datetime64 = np.fmax.reduce(self.end + age.astype("timedelta64[D]"))
         return day
 
     def masked(self, last: Floats) -> Self:
-        """The same rows without the values at ages above `last` (N,)."""
-        return replace(self, values=np.where(_late(self.values, last), np.nan, self.values))
+        """The same rows without what stands at ages above `last` (N,)."""
+        kept = {name: np.where(_late(c, last), np.nan, c) for name, c in self.curves.items()}
+        return replace(self, curves=kept)
 
     def faults(self, last: Floats, tolerance: float | None) -> pd.DataFrame:
         """All that is wrong with single rows.
@@ -202,19 +242,18 @@ class Sheet:
         """
         users = np.isnan(self.users) & np.isfinite(self.values).any(axis=1)
         undated = np.flatnonzero(np.isnat(self.start) | np.isnat(self.end))
-        infinite = np.isinf(self.values)
         found = [
             self.unread,
             faults(undated, DATE, self.written[undated], _NO_DATE),
             faults(np.flatnonzero(users), USERS, "", _NO_USERS),
             self._amiss(),
-            _first(infinite, self.values, _INFINITE),
+            *(_first(np.isinf(cells), cells, _INFINITE, n) for n, cells in self.curves.items()),
             _first(_gaps(self.values), self.values, _GAP),
-            _first(_late(self.values, last), self.values, _LATE),
+            *(_first(_late(cells, last), cells, _LATE, n) for n, cells in self.curves.items()),
         ]
         if tolerance is not None:
-            falls = _falls(self.values, tolerance) & ~infinite.any(axis=1, keepdims=True)
-            found.append(_first(falls, self.values, _FALL))
+            finite = ~np.isinf(self.values).any(axis=1, keepdims=True)
+            found.append(_first(_falls(self.values, tolerance) & finite, self.values, _FALL))
         return pd.concat(found).drop_duplicates(["row", "column"])
 
     def _amiss(self) -> pd.DataFrame:
@@ -249,13 +288,13 @@ def _worded(cells: Strings) -> bool:
     return bool(pd.to_numeric(words[words != ""], errors="coerce").isna().any())
 
 
-def _first(wrong: Bools, values: Floats, problem: str) -> pd.DataFrame:
+def _first(wrong: Bools, values: Floats, problem: str, series: str = "") -> pd.DataFrame:
     """A fault at the first wrong age of each row: `wrong` and `values` are (N, A)."""
     count = wrong.sum(axis=1)
     rows = np.flatnonzero(count)
     ages = wrong[rows].argmax(axis=1)
     shown = pd.Series(values[rows, ages]).map(lambda value: f"{value:.9g}".replace("nan", ""))
-    column = np.array([f"day_{age}" for age in range(AGES)], dtype=object)[ages]
+    column = np.array([_column(series, age) for age in range(AGES)], dtype=object)[ages]
     return faults(rows, column, shown.to_numpy(), problem).assign(more=count[rows] - 1)
 
 
@@ -287,6 +326,7 @@ def joined(
     lag_days: int,
 ) -> History:
     """The history in sheets and the days on which they were exported, with attributes `names`."""
+    further = sorted({name for sheet in sheets for name in sheet.curves if name})
     return History(
         start=np.concatenate([sheet.start for sheet in sheets]),
         end=np.concatenate([sheet.end for sheet in sheets]),
@@ -297,6 +337,7 @@ def joined(
         hierarchy=tuple(name for name in hierarchy if name in names),
         lag_days=lag_days,
         snapshot=np.repeat(np.array(dates), [len(sheet) for sheet in sheets]),
+        series={n: np.concatenate([sheet.series(n) for sheet in sheets]) for n in further},
     )
 
 
@@ -334,6 +375,7 @@ def summary(history: History) -> str:
     last = curves.reach(MIN_COHORTS)
     matured = ", ".join(f"D{age} {(k >= age).sum():,}" for age in (7, *HORIZONS))
     wanted = f"no forecast yet: it takes {MIN_COHORTS} cohorts with a complete age"
+    further = [f"further series: {', '.join(history.series)}"] if history.series else []
     return "\n".join(
         [
             f"snapshots: {len(snapshots)}, {snapshots[0]} to {snapshots[-1]}",
@@ -341,6 +383,7 @@ def summary(history: History) -> str:
             f"users: {np.nansum(curves.users):,.0f}",
             f"last complete age: {np.median(k):.0f} in the median, {k.max()} at most (-1: none)",
             f"cohorts matured to {matured}",
+            *further,
             f"your data support {f'forecasts to D{last}' if last >= 0 else wanted}",
         ]
     )

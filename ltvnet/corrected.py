@@ -10,7 +10,7 @@ Shapes: E entries, J nodes, I intervals, N cohorts, H ages.
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.backtest import Plan, identity, past_origins, replay
+from ltvnet.backtest import MIXTURE, Plan, bases, identity, past_origins, replay
 from ltvnet.calibration import Growing, Intervals, Issued, Totals
 from ltvnet.correction import (
     KAPPAS,
@@ -29,14 +29,15 @@ from ltvnet.correction import (
     best,
     between,
     increments,
-    scaled,
 )
-from ltvnet.curves import NODES, Bools, Curves, Floats, History, Ints, day
+from ltvnet.curves import NODES, Curves, Floats, History, Ints, day
 from ltvnet.development import Segments
+from ltvnet.explanation import parts
 from ltvnet.forecasting import (
     QUANTITIES,
     Band,
     Forecast,
+    Parts,
     Predictor,
     State,
     below,
@@ -45,6 +46,7 @@ from ltvnet.forecasting import (
     resolve,
 )
 from ltvnet.ledger import STAGES, Entries, Ledger
+from ltvnet.stages import Stages, found, growing
 
 log = logging.getLogger(__name__)
 
@@ -58,112 +60,20 @@ class Learning:
     intervals: bool
 
 
-@dataclass(frozen=True)
-class Stages:
-    """What the past taught by some day."""
-
-    blend: Blend
-    correction: Correction
-    intervals: Intervals
-    totals: Totals
-
-    @classmethod
-    def none(cls) -> Self:
-        """Nothing: the forecast stays as it is, and its intervals blank."""
-        return cls(Blend.off(), Correction.off(), Intervals.none(), Totals.none())
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether any interval was checked on the past."""
-        return bool(np.isfinite(self.intervals.lower).any())
-
-    def apply(
-        self, raw: Growing, cohorts: Curves | Entries, reach: Ints
-    ) -> tuple[dict[str, Band], Bools]:
-        """The band of every stage, and the cells whose interval is borrowed: (E, J).
-
-        Beyond `reach` (E,), the last age that data supported, there is no interval.
-        """
-        observed, value = raw.observed, raw.value
-        grown = increments(raw.band.mean, observed, value)
-        expected = increments(raw.pattern, observed, value)
-        mixed = self.blend.apply(grown, expected, observed)
-        blended = scaled(raw.band, mixed, observed, value)
-        segment = found(self.correction.segments, cohorts)
-        fixed = self.correction.apply(mixed, observed, segment)
-        corrected = scaled(blended, fixed, observed, value)
-        final, borrowed = self.intervals.apply(
-            replace(raw, band=corrected), found(self.intervals.segments, cohorts)
-        )
-        told = np.where(np.array(NODES) > reach[:, None], np.nan, 1.0)
-        final = replace(final, p10=final.p10 * told, p90=final.p90 * told)
-        bands = {"raw": raw.band, "blended": blended, "corrected": corrected, "final": final}
-        return bands, borrowed
-
-    def state(self) -> State:
-        """JSON values and arrays."""
-        c, i = self.correction, self.intervals
-        values = {
-            name: {"names": list(s.names), "keys": [list(key) for key in s.keys]}
-            for name, s in (("correction", c.segments), ("intervals", i.segments))
-        }
-        arrays = {
-            "blend": self.blend.weight,
-            "factor": c.factor,
-            "rows": c.rows,
-            "on": c.on,
-            "kappa": c.kappa,
-            "lower": i.lower,
-            "upper": i.upper,
-            "borrowed": i.borrowed,
-            "noise": i.noise,
-            **{
-                f"totals/{field.name}": getattr(self.totals, field.name) for field in fields(Totals)
-            },
-        }
-        return values, arrays
-
-    @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The stages that `state()` described."""
-
-        def segments(name: str) -> Segments:
-            described = values[name]
-            return Segments.named(tuple(described["names"]), [tuple(k) for k in described["keys"]])
-
-        a = arrays
-        corrected = segments("correction")
-        return cls(
-            Blend(a["blend"]),
-            Correction(corrected, a["factor"], a["rows"], a["on"], a["kappa"]),
-            Intervals(segments("intervals"), a["lower"], a["upper"], a["borrowed"], a["noise"]),
-            Totals(**below(arrays, "totals/")),
-        )
-
-
-def found(segments: Segments, cohorts: Curves | Entries) -> Ints:
-    """The deepest known segment of each cohort, or of each entry's: (N,) or (E,)."""
-    if isinstance(cohorts, Entries):
-        return segments.find(cohorts.cohorts)[cohorts.cohort]
-    return segments.find(cohorts)
-
-
-def growing(entries: Entries, stage: str) -> Growing:
-    """Entries as a stage left them."""
-    band = entries.bands[stage]
-    return Growing(entries.observed, entries.value, entries.users, entries.pattern, band)
-
-
 class Walk:
     """Walks forward over past forecasts, learning the stages before each origin.
 
-    `entries` raw forecasts sorted by origin, `history` what came true of them, `learning` which
-    stages may be learned.
+    `models` raw forecasts of each model, all of the same rows sorted by origin, `history` what
+    came true of them, `learning` which stages may be learned.
     """
 
-    def __init__(self, entries: Entries, history: History, learning: Learning) -> None:
-        """Copy the raw bands into every stage, to be filled as the walk goes."""
+    def __init__(self, models: Sequence[Entries], history: History, learning: Learning) -> None:
+        """Copy the mean of the raw bands into every stage, to be filled as the walk goes."""
         self.history, self.learning = history, learning
+        raws = [entries.bands["raw"] for entries in models]
+        entries = replace(models[0], bands=dict.fromkeys(STAGES, averaged(raws)))
+        self.means = np.stack([band.mean for band in raws])
+        """The mean (M, E, J) as each model issued it."""
         bands = {
             stage: Band(*(getattr(entries.bands["raw"], name).copy() for name in QUANTITIES))
             for stage in STAGES
@@ -183,7 +93,7 @@ class Walk:
             rows = np.flatnonzero(self.entries.origin == origin)
             part = self.entries.take(rows)
             bands, self.entries.borrowed[rows] = stages.apply(
-                growing(part, "raw"), part, part.reach
+                growing(part, "raw"), self._grown(rows), part, part.reach
             )
             for stage, name in product(STAGES, QUANTITIES):
                 getattr(self.entries.bands[stage], name)[rows] = getattr(bands[stage], name)
@@ -192,6 +102,11 @@ class Walk:
                 segment = found(correction.segments, part)
                 trial[rows] = correction.apply(mixed, part.observed, segment, trial=True)
         return self.entries
+
+    def _grown(self, rows: Ints) -> Floats:
+        """Increments of each model in some rows: (M, R, I)."""
+        observed, value = self.entries.observed[rows], self.entries.value[rows]
+        return np.stack([increments(mean[rows], observed, value) for mean in self.means])
 
     def learned(self, date: np.datetime64) -> tuple[Stages, list[Correction]]:
         """The stages as of a day, from forecasts that had come true by it.
@@ -203,14 +118,16 @@ class Walk:
         rows = np.flatnonzero((self.entries.origin < date) & own)
         past = self.entries.take(rows)
         if not len(past):
-            return Stages.none(), [Correction.off() for _ in KAPPAS]
+            return Stages.none(len(self.means)), [Correction.off() for _ in KAPPAS]
         known = self.history.as_of(date)
         supported = np.array(NODES) <= past.reach[:, None]
         actual = np.where(supported, past.actual(known), np.nan)
         segments = Segments.of(known.take(known.observed_age >= 0), None)
         came = _past(past, actual, segments, "raw", date)
         pattern = increments(past.pattern, past.observed, past.value)
-        blend = Blend.learned(came, pattern) if self.learning.blend else Blend.off()
+        blend = Blend.off(len(self.means))
+        if self.learning.blend:
+            blend = Blend.learned(came, self._grown(rows), pattern)
         came = _past(past, actual, segments, "blended", date)
         corrections = [Correction.learned(came, kappa) for kappa in KAPPAS]
         correction = self._chosen(came, corrections, rows)
@@ -273,26 +190,38 @@ def walked(
 ) -> Walk:
     """Both passes: forecasts of past origins, raw as the ledger has or gets them, then corrected.
 
-    Writes the corrected columns into the ledger. Raises ValueError when there is no origin.
+    Each model of a mixture has forecasts of its own in the ledger. Writes the corrected columns
+    into the ledger. Raises ValueError when there is no origin.
     """
-    for done, origin in enumerate(replay(config, history, origins, plan, ledger), start=1):
-        log.info("past origin %s forecast (%d of %d)", origin, done, len(origins))
+    models = []
+    for base in bases(config):
+        for done, origin in enumerate(replay(base, history, origins, plan, ledger), start=1):
+            log.info("past origin %s forecast (%d of %d)", origin, done, len(origins))
+        own = identity(base, history, plan, origins[0])
+        models.append(ledger.read(own, origins, history.hierarchy))
     name = identity(config, history, plan, origins[0])
-    walk = Walk(ledger.read(name, origins, history.hierarchy), history, learning)
+    walk = Walk(models, history, learning)
     entries = walk.run()
     for origin, trained in zip(origins, plan.fitted_at(origins), strict=True):
         ledger.append(name, entries.take(entries.origin == origin), name, trained)
     return walk
 
 
+def averaged(bands: Sequence[Band]) -> Band:
+    """The mean of several bands."""
+    if len(bands) == 1:
+        return bands[0]
+    return Band(*(np.mean([getattr(band, name) for band in bands], axis=0) for name in QUANTITIES))
+
+
 class Corrected:
     """A forecaster with what its own past taught it.
 
-    `base` the config of the model; `every_weeks` between the past origins that are replayed and
-    `origins` how many at most (0: none, nothing is learned); `plan` the arguments of
-    backtest.Plan; `learning` those of Learning; `ledger` the folder of past forecasts (None: they
-    are not kept). After `fit`, `past` are the forecasts of the past as they would have been
-    issued (None: there were none).
+    `base` the config of the model, or of a mixture of several, whose weights by observed age are
+    learned too; `every_weeks` between the past origins that are replayed and `origins` how many at
+    most (0: none, nothing is learned); `plan` the arguments of backtest.Plan; `learning` those of
+    Learning; `ledger` the folder of past forecasts (None: they are not kept). After `fit`, `past`
+    are the forecasts of the past as they would have been issued (None: there were none).
     """
 
     def __init__(
@@ -311,10 +240,9 @@ class Corrected:
                 f"expected every_weeks >= 1 and origins >= 0, got {every_weeks} and {origins}"
             )
         self.config, self.every_weeks, self.origins = base, every_weeks, origins
+        _ = bases(base)
         self.plan, self.learning = Plan(**plan), Learning(**learning)
         self.ledger = None if ledger is None else Path(ledger)
-
-    base: Predictor
 
     def fit(self, history: History, date: object) -> Self:
         """Replay the past of `date`, learn from it, and fit the model as of `date`."""
@@ -324,24 +252,31 @@ class Corrected:
         if last < origin:
             log.warning("nothing is known of %s: the data end on %s", origin, last)
         past = past_origins(known, last, self.every_weeks, self.origins)
-        self.stages, self.past = Stages.none(), None
+        self.stages, self.past = Stages.none(len(bases(self.config))), None
         with tempfile.TemporaryDirectory() as folder:
             if past:
                 ledger = Ledger(self.ledger or Path(folder))
                 walk = walked(self.config, known, past, self.plan, self.learning, ledger)
                 self.past, (self.stages, _) = walk.entries, walk.learned(origin)
-        self.base = create(self.config).fit(self.plan.seen(known.as_of(origin)))
+        seen = self.plan.seen(known.as_of(origin))
+        self.models: list[Predictor] = [create(config).fit(seen) for config in bases(self.config)]
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`, corrected and calibrated."""
         asked = checked_ages(ages)
-        raw = self.base.predict(curves, np.union1d(asked, NODES).tolist())
+        every = np.union1d(asked, NODES).tolist()
+        said = [model.predict(curves, every) for model in self.models]
+        mean = averaged([one.raw for one in said])
+        raw = replace(said[0], raw=mean, final=mean)
         nodes = raw.at(NODES)
+        observed, value = curves.observed_age, curves.observed_value
+        alone = np.stack([increments(one.at(NODES).raw.mean, observed, value) for one in said])
         start = Growing(
             curves.observed_age, curves.observed_value, curves.users, nodes.pattern, nodes.raw
         )
-        bands, borrowed = self.stages.apply(start, curves, np.full(len(curves), raw.reach))
+        reach = np.full(len(curves), raw.reach)
+        bands, borrowed = self.stages.apply(start, alone, curves, reach)
         right = np.searchsorted(np.array(NODES), raw.ages)
         issued = replace(
             raw,
@@ -352,20 +287,36 @@ class Corrected:
         )
         return issued.at(asked.tolist())
 
+    def parts(self, curves: Curves, age: int) -> Parts:
+        """What a forecast is made of before its correction: the mean over models, on one pattern.
+
+        Which is that of the first model, as in `predict`.
+        """
+        each = [parts(model, curves, age) for model in self.models]
+        shape = np.mean([one.shape for one in each], axis=0)
+        return each[0]._replace(shape=shape, whole=any(one.whole for one in each))
+
     def state(self) -> State:
-        """The model's state and the stages."""
-        values, arrays = self.base.state()
+        """The models' states and the stages."""
         learned, tables = self.stages.state()
-        described = {"base": {"name": self.config["name"], "state": values}, "stages": learned}
-        stored = {f"base/{name}": array for name, array in arrays.items()}
-        return described, stored | {f"stages/{name}": array for name, array in tables.items()}
+        stored = {f"stages/{name}": array for name, array in tables.items()}
+        described = []
+        for m, (config, model) in enumerate(zip(bases(self.config), self.models, strict=True)):
+            values, arrays = model.state()
+            described.append({"name": config["name"], "state": values})
+            stored |= {f"models/{m}/{name}": array for name, array in arrays.items()}
+        return {"models": described, "stages": learned}, stored
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described; it predicts, and fits no more."""
         made = cls.__new__(cls)
-        base = values["base"]
-        made.config = {"name": base["name"]}
-        made.base = resolve(base["name"]).from_state(base["state"], below(arrays, "base/"))
+        described = values["models"]
+        parts = {f"{m}": {"name": model["name"]} for m, model in enumerate(described)}
+        made.config = parts["0"] if len(parts) == 1 else {"name": MIXTURE, "bases": parts}
+        made.models = [
+            resolve(model["name"]).from_state(model["state"], below(arrays, f"models/{m}/"))
+            for m, model in enumerate(described)
+        ]
         made.stages = Stages.from_state(values["stages"], below(arrays, "stages/"))
         return made

@@ -10,6 +10,7 @@ Shapes: E past forecasts, J nodes, I = J - 1 intervals, B buckets of observed ag
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
@@ -21,8 +22,8 @@ from ltvnet.curves import NODES, Bools, Floats, Ints
 from ltvnet.development import Segments
 from ltvnet.forecasting import BUCKETS, QUANTITIES, Band, Forecast, bucket
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""The grid of the model's weight in the blend."""
+PARTS = 4
+"""Parts into which a blend divides its weight between the models and the pattern."""
 
 KAPPAS = (20.0, 100.0, 500.0)
 """The grid of the correction's credibility, in median forecast increments."""
@@ -183,30 +184,52 @@ def _positive(sums: Floats, freedom: NDArray[Any]) -> Bools:
 
 @dataclass(frozen=True)
 class Blend:
-    """The model's weight against the pattern by bucket of observed age: (B,), 1 is the model."""
+    """Weights of M models by bucket of observed age: (B, M). The pattern has what is left of 1."""
 
     weight: Floats
 
     @classmethod
-    def off(cls) -> Self:
-        """The model as it is."""
-        return cls(np.ones(len(BUCKETS)))
+    def off(cls, models: int = 1) -> Self:
+        """Each model the same, the pattern nothing."""
+        return cls(np.full((len(BUCKETS), models), 1.0 / models))
 
     @classmethod
-    def learned(cls, past: Past, pattern: Floats) -> Self:
-        """The weight of the least absolute error, 1 where none was significantly better.
+    def learned(cls, past: Past, models: Floats, pattern: Floats) -> Self:
+        """The weights of the least absolute error, equal where none were significantly better.
 
-        `past.forecast` of the model, `pattern` (E, I) of the pattern. Bias is left to correction.
+        `past.forecast` of the models' mean, `models` (M, E, I) of each, `pattern` (E, I) of the
+        pattern. Bias is left to correction.
         """
-        trials = [w * past.forecast + (1 - w) * pattern for w in WEIGHTS[:-1]]
-        base = past.loss(past.forecast)
-        chosen = _clearest(past, np.stack([base - past.loss(trial) for trial in trials]))
-        return cls(np.where(chosen >= 0, np.array(WEIGHTS)[chosen], 1.0))
+        trials = shares(len(models))  # (W, M)
+        equal = past.loss(past.forecast)
+        gain = [equal - past.loss(_mixed(trial, models, pattern)) for trial in trials]
+        chosen = _clearest(past, np.stack(gain))
+        weight = np.where(chosen[:, None] >= 0, trials[chosen], 1.0 / len(models))
+        return cls(weight)
 
-    def apply(self, model: Floats, pattern: Floats, observed: Ints) -> Floats:
-        """Blended increments: (E, I)."""
-        weight = self.weight[bucket(observed)][:, None]
-        return weight * model + (1 - weight) * pattern
+    @property
+    def models(self) -> Floats:
+        """Weight of all models together: (B,)."""
+        total: Floats = self.weight.sum(axis=1)
+        return total
+
+    def apply(self, models: Floats, pattern: Floats, observed: Ints) -> Floats:
+        """Blended increments (E, I) of those of each model (M, E, I) and of the pattern."""
+        return _mixed(self.weight[bucket(observed)].T[:, :, None], models, pattern)
+
+
+def shares(models: int) -> Floats:
+    """All ways (W, M) to give models some of PARTS equal parts of 1, the pattern the rest."""
+    counts = np.array(list(product(range(PARTS + 1), repeat=models)))
+    whole: Floats = counts[counts.sum(axis=1) <= PARTS] / PARTS
+    return whole
+
+
+def _mixed(weight: Floats, models: Floats, pattern: Floats) -> Floats:
+    """Weighted sum of models (M, E, I) and the pattern (E, I), by weights (M, ...)."""
+    own = weight.reshape(len(models), -1, 1)
+    mixed: Floats = (own * models).sum(axis=0) + (1.0 - own.sum(axis=0)) * pattern
+    return mixed
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Shapes: N cohorts, R vintages (rows of all snapshots), A ages, J nodes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +44,9 @@ class Cohorts:
     unknown; `users` and `spend` (R,) with NaN where unknown; `values` (R, A) cumulative revenue
     per acquired user in the currency of the data, NaN where an age is not complete;
     `hierarchy` the attribute names along which segments shrink; `lag_days` the days after which
-    revenue of a day is complete. Raises ValueError when shapes disagree or a curve has a gap.
+    revenue of a day is complete; `series` name -> (R, A) further numbers at each age, such as
+    retention, NaN where unknown: unlike a curve they may have gaps. Raises ValueError when shapes
+    disagree or a curve has a gap.
     """
 
     start: Days
@@ -55,12 +57,14 @@ class Cohorts:
     values: Floats
     hierarchy: tuple[str, ...]
     lag_days: int
+    series: Mapping[str, Floats] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check once, then freeze the arrays."""
         rows = len(self.start)
-        if self.values.shape != (rows, AGES):
-            raise ValueError(f"expected values of shape ({rows}, {AGES}), got {self.values.shape}")
+        for name, cells in self._by_age():
+            if cells.shape != (rows, AGES):
+                raise ValueError(f"expected {name} of shape ({rows}, {AGES}), got {cells.shape}")
         for name, array in self._columns():
             if array.shape != (rows,):
                 raise ValueError(f"expected {name} of shape ({rows},), got {array.shape}")
@@ -73,13 +77,25 @@ class Cohorts:
         known = np.isfinite(self.values)
         if (known.sum(axis=1) != self.observed_age + 1).any():
             raise ValueError("a curve has a gap: ages must be complete from day_0 to the last one")
-        for array in (self.values, *(array for _, array in self._columns())):
-            array.flags.writeable = False
+        for _, column in (*self._columns(), *self._by_age()):
+            column.flags.writeable = False
 
     def _columns(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
         yield from (("start", self.start), ("end", self.end))
         yield from (("users", self.users), ("spend", self.spend))
         yield from self.attributes.items()
+
+    def _by_age(self) -> Iterator[tuple[str, Floats]]:
+        yield "values", self.values
+        yield from ((f"series {name}", array) for name, array in self.series.items())
+
+    def _refuse_later(self, date: np.datetime64 | Days, when: str) -> None:
+        """Raise ValueError when a cell is known at an age that was not complete at `date`."""
+        complete = _complete(self.end, date, self.lag_days)
+        for name, cells in self._by_age():
+            if (np.isfinite(cells) & ~complete).any():
+                what = "a value" if name == "values" else f"a value of {name}"
+                raise ValueError(f"{what} is known before its age was complete at {when}")
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -102,14 +118,15 @@ class Cohorts:
     def _known(self, rows: NDArray[np.generic], date: np.datetime64) -> dict[str, Any]:
         """The fields of chosen rows, with all that was not known at the end of `date` masked."""
         end = self.end[rows]
-        ended = end <= date
+        ended, complete = end <= date, _complete(end, date, self.lag_days)
         return {
             "start": self.start[rows],
             "end": end,
             "attributes": {name: array[rows] for name, array in self.attributes.items()},
             "users": np.where(ended, self.users[rows], np.nan),
             "spend": np.where(ended, self.spend[rows], np.nan),
-            "values": np.where(_complete(end, date, self.lag_days), self.values[rows], np.nan),
+            "values": np.where(complete, self.values[rows], np.nan),
+            "series": {n: np.where(complete, c[rows], np.nan) for n, c in self.series.items()},
         }
 
 
@@ -135,10 +152,9 @@ class Curves(Cohorts):
     def __post_init__(self) -> None:
         """Check that nothing is known from after the origin and that keys are sorted and unique."""
         super().__post_init__()
-        if np.isinf(self.values).any():
+        if any(np.isinf(cells).any() for _, cells in self._by_age()):
             raise ValueError("a value is infinite")
-        if (np.isfinite(self.values) & ~_complete(self.end, self.origin, self.lag_days)).any():
-            raise ValueError(f"a value is known before its age was complete at {self.origin}")
+        self._refuse_later(self.origin, str(self.origin))
         if not self.index.is_unique:
             raise ValueError("a cohort stands twice")
         if not self.index.is_monotonic_increasing:
@@ -170,8 +186,9 @@ class Curves(Cohorts):
 
     def cut(self, age: int) -> "Curves":
         """The same cohorts with prefixes no longer than `age`; all else as of the origin."""
-        values = np.where(np.arange(AGES) <= age, self.values, np.nan)
-        return replace(self, values=values)
+        kept = np.arange(AGES) <= age
+        series = {name: np.where(kept, cells, np.nan) for name, cells in self.series.items()}
+        return replace(self, values=np.where(kept, self.values, np.nan), series=series)
 
     def segments(self, level: int) -> tuple[Ints, list[tuple[str, ...]]]:
         """Segment of each cohort at a level of the hierarchy: ids (N,), and the key of each id.
@@ -206,9 +223,7 @@ class History(Cohorts):
         rows = self.index.to_frame(index=False).assign(snapshot=self.snapshot)
         if rows.duplicated().any():
             raise ValueError("a cohort stands twice in one snapshot")
-        complete = _complete(self.end, self.snapshot[:, None], self.lag_days)
-        if (np.isfinite(self.values) & ~complete).any():
-            raise ValueError("a value is known before its age was complete at its snapshot")
+        self._refuse_later(self.snapshot[:, None], "its snapshot")
         self.snapshot.flags.writeable = False
 
     @property

@@ -6,7 +6,7 @@ Shapes: N cohorts, H ages asked for.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -118,6 +118,28 @@ class Forecast:
         return (k >= 0) & (self.ages > k)
 
 
+class Parts(NamedTuple):
+    """What the mean of cohorts at an age is made of: (N,) each, as one thing more is known.
+
+    `names` of the segments; `segment` of a typical cohort of the segment, were all dates alike;
+    `level` with what the cohort earned so far; `pattern` on its own dates; `shape` with what else
+    a model reads from its observed days, or where it is `whole` all that the model says.
+    """
+
+    names: Strings
+    segment: Floats
+    level: Floats
+    pattern: Floats
+    shape: Floats
+    whole: bool = False
+
+
+def reached(curves: Curves, age: int, ahead: Floats) -> Floats:
+    """Values (N,) at an age: observed where it has come, as forecast `ahead` (N,) elsewhere."""
+    cells: Floats = np.where(curves.observed_age >= age, curves.values[:, age], ahead)
+    return cells
+
+
 @runtime_checkable
 class Predictor(Protocol):
     """Anything that was fitted, forecasts curves and can be written to a bundle."""
@@ -149,6 +171,14 @@ REGISTRY: Mapping[str, str] = {
     "pattern": "ltvnet.pattern:Pattern",
     "neural": "ltvnet.neural:Neural",
     "corrected": "ltvnet.corrected:Corrected",
+    "mack": "ltvnet.baselines.mack:Mack",
+    "benktander": "ltvnet.baselines.benktander:Benktander",
+    "growth_curve": "ltvnet.baselines.growth_curve:GrowthCurve",
+    "loglinear": "ltvnet.baselines.loglinear:LogLinear",
+    "power_law": "ltvnet.baselines.power_law:PowerLaw",
+    "neighbours": "ltvnet.baselines.neighbours:Neighbours",
+    "boosting": "ltvnet.baselines.boosting:Boosting",
+    "growth_lstm": "ltvnet.baselines.growth_lstm:GrowthLSTM",
 }
 
 

@@ -6,7 +6,7 @@ Shapes: N cohorts, H ages, I intervals, Q quantities (mean, p10, p50, p90).
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -18,16 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltvnet.covariates import Covariates
 from ltvnet.curves import NODES, Curves, Floats, Ints
 from ltvnet.files import whole
-from ltvnet.forecasting import Band, Forecast, State, below
+from ltvnet.forecasting import Band, Forecast, Parts, State, below, reached
 from ltvnet.nets.heads import Sizes, anchored, departures
 from ltvnet.pattern import Expected, Pattern
 from ltvnet.windows import Scaling, Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
 
-NETS: Mapping[str, str] = {"lstm": "ltvnet.nets.lstm:LSTM"}
+NETS: Mapping[str, str] = {
+    "lstm": "ltvnet.nets.lstm:LSTM",
+    "mlp": "ltvnet.nets.mlp:MLP",
+    "tide": "ltvnet.nets.tide:CohortTiDE",
+}
 
 MIN_COHORTS, MIN_MATURED, MATURE_AGE = 30, 2, 30
 """Below so many cohorts, or so many observed to MATURE_AGE, the pattern stands alone."""
@@ -59,9 +64,9 @@ class Neural:
     """A net that predicts the departure from the pattern.
 
     `net` its kind and sizes, `pattern` the config of a Pattern, `training` those of
-    training.Training and `machine` those of training.Machine, `min_category` cohorts that a value
-    of an attribute needs for a category of its own, `seed`, `folder` for checkpoints and logs
-    (None: none are written; events go beside it). Raises ValueError for an unknown kind.
+    training.Training and `machine` those of training.Machine, `covariates` those of
+    covariates.Covariates, `seed`, `folder` for checkpoints and logs (None: none are written;
+    events go beside it). Raises ValueError for an unknown kind.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class Neural:
         pattern: Mapping[str, Any],
         training: Mapping[str, Any],
         machine: Mapping[str, Any],
-        min_category: int,
+        covariates: Mapping[str, Any],
         seed: int,
         folder: str | None,
     ) -> None:
@@ -82,7 +87,7 @@ class Neural:
         if pattern["name"] != "pattern":
             raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
         self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
-        self.min_category = min_category
+        self.covariates = Covariates(**covariates)
         self.seed = seed
         self.start: Fitted | None = None
         self.folder = None if folder is None else Path(folder)
@@ -119,7 +124,9 @@ class Neural:
 
     def _untrained(self, curves: Curves) -> Fitted:
         pattern = replace(self.pattern).fit(curves)
-        scaling = Scaling.of(curves, pattern.measured.unit, self.min_category)
+        scaling = Scaling.of(curves, pattern.measured.unit, self.covariates)
+        if self.start is not None:
+            scaling = replace(scaling, context=scaling.context.like(self.start.scaling.context))
         count = matured(curves)
         return Fitted(pattern, scaling, count / (count + CAUTION), None)
 
@@ -192,10 +199,27 @@ class Neural:
         band = Band(*np.moveaxis(value, 2, 0))
         return replace(forecast, raw=band, final=band)
 
-    def _growth(self, curves: Curves, expected: Expected, ages: Ints) -> Floats:
-        """Growth from the observed age to each of `ages`: (N, H, Q), 0 at ages observed."""
+    def parts(self, curves: Curves, age: int) -> Parts:
+        """What a forecast is made of: the pattern's parts, and the net's without attributes."""
+        pattern = self.fitted.pattern
+        found = pattern.parts(curves, age)
+        if self.fitted.net is None:
+            return found
+        expected, ages = pattern.expected(curves), np.array([age])
+        growth = self._growth(curves, expected, ages, hidden=True)[:, 0, 0]
+        return found._replace(shape=reached(curves, age, curves.observed_value + growth))
+
+    def _growth(
+        self, curves: Curves, expected: Expected, ages: Ints, *, hidden: bool = False
+    ) -> Floats:
+        """Growth from the observed age to each of `ages`: (N, H, Q), 0 at ages observed.
+
+        Where attributes are `hidden`, all of them are as if unseen.
+        """
         k = np.maximum(curves.observed_age, 0)
         windows = Windows.of(curves, expected, self.fitted.scaling)
+        if hidden:
+            windows = replace(windows, codes=torch.zeros_like(windows.codes))
         tasks = Tasks(torch.arange(len(k)), torch.from_numpy(k))
         assert self.fitted.net is not None
         with torch.inference_mode():
@@ -214,15 +238,17 @@ class Neural:
     def state(self) -> State:
         """The net's kind, sizes and weights, the scaling, and the pattern's state."""
         values, arrays = self.fitted.pattern.state()
+        scaling, references = self.fitted.scaling.state()
         net = self.fitted.net
         weights = {} if net is None else net.state_dict()
         described = {
             "pattern": values,
-            "scaling": asdict(self.fitted.scaling),
+            "scaling": scaling,
             "confidence": self.fitted.confidence,
             "net": None if net is None else self.net,
         }
         stored = {f"pattern/{name}": array for name, array in arrays.items()}
+        stored |= {f"series/{name}": array for name, array in references.items()}
         return described, stored | {f"net/{k}": w.numpy() for k, w in weights.items()}
 
     @classmethod
@@ -230,7 +256,7 @@ class Neural:
         """The forecaster that `state()` described; it predicts, and fits no more."""
         neural = cls.__new__(cls)
         neural.net = values["net"]
-        scaling = Scaling(**values["scaling"])
+        scaling = Scaling.from_state(values["scaling"], below(arrays, "series/"))
         net = None
         if values["net"] is not None:
             net = build(values["net"], scaling.sizes)

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from ltvnet import figures as draw
 from ltvnet import metrics
-from ltvnet.corrected import Stages
 from ltvnet.correction import increments
 from ltvnet.curves import MAX_AGE, NODES
 from ltvnet.files import whole
@@ -42,7 +41,9 @@ from ltvnet.findings import (
     wape,
 )
 from ltvnet.forecasting import BUCKETS, Forecast, bucket
+from ltvnet.leaderboard import LEGEND, Leaderboard
 from ltvnet.scores import HORIZONS, Record
+from ltvnet.stages import Stages
 
 CAMPAIGNS = 15  # rows of the roll-up
 NOTES = {
@@ -60,7 +61,7 @@ class Story:
     `records` past forecasts of each model beside what came true, the first is the one that the
     page is about; `ages` observed ages that were scored exactly; `stages` what was learned by the
     end; `losses` by epoch, empty for models that do not train; `forecast` the newest, at NODES
-    (None in backtests); `notes` how it was done.
+    (None in backtests); `notes` how it was done; `board` of several models (None: of one).
     """
 
     title: str
@@ -70,6 +71,7 @@ class Story:
     losses: Mapping[str, Sequence[float]]
     forecast: Forecast | None
     notes: Sequence[str]
+    board: Leaderboard | None = None
 
     @property
     def headline(self) -> Headline | None:
@@ -88,6 +90,7 @@ def write(path: Path, story: Story) -> None:
     nothing = _p("There is nothing to show yet.")
     sections = {
         "How far off were past forecasts?": _scores(story),
+        "Which model is the closest?": _leaderboard(story.board) if story.board is not None else "",
         "Which days were forecast too high or too low?": drawn.get("accuracy by day"),
         "How does the error grow with the horizon?": drawn.get("error by horizon"),
         "How did training go?": drawn.get("error by epoch", ""),
@@ -170,11 +173,17 @@ def _signed(share: float) -> str:
     return sign + percent(share)
 
 
+def _leaderboard(board: Leaderboard) -> str:
+    """Models by score, and their errors by observed age and horizon."""
+    tables = [(board.finding(), *board.summary()), *board.errors()]
+    return "".join(_table(*table) for table in tables) + _p(LEGEND)
+
+
 def _corrections(story: Story) -> str | None:
     """What is blended and corrected, by observed age and, where it is on, by interval."""
     if (stages := story.stages) is None:
         return None
-    fix, weight = stages.correction, stages.blend.weight
+    fix, weight = stages.correction, stages.blend.models
     if not fix.on.any() and (weight == 1).all():
         return _p("No persistent error was found at any age, so nothing is corrected.")
     on = np.flatnonzero(fix.on)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ltvnet.calendar import Calendar
 from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
 from ltvnet.development import (
     Segments,
@@ -23,7 +24,16 @@ from ltvnet.development import (
     share_earned,
     with_tail,
 )
-from ltvnet.forecasting import Band, Forecast, State, checked_ages, reasons, unseen
+from ltvnet.forecasting import (
+    Band,
+    Forecast,
+    Parts,
+    State,
+    checked_ages,
+    reached,
+    reasons,
+    unseen,
+)
 
 KAPPA_AGES = np.array([0, 1, 3, 7, 14, 30, 60, 120])
 """Observed ages at which kappa is learned; between them its log is linear in log(1 + age)."""
@@ -68,9 +78,9 @@ class Measured:
 class Expected:
     """What history expects of each cohort: `pattern(h) = y(k) + A_n (beta(h) - beta(k))`.
 
-    `beta` (N, A) proportion earned by age; `prior` = A_s, the level of its segment, and `level`
-    = A_n, its own: both (N, 1) at the observed age, or (N, A) for every age k at which the
-    cohort could stand.
+    `beta` (N, A) proportion earned by age, on the cohort's own dates; `prior` = A_s, the level of
+    its segment, and `level` = A_n, its own: both (N, 1) at the observed age, or (N, A) for every
+    age k at which the cohort could stand.
     """
 
     beta: Floats
@@ -161,15 +171,18 @@ class Pattern:
     `level_credibility` and `kappa`: how much revenue the growth of a segment, the level of a
     segment and the level of a cohort need before they outweigh what stands above them, in units
     of the revenue that a median cohort is expected to earn by D7; `kappa="learned"` chooses it
-    per observed age, walking forward. `half_life` days in which a step of development halves in
-    weight (None: all weigh the same). Ages that fewer than `min_cohorts` cohorts reached are
-    extrapolated by `tail`, "flat" or "inverse_power". Raises ValueError for other values.
+    per observed age, walking forward. `calendar` whether dates are told apart: what they did to the
+    past is taken out, what they will do is put back. `half_life` days in which a step of
+    development halves in weight (None: all weigh the same). Ages that fewer than `min_cohorts`
+    cohorts reached are extrapolated by `tail`, "flat" or "inverse_power". Raises ValueError for
+    other values.
     """
 
     levels: int | None
     credibility: float
     level_credibility: float
     kappa: float | str
+    calendar: bool
     half_life: float | None
     min_cohorts: int
     tail: str
@@ -200,6 +213,8 @@ class Pattern:
                 f"no cohort has a complete age at {curves.origin}: choose a later as-of date, or "
                 "check the dates of the cohorts"
             )
+        self.dates = Calendar.learned(curves) if self.calendar else Calendar.none(curves.origin)
+        curves = self.dates.without(curves)
         segments = Segments.of(curves, self.levels)
         found = segments.find(curves)
         self.vocabulary = {name: sorted(set(text)) for name, text in curves.attributes.items()}
@@ -254,9 +269,9 @@ class Pattern:
         beta, users = m.beta[found], curves.users
         k = np.maximum(curves.observed_age, 0)
         earned = users * beta[np.arange(len(k)), k]
-        own = users * curves.observed_value
+        own = users * self.dates.without(curves).observed_value
         level = credible_level(m.level[found], earned, own, self.kappa_at(k) * m.unit)
-        return Expected(beta, m.level[found][:, None], level[:, None])
+        return Expected(self.dates.dated(curves, beta), m.level[found][:, None], level[:, None])
 
     def held_out(self, curves: Curves) -> Expected:
         """What the pattern would expect of each fitted cohort if it stood at any age, for training.
@@ -265,7 +280,8 @@ class Pattern:
         are of all cohorts, the cohort itself taken at that age instead of its last one.
         """
         m = self.measured
-        curves = curves.take(curves.observed_age >= 0)
+        dated = curves.take(curves.observed_age >= 0)
+        curves = self.dates.without(dated)
         found = m.segments.find(curves)
         line = m.segments.lineage(found)
         own = development(curves, m.reach, self.half_life)
@@ -291,7 +307,8 @@ class Pattern:
             else:
                 level = credible_level(level, want, have, self.level_credibility * m.unit)
         constant = self.kappa_at(np.arange(AGES)) * m.unit
-        return Expected(beta, level, credible_level(level, users * beta, values, constant))
+        credible = credible_level(level, users * beta, values, constant)
+        return Expected(self.dates.dated(dated, beta), level, credible)
 
     def kappa_at(self, age: Ints) -> Floats:
         """Kappa of an observed age: its log is linear in log(1 + age) between those learned."""
@@ -316,6 +333,17 @@ class Pattern:
         )
         return Forecast(curves, asked, value, band, band, reason, m.reach)
 
+    def parts(self, curves: Curves, age: int) -> Parts:
+        """What the pattern at an age is made of: the segment, the cohort's level, its dates."""
+        m, alike = self.measured, self.dates.without(curves)
+        found, k = m.segments.find(curves), np.maximum(curves.observed_age, 0)
+        names = np.array([" / ".join(key) or "all cohorts" for key in m.segments.keys], object)
+        earned, expected = m.beta[found, age], self.expected(curves)
+        ahead = expected.level[:, 0] * (earned - m.beta[found, k])
+        level = reached(alike, age, alike.observed_value + ahead)
+        pattern = reached(curves, age, self.predict(curves, [age]).pattern[:, 0])
+        return Parts(names[found], expected.prior[:, 0] * earned, level, pattern, pattern)
+
     def state(self) -> State:
         """Configuration and what was measured."""
         m = self.measured
@@ -327,8 +355,10 @@ class Pattern:
             "reach": m.reach,
             "first": m.first,
             "unit": m.unit,
+            "dates": str(self.dates.begin),
         }
-        return values, {"beta": m.beta, "level": m.level, "kappas": self.kappas}
+        arrays = {"beta": m.beta, "level": m.level, "kappas": self.kappas, "dates": self.dates.log}
+        return values, arrays
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
@@ -344,4 +374,5 @@ class Pattern:
         )
         pattern.vocabulary = values["vocabulary"]
         pattern.kappas = arrays["kappas"]
+        pattern.dates = Calendar(np.datetime64(values["dates"]), arrays["dates"])
         return pattern

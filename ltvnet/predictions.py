@@ -5,7 +5,7 @@ A table appears when the last forecast was taken, whole, or not at all.
 Shapes: N cohorts, H ages asked for, C cells that are forecast.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as parquet
 
 from ltvnet.checks import END, HORIZONS, START
 from ltvnet.curves import AGES, NODES, Curves, Floats
+from ltvnet.explanation import TERMS, Explanation
 from ltvnet.files import whole
 from ltvnet.forecasting import QUANTITIES, Band, Forecast
 from ltvnet.table import Columns, keys
@@ -134,6 +135,43 @@ def _long(forecast: Forecast, bundle: str) -> pa.Table:
             "bundle": pa.repeat(bundle, len(row)),
         }
     )
+
+
+def explained(
+    forecasts: Iterable[Forecast], path: Path, explain: Callable[[Forecast], Explanation]
+) -> Iterator[Forecast]:
+    """Write `explanations.csv`: why each cohort's forecast differs from its segment's.
+
+    A row a cohort: the key, users, observed age, `horizon`, `segment` (what a typical cohort of it
+    would have), TERMS and the `forecast` that they add up to, revenue per user to float32, and
+    the same in words. Blank without a complete age. Raises ValueError for an attribute with the
+    name of one of these columns.
+    """
+    with whole(path) as part, ExitStack() as stack:
+        writer = None
+        for forecast in forecasts:
+            table = _explained(explain(forecast))
+            if writer is None:
+                writer = stack.enter_context(arrow_csv.CSVWriter(part, table.schema))
+            writer.write(table)
+            yield forecast
+        if writer is None:
+            raise ValueError(f"{path}: expected forecasts to explain, got none: no cohort had begun")
+
+
+def _explained(told: Explanation) -> pa.Table:
+    amounts = {"segment": told.segment, **dict(zip(TERMS, told.terms.T, strict=True))}
+    amounts["forecast"] = told.forecast
+    own: Columns = {
+        "observed_age": told.curves.observed_age,
+        "horizon": np.full(len(told.curves), told.horizon),
+        **{name: cells.astype(np.float32) for name, cells in amounts.items()},
+        "explanation": told.words(),
+    }
+    if taken := sorted(set(told.curves.attributes).intersection(own)):
+        names = ", ".join(taken)
+        raise ValueError(f"expected no attribute with the name of a column, got {names}: rename it")
+    return _table({**keys(told.curves), **own})
 
 
 def rollup(forecasts: Iterable[Forecast], path: Path, by: str | None) -> Iterator[Forecast]:

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from ltvnet import page, scores
-from ltvnet.backtest import Plan, issue
+from ltvnet.backtest import Plan, issue, spent
 from ltvnet.corrected import Corrected, Learning, Walk, walked
 from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Days, Floats, History
 from ltvnet.files import whole
 from ltvnet.forecasting import Forecast
+from ltvnet.leaderboard import Entrant, Leaderboard, is_baseline
 from ltvnet.ledger import Ledger
 from ltvnet.scores import Record, table
 
@@ -230,11 +231,12 @@ def losses(folder: Path) -> dict[str, list[float]]:
 class Backtest:
     """Several models over the same past days: `records`, `walks` of the same, the best first.
 
-    `ages` observed ages scored exactly, `notes` how it was done.
+    `board` the leaderboard, `ages` observed ages scored exactly, `notes` how it was done.
     """
 
     records: Sequence[Record]
     walks: Sequence[Walk]
+    board: Leaderboard
     ages: Sequence[int]
     notes: Sequence[str]
 
@@ -251,28 +253,36 @@ class Backtest:
     ) -> Self:
         """Replay `days` with each of `models`, name -> config; forecasts are kept in `ledger`.
 
-        `source` of the history may know the truth, or standard errors.
+        `source` of the history may know the truth, or standard errors. Baselines are not blended
+        with the pattern, which would be a model of its own.
         """
-        known = known_truth(source), known_errors(source)
-        records, walks = [], []
+        known, alone = (known_truth(source), known_errors(source)), replace(learning, blend=False)
+        records, walks, entrants = [], [], []
         for name, config in models.items():
             log.info("%s: %d days from %s to %s", name, len(days), days[0], days[-1])
-            walks.append(walked(config, history, days, plan, learning, Ledger(ledger)))
+            peer, kept = is_baseline(config), Ledger(ledger)
+            stages = alone if peer else learning
+            walks.append(walked(config, history, days, plan, stages, kept))
             records.append(scores.record(name, walks[-1].entries, history, *known))
+            cost = spent(config, history, days, plan, kept)
+            entrants.append(Entrant(records[-1], peer, cost))
+        board = Leaderboard.of(entrants, plan.ages)
         if "pattern" in models:
             reference = records[list(models).index("pattern")]
             records = [scores.against(record, reference) for record in records]
         order = sorted(range(len(records)), key=lambda i: scores.score(records[i]) or np.inf)
         records, walks = [records[i] for i in order], [walks[i] for i in order]
         how = [f"window={plan.window}", f"refit={plan.refit}", f"warm={plan.warm}"]
-        return cls(records, walks, plan.ages, [f"{len(days)} past days", *how])
+        return cls(records, walks, board, plan.ages, [f"{len(days)} past days", *how])
 
     def as_text(self) -> str:
         """The scores for a terminal."""
-        return as_text(self.records, "Forecasts of past days against what came true", exact=True)
+        title = "Forecasts of past days against what came true"
+        return f"{as_text(self.records, title, exact=True)}\n{self.board.finding()}"
 
     def write(self, folder: Path) -> None:
-        """Write `scores.csv`, `segments.csv`, `metrics.json` and `report.html`."""
+        """Write the leaderboard, `scores.csv`, `segments.csv`, `metrics.json`, `report.html`."""
+        self.board.write(folder)
         tables = {"scores": [table(record, self.ages) for record in self.records]}
         if self.records[0].entries.hierarchy:
             tables["segments"] = [scores.by_segment(record, 1) for record in self.records]
@@ -290,6 +300,7 @@ class Backtest:
             losses={},
             forecast=None,
             notes=[*self.notes, vintages(first.history, first.entries.origin)],
+            board=self.board,
         )
         page.write(folder / "report.html", story)
 

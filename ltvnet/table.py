@@ -44,6 +44,7 @@ _DAY = np.timedelta64(1, "D")
 class Files:
     """Cohort tables on disk: one CSV, CSV.gz or Parquet file, or a folder with a snapshot a file.
 
+    Columns NAME_day_0, NAME_day_1 ... of any name and ages are further series beside the curve.
     `path` the file or folder; `hierarchy` attributes along which segments shrink, those of them
     that the tables have; `attributes` further ones (None: every column of text); `columns` part
     -> name of the column that plays it, as in {"Users": "Installs"}; `lag_days` days after
@@ -187,7 +188,7 @@ class Files:
 
     def _masked(self, file: Path, sheet: Sheet, date: np.datetime64) -> Sheet:
         masked = sheet.masked(self._last(sheet, date))
-        if cells := np.isnan(masked.values).sum() - np.isnan(sheet.values).sum():
+        if cells := sheet.known - masked.known:
             logger.info("%s: masked %d values later than %s", file, cells, date)
         return masked
 
@@ -231,13 +232,19 @@ def read(path: str | Path) -> History:
 def write_cohorts(curves: Curves, path: str | Path) -> None:
     """Write what is known of cohorts as a table that `Files` reads: Parquet or else CSV, by name.
 
-    Columns are Date, the attributes, Users, Spend if any is known, and day_0 to the last age that
-    a cohort reached, exact to the last digit.
+    Columns are Date, the attributes, Users, Spend if any is known, day_0 to the last age that a
+    cohort reached, and each further series at the ages at which any of it is known, exact to the
+    last digit.
     """
     spend = {SPEND: curves.spend} if np.isfinite(curves.spend).any() else {}
     last = curves.observed_age.max(initial=0)
     ages = {f"day_{age}": curves.values[:, age] for age in range(last + 1)}
-    _write({**keys(curves), **spend, **ages}, Path(path))
+    further = {
+        f"{name}_day_{age}": cells[:, age]
+        for name, cells in curves.series.items()
+        for age in np.flatnonzero(np.isfinite(cells).any(axis=0))
+    }
+    _write({**keys(curves), **spend, **ages, **further}, Path(path))
 
 
 def keys(curves: Curves) -> Columns:

@@ -1,7 +1,7 @@
 """Curves as tensors on a device, where tasks (a cohort at an observed age) are gathered by index.
 
 Shapes: N cohorts, A ages, B tasks, J nodes, I = J - 1 intervals, F features a node, S scalars,
-C attributes, T = I + 1 targets.
+C attributes, T = I + 1 targets; of covariates E features, H of nodes to come, P scalars.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltvnet.covariates import Context, Covariates
 from ltvnet.curves import NODES, Curves
+from ltvnet.forecasting import State
 from ltvnet.nets.heads import Inputs, Sizes, Targets
 from ltvnet.pattern import Expected
 
@@ -43,29 +45,32 @@ class Scaling:
 
     `unit` revenue (currency) of a median cohort to D7, `users` of a median cohort,
     `categories` attribute -> values that have a category of their own, in order, from 1;
-    all others share category 0, the unseen bucket.
+    all others share category 0, the unseen bucket; `context` what stood beside the curves.
     """
 
     unit: float
     users: float
     categories: Mapping[str, Sequence[str]]
+    context: Context
 
     @classmethod
-    def of(cls, curves: Curves, unit: float, min_cohorts: int) -> Self:
-        """Scaling as of the origin of `curves`; rarer values than `min_cohorts` are unseen."""
+    def of(cls, curves: Curves, unit: float, chosen: Covariates) -> Self:
+        """Scaling as of the origin of `curves`, with the covariates that are chosen."""
         curves = curves.take(curves.observed_age >= 0)
         counts = {name: pd.Series(text).value_counts() for name, text in curves.attributes.items()}
         categories = {
-            name: sorted(count.index[count >= min_cohorts])
+            name: sorted(count.index[count >= chosen.min_category])
             for name, count in sorted(counts.items())
         }
-        return cls(unit, float(np.median(curves.users)), categories)
+        context = Context.of(curves, chosen)
+        return cls(unit, float(np.median(curves.users)), categories, context)
 
     @property
     def sizes(self) -> Sizes:
         """Widths of the inputs of a net."""
         categories = tuple(len(values) + 1 for values in self.categories.values())
-        return Sizes(len(NODES), FEATURES, SCALARS, categories)
+        features, scalars = FEATURES + self.context.features, SCALARS + self.context.scalars
+        return Sizes(len(NODES), features, scalars, categories)
 
     def codes(self, curves: Curves) -> Tensor:
         """Category of each attribute: (N, C)."""
@@ -78,6 +83,18 @@ class Scaling:
         empty = np.zeros((len(curves), 0), dtype=np.int64)
         return torch.from_numpy(np.stack(columns, axis=1) if columns else empty)
 
+    def state(self) -> State:
+        """JSON values and arrays."""
+        values, arrays = self.context.state()
+        own = {"unit": self.unit, "users": self.users, "categories": self.categories}
+        return {**own, "context": values}, arrays
+
+    @classmethod
+    def from_state(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The scaling that `state()` described."""
+        context = Context.from_state(values["context"], arrays)
+        return cls(values["unit"], values["users"], values["categories"], context)
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -85,8 +102,9 @@ class Windows:
 
     `values` (N, A) revenue per user, 0 where unknown; `last` (N,) the last age known; `beta`
     (N, A), `prior` and `level` (N, A) or (N, 1) what the pattern expects (see Expected); `users`
-    (N,) over those of a median cohort; `codes` (N, C); `rarity` (J,) weight of each node; `unit`
-    the volume unit per user of a median cohort.
+    (N,) over those of a median cohort; `codes` (N, C); `beside` (N, J, E), `ahead` (N, J, H) and
+    `fixed` (N, P) what covariates say at nodes, of nodes to come, and at all ages; `rarity` (J,)
+    weight of each node; `unit` the volume unit per user of a median cohort.
     """
 
     values: Tensor
@@ -96,12 +114,16 @@ class Windows:
     level: Tensor
     users: Tensor
     codes: Tensor
+    beside: Tensor
+    ahead: Tensor
+    fixed: Tensor
     rarity: Tensor
     unit: float
 
     @classmethod
     def of(cls, curves: Curves, expected: Expected, scaling: Scaling) -> Self:
         """Tensors of cohorts, each with at least one complete age."""
+        seen = scaling.context.seen(curves)
         reached = (curves.observed_age[:, None] >= np.array(NODES)).sum(axis=0)
         return cls(
             values=_float32(np.nan_to_num(curves.values)),
@@ -111,6 +133,9 @@ class Windows:
             level=_float32(expected.level),
             users=_float32(curves.users / scaling.users),
             codes=scaling.codes(curves),
+            beside=_float32(seen.nodes),
+            ahead=_float32(seen.ahead),
+            fixed=_float32(seen.fixed),
             rarity=_float32(np.minimum(len(curves) / np.maximum(reached, 1), MAX_RARITY)),
             unit=scaling.unit / scaling.users,
         )
@@ -141,8 +166,9 @@ class Windows:
         """What a net sees of each task.
 
         At nodes: log of revenue so far, and since the node before, over what the segment's
-        pattern expects, and log age. Scalars: the first at the observed age, the credible level
-        over the segment's, users, log age, expected volume and the share earned.
+        pattern expects, log age, and covariates. Scalars: the first at the observed age, the
+        credible level over the segment's, users, log age, expected volume, the share earned, and
+        covariates of all ages and of nodes to come.
         """
         cohort, age = tasks
         nodes = self._nodes()
@@ -155,8 +181,9 @@ class Windows:
         growth = GAIN * _log_ratio(_steps(seen), _steps(expected))
         place = _log_age(nodes).expand_as(level)
         observed = nodes <= age.unsqueeze(1)
-        stacked = torch.stack((level, growth, place), dim=-1)  # (B, J, F)
-        prefix = torch.where(observed.unsqueeze(-1), stacked, 0.0)
+        stacked = torch.stack((level, growth, place), dim=-1)
+        features = torch.cat((stacked, self.beside[cohort]), dim=-1)  # (B, J, F)
+        prefix = torch.where(observed.unsqueeze(-1), features, 0.0)
 
         beta = _at(self.beta, tasks)
         expected_now = volume[:, 0] * prior * beta
@@ -171,6 +198,8 @@ class Windows:
             ),
             dim=1,
         )
+        ahead = torch.where(observed.unsqueeze(-1), 0.0, self.ahead[cohort]).flatten(1)
+        scalars = torch.cat((scalars, self.fixed[cohort], ahead), dim=1)
         return Inputs(prefix, observed, scalars, self.codes[cohort])
 
     def steps(self, tasks: Tasks) -> Tensor:

@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
     """Read, replay the past with each model, score."""
     found = replayed(config)
     found.write(Path(config.out))
-    log.info("%s\nwrote %s: report.html, scores.csv", found.as_text(), config.out)
+    log.info("%s\nwrote %s: report.html, leaderboard.md, scores.csv", found.as_text(), config.out)
 
 
 def replayed(config: DictConfig) -> "Backtest":

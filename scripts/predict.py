@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     loaded = bundle.load(config.bundle)
     source, folder, began = instantiate(config.data), Path(config.out), time.perf_counter()
     ledger = config.ledger and Path(config.ledger)
-    tables = batch.Tables(config.wide, list(config.ages), config.by, ledger)
+    tables = batch.Tables(config.wide, list(config.ages), config.by, ledger, config.explain)
     if config.as_of is None and hasattr(source, "curves"):
         reasons = batch.predict(loaded, lambda: source.curves(config.rows), folder, tables)
     else:
@@ -33,7 +33,8 @@ def main(config: DictConfig) -> None:
     seconds = time.perf_counter() - began
     log.info("%s cohorts in %.1f s: %s", f"{reasons.total():,}", seconds, counts)
     log.info(batch.learned(loaded))
-    log.info("wrote %s: Files_Predictions*/, forecasts.parquet, rollup.csv", folder)
+    more = ", explanations.csv" if config.explain else ""
+    log.info("wrote %s: Files_Predictions*/, forecasts.parquet, rollup.csv%s", folder, more)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ def history(
     snapshots: Sequence[str] | None = None,
     hierarchy: tuple[str, ...] = (),
     lag_days: int = 0,
+    series: Mapping[str, Floats] | None = None,
+    spend: Floats | None = None,
 ) -> History:
     """A history of rows (start, end, attributes, users, values), one snapshot far in the future."""
     names = list(rows[0][2]) if rows else []
@@ -33,11 +35,12 @@ def history(
         end=np.array([day(row[1]) for row in rows], dtype="datetime64[D]"),
         attributes={name: text(name) for name in names},
         users=np.array([row[3] for row in rows], dtype=float),
-        spend=np.full(len(rows), np.nan),
+        spend=np.full(len(rows), np.nan) if spend is None else spend,
         values=np.array([row[4] for row in rows]).reshape(len(rows), AGES),
         hierarchy=hierarchy,
         lag_days=lag_days,
         snapshot=np.array([day(date) for date in dates], dtype="datetime64[D]"),
+        series={} if series is None else series,
     )
 
 
@@ -47,8 +50,13 @@ def weekly(
     seed: int = 0,
     noise: float = 0.1,
     first: str = "2023-01-02",
+    *,
+    beside: bool = False,
 ) -> History:
-    """Weekly cohorts of each app with levels, shapes and noise of their own, complete to D360."""
+    """Weekly cohorts of each app with levels, shapes and noise of their own, complete to D360.
+
+    `beside`: with spend, unknown of some, and a series `retention` that has gaps.
+    """
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for week in range(weeks):
@@ -59,4 +67,9 @@ def weekly(
             users = float(rng.integers(50, 500))
             values = np.cumsum(growth * drawn)
             rows.append((str(start), str(start + 6), {"Apps": name}, users, values))
-    return history(rows, hierarchy=("Apps",))
+    if not beside:
+        return history(rows, hierarchy=("Apps",))
+    spend = np.where(rng.random(len(rows)) < 0.9, rng.gamma(4.0, 100.0, len(rows)), np.nan)
+    kept = rng.gamma(50.0, 0.01, (len(rows), 1)) / (1.0 + np.arange(AGES)) ** 0.4
+    kept = np.where(rng.random(kept.shape) < 0.8, kept, np.nan)
+    return history(rows, hierarchy=("Apps",), series={"retention": kept}, spend=spend)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from cohorts import curve, history, weekly
 from numpy.typing import NDArray
-from test_ledger import AFTER_5, AFTER_20, assert_same, files
+from pyarrow import parquet
+from test_ledger import AFTER_5, AFTER_20, assert_same
+from test_ledger import files as every_file
 from test_neural import PATTERN
 
 from ltvnet import backtest, forecasting
-from ltvnet.backtest import Fold, Plan, calendar, identity, issue, past_origins, replay
+from ltvnet.backtest import Cost, Fold, Plan, calendar, identity, issue, past_origins, replay, spent
 from ltvnet.curves import NODES, Curves, History
 from ltvnet.forecasting import Band, Forecast, State, checked_ages
 from ltvnet.ledger import Entries, Ledger
@@ -97,6 +99,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def past() -> History:
     return weekly(70)
+
+
+def files(folder: Path) -> Mapping[str, bytes]:
+    """The forecasts in a ledger; what they took differs from run to run."""
+    return {n: text for n, text in every_file(folder).items() if not n.startswith("_costs/")}
 
 
 def days(origins: Sequence[np.datetime64]) -> list[str]:
@@ -217,7 +224,7 @@ def test_nothing_after_the_last_origin_moves_a_fold(past: History, tmp_path: Pat
     spoiled = replace(past, values=np.where(later, 1e30, past.values))
     for day in (ORIGINS[0], last):
         fold = Fold(PATTERN, plan(ages=[7, 30]), day, [day], None)
-        assert_same(fold.run(past)[0], fold.run(spoiled)[0])
+        assert_same(fold.run(past)[0][0], fold.run(spoiled)[0][0])
     assert identity(PATTERN, past, plan(), last) != identity(PATTERN, spoiled, plan(), last)
 
 
@@ -249,6 +256,31 @@ def test_only_what_is_missing_is_made(past: History, tmp_path: Path) -> None:
     assert replayed(ledger, past, refit="every_2") == [asked[3]]
     assert fitted() == [asked[2]]
     assert files(tmp_path) == once
+
+
+def test_what_fits_took_outlives_a_resumed_backtest(past: History, tmp_path: Path) -> None:
+    """The pattern of 2 apps; a fit that was not run again keeps its cost."""
+    ledger, each = Ledger(tmp_path), plan(refit="every_2")
+    assert spent(PATTERN, past, ORIGINS, each, ledger) is None
+    list(replay(PATTERN, past, ORIGINS[:2], each, ledger))
+    first = spent(PATTERN, past, ORIGINS, each, ledger)
+    assert first is not None and first.seconds > 0
+    curves = past.as_of(ORIGINS[0])
+    _, arrays = forecasting.create(PATTERN).fit(curves).state()
+    assert first.parameters == sum(array.size for array in arrays.values())
+    list(replay(PATTERN, past, ORIGINS, each, ledger))
+    receipts = sorted((tmp_path / "_costs").rglob("*.json"))
+    assert [path.stem for path in receipts] == days(ORIGINS[::2])  # a fit of each second origin
+    assert json.loads(receipts[0].read_text())["seconds"] == first.seconds
+    for i, path in enumerate(receipts):
+        path.write_text(json.dumps({"seconds": float(i), "parameters": 10 * i}))
+    assert spent(PATTERN, past, ORIGINS, each, ledger) == Cost(1.0, 10.0)
+
+
+def test_readers_of_parquet_do_not_meet_costs(past: History, tmp_path: Path) -> None:
+    replayed(Ledger(tmp_path), past)
+    found = parquet.read_table(tmp_path).to_pandas()
+    assert set(found["origin"].astype(str)) == set(days(ORIGINS))
 
 
 def test_a_caller_that_leaves_loses_nothing(past: History, tmp_path: Path) -> None:

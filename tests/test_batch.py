@@ -20,10 +20,11 @@ from ltvnet import bundle
 from ltvnet.batch import Tables, learned, predict
 from ltvnet.bundle import Bundle
 from ltvnet.calibration import Intervals
-from ltvnet.corrected import Corrected, Stages
+from ltvnet.corrected import Corrected
 from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES, Curves
 from ltvnet.ledger import Ledger
+from ltvnet.stages import Stages
 from ltvnet.table import Files, write_cohorts
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +160,7 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     made = replace(loaded, forecaster=model)
     assert learned(made).endswith("nothing corrected; P10 and P90 are calibrated on the past")
     on = np.arange(8) == 2
-    blend = Blend(np.where(on, 0.5, 1.0))
+    blend = Blend(np.where(on, 0.5, 1.0)[:, None])
     model.stages = replace(model.stages, blend=blend, correction=replace(Correction.off(), on=on))
     said = "blended at observed ages 7+; corrected at observed ages 7+; P10 and P90 are calibrated"
     assert learned(made).startswith(said)

@@ -137,6 +137,28 @@ MALFORMED = {
         "Date,day_0,day_1,day_01\n2025-01-06,1,1,1\n",
         r"keep one of 2 columns day_1",
     ),
+    "a series that is no number": (
+        table("2025-01-13~2025-01-19,app,5,50,1,2,3,40%", head=f"{HEAD},kept_day_1").replace(
+            GOOD, f"{GOOD},0.5"
+        ),
+        r"problems in the data: 1\n.*line 3, kept_day_1 = '40%': expected a plain number",
+    ),
+    "an infinite series": (
+        "Date,day_0,kept_day_1\n2025-01-13,5,inf\n",
+        r"problems in the data: 1\n.*line 2, kept_day_1 = 'inf': expected a finite number",
+    ),
+    "a series later than the as-of date": (
+        "Date,day_0,kept_day_1,kept_day_7,kept_day_9\n2025-02-08,5,1,1,1\n",
+        r"line 2, kept_day_7 = '1' \(and 1 later\): expected nothing after the as-of date",
+    ),
+    "an age of a series twice": (
+        "Date,day_0,kept_day_1,kept_day_01\n2025-01-06,1,1,1\n",
+        r"keep one of 2 columns kept_day_1",
+    ),
+    "a series alone": (
+        "Date,kept_day_0\n2025-01-06,1\n",
+        r"expected columns day_0, day_1 \.\.\., got none",
+    ),
     "a column twice": ("Date,Apps,Apps,day_0\n2025-01-06,a,b,1\n", r"keep one of 2 columns Apps"),
 }
 
@@ -196,6 +218,14 @@ def test_malformed_parquet(tmp_path: Path, column: pa.Array, message: str) -> No
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"Date": ["2025-01-06"], "day_0": [1.0], "day_1": column}), path)
     with pytest.raises(ValueError, match=message):
+        Files(path=path, snapshot="2025-02-10").history()
+
+
+def test_a_series_of_another_type(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    cells = {"Date": ["2025-01-06"], "day_0": [1.0], "kept_day_1": pa.array([True])}
+    parquet.write_table(pa.table(cells), path)
+    with pytest.raises(ValueError, match="expected numbers in kept_day_1, got bool; convert"):
         Files(path=path, snapshot="2025-02-10").history()
 
 

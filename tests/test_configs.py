@@ -9,10 +9,11 @@ from composing import CONFIGS, composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ltvnet.backtest import Plan
+from ltvnet.backtest import Plan, bases
 from ltvnet.batch import Tables
 from ltvnet.corrected import Corrected, Learning
 from ltvnet.forecasting import create
+from ltvnet.neural import NETS
 from ltvnet.scores import SCORED_AGES
 from ltvnet.table import Files
 from ltvnet.training import Machine, Training
@@ -36,19 +37,27 @@ def test_every_file_is_met_here() -> None:
 
 @pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
 def test_models_are_built(model: str) -> None:
-    assert create(resolved(composed("train", f"model={model}").model)) is not None
+    config = resolved(composed("train", f"model={model}").model)
+    assert all(create(base) is not None for base in bases(config))
 
 
 def test_what_nets_share_lacks_the_net() -> None:
     assert OmegaConf.is_missing(composed("train", "model=_neural").model, "net")
 
 
-@pytest.mark.parametrize(
-    "model", [n for n in names("model") if n not in ("pattern", "chain_ladder")]
-)
-def test_training_settings_are_built(model: str) -> None:
-    training = composed("train", f"model={model}").model.training
+@pytest.mark.parametrize("net", NETS)
+def test_training_settings_are_built(net: str) -> None:
+    training = composed("train", f"model={net}").model.training
     assert Training(**training).epochs >= 1
+
+
+def test_the_mixture_has_its_bases_as_they_are_alone() -> None:
+    """Then their past forecasts are found in the ledger, and not made again."""
+    best = resolved(composed("train", "model=best").model)["bases"]
+    alone = {"boosting": "boosting_departure"}
+    for name, base in best.items():
+        config = resolved(composed("train", f"model={alone.get(name, name)}").model)
+        assert base | {"folder": None} == config | {"folder": None}
 
 
 @pytest.mark.parametrize("trainer", names("trainer"))

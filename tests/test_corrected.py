@@ -99,7 +99,7 @@ def erring(past: History, whole: Walk) -> Walk:
     times = 1.2 * rng.lognormal(0.0, 0.8, (len(value), 1))
     cells = (getattr(entries.bands["raw"], quantity) for quantity in QUANTITIES)
     wrong = Band(*(value + times * (values - value) for values in cells))
-    made = Walk(replace(entries, bands=dict.fromkeys(STAGES, wrong)), past, LEARNING)
+    made = Walk([replace(entries, bands=dict.fromkeys(STAGES, wrong))], past, LEARNING)
     made.run()
     return made
 
@@ -251,7 +251,7 @@ def test_cut_prefixes_teach_nothing(past: History, whole: Walk) -> None:
     assert cut.sum() >= 10
     raw = whole.entries.bands["raw"]
     wrong = Band(*(np.where(cut[:, None], 9e9, getattr(raw, q)) for q in QUANTITIES))
-    other = Walk(replace(whole.entries, bands=dict.fromkeys(STAGES, wrong)), past, LEARNING)
+    other = Walk([replace(whole.entries, bands=dict.fromkeys(STAGES, wrong))], past, LEARNING)
     other.run()
     assert_alike(other.learned(DAY)[0], whole.learned(DAY)[0])
 
@@ -259,7 +259,7 @@ def test_cut_prefixes_teach_nothing(past: History, whole: Walk) -> None:
 def test_only_what_may_be_learned_is(past: History, whole: Walk) -> None:
     def learned(**chosen: bool) -> Stages:
         learning = Learning(**{"blend": False, "correction": False, "intervals": False} | chosen)
-        other = Walk(whole.entries, past, learning)
+        other = Walk([whole.entries], past, learning)
         other.run()
         return other.learned(DAY)[0]
 

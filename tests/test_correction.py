@@ -11,7 +11,6 @@ from ltvnet.correction import (
     HALF_LIFE,
     KAPPAS,
     MIN_WEEKS,
-    WEIGHTS,
     Blend,
     Correction,
     Past,
@@ -19,6 +18,7 @@ from ltvnet.correction import (
     best,
     increments,
     scaled,
+    shares,
 )
 from ltvnet.curves import NODES, Bools, Floats, Ints
 from ltvnet.development import Segments
@@ -108,7 +108,7 @@ def test_no_complete_age_stays_blank() -> None:
     band = Band(*np.full((4, 1, len(NODES)), np.nan))
     observed, value = np.array([-1]), np.array([np.nan])
     grown = increments(band.mean, observed, value)
-    assert np.isnan(Blend.off().apply(grown, grown, observed)).all()
+    assert np.isnan(Blend.off().apply(grown[None], grown, observed)).all()
     assert np.isnan(scaled(band, grown, observed, value).p90).all()
 
 
@@ -178,7 +178,7 @@ def test_no_rows_and_one_row(kappa: float) -> None:
     np.testing.assert_allclose(factor, (5 + kappa) / (1 + kappa), rtol=1e-14)
     for known in (empty, one, replace(one, users=np.zeros(1))):
         assert (best(known, [2 * known.forecast]) == -1).all()
-        assert (Blend.learned(known, known.forecast).weight == 1).all()
+        assert (Blend.learned(known, known.forecast[None], known.forecast).weight == 1).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -209,7 +209,10 @@ def test_money_times_1024_changes_no_factor_and_no_decision(seed: int, kappa: fl
     trial = one.apply(known.forecast, known.observed, known.segment, trial=True)
     assert best(known, [trial]).tolist() == best(dear, [1024 * trial]).tolist()
     pattern = np.roll(known.forecast, 1, axis=0)
-    weights = [Blend.learned(p, s * pattern).weight for p, s in ((known, 1), (dear, 1024))]
+    weights = [
+        Blend.learned(p, p.forecast[None], s * pattern).weight
+        for p, s in ((known, 1), (dear, 1024))
+    ]
     np.testing.assert_array_equal(*weights)
 
 
@@ -232,7 +235,7 @@ def spread(band: Band) -> Floats:
 def test_stages_that_are_off_change_no_bit(seed: int) -> None:
     band, observed, value = random_band(np.random.default_rng(seed), 8)
     grown = increments(band.mean, observed, value)
-    mixed = Blend.off().apply(grown, grown[::-1], observed)
+    mixed = Blend.off().apply(grown[None], grown[::-1], observed)
     fixed = Correction.off().apply(mixed, observed, np.zeros(8, dtype=np.int64))
     same = scaled(scaled(band, mixed, observed, value), fixed, observed, value)
     np.testing.assert_array_equal(same.mean, band.mean)
@@ -397,17 +400,36 @@ def test_the_median_of_skewed_outcomes_is_no_better_than_their_mean() -> None:
     assert best(replace(known, forecast=median), [known.forecast])[2] == 0
 
 
+def test_models_are_weighed_by_hand() -> None:
+    """One model is right, the other far too high: the first gets all, where it can be told."""
+    true = np.ones((MIN_WEEKS, INTERVALS))
+    models = np.stack((true, 3 * true))
+    known = past(models.mean(axis=0), true, ago=apart(MIN_WEEKS))
+    learned = Blend.learned(known, models, 5 * true)
+    assert learned.weight.tolist() == [[0.5, 0.5]] * 2 + [[1.0, 0.0]] + [[0.5, 0.5]] * 5
+    mixed = learned.apply(models[:, :2], 5 * true[:2], np.array([7, 30]))
+    assert mixed[:, 0].tolist() == [1.0, 2.0]
+
+
+def test_weights_are_all_quarters() -> None:
+    assert shares(1).tolist() == [[0.0], [0.25], [0.5], [0.75], [1.0]]
+    three = shares(3)
+    assert len(three) == 35 == len(np.unique(three, axis=0))  # 7 choose 3
+    assert (three >= 0).all() and (three.sum(axis=1) <= 1).all()
+
+
 def test_blend_by_hand() -> None:
     """The pattern is right half the time by as much as the model is wrong: a mean of both wins."""
     true = np.ones((MIN_WEEKS, INTERVALS))
     known = past(1.5 * true, true, ago=apart(MIN_WEEKS))
-    learned = Blend.learned(known, 0.5 * known.forecast / 1.5)
-    assert learned.weight.tolist() == [1.0, 1.0, 0.5, *[1.0] * 5]
+    models = known.forecast[None]
+    learned = Blend.learned(known, models, 0.5 * known.forecast / 1.5)
+    assert learned.models.tolist() == [1.0, 1.0, 0.5, *[1.0] * 5]
     observed = np.array([7, 30])
-    mixed = learned.apply(np.full((2, INTERVALS), 4.0), np.full((2, INTERVALS), 2.0), observed)
+    mixed = learned.apply(np.full((1, 2, INTERVALS), 4.0), np.full((2, INTERVALS), 2.0), observed)
     assert mixed[:, 0].tolist() == [3.0, 4.0]
-    assert Blend.learned(known, known.actual).weight[2] == WEIGHTS[0]
-    assert Blend.learned(known, 3 * known.actual).weight[2] == 1.0
+    assert Blend.learned(known, models, known.actual).weight[2] == 0.0
+    assert Blend.learned(known, models, 3 * known.actual).weight[2] == 1.0
 
 
 def replayed(seed: int, bias: float, sigma: float) -> Bools:

@@ -118,6 +118,53 @@ def test_cut_shortens_prefixes_only() -> None:
     assert curves.observed_value[0] == curve(50)[7]
 
 
+def beside(rows: int, ages: int, level: float = 1.0) -> np.ndarray:
+    """A series known at every other age up to one."""
+    known = (np.arange(AGES) <= ages) & (np.arange(AGES) % 2 == 0)
+    return np.tile(np.where(known, level * (1.0 + np.arange(AGES)), np.nan), (rows, 1))
+
+
+def test_series_are_known_when_their_age_is_complete() -> None:
+    rows = [
+        ("2025-01-06", "2025-01-12", {}, 10, curve(100)),
+        ("2025-01-20", "2025-01-26", {}, 10, curve(100)),
+    ]
+    known = history(rows, lag_days=2, series={"active": beside(2, 90)})
+    curves = known.as_of("2025-01-20")
+    cells = curves.series["active"]
+    assert np.flatnonzero(np.isfinite(cells[0])).tolist() == [0, 2, 4, 6]
+    assert cells[0, 6] == 7.0 and np.isnan(cells[1]).all()
+    np.testing.assert_array_equal(known.until("2025-01-20").series["active"], cells)
+    assert np.flatnonzero(np.isfinite(curves.cut(3).series["active"][0])).tolist() == [0, 2]
+    np.testing.assert_array_equal(
+        known.as_of("2025-03-01").as_of(day("2025-01-20")).series["active"], cells
+    )
+    with pytest.raises(ValueError, match="read-only"):
+        cells[0, 0] = 1.0
+
+
+def test_series_go_with_their_cohorts() -> None:
+    rows = [(f"2024-01-0{d}", f"2024-01-0{d}", {}, d, curve(9)) for d in (3, 1, 2)]
+    levels = np.concatenate([beside(1, 9, level) for level in (3.0, 1.0, 2.0)])
+    curves = history(rows, series={"active": levels}).as_of("2024-02-01")
+    assert curves.series["active"][:, 0].tolist() == [1.0, 2.0, 3.0]
+    assert curves.take(np.array([0, 2])).series["active"][:, 0].tolist() == [1.0, 3.0]
+
+
+def test_series_are_checked_where_they_are_made() -> None:
+    fields = vars_of(vintages().as_of("2025-01-27"))
+    for cells, message in (
+        (beside(2, 360), r"a value of series active is known before its age was .* at 2025-01-27"),
+        (np.ones((1, AGES)), r"expected series active of shape \(2, 361\), got \(1, 361\)"),
+        (np.full((2, AGES), np.inf), "a value is infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Curves(**(fields | {"series": {"active": cells}}))
+    row = ("2025-01-06", "2025-01-12", {}, 10, curve(1))
+    with pytest.raises(ValueError, match="value of series active is known .* at its snapshot"):
+        history([row], snapshots=["2025-01-20"], series={"active": beside(1, 30)})
+
+
 def test_segments_follow_the_hierarchy() -> None:
     rows = [
         ("2024-01-01", "2024-01-07", {"Apps": "x", "OS": "ios"}, 1, curve(9)),

@@ -15,30 +15,49 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from cohorts import weekly
-from test_neural import MACHINE, NET, PATTERN, TRAINING
+from test_boosting import BOOSTING
+from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 
 from ltvnet.backtest import identity, replay
 from ltvnet.corrected import Corrected, Learning, Walk
+from ltvnet.covariates import Context
 from ltvnet.curves import AGES, NODES, Curves, Floats, History
 from ltvnet.forecasting import QUANTITIES, Band, Forecast, Predictor, create
 from ltvnet.ledger import STAGES, Entries, Ledger
-from ltvnet.neural import Neural
+from ltvnet.neural import Fitted, Neural
 from ltvnet.pattern import Pattern
 
 ORIGIN, LATER = np.datetime64("2024-02-29"), np.datetime64("2025-06-01")
 
 Config = Mapping[str, Any]
 LEARNING = Learning(blend=True, correction=True, intervals=True)
-CHAIN_LADDER: Config = PATTERN | {"levels": 0, "kappa": 0.0}
+CHAIN_LADDER: Config = PATTERN | {"levels": 0, "kappa": 0.0, "calendar": False}
 LSTM: Config = {
     "name": "neural",
     "net": NET,
     "pattern": PATTERN,
     "training": TRAINING,
     "machine": MACHINE,
-    "min_category": 5,
+    "covariates": COVARIATES,
     "seed": 0,
     "folder": None,
+}
+BENKTANDER: Config = {
+    "name": "benktander",
+    "iterations": 2,
+    "prior": "cape_cod",
+    "half_life": None,
+    "pattern": PATTERN,
+}
+GROWTH_LSTM: Config = {
+    "name": "growth_lstm",
+    "net": {"units": [4, 3], "dense": 4, "dropout": 0.1},
+    "epochs": 1,
+    "windows": 2000,
+    "batch_size": 256,
+    "rate": 0.01,
+    "seed": 0,
+    "pattern": PATTERN,
 }
 
 
@@ -54,11 +73,43 @@ def corrected(base: Config, every_weeks: int, origins: int, **changes: object) -
     } | changes
 
 
+TIDE: Config = {
+    "kind": "tide",
+    "layers": {
+        "hidden": 8,
+        "encoder": 1,
+        "decoder": 1,
+        "projection_hidden": 6,
+        "projection": 3,
+        "decoded": 4,
+        "temporal_hidden": 5,
+    },
+    "embedding": 2,
+    "dropout": 0.1,
+    "norm": True,
+}
 FORECASTERS: Mapping[str, Config] = {
     "pattern": PATTERN,
     "chain_ladder": CHAIN_LADDER,
     "recency": PATTERN | {"half_life": 90.0, "tail": "inverse_power"},
     "lstm": LSTM,
+    "lstm covariates": LSTM | {"covariates": COVARIATES | {"spend": True, "calendar": True}},
+    "mlp": LSTM | {"net": {"kind": "mlp", "hidden": [8, 6], "embedding": 2, "dropout": 0.1}},
+    "tide": LSTM | {"net": TIDE},
+    "mack": {"name": "mack", "recent": None, "pattern": PATTERN},
+    "mack_recent": {"name": "mack", "recent": 8, "pattern": PATTERN},
+    "benktander": BENKTANDER,
+    "bornhuetter_ferguson": BENKTANDER | {"iterations": 1, "prior": "mean_ultimate"},
+    "cape_cod": BENKTANDER | {"iterations": 1, "half_life": 90.0},
+    "additive": BENKTANDER | {"iterations": 1, "prior": "additive"},
+    "weibull": {"name": "growth_curve", "family": "weibull", "pattern": PATTERN},
+    "loglogistic": {"name": "growth_curve", "family": "loglogistic", "pattern": PATTERN},
+    "loglinear": {"name": "loglinear", "slopes": True, "min_cohorts": 8, "pattern": PATTERN},
+    "power_law": {"name": "power_law", "pattern": PATTERN},
+    "neighbours": {"name": "neighbours", "count": 10, "pattern": PATTERN},
+    "boosting": BOOSTING,
+    "boosting_departure": BOOSTING | {"target": "departure"},
+    "growth_lstm": GROWTH_LSTM,
     "corrected chain_ladder": corrected(CHAIN_LADDER, 4, 6),
     "corrected lstm": corrected(LSTM | {"training": TRAINING | {"epochs": 1}}, 13, 2),
 }
@@ -78,7 +129,7 @@ def learned(config: Config, history: History, date: object = ORIGIN) -> Predicto
 @cache
 def vintages() -> History:
     """Cohorts before and after the origin, in two snapshots before and one after it."""
-    early, late = weekly(50, seed=1), weekly(75, seed=1)
+    early, late = weekly(50, seed=1, beside=True), weekly(75, seed=1, beside=True)
     days = ["2024-01-15", "2024-02-20", str(LATER)]
     known = [part.until(date) for part, date in zip((early, late, late), days, strict=True)]
     parts: dict[str, Any] = {
@@ -87,13 +138,14 @@ def vintages() -> History:
     }
     apps = np.concatenate([part.attributes["Apps"] for part in known])
     snapshot = np.repeat(np.array(days, "datetime64[D]"), [len(part) for part in known])
-    return replace(known[0], **parts, attributes={"Apps": apps}, snapshot=snapshot)
+    series = {"retention": np.concatenate([part.series["retention"] for part in known])}
+    return replace(known[0], **parts, attributes={"Apps": apps}, snapshot=snapshot, series=series)
 
 
 @cache
 def one_file() -> History:
     """The same cohorts in one snapshot after the origin, which is cut by date."""
-    return weekly(75, seed=1).until(LATER)
+    return weekly(75, seed=1, beside=True).until(LATER)
 
 
 HISTORIES = {"vintages": vintages, "one file": one_file}
@@ -123,9 +175,12 @@ def spoiled(history: History, kind: str) -> History:
     """The same history up to the origin, garbage in all that came later, rows in another order."""
     rng = np.random.default_rng(7)
     known_row, known_cell = known_cells(history)
-    garbage = GARBAGE[kind](history.values, rng)
     cell_day = history.end[:, None] + np.arange(AGES)[None, :] * np.timedelta64(1, "D")
-    garbage = np.where(cell_day <= history.snapshot[:, None], garbage, np.nan)
+
+    def later_garbage(cells: Floats) -> Floats:
+        garbage = np.where(cell_day <= history.snapshot[:, None], GARBAGE[kind](cells, rng), np.nan)
+        return np.where(known_cell, cells, garbage)
+
     apps = history.attributes["Apps"].copy()
     apps[history.end > ORIGIN] = "garbage " + apps[history.end > ORIGIN]
     order = rng.permutation(len(history))
@@ -135,10 +190,11 @@ def spoiled(history: History, kind: str) -> History:
         "snapshot": history.snapshot,
         "users": np.where(known_row, history.users, rng.uniform(1, 1e9, len(history))),
         "spend": np.where(known_row, history.spend, 1e30),
-        "values": np.where(known_cell, history.values, garbage),
+        "values": later_garbage(history.values),
     }
+    series = {name: later_garbage(cells)[order] for name, cells in history.series.items()}
     shuffled: dict[str, Any] = {name: array[order] for name, array in spoiled.items()}
-    return replace(history, **shuffled, attributes={"Apps": apps[order]})
+    return replace(history, **shuffled, attributes={"Apps": apps[order]}, series=series)
 
 
 def issued(fit: Callable[[History], Predictor], history: History) -> Forecast:
@@ -199,7 +255,8 @@ def test_the_future_moves_no_bit(
 @pytest.mark.parametrize("source", HISTORIES)
 def test_garbage_is_really_there(source: str) -> None:
     known = spoiled(HISTORIES[source](), "1e30")
-    assert (known.values == 1e30).sum() > 10_000
+    for cells in (known.values, known.series["retention"]):
+        assert (cells == 1e30).sum() > 10_000
     assert {"garbage a", "garbage b"} < set(known.attributes["Apps"])
 
 
@@ -230,11 +287,11 @@ def ledgered(tmp_path_factory: pytest.TempPathFactory) -> Entries:
 def test_later_rows_of_a_ledger_move_no_bit(kind: str, ledgered: Entries) -> None:
     """Neither forecasts of later origins, nor what came true later of those of earlier ones."""
     early, rng = ledgered.origin <= ORIGIN, np.random.default_rng(0)
-    then = Walk(ledgered.take(early), one_file().until(ORIGIN), LEARNING)
+    then = Walk([ledgered.take(early)], one_file().until(ORIGIN), LEARNING)
     raw = (getattr(ledgered.bands["raw"], quantity) for quantity in QUANTITIES)
     wrong = Band(*(np.where(early[:, None], cells, GARBAGE[kind](cells, rng)) for cells in raw))
     changed = replace(ledgered, bands=dict.fromkeys(STAGES, wrong))
-    walk = Walk(changed, spoiled(one_file(), kind), LEARNING)
+    walk = Walk([changed], spoiled(one_file(), kind), LEARNING)
     expected = then.run()
     with np.errstate(all="ignore"), suppress(ValueError):  # what is infinite later is refused then
         walk.run()
@@ -314,6 +371,28 @@ def test_a_scaler_that_peeks_is_caught() -> None:
     assert_caught(peek)
 
 
+class PeekingContext(Neural):
+    """A net whose series are compared with what they came to be later."""
+
+    later: Curves
+
+    def _untrained(self, curves: Curves) -> Fitted:
+        """The same, with a context of later cohorts."""
+        fitted = super()._untrained(curves)
+        context = Context.of(self.later, self.covariates)
+        return replace(fitted, scaling=replace(fitted.scaling, context=context))
+
+
+def test_a_reference_that_peeks_is_caught() -> None:
+    def peek(history: History) -> Predictor:
+        forecaster = PeekingContext(**arguments(LSTM))
+        later = history.as_of(LATER)
+        forecaster.later = later.take(later.observed_age >= 0)
+        return forecaster.fit(history.as_of(ORIGIN))
+
+    assert_caught(peek)
+
+
 class PeekingStop(Neural):
     """A net that trains on what was known, for as long as turns out best later."""
 
@@ -353,7 +432,7 @@ class PeekingCorrection(Corrected):
         """Fit, then learn the correction from what came true later."""
         super().fit(history, date)
         assert self.past is not None
-        walk = Walk(self.past, history, self.learning)
+        walk = Walk([self.past], history, self.learning)
         walk.run()
         self.stages = replace(self.stages, correction=walk.learned(LATER)[0].correction)
         return self

@@ -18,6 +18,7 @@ PATTERN: dict[str, Any] = {
     "levels": None,
     "credibility": 10.0,
     "level_credibility": 10.0,
+    "calendar": True,
     "kappa": "learned",
     "half_life": None,
     "min_cohorts": 5,
@@ -39,6 +40,13 @@ TRAINING = {
     "patience": 2,
     "warm_epochs": 1,
 }
+COVARIATES = {
+    "min_category": 5,
+    "spend": False,
+    "series": True,
+    "calendar": False,
+    "holidays": None,
+}
 MACHINE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "threads": 1, "log_every": 5}
 
 
@@ -48,7 +56,7 @@ def neural(seed: int = 0, folder: str | None = None, **training: object) -> Neur
         pattern=PATTERN,
         training=TRAINING | training,
         machine=MACHINE,
-        min_category=5,
+        covariates=COVARIATES,
         seed=seed,
         folder=folder,
     )
@@ -69,7 +77,7 @@ def curves() -> Curves:
 @pytest.fixture(scope="module")
 def trained(curves: Curves) -> Neural:
     made = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, min_category=5, seed=0,
+        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, covariates=COVARIATES, seed=0,
         folder=None,
     )  # fmt: skip
     return made.fit(curves)
@@ -139,7 +147,7 @@ def test_the_state_is_the_forecaster(trained: Neural, curves: Curves) -> None:
 def test_money_in_another_unit_changes_nothing(curves: Curves, trained: Neural) -> None:
     scaled = replace(curves, values=curves.values * 1024)
     again = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, min_category=5, seed=0,
+        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, covariates=COVARIATES, seed=0,
         folder=None,
     ).fit(scaled)  # fmt: skip
     cells = trained.predict(curves).open
@@ -213,8 +221,8 @@ def test_a_worse_epoch_must_be_worse_beyond_chance() -> None:
 
 
 def test_an_unknown_net_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected net.kind out of lstm, got 'rnn'"):
+    with pytest.raises(ValueError, match="expected net.kind out of lstm, mlp, tide, got 'rnn'"):
         Neural(
             net=NET | {"kind": "rnn"}, pattern=PATTERN, training=TRAINING, machine=MACHINE,
-            min_category=5, seed=0, folder=None,
+            covariates=COVARIATES, seed=0, folder=None,
         )  # fmt: skip

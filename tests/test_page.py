@@ -12,7 +12,6 @@ from cohorts import curve, history
 from test_figures import DAYS, banded, issued, made, one, past
 
 from ltvnet import findings, page
-from ltvnet.corrected import Stages
 from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES
 from ltvnet.development import Segments
@@ -20,6 +19,7 @@ from ltvnet.findings import FEW, NOTHING, sentence, verdict
 from ltvnet.forecasting import Forecast
 from ltvnet.page import Story
 from ltvnet.scores import Record
+from ltvnet.stages import Stages
 
 HEADINGS = [
     "How far off were past forecasts?",
@@ -270,7 +270,7 @@ def learned(on: Sequence[int], weight: float = 1.0) -> Stages:
     which = np.isin(np.arange(8), on)
     segments = Segments.named((), [()])
     fix = Correction(segments, factor, count, which, np.full(8, 100.0))
-    return replace(Stages.none(), blend=Blend(np.full(8, weight)), correction=fix)
+    return replace(Stages.none(), blend=Blend(np.full((8, 1), weight)), correction=fix)
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -1,6 +1,7 @@
 """What a run says of itself, in derivable numbers."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from cohorts import curve, history, weekly
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_neural import PATTERN
 
-from ltvnet import scores
+from ltvnet import report, scores
 from ltvnet.backtest import Plan, calendar
-from ltvnet.corrected import Corrected, Learning
+from ltvnet.corrected import Corrected, Learning, Walk
 from ltvnet.curves import Curves, History
 from ltvnet.forecasting import Band
 from ltvnet.ledger import STAGES
@@ -142,6 +143,32 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     assert set(segments["Apps"]) == {"a", "b"} and set(segments["model"]) == set(models)
     page = (tmp_path / "report.html").read_text()
     assert "cut by date, not by vintage" in page and "refit=each" in page
+    board = pd.read_csv(tmp_path / "leaderboard.csv").set_index("model")
+    assert dict(board["baseline"]) == {"pattern": False, "ladder": True}
+    assert board["fit_seconds"].min() > 0 and board["score"].tolist() == pytest.approx(
+        [best, other]
+    )
+    assert "pattern is" in page and "than the best single baseline, ladder" in page
+    assert "than the best single baseline, ladder" in (tmp_path / "leaderboard.md").read_text()
+    again = Backtest.of(models, data, days, Plan(**PLAN), learning, ledger, None)
+    pd.testing.assert_frame_equal(again.board.table, found.board.table)  # and its seconds
+
+
+def test_baselines_are_not_blended_with_the_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, asked = weekly(70), list[Learning]()
+    days = calendar(data, every="26w", first="2023-10-01", last="2024-04-01", dates=None)
+    walked = report.walked
+
+    def noted(config: Mapping[str, Any], *rest: object) -> Walk:
+        asked.append(rest[3])  # type: ignore[arg-type]
+        return walked(config, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(report, "walked", noted)
+    models = {"pattern": PATTERN, "ladder": PATTERN | {"levels": 0, "kappa": 0.0}}
+    Backtest.of(models, data, days, Plan(**PLAN), Learning(**ALL), tmp_path / "ledger", None)
+    assert asked == [Learning(**ALL), Learning(**ALL | {"blend": False})]
 
 
 def test_nothing_to_say_is_no_table() -> None:

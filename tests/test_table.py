@@ -29,9 +29,17 @@ CURVES = pd.DataFrame(
 
 
 def same(first: Curves, second: Curves) -> bool:
-    return first.index.equals(second.index) and all(
-        np.array_equal(getattr(first, name), getattr(second, name), equal_nan=True)
-        for name in ("users", "spend", "values")
+    return (
+        first.index.equals(second.index)
+        and all(
+            np.array_equal(getattr(first, name), getattr(second, name), equal_nan=True)
+            for name in ("users", "spend", "values")
+        )
+        and first.series.keys() == second.series.keys()
+        and all(
+            np.array_equal(cells, second.series[name], equal_nan=True)
+            for name, cells in first.series.items()
+        )
     )
 
 
@@ -91,6 +99,52 @@ def test_ages_are_ordered_by_number(tmp_path: Path) -> None:
     assert names.index("day_10") < names.index("day_2")
     CURVES[["Date", *names]].to_csv(tmp_path / "a.csv", index=False)
     assert known(tmp_path / "a.csv").values[1, :12].tolist() == list(range(12))
+
+
+def test_columns_of_any_name_and_ages_are_series(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "Date,kept_day_10,kept_day_2,day_0,P_D8,active_users_day_0,kept_day_400\n"
+        "2025-01-06,0.1,0.3,1,5,7,9\n2025-01-07,,0.2,1,5,0,9\n"
+    )
+    with caplog.at_level(logging.INFO):
+        curves = known(path)
+    assert sorted(curves.series) == ["active_users", "kept"]
+    cells = curves.series["kept"]
+    assert np.argwhere(np.isfinite(cells)).tolist() == [[0, 2], [0, 10], [1, 2]]
+    assert cells[0, [2, 10]].tolist() == [0.3, 0.1]
+    assert curves.series["active_users"][:, 0].tolist() == [7, 0]
+    assert not curves.attributes and curves.values[0, 0] == 1
+    assert "not modelled (see data.attributes): P_D8" in caplog.text
+    assert "further series: active_users, kept" in caplog.text
+    assert "columns after day_360 are not used" in caplog.text
+
+
+def test_snapshots_of_different_series(tmp_path: Path) -> None:
+    (tmp_path / "x_2025-01-08.csv").write_text("Date,day_0,kept_day_1\n2025-01-06,1,0.5\n")
+    (tmp_path / "x_2025-01-09.csv").write_text(
+        "Date,day_0,active_day_0\n2025-01-06,1,3\n2025-01-07,1,4\n"
+    )
+    history = read(tmp_path)
+    assert list(history.series) == ["active", "kept"]
+    early, late = history.as_of("2025-01-08").series, history.as_of("2025-01-09").series
+    assert early["kept"][0, 1] == 0.5 and np.isnan(early["active"]).all()
+    assert np.isnan(late["kept"]).all() and late["active"][:, 0].tolist() == [3, 4]
+
+
+def test_series_after_the_as_of_date_are_masked_on_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a_2025_01_08.csv"
+    path.write_text("Date,day_0,kept_day_0,kept_day_2,kept_day_3\n2025-01-06,1,1,0.5,0.4\n")
+    with caplog.at_level(logging.INFO):
+        history = Files(path=path, partial="mask").history()
+    assert np.flatnonzero(np.isfinite(history.series["kept"][0])).tolist() == [0, 2]
+    assert "masked 1 values later than 2025-01-08" in caplog.text
+    path = path.rename(tmp_path / "a.csv")
+    assert read(path).last_day == np.datetime64("2025-01-09")
 
 
 def test_one_day_is_a_cohort_of_one_day(tmp_path: Path) -> None:
@@ -223,7 +277,8 @@ def test_a_number_in_one_snapshot_is_text_where_another_has_text(tmp_path: Path)
 @pytest.mark.parametrize("rows", [3, 5, 100])
 def test_a_stream_holds_what_the_history_holds(tmp_path: Path, name: str, rows: int) -> None:
     path = tmp_path / name
-    frame = pd.concat([CURVES.assign(Apps=f"app {n}") for n in range(3, -1, -1)])
+    frame = pd.concat([CURVES.assign(Apps=f"app {n}", kept_day_3=n) for n in range(3, -1, -1)])
+    frame.loc[frame["day_3"].isna(), "kept_day_3"] = np.nan
     if name.endswith("parquet"):
         frame.to_parquet(path, row_group_size=4)
     else:
@@ -235,6 +290,9 @@ def test_a_stream_holds_what_the_history_holds(tmp_path: Path, name: str, rows: 
     assert sorted(place) == list(range(12))
     values = np.concatenate([piece.values for piece in pieces])
     np.testing.assert_array_equal(values, whole.values[place])
+    kept = np.concatenate([piece.series["kept"] for piece in pieces])
+    np.testing.assert_array_equal(kept, whole.series["kept"][place])
+    assert set(kept[np.isfinite(kept)]) == {0, 1, 2, 3}
     assert all(piece.origin == whole.origin for piece in pieces)
 
 
@@ -327,6 +385,7 @@ def test_what_is_written_is_read(tmp_path: Path, cohorts: list[tuple], suffix: s
     values = np.full((len(cohorts), AGES), np.nan)
     for row, cohort in enumerate(cohorts):
         values[row, : len(cohort[4])] = np.cumsum(cohort[4])
+    told = bool(np.isfinite(values[:, 1]).any())
     history = History(
         start=start,
         end=end,
@@ -337,6 +396,7 @@ def test_what_is_written_is_read(tmp_path: Path, cohorts: list[tuple], suffix: s
         hierarchy=("Apps",),
         lag_days=0,
         snapshot=np.full(len(cohorts), np.datetime64("2026-01-01")),
+        series={"a b": np.where(np.arange(AGES) % 3 == 1, values, np.nan)} if told else {},
     )
     curves, path = history.as_of("2026-01-01"), tmp_path / f"a_20260101.{suffix}"
     write_cohorts(curves, path)

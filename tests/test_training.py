@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from cohorts import curve, history, weekly
-from test_neural import MACHINE, TRAINING, neural
+from test_neural import COVARIATES, MACHINE, TRAINING, neural
 
+from ltvnet.covariates import Covariates
 from ltvnet.curves import NODES, Curves
 from ltvnet.nets.heads import (
     Targets,
@@ -170,7 +171,7 @@ def test_rare_values_share_the_unseen_bucket() -> None:
         for day in np.datetime64("2024-01-01") + np.arange(count)
     ]
     curves = history(rows).as_of("2024-02-29")
-    scaling = Scaling.of(curves, unit=1.0, min_cohorts=5)
+    scaling = Scaling.of(curves, 1.0, Covariates(**COVARIATES))  # type: ignore[arg-type]
     assert scaling.categories == {"Apps": ["a", "b"]} and scaling.sizes.categories == (3,)
     codes = dict(zip(curves.attributes["Apps"], scaling.codes(curves)[:, 0].tolist(), strict=True))
     assert codes == {"a": 1, "b": 2, "rare": 0}

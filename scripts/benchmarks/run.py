@@ -1,8 +1,11 @@
-"""The figures of the README: python scripts/benchmarks/run.py what=accuracy."""
+"""The figures of the README: python scripts/benchmarks/run.py what=leaderboard."""
 
+import json
 import logging
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +13,12 @@ import pandas as pd
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+SCRIPTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(SCRIPTS))
 from backtest import replayed  # noqa: E402 the scripts' folder must be on the path
-from launch import launch  # noqa: E402
+from launch import launch, model_configs  # noqa: E402
+
+from ltvnet.leaderboard import EXCESS_HORIZONS, Leaderboard, markdown  # noqa: E402
 
 if TYPE_CHECKING:
     from ltvnet.corrected import Walk
@@ -26,23 +32,137 @@ def main(config: DictConfig) -> None:
     """Run the benchmark that is asked for."""
     if config.what not in BENCHMARKS:
         raise ValueError(f"expected what out of {', '.join(BENCHMARKS)}, got {config.what!r}")
-    BENCHMARKS[config.what](config)
+    text = BENCHMARKS[config.what](config)
+    Path(config.out, f"{config.what}.md").write_text(text + "\n", encoding="utf-8")
+    log.info("%s\nwrote %s: %s.md", text, config.out, config.what)
 
 
-def accuracy(config: DictConfig) -> None:
-    """Score models on past days of every data set and published seed: mean and spread."""
-    from ltvnet import scores
+def leaderboard(config: DictConfig) -> str:
+    """Score all models on past days of every data set and published seed, pooled over seeds."""
+    jobs = [
+        (f"{data}_{seed}", [f"data={data}", f"seed={seed}"])
+        for data, seeds in config.leaderboard.data.items()
+        for seed in seeds
+    ]
+    with ThreadPoolExecutor(config.workers) as pool:
+        waiting = [pool.submit(backtested, *prepared(config, *job)) for job in jobs]
+        parts = [part.result() for part in waiting]
+    boards: dict[str, list[Leaderboard]] = {}
+    for folder in parts:
+        boards.setdefault(folder.name.rpartition("_")[0], []).append(Leaderboard.read(folder))
+    tables = [Leaderboard.pooled(each).table.assign(data=data) for data, each in boards.items()]
+    pd.concat(tables).to_csv(Path(config.out) / "leaderboard.csv")
+    return standings(boards)
 
-    tables = []
-    for (data, seed), found in replays(config):
-        scored = [scores.table(record, found.ages) for record in found.records]
-        tables.append(pd.concat(scored).assign(data=data, seed=seed))
-    table = pd.concat(tables)
-    table.to_csv(Path(config.out) / "scores.csv", index=False)
-    log.info(errors(table))
+
+def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path, list[str], str]:
+    """The folder of a part, its backtest's command line, and all that its results depend on."""
+    from ltvnet.backtest import FORECASTS
+
+    chosen, folder = config.leaderboard, Path(config.out) / part
+    given = [*words, f"models=[{','.join(chosen.models)}]", *chosen.overrides]
+    job = compose("backtest", given)
+    job.out = ""
+    models = model_configs(job)
+    for model in models.values():
+        model.pop("machine", None)
+    return folder, given, json.dumps([FORECASTS, given, models], sort_keys=True, default=str)
 
 
-def proof(config: DictConfig) -> None:
+def backtested(folder: Path, words: Sequence[str], stamp: str) -> Path:
+    """Run a backtest in a process of its own unless its results are there; returns its folder.
+
+    Raises ValueError when it fails.
+    """
+    finished = folder / "finished.json"
+    if finished.exists() and finished.read_text() == stamp:
+        log.info("%s: finished before", folder.name)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(SCRIPTS / "backtest.py"), *words, f"out='{folder}'"]
+    with (folder / "backtest.log").open("w") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        *_, last = ["", *(folder / "backtest.log").read_text().splitlines()]
+        raise ValueError(f"expected a backtest of {folder.name}, got {last}: see {file.name}")
+    finished.write_text(stamp)
+    log.info("%s: %s", folder.name, Leaderboard.read(folder).finding())
+    return folder
+
+
+def standings(boards: Mapping[str, Sequence[Leaderboard]]) -> str:
+    """Models by data set, pooled over seeds: scores, excess, ours against the best baseline."""
+    pooled = {data: Leaderboard.pooled(each) for data, each in boards.items()}
+    score = pd.DataFrame({data: board.scores for data, board in pooled.items()})
+    order = score.mean(axis=1).sort_values(kind="stable").index
+    baseline = next(iter(pooled.values())).baseline
+    names = [f"{name} *" if baseline[name] else str(name) for name in order]
+    rows = [
+        [name, *map(share, row)]
+        for name, row in zip(names, score.loc[order].to_numpy(), strict=True)
+    ]
+    rows.append(["who knows the truth", *(share(board.oracle) for board in pooled.values())])
+    excess = pd.DataFrame(
+        {
+            f"{data} D{horizon}": board.table[f"excess_d{horizon}"]
+            for data, board in pooled.items()
+            for horizon in EXCESS_HORIZONS
+        }
+    ).dropna(axis=1, how="all")
+    above = [
+        [name, *("" if pd.isna(x) else f"{x:.2f}" for x in row)]
+        for name, row in zip(names, excess.loc[order].to_numpy(), strict=True)
+    ]
+    versus = [[data, *against(each)] for data, each in boards.items()]
+    head = ("data", "best single baseline", "its score", "ours", "its score", "spread over seeds")
+    return "\n\n".join(
+        [
+            "Score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days); * a baseline:",
+            markdown(["model", *score], rows),
+            "Excess on day 7: (WAPE - oracle) / (chain ladder - oracle):",
+            markdown(["model", *excess], above),
+            "Error that ours saves of the best single baseline, with its 95 % interval:",
+            markdown((*head, "saved", "from", "to"), versus),
+        ]
+    )
+
+
+def against(boards: Sequence[Leaderboard]) -> list[str]:
+    """`best`, or else the best of our own, beside the best single baseline, over seeds."""
+    pooled = Leaderboard.pooled(boards)
+    other = pooled.best_baseline
+    own = "best" if "best" in pooled.scores.index else pooled.best_own
+    if own is None or other is None:
+        return [""] * 8
+    spread = pd.Series([board.scores[own] for board in boards]).std()
+    found = pooled.against(own, other)
+    saved = [f"{x:+.1%}" for x in (found.skill, found.skill_low, found.skill_high)]
+    named = [other, share(pooled.scores[other]), own, share(pooled.scores[own])]
+    return [*named, share(spread), *saved]
+
+
+def claim(config: DictConfig) -> str:
+    """Our own model beside published claims."""
+    import claim as benchmark
+
+    return benchmark.claim(config)
+
+
+def ett(config: DictConfig) -> str:
+    """TiDE on ETTh1."""
+    import ett as benchmark
+
+    return benchmark.ett(config)
+
+
+def peers(config: DictConfig) -> str:
+    """Networks of another library on the same folds."""
+    import peers as benchmark
+
+    return benchmark.peers(config)
+
+
+def proof(config: DictConfig) -> str:
     """Whether correction and intervals hold what they promise, walking forward."""
     from ltvnet import scores
 
@@ -57,7 +177,7 @@ def proof(config: DictConfig) -> None:
     table, total = pd.concat(tables), pd.concat(totals)
     table.to_csv(Path(config.out) / "scores.csv", index=False)
     total.to_csv(Path(config.out) / "totals.csv", index=False)
-    log.info("%s\n\n%s\n\n%s", corrections(table), coverage(table), portfolios(total))
+    return "\n\n".join([corrections(table), coverage(table), portfolios(total)])
 
 
 def replays(config: DictConfig) -> Iterator[tuple[tuple[str, int], "Backtest"]]:
@@ -72,23 +192,6 @@ def replays(config: DictConfig) -> Iterator[tuple[tuple[str, int], "Backtest"]]:
             found = replayed(job)
             found.write(out)
             yield (data, seed), found
-
-
-def errors(table: pd.DataFrame) -> str:
-    """WAPE and bias of every model at the ages and horizons of the score, as Markdown."""
-    from ltvnet import scores
-
-    ages = list(map(str, scores.SCORED_AGES))
-    chosen = table[table.observed_age.isin(ages) & table.horizon.isin(scores.SCORED_HORIZONS)]
-    names = [name for name in ("wape", "bias", "wape_oracle") if name in chosen]
-    by_seed = chosen.groupby(["data", "model", "seed"])[names].mean().groupby(["data", "model"])
-    mean, spread = by_seed.mean(), by_seed.std()
-    rows = [
-        (*key, f"{row.wape:.1%}", share(spread.wape[key]), f"{row.bias:+.1%}",
-         share(row.get("wape_oracle")))
-        for key, row in mean.iterrows()
-    ]  # fmt: skip
-    return markdown(("data", "model", "WAPE", "spread over seeds", "bias", "WAPE of oracle"), rows)
 
 
 def corrections(table: pd.DataFrame) -> str:
@@ -157,13 +260,13 @@ def share(value: float | None) -> str:
     return "" if value is None or pd.isna(value) else f"{value:.1%}"
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-BENCHMARKS = {"accuracy": accuracy, "proof": proof}
+BENCHMARKS = {
+    "leaderboard": leaderboard,
+    "proof": proof,
+    "claim": claim,
+    "ett": ett,
+    "peers": peers,
+}
 
 if __name__ == "__main__":
     launch(main, "benchmark")

@@ -1,0 +1,1 @@
+"""Peers: classical and boosted forecasters, each fitted on what was known at its origin."""

@@ -1,0 +1,44 @@
+"""Residual blocks.
+
+Shapes: ... any leading dimensions, D width before, E width after.
+"""
+
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """One hidden layer with ReLU beside a linear skip: (..., D) -> (..., E).
+
+    The residual block of TiDE (arXiv 2304.08424): dropout on the hidden path before
+    both are added, `norm` a layer norm after. Of a single number a layer norm leaves nothing but
+    its bias, so a block that ends in one takes norm=False. Raises ValueError for `before`,
+    `hidden` or `after` below 1, for a norm of one number, or a dropout outside [0, 1).
+    """
+
+    def __init__(self, *, before: int, hidden: int, after: int, dropout: float, norm: bool) -> None:
+        """`before` D, `hidden` units, `after` E."""
+        super().__init__()
+        if min(before, hidden, after) < 1 or not 0.0 <= dropout < 1.0:
+            raise ValueError(
+                "expected widths >= 1 and dropout in [0, 1), got "
+                f"before={before}, hidden={hidden}, after={after} and dropout={dropout}"
+            )
+        if norm and after == 1:
+            raise ValueError("expected after > 1 with norm=True, got 1: its norm is a constant")
+        self.hidden = nn.Sequential(nn.Linear(before, hidden), nn.ReLU())
+        self.out = nn.Linear(hidden, after)
+        self.skip = nn.Linear(before, after, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(after) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both paths, added."""
+        y: Tensor = self.norm(self.dropout(self.out(self.hidden(x))) + self.skip(x))
+        return y
+
+
+def start_at_zero(*layers: nn.Linear) -> None:
+    """Set weights and biases to zero, so that what the layers add is learned from nothing."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)

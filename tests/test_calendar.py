@@ -1,0 +1,132 @@
+"""Dates that move all cohorts alike are measured, taken out and put back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cohorts import history, weekly
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltvnet.calendar import EXACT, Calendar, Process, alikeness, effects, middle
+from ltvnet.curves import AGES, Curves, Floats
+
+DAY = "2024-06-30"
+
+
+def moved(by: Floats, noise: float = 0.0, weeks: int = 80) -> Curves:
+    """Weekly cohorts alike but for the multiplier `by` (T,) of each date since the first."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for week in range(weeks):
+        start = np.datetime64("2023-01-02") + 7 * week
+        gain = (1.0 + np.arange(AGES)) ** -0.8 * by[7 * week + np.arange(AGES)]
+        if noise:
+            gain = gain * rng.gamma(1 / noise**2, noise**2, AGES)
+        values = np.cumsum(gain) * (1 + week % 3)
+        rows.append((str(start), str(start + 6), {"Apps": "ab"[week % 2]}, 100.0, values))
+    return history(rows, hierarchy=("Apps",)).as_of(DAY)
+
+
+def waves(days: int = 1000) -> Floats:
+    """An event of nine days every seven weeks, on a slow wave."""
+    at = np.arange(days)
+    return (1 + 0.3 * (at % 49 < 9)) * (1 + 0.15 * np.sin(2 * np.pi * at / 200))
+
+
+def straightened(log: Floats) -> Floats:
+    at = np.arange(len(log))
+    return log - np.polyval(np.polyfit(at, log, 1), at)
+
+
+@pytest.mark.parametrize(("noise", "tolerance"), [(0.0, 0.03), (0.1, 0.05)])
+def test_what_dates_did_is_found_up_to_a_constant_rate(noise: float, tolerance: float) -> None:
+    by, curves = waves(), moved(waves(), noise)
+    days = int((curves.origin - middle(curves).min()).astype(int)) + 1
+    found = straightened(Calendar.learned(curves).log[:days])
+    true = straightened(np.log(by[:days]))
+    assert true.std() > 0.12
+    assert np.sqrt(np.mean((found - true) ** 2)) < tolerance
+
+
+def test_curves_without_their_calendar_are_proportional() -> None:
+    """A constant rate of change is left in them: it keeps them proportional."""
+    curves = moved(waves())
+    plain = Calendar.learned(curves).without(curves)
+    old = plain.values[plain.observed_age >= 200][:, :201]
+    growth = old[:, 7:] / old[:, [7]]
+    before = curves.values[curves.observed_age >= 200][:, :201]
+    assert (before[:, 7:] / before[:, [7]]).std(axis=0)[-1] > 0.1
+    assert growth.std(axis=0)[-1] < 0.02
+
+
+def test_dates_that_are_alike_change_nothing() -> None:
+    curves = moved(np.ones(1000))
+    calendar = Calendar.learned(curves)
+    np.testing.assert_allclose(calendar.log, 0.0, atol=1e-6)
+    np.testing.assert_array_equal(
+        Calendar.none(curves.origin).without(curves).values, curves.values
+    )
+    np.testing.assert_array_equal(Calendar.none(curves.origin).multipliers(curves), 1.0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_putting_back_undoes_taking_out(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    curves = weekly(30, seed=3).as_of("2024-01-31")
+    calendar = Calendar(curves.start.min(), rng.normal(0, 0.3, 500))
+    known = np.isfinite(curves.values)
+    again = calendar.dated(curves, calendar.without(curves).values)
+    np.testing.assert_allclose(again[known], curves.values[known], rtol=1e-12)
+    np.testing.assert_array_equal(np.isfinite(again), known)
+
+
+def test_a_date_is_the_middle_of_acquisition_and_the_age() -> None:
+    rows = [("2024-01-01", "2024-01-07", {}, 1.0, np.arange(AGES) + 1.0)]
+    curves = history(rows).as_of("2024-01-10")
+    calendar = Calendar(np.datetime64("2024-01-05"), np.log([2.0, 3.0]))
+    assert calendar.multipliers(curves)[0, :4].tolist() == pytest.approx([1, 2, 3, 1])
+
+
+def test_revenue_in_another_unit_and_other_levels_are_the_same_dates() -> None:
+    curves = moved(waves(), 0.5)
+    dear = replace(curves, values=curves.values * 1024)
+    np.testing.assert_array_equal(Calendar.learned(dear).log, Calendar.learned(curves).log)
+
+
+def test_variance_is_dispersion_over_what_was_expected() -> None:
+    """Twice the users on every date: half the variance of each date's multiplier."""
+    one = moved(np.ones(1000), 0.5)
+    place = (middle(one) - middle(one).min()).astype(int)[:, None] + np.arange(AGES)
+    days = int(place[np.isfinite(one.values)].max()) + 1
+    effect, variance = effects(one, place, days)
+    other, halved = effects(replace(one, users=2 * one.users), place, days)
+    np.testing.assert_allclose(other, effect, rtol=1e-12)
+    np.testing.assert_allclose(halved, variance, rtol=1e-12)  # noise of cells, not of users
+
+
+def test_without_revenue_all_dates_are_alike() -> None:
+    rows = [("2024-01-01", "2024-01-07", {}, 5.0, np.zeros(AGES))]
+    curves = history(rows).as_of(DAY)
+    assert not len(Calendar.learned(curves).log)
+
+
+def test_a_process_by_hand() -> None:
+    """Of a constant and a line nothing is left; drift between two days decays with the distance."""
+    at = np.arange(10.0)
+    line = Process(at, 0.3 + 0.01 * at, np.full(10, EXACT))
+    chosen = np.array([0.1, 0.1, 0.0, 0.0])
+    np.testing.assert_allclose(line.mean(np.arange(20.0), chosen), 0.0, atol=1e-9)
+    event, drift, weekday, season = alikeness(np.array([0.0, 90.0, 7.0]), np.array([0.0]))[:, :, 0]
+    assert drift.tolist() == pytest.approx([1.0, np.exp(-1), np.exp(-7 / 90)])
+    assert weekday.tolist() == pytest.approx([1.0, -1 / 6, 1.0])
+    assert event[1] < 1e-9 and season[0] == 1.0
+
+
+def test_amplitudes_are_those_of_what_varies() -> None:
+    """Weekdays alone differ: no other kind of variation gets an amplitude."""
+    rng, at = np.random.default_rng(1), np.arange(210.0)
+    effect = np.where(at % 7 == 0, 0.4, -0.4 / 6) + rng.normal(0, 0.01, 210)
+    event, drift, weekday, season = Process(at, effect, np.full(210, 1e-4)).amplitudes()
+    assert weekday > 0 and event == drift == season == 0
