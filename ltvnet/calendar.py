@@ -7,7 +7,7 @@ back. A constant rate of change is left to the pattern, as it keeps curves propo
 Shapes: N cohorts, A ages, T dates, D dates with revenue to compare, K kinds of variation.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -77,20 +77,6 @@ class Calendar:
         known = (place >= 0) & (place < len(self.log))
         log = np.append(self.log, 0.0)[np.where(known, place, -1)]
         return np.asarray(np.exp(log))
-
-    def without(self, curves: Curves) -> Curves:
-        """The curves as they would have been if all dates were alike."""
-        if not len(self.log):
-            return curves
-        gain = np.diff(curves.values, axis=1, prepend=0.0) / self.multipliers(curves)
-        return replace(curves, values=np.cumsum(gain, axis=1))
-
-    def dated(self, curves: Curves, beta: Floats) -> Floats:
-        """The shape (N, A) that cohorts have on their own dates, of one where all are alike."""
-        if not len(self.log):
-            return beta
-        gain = np.diff(beta, axis=1, prepend=0.0) * self.multipliers(curves)
-        return np.asarray(np.cumsum(gain, axis=1))
 
 
 def middle(curves: Curves) -> Days:

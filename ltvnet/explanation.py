@@ -4,15 +4,25 @@ Shapes: N cohorts, T terms.
 """
 
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ltvnet.curves import MAX_AGE, NODES, Curves, Floats, Strings
-from ltvnet.forecasting import Forecast, Parts, Predictor, reached
+from ltvnet.forecasting import Forecast, Parts, Predictor, filled
 
-TERMS = ("level", "calendar", "growth", "attributes", "correction")
-"""What moves a forecast away from its segment, in the order in which it is added."""
+TERMS = {
+    "level": "because it earned {more} so far than such cohorts do",
+    "calendar": "by its dates (events, seasons)",
+    "growth": "by its recent growth",
+    "attributes": "by its attributes",
+    "correction": "by what past forecasts taught",
+}
+"""What moves a forecast away from its segment, in the order in which it is added: in words."""
+
+ADDED = "by what the model adds to the pattern"
+"""The growth of a model that does not tell it from attributes."""
 
 MATTERS = 0.01
 """Share of a forecast below which a term is left out of the words."""
@@ -29,13 +39,9 @@ class Divisible(Protocol):
 
 @runtime_checkable
 class Beside(Protocol):
-    """A model that stands beside a pattern, of which it says no more than what it adds."""
+    """A model that stands beside a pattern; what it adds to it is one thing."""
 
     pattern: Divisible
-
-    def predict(self, curves: Curves, ages: list[int]) -> Forecast:
-        """Forecast each row of `curves` at `ages`."""
-        ...
 
 
 def parts(model: Predictor, curves: Curves, age: int) -> Parts:
@@ -43,19 +49,20 @@ def parts(model: Predictor, curves: Curves, age: int) -> Parts:
     if isinstance(model, Divisible):
         return model.parts(curves, age)
     assert isinstance(model, Beside), type(model)
-    raw = model.predict(curves, [age]).raw.mean[:, 0]
-    return model.pattern.parts(curves, age)._replace(shape=reached(curves, age, raw), whole=True)
+    every = np.union1d(NODES, age).tolist()  # values that never fall with age depend on the others
+    raw = model.predict(curves, every).at([age]).raw.mean[:, 0]
+    return model.pattern.parts(curves, age)._replace(shape=filled(curves, age, raw), whole=True)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A forecast taken apart: `forecast` = `segment` + the sum of `terms`.
+    """Forecasts taken apart: `forecast` = `segment` + the sum of `terms`.
 
     `curves` the cohorts, `horizon` the age, `names` (N,) of their segments; `segment` (N,) what
-    a typical cohort of it would have, all dates alike; `terms` (N, T) by TERMS: what the cohort
-    earned so far, its dates, its growth so far, its attributes, and what the past taught;
-    `forecast` (N,): revenue per user, NaN without a complete age. Where the model is `whole`,
-    growth is all that it adds to the pattern.
+    a typical cohort of it would have, were all dates alike; `terms` (N, T) by TERMS: what the
+    cohort earned so far, its dates, what else the model reads from its observed days, its
+    attributes, and what past forecasts taught; `forecast` (N,): all in revenue per user, NaN
+    without a complete age. Where the model is `whole`, growth is all that it adds to the pattern.
     """
 
     curves: Curves
@@ -68,16 +75,43 @@ class Explanation:
 
     def words(self) -> Strings:
         """A sentence a cohort (N,), None without a complete age."""
-        known = np.isfinite(self.forecast)
-        observed = self.curves.observed_age >= self.horizon
-        rows = zip(self.names, self.segment, self.terms.tolist(), self.forecast, strict=True)
-        said = [
-            _sentence(f"D{self.horizon} {'was' if came else 'of'}", *row, self.whole)
-            if there
-            else None
-            for row, came, there in zip(rows, observed, known, strict=True)
+        rows = range(len(self.forecast))
+        return np.array([self._sentence(row) for row in rows], dtype=object)
+
+    def _sentence(self, row: int) -> str | None:
+        """How far a forecast is from its segment, and the terms that matter, the largest first."""
+        forecast, usual = float(self.forecast[row]), float(self.segment[row])
+        if np.isnan(forecast):
+            return None
+        form = f",.{_digits(abs(forecast) or usual)}f"
+        terms = sorted(zip(self.terms[row].tolist(), TERMS, strict=True), key=lambda t: -abs(t[0]))
+        reasons = [
+            f"{term:+{form}} {self._because(name, more=term > 0)}"
+            for term, name in terms
+            if term and abs(term) >= MATTERS * abs(forecast)
         ]
-        return np.array(said, dtype=object)
+        known = ", observed," if self.curves.observed_age[row] >= self.horizon else ""
+        said = f"D{self.horizon} of {forecast:{form}}{known} is {_compared(forecast, usual)} "
+        said += f"the {usual:{form}} of {self.names[row]}"
+        return f"{said}: {', '.join(reasons)}" if reasons else said
+
+    def _because(self, term: str, *, more: bool) -> str:
+        if term == "growth" and self.whole:
+            return ADDED
+        return TERMS[term].format(more="more" if more else "less")
+
+
+def _digits(amount: float) -> int:
+    """Decimals of amounts beside one of this size, so that its hundredth is seen."""
+    return 0 if amount >= 100 else 2 if amount >= 1 or amount <= 0 else 2 - floor(log10(amount))
+
+
+def _compared(amount: float, usual: float) -> str:
+    """How an amount is to the usual one: 24 % above, 3 % below, about."""
+    if usual <= 0:
+        return "above" if amount > usual else "about"
+    share = round(100 * (amount / usual - 1))
+    return f"{abs(share):,} % {'above' if share > 0 else 'below'}" if share else "about"
 
 
 def explain(model: Predictor, forecast: Forecast) -> Explanation:
@@ -89,11 +123,9 @@ def explain(model: Predictor, forecast: Forecast) -> Explanation:
     horizon = next((age for age in NODES[::-1] if 0 < age <= forecast.reach), MAX_AGE)
     cells = forecast.at([horizon])
     found = parts(model, curves, horizon)
-    raw, final = (reached(curves, horizon, band.mean[:, 0]) for band in (cells.raw, cells.final))
+    raw, final = (filled(curves, horizon, band.mean[:, 0]) for band in (cells.raw, cells.final))
     steps = (found.segment, found.level, found.pattern, found.shape, raw, final)
     told = np.stack(steps, axis=1)  # (N, T + 1)
     told[curves.observed_age < 0] = np.nan
     terms = np.diff(told, axis=1)
-    return Explanation(
-        curves, horizon, found.names, told[:, 0], terms, told[:, -1], found.whole
-    )
+    return Explanation(curves, horizon, found.names, told[:, 0], terms, told[:, -1], found.whole)

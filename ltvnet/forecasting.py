@@ -123,7 +123,8 @@ class Parts(NamedTuple):
 
     `names` of the segments; `segment` of a typical cohort of the segment, were all dates alike;
     `level` with what the cohort earned so far; `pattern` on its own dates; `shape` with what else
-    a model reads from its observed days, or where it is `whole` all that the model says.
+    a model reads from its observed days, whatever its attributes, or where it is `whole` all that
+    the model says.
     """
 
     names: Strings
@@ -134,7 +135,7 @@ class Parts(NamedTuple):
     whole: bool = False
 
 
-def reached(curves: Curves, age: int, ahead: Floats) -> Floats:
+def filled(curves: Curves, age: int, ahead: Floats) -> Floats:
     """Values (N,) at an age: observed where it has come, as forecast `ahead` (N,) elsewhere."""
     cells: Floats = np.where(curves.observed_age >= age, curves.values[:, age], ahead)
     return cells

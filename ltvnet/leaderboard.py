@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet import metrics
-from ltvnet.backtest import Cost
+from ltvnet.backtest import MIXTURE, Cost
 from ltvnet.files import whole
 from ltvnet.findings import NOTHING, at_age, percent
 from ltvnet.scores import DRAWS, HORIZONS, SCORED_AGES, SCORED_HORIZONS, Cells, Record
@@ -25,7 +25,7 @@ from ltvnet.scores import DRAWS, HORIZONS, SCORED_AGES, SCORED_HORIZONS, Cells, 
 OBSERVED = (3, 7, 14, 30, 60)
 """Observed ages of the tables of errors, prefixes cut, those of them that were replayed."""
 
-OWN = ("neural", "corrected", "best")
+OWN = ("neural", "corrected", MIXTURE)
 """Names in the registry of what is ltvnet's own, with the pattern and with departures from it."""
 
 LADDER = "chain_ladder"
@@ -147,9 +147,13 @@ class Leaderboard:
         return next((name for name in self.scores.dropna().index if self.baseline[name]), None)
 
     @property
-    def best_own(self) -> str | None:
-        """The model of ltvnet's own with the best score; None: there is none that has one."""
-        return next((name for name in self.scores.dropna().index if not self.baseline[name]), None)
+    def champion(self) -> str | None:
+        """`best` where it was run, chosen beforehand, or else the best of ltvnet's own.
+
+        None: there is none that has a score.
+        """
+        own = [name for name in self.scores.dropna().index if not self.baseline[name]]
+        return MIXTURE if MIXTURE in own else next(iter(own), None)
 
     @cached_property
     def baseline(self) -> pd.Series:
@@ -224,7 +228,7 @@ class Leaderboard:
 
     def finding(self) -> str:
         """Which model is the closest, in a sentence."""
-        own, other = self.best_own, self.best_baseline
+        own, other = self.champion, self.best_baseline
         if own is None and other is None:
             return "Nothing has matured at the ages of the score" if self.weeks.empty else NOTHING
         if own is None or other is None:
@@ -275,7 +279,8 @@ LEGEND = (
     "are scored on the same cells, which have matured and are not extrapolated. Skill is the share "
     "of the best single baseline's score that is saved, its 95 % interval from resampled "
     "acquisition weeks. Bias, coverage and Gini are those of the same forecasts. Excess is the "
-    "error above the oracle's, chain ladder's is 1. * a baseline: corrected and calibrated like "
+    "error above the oracle's, chain ladder's is 1. Parameters are the numbers that a fitted model "
+    "holds, of trees the characters of their text. * a baseline: corrected and calibrated like "
     "the others, but not blended with the pattern."
 )
 """How to read a leaderboard."""

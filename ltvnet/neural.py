@@ -6,6 +6,7 @@ Shapes: N cohorts, H ages, I intervals, Q quantities (mean, p10, p50, p90).
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch.nn import functional
 from ltvnet.covariates import Covariates
 from ltvnet.curves import NODES, Curves, Floats, Ints
 from ltvnet.files import whole
-from ltvnet.forecasting import Band, Forecast, Parts, State, below, reached
+from ltvnet.forecasting import Band, Forecast, Parts, State, below, filled
 from ltvnet.nets.heads import Sizes, anchored, departures
 from ltvnet.pattern import Expected, Pattern
 from ltvnet.windows import Scaling, Tasks, Validation, Windows
@@ -200,30 +201,32 @@ class Neural:
         return replace(forecast, raw=band, final=band)
 
     def parts(self, curves: Curves, age: int) -> Parts:
-        """What a forecast is made of: the pattern's parts, and the net's without attributes."""
+        """What a forecast is made of: the pattern's parts, and the net's with usual attributes."""
         pattern = self.fitted.pattern
         found = pattern.parts(curves, age)
         if self.fitted.net is None:
             return found
         expected, ages = pattern.expected(curves), np.array([age])
-        growth = self._growth(curves, expected, ages, hidden=True)[:, 0, 0]
-        return found._replace(shape=reached(curves, age, curves.observed_value + growth))
+        growth = self._growth(curves, expected, ages, usual=True)[:, 0, 0]
+        return found._replace(shape=filled(curves, age, curves.observed_value + growth))
 
     def _growth(
-        self, curves: Curves, expected: Expected, ages: Ints, *, hidden: bool = False
+        self, curves: Curves, expected: Expected, ages: Ints, *, usual: bool = False
     ) -> Floats:
         """Growth from the observed age to each of `ages`: (N, H, Q), 0 at ages observed.
 
-        Where attributes are `hidden`, all of them are as if unseen.
+        Of cohorts with `usual` attributes, if so asked, whatever theirs are.
         """
         k = np.maximum(curves.observed_age, 0)
         windows = Windows.of(curves, expected, self.fitted.scaling)
-        if hidden:
+        net = self.fitted.net
+        assert net is not None
+        if usual:
             windows = replace(windows, codes=torch.zeros_like(windows.codes))
+            net = usually(net)
         tasks = Tasks(torch.arange(len(k)), torch.from_numpy(k))
-        assert self.fitted.net is not None
         with torch.inference_mode():
-            raw = self.fitted.net(windows.inputs(tasks))
+            raw = net(windows.inputs(tasks))
             z = departures(raw.double(), self.fitted.confidence)  # (N, I, Q)
             bounds = np.maximum(np.array(NODES), k[:, None])  # (N, J)
             beta = np.take_along_axis(expected.beta, bounds, axis=1)
@@ -314,3 +317,17 @@ def transplanted(start: Fitted, scaling: Scaling) -> dict[str, Tensor]:
         key = f"attributes.tables.{c}.weight"
         weights[key] = weights[key][place]
     return weights
+
+
+def usually(net: nn.Module) -> nn.Module:
+    """A copy of a net that takes what is unseen to be the mean of the categories it knows.
+
+    Its own unseen bucket has learned nothing where training had no rare category.
+    """
+    weights = dict(net.state_dict())
+    for key, table in weights.items():
+        if key.startswith("attributes.tables.") and len(table) > 1:
+            weights[key] = torch.cat((table[1:].mean(dim=0, keepdim=True), table[1:]))
+    made = deepcopy(net)
+    made.load_state_dict(weights)
+    return made

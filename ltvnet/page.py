@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise, product
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from ltvnet import figures as draw
 from ltvnet import metrics
 from ltvnet.correction import increments
 from ltvnet.curves import MAX_AGE, NODES
+from ltvnet.explanation import TERMS, Explanation
 from ltvnet.files import whole
 from ltvnet.findings import (
     NOTHING,
@@ -46,6 +48,7 @@ from ltvnet.scores import HORIZONS, Record
 from ltvnet.stages import Stages
 
 CAMPAIGNS = 15  # rows of the roll-up
+FURTHEST = 6  # cohorts whose forecast is explained
 NOTES = {
     "refit=each": "fitted anew for every day",
     "window=expanding": "each fit saw all history before its day",
@@ -61,7 +64,8 @@ class Story:
     `records` past forecasts of each model beside what came true, the first is the one that the
     page is about; `ages` observed ages that were scored exactly; `stages` what was learned by the
     end; `losses` by epoch, empty for models that do not train; `forecast` the newest, at NODES
-    (None in backtests); `notes` how it was done; `board` of several models (None: of one).
+    (None in backtests); `notes` how it was done; `board` of several models (None: of one);
+    `explained` the newest forecast taken apart (None: it is not told).
     """
 
     title: str
@@ -72,6 +76,7 @@ class Story:
     forecast: Forecast | None
     notes: Sequence[str]
     board: Leaderboard | None = None
+    explained: Explanation | None = None
 
     @property
     def headline(self) -> Headline | None:
@@ -97,6 +102,7 @@ def write(path: Path, story: Story) -> None:
         "Can the intervals be trusted?": drawn.get("coverage"),
         "What is corrected?": _corrections(story),
         "What is forecast?": _rollup(story.forecast) if story.forecast is not None else "",
+        "Why is a forecast high or low?": _explained(story.explained) if story.explained else "",
         "Where was it most wrong?": drawn.get("worst cohorts"),
         "Notes": "".join(_p(_note(note)) for note in story.notes),
         "How to read this page": _GLOSSARY,
@@ -281,9 +287,39 @@ def _sums(forecast: Forecast) -> tuple[str, pd.DataFrame]:
     return by, sums
 
 
+def _explained(told: Explanation) -> str:
+    """The cohorts whose forecast is the furthest from their segment's, by revenue: why."""
+    curves, apart = told.curves, np.abs(told.forecast - told.segment) * told.curves.users
+    ahead = (curves.observed_age < told.horizon) & (apart > 0)
+    at = np.flatnonzero(ahead)[np.argsort(-apart[ahead], kind="stable")][:FURTHEST]
+    if not len(at):
+        return ""
+    words, rows, lines = told.words(), [], []
+    for row in at:
+        name = " ".join(text[row] for text in curves.attributes.values())
+        name = f"{curves.start[row]} {name}".strip()
+        usual, forecast = map(_amount, (told.segment[row], told.forecast[row]))
+        short = shorten(name, 48, placeholder=" ...")
+        rows.append([short, usual, *map(_more, told.terms[row]), forecast])
+        who = f"{name}: {curves.users[row]:,.0f} users, observed to D{curves.observed_age[row]}"
+        lines.append(f"<dt>{escape(who)}</dt><dd>{escape(str(words[row]))}</dd>")
+    ones = "cohort whose forecast is" if len(at) == 1 else f"{len(at)} cohorts whose forecasts are"
+    head = ["cohort", "its segment", *TERMS, f"D{told.horizon}"]
+    note = "Revenue per user, which adds up from the left to the right."
+    text = _table(f"The {ones} the furthest from usual, in revenue", head, rows)
+    return f"{text}{_p(note)}<dl>{''.join(lines)}</dl>"
+
+
 def _amount(value: float) -> str:
     whole_number = abs(value) >= 100 or value == round(value, 0)
     return f"{value:,.0f}" if whole_number else f"{value:,.2f}".replace("nan", percent(value))
+
+
+def _more(amount: float) -> str:
+    """An amount to be added, 0 where it cannot be seen."""
+    size = _amount(abs(amount))
+    sign = "" if not size.strip("0.") else "+" if amount > 0 else "\N{MINUS SIGN}"
+    return sign + size if sign else "0"
 
 
 def _p(text: str, kind: str = "") -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ltvnet.calendar import Calendar
 from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
+from ltvnet.dates import Dates, Trend
 from ltvnet.development import (
     Segments,
     credible_growth,
@@ -30,7 +31,7 @@ from ltvnet.forecasting import (
     Parts,
     State,
     checked_ages,
-    reached,
+    filled,
     reasons,
     unseen,
 )
@@ -171,8 +172,9 @@ class Pattern:
     `level_credibility` and `kappa`: how much revenue the growth of a segment, the level of a
     segment and the level of a cohort need before they outweigh what stands above them, in units
     of the revenue that a median cohort is expected to earn by D7; `kappa="learned"` chooses it
-    per observed age, walking forward. `calendar` whether dates are told apart: what they did to the
-    past is taken out, what they will do is put back. `half_life` days in which a step of
+    per observed age, walking forward. `calendar` and `trend` whether dates of revenue and of
+    acquisition are told apart: what they did to the past is taken out, what they will do is put
+    back. `half_life` days in which a step of
     development halves in weight (None: all weigh the same). Ages that fewer than `min_cohorts`
     cohorts reached are extrapolated by `tail`, "flat" or "inverse_power". Raises ValueError for
     other values.
@@ -183,6 +185,7 @@ class Pattern:
     level_credibility: float
     kappa: float | str
     calendar: bool
+    trend: bool
     half_life: float | None
     min_cohorts: int
     tail: str
@@ -213,10 +216,10 @@ class Pattern:
                 f"no cohort has a complete age at {curves.origin}: choose a later as-of date, or "
                 "check the dates of the cohorts"
             )
-        self.dates = Calendar.learned(curves) if self.calendar else Calendar.none(curves.origin)
-        curves = self.dates.without(curves)
         segments = Segments.of(curves, self.levels)
         found = segments.find(curves)
+        self.dates = Dates.learned(curves, found, calendar=self.calendar, trend=self.trend)
+        curves = self.dates.without(curves)
         self.vocabulary = {name: sorted(set(text)) for name, text in curves.attributes.items()}
         self.measured = self._measure(curves, segments, found)
         if isinstance(self.kappa, str):
@@ -340,8 +343,8 @@ class Pattern:
         names = np.array([" / ".join(key) or "all cohorts" for key in m.segments.keys], object)
         earned, expected = m.beta[found, age], self.expected(curves)
         ahead = expected.level[:, 0] * (earned - m.beta[found, k])
-        level = reached(alike, age, alike.observed_value + ahead)
-        pattern = reached(curves, age, self.predict(curves, [age]).pattern[:, 0])
+        level = filled(alike, age, alike.observed_value + ahead)
+        pattern = filled(curves, age, self.predict(curves, [age]).pattern[:, 0])
         return Parts(names[found], expected.prior[:, 0] * earned, level, pattern, pattern)
 
     def state(self) -> State:
@@ -355,9 +358,11 @@ class Pattern:
             "reach": m.reach,
             "first": m.first,
             "unit": m.unit,
-            "dates": str(self.dates.begin),
+            "calendar": str(self.dates.calendar.begin),
+            "trend": [str(self.dates.trend.reference), self.dates.trend.rate],
         }
-        arrays = {"beta": m.beta, "level": m.level, "kappas": self.kappas, "dates": self.dates.log}
+        arrays = {"beta": m.beta, "level": m.level, "kappas": self.kappas}
+        arrays["calendar"] = self.dates.calendar.log
         return values, arrays
 
     @classmethod
@@ -374,5 +379,9 @@ class Pattern:
         )
         pattern.vocabulary = values["vocabulary"]
         pattern.kappas = arrays["kappas"]
-        pattern.dates = Calendar(np.datetime64(values["dates"]), arrays["dates"])
+        reference, rate = values["trend"]
+        pattern.dates = Dates(
+            Calendar(np.datetime64(values["calendar"]), arrays["calendar"]),
+            Trend(np.datetime64(reference), rate),
+        )
         return pattern

@@ -156,7 +156,9 @@ def explained(
             writer.write(table)
             yield forecast
         if writer is None:
-            raise ValueError(f"{path}: expected forecasts to explain, got none: no cohort had begun")
+            raise ValueError(
+                f"{path}: expected forecasts to explain, got none: no cohort had begun"
+            )
 
 
 def _explained(told: Explanation) -> pa.Table:

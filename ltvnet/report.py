@@ -18,6 +18,7 @@ from ltvnet import page, scores
 from ltvnet.backtest import Plan, issue, spent
 from ltvnet.corrected import Corrected, Learning, Walk, walked
 from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Days, Floats, History
+from ltvnet.explanation import explain
 from ltvnet.files import whole
 from ltvnet.forecasting import Forecast
 from ltvnet.leaderboard import Entrant, Leaderboard, is_baseline
@@ -164,14 +165,16 @@ class Run:
     def story(self, folder: Path) -> page.Story:
         """What the HTML report tells."""
         days = np.array([], "datetime64[D]") if self.past is None else self.past.entries.origin
+        forecast = self.forecaster.predict(self.curves, NODES)
         return page.Story(
             title=f"{self.title}, as of {self.curves.origin}",
             records=[] if self.past is None else [self.past],
             ages=scores.SCORED_AGES,
             stages=self.forecaster.stages,
             losses=losses(folder),
-            forecast=self.forecaster.predict(self.curves, NODES),
+            forecast=forecast,
             notes=[f"{len(np.unique(days))} past days replayed", vintages(self.history, days)],
+            explained=explain(self.forecaster, forecast),
         )
 
     def _to_tensorboard(self, folder: Path, config: Mapping[str, Any], story: page.Story) -> None:

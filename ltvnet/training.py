@@ -46,7 +46,8 @@ class Training:
     of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
     at which a task weighs half; `average` epochs in which a step's weight in the averaged net
     halves; `clip` norm of gradients; `patience` epochs without a better
-    validation before the inner fit stops; `warm_epochs` of a fit that starts from another net.
+    validation before the inner fit stops; `warm_epochs` of a fit that starts from another net;
+    `unseen` share of attributes that are hidden in a step, so that new ones can be forecast.
     """
 
     epochs: int
@@ -62,6 +63,7 @@ class Training:
     clip: float
     patience: int
     warm_epochs: int
+    unseen: float
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -75,6 +77,8 @@ class Training:
             raise ValueError(
                 "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
             )
+        if not 0 <= self.unseen < 1:
+            raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
         if self.loss not in ("deviance", "huber"):
             raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
 
@@ -168,7 +172,10 @@ class Departure(pl.LightningModule):
         steps = windows.steps(tasks)
         targets = windows.targets(tasks, steps)
         net = self.net if self.training else self.average
-        raw = net(windows.inputs(tasks))  # (B, I, Q)
+        inputs = windows.inputs(tasks)
+        if self.training:
+            inputs = inputs._replace(codes=self._hidden(inputs.codes))
+        raw = net(inputs)  # (B, I, Q)
         forecast = at_targets(departures(raw, self.confidence), steps, targets)
         counts = targets.pattern > NEGLIGIBLE * self.scale  # (B, T)
         targets = targets._replace(
@@ -177,6 +184,11 @@ class Departure(pl.LightningModule):
         )
         forecast = torch.where(counts.unsqueeze(-1), forecast, 1.0)
         return forecast, targets, self.confidence * raw[..., 0]
+
+    def _hidden(self, codes: Tensor) -> Tensor:
+        """Codes (B, C) of which a few are hidden: what stands for the unseen is learned so."""
+        chance = torch.rand(codes.shape, device=codes.device)
+        return torch.where(chance < self.config.unseen, 0, codes)
 
     def losses(self, forecast: Tensor, targets: Targets, value: Tensor) -> Tensor:
         """Sums over the targets of each task of weighted losses and of weights: (B, 2).

@@ -33,8 +33,7 @@ def main(config: DictConfig) -> None:
     seconds = time.perf_counter() - began
     log.info("%s cohorts in %.1f s: %s", f"{reasons.total():,}", seconds, counts)
     log.info(batch.learned(loaded))
-    more = ", explanations.csv" if config.explain else ""
-    log.info("wrote %s: Files_Predictions*/, forecasts.parquet, rollup.csv%s", folder, more)
+    log.info("wrote %s: Files_Predictions*/, forecasts.parquet, *.csv", folder)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 LINES = [
     ["curves", "metrics", "nets", "files"],
     ["forecasting", "calendar", "development", "covariates", "checks", "purchases"],
+    ["dates"],
     ["pattern", "table", "ledger", "explanation"],
     ["windows", "correction", "calibration", "scores", "simulate", "transactions", "predictions"],
     ["training", "stages"],

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,19 @@ from ltvnet.ledger import STAGES, Entries
 from ltvnet.scores import Record, record, score
 
 AGES = (3, 7, 30, 45)
+
+
+def script() -> Any:  # noqa: ANN401 it is no module of a package
+    """scripts/benchmarks/run.py, whose name is taken by others."""
+    path = Path(__file__).parent.parent / "scripts" / "benchmarks" / "run.py"
+    spec = spec_from_file_location("benchmarks_run", path)
+    assert spec is not None and spec.loader is not None
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+benchmark = script()
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +160,10 @@ def test_it_is_said_who_is_closest(past: Record) -> None:
     )
     said = "Error (WAPE) of forecasts on day 7:\n\n| model | D30 | D60 | D90 | D180 | D360 |"
     assert said in text
+    entrants = [Entrant(times(past, "best", 1.3), baseline=False, cost=None)]
+    entrants += [Entrant(times(past, "net", 1.2), baseline=False, cost=None)]
+    entrants += [Entrant(times(past, "other", 1.5), baseline=True, cost=None)]
+    assert Leaderboard.of(entrants, AGES).finding().startswith("best is 40.0 % closer than the")
     worse = board(past, own=1.5).finding()
     assert worse.startswith("net is 25.0 % further off than the best single baseline, chain_ladder")
 
@@ -183,3 +202,42 @@ def test_departures_from_the_pattern_are_our_own() -> None:
     assert not is_baseline({"name": "boosting", "target": "departure"})
     assert not is_baseline({"name": "best", "bases": []})
     assert is_baseline({"name": "mack"})
+
+
+def test_the_table_of_data_sets(past: Record) -> None:
+    """Two seeds with errors of 10 % and 30 %, and another data set with 20 %."""
+    text = benchmark.standings({"one": [board(past, 1.1), board(past, 1.3)], "two": [board(past)]})
+    scores, excess, versus = (part.splitlines() for part in text.split("\n\n")[1::2])
+    assert scores[0] == "| model | one | two |"
+    assert scores[2:] == [
+        "| net | 20.0% | 20.0% |",
+        "| chain_ladder * | 40.0% | 40.0% |",
+        "| other * | 50.0% | 50.0% |",
+        "| who knows the truth | 10.0% | 10.0% |",
+    ]
+    assert excess[0] == "| model | one D180 | one D360 | two D180 | two D360 |"
+    assert excess[2] == "| net | 0.33 | 0.33 | 0.33 | 0.33 |"
+    assert versus[2].startswith("| one | chain_ladder | 40.0% | net | 20.0% | 14.1% | +50.0% |")
+    assert versus[3] == "| two | chain_ladder | 40.0% | net | 20.0% |  | +50.0% | +50.0% | +50.0% |"
+
+
+def test_a_finished_part_is_not_run_again(
+    past: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def started(command: Sequence[str], **_: object) -> CompletedProcess[str]:
+        ran.append(command[2])
+        board(past).write(tmp_path / "one_0")
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr(benchmark.subprocess, "run", started)
+    for stamp in ("as it was", "as it was", "changed"):
+        assert benchmark.backtested(tmp_path / "one_0", ["data=one"], stamp) == tmp_path / "one_0"
+    assert ran == ["data=one"] * 2
+
+
+def test_a_part_that_fails_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a backtest of one_0, got error: .*see .*log"):
+        benchmark.backtested(tmp_path / "one_0", ["data=nonsense"], "")
+    assert not (tmp_path / "one_0" / "finished.json").exists()

@@ -31,7 +31,7 @@ ORIGIN, LATER = np.datetime64("2024-02-29"), np.datetime64("2025-06-01")
 
 Config = Mapping[str, Any]
 LEARNING = Learning(blend=True, correction=True, intervals=True)
-CHAIN_LADDER: Config = PATTERN | {"levels": 0, "kappa": 0.0, "calendar": False}
+CHAIN_LADDER: Config = PATTERN | {"levels": 0, "kappa": 0.0, "calendar": False, "trend": False}
 LSTM: Config = {
     "name": "neural",
     "net": NET,

@@ -19,6 +19,7 @@ PATTERN: dict[str, Any] = {
     "credibility": 10.0,
     "level_credibility": 10.0,
     "calendar": True,
+    "trend": True,
     "kappa": "learned",
     "half_life": None,
     "min_cohorts": 5,
@@ -39,6 +40,7 @@ TRAINING = {
     "clip": 1.0,
     "patience": 2,
     "warm_epochs": 1,
+    "unseen": 0.1,
 }
 COVARIATES = {
     "min_category": 5,

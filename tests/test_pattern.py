@@ -18,6 +18,7 @@ DEFAULT: dict[str, Any] = {
     "credibility": 10.0,
     "level_credibility": 10.0,
     "calendar": False,
+    "trend": False,
     "kappa": "learned",
     "half_life": None,
     "min_cohorts": 5,

@@ -35,6 +35,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"unseen": 1.0}, r"expected unseen in \[0, 1\), got 1.0"),
         ({"epochs": 0}, "expected epochs, tasks, batch_size, patience and warm_epochs >= 1"),
         ({"rate": 0.0}, "expected rate, clip and average > 0"),
         ({"penalty": -1.0}, "weight_decay, penalty and users >= 0"),

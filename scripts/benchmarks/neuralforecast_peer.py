@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from neuralforecast import NeuralForecast, models
@@ -35,7 +34,7 @@ def main(folder: Path) -> None:
             "seconds": time.perf_counter() - begun,
             "parameters": sum(p.numel() for p in network.parameters()),
         }
-        said.append(forecast(fitted, setting, tasks, statics).assign(setting=name))
+        said.append(forecast(fitted, tasks, statics).assign(setting=name))
     pd.concat(said).to_parquet(folder / "forecasts.parquet", index=False)
     (folder / "costs.json").write_text(json.dumps(costs))
 
@@ -49,28 +48,20 @@ def fit(setting: Any, known: pd.DataFrame, statics: pd.DataFrame) -> tuple[Any, 
     fitted = NeuralForecast(models=[network], freq=1)
     length = known.groupby("unique_id")["y"].transform("size")
     known = known[length > setting["arguments"]["input_size"]]  # shorter ones have no target
-    fitted.fit(df=known.assign(y=series(known["y"], setting)), static_df=own(statics, known))
+    fitted.fit(df=known, static_df=own(statics, known))
     return fitted, fitted.models[0]
 
 
 def forecast(
     fitted: Any,  # noqa: ANN401 the library has no types
-    setting: Any,  # noqa: ANN401
     tasks: pd.DataFrame,
     statics: pd.DataFrame,
 ) -> pd.DataFrame:
     """Revenue per user of each task by age, as the network sees it."""
-    given = tasks.assign(y=series(tasks["y"], setting))
-    said = fitted.predict(df=given, static_df=own(statics, tasks)).reset_index()
-    said["y"] = said[setting["model"]].astype(float)
-    if setting["series"] == "log":
-        said["y"] = np.expm1(np.minimum(said["y"], 20.0))
+    said = fitted.predict(df=tasks, static_df=own(statics, tasks)).reset_index()
+    (name,) = set(said) - {"index", "unique_id", "ds"}
+    said = said.rename(columns={name: "y"})
     return said.loc[said["ds"] <= LAST, ["unique_id", "ds", "y"]]
-
-
-def series(y: pd.Series, setting: Any) -> pd.Series:  # noqa: ANN401
-    """Revenue as the network is given it: as it is, or the logarithm of 1 + it."""
-    return np.log1p(y) if setting["series"] == "log" else y
 
 
 def own(statics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:

@@ -130,8 +130,7 @@ def standings(boards: Mapping[str, Sequence[Leaderboard]]) -> str:
 def against(boards: Sequence[Leaderboard]) -> list[str]:
     """`best`, or else the best of our own, beside the best single baseline, over seeds."""
     pooled = Leaderboard.pooled(boards)
-    other = pooled.best_baseline
-    own = "best" if "best" in pooled.scores.index else pooled.best_own
+    own, other = pooled.champion, pooled.best_baseline
     if own is None or other is None:
         return [""] * 8
     spread = pd.Series([board.scores[own] for board in boards]).std()

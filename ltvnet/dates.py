@@ -1,0 +1,152 @@
+"""What dates do to curves: the calendar of all cohorts, and a trend from cohort to cohort.
+
+Both are taken out of curves before these are compared, and put back into what is forecast.
+
+Shapes: N cohorts, A ages, I intervals between nodes after D7, C clusters.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from ltvnet.calendar import YEAR, Calendar
+from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
+from ltvnet.development import Development, development, ratio_of_sums, share_earned
+
+AFTER = 7
+"""Age after which growth may have a trend."""
+
+SPAN = 1.0
+"""Years of acquisition below which a trend cannot be told from a season."""
+
+SIGHT = 2.0
+"""Years before and after which a trend changes no more."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How growth after D7, of cohorts alike until then, changes with the date of acquisition.
+
+    `rate` of its logarithm a year; cohorts acquired on `reference` have multiplier 1.
+    """
+
+    reference: np.datetime64
+    rate: float
+
+    @classmethod
+    def none(cls, reference: np.datetime64) -> Self:
+        """Cohorts grow alike whenever they were acquired."""
+        return cls(reference, 0.0)
+
+    @classmethod
+    def learned(cls, curves: Curves, found: Ints) -> Self:
+        """The trend as of the origin of `curves`, of which the calendar was taken out.
+
+        Growth in each interval is compared with the chain ladder's from D7: a weighted
+        least-squares slope over dates of acquisition within intervals, shrunk by 1 - 1/t^2 (the
+        positive-part estimator of James and Stein 1961 in one dimension). The standard error is
+        the larger of those clustered on the acquisition day and on the segment `found` (N,): the
+        mix of campaigns changes with time too.
+        """
+        old = curves.observed_age > AFTER
+        curves, found = curves.take(old), found[old]
+        years = (curves.start - curves.origin).astype(np.int64) / YEAR  # (N,)
+        if not len(years) or np.ptp(years) < SPAN:
+            return cls.none(curves.origin)
+        actual, expected = _grown(curves)
+        center = _weighted_mean(years[:, None], expected)
+        apart = years[:, None] - center  # (N, I)
+        information = (expected * apart**2).sum()
+        if information <= 0:
+            return cls.none(curves.origin)
+        slope = ((actual - expected) * apart).sum() / information
+        rest = ((actual - expected - slope * expected * apart) * apart).sum(axis=1)
+        day = np.unique(curves.start, return_inverse=True)[1]
+        error = max(_clustered(rest, day), _clustered(rest, found)) / information
+        certain = 1.0 - (error / slope) ** 2 if slope else 0.0
+        return cls(curves.origin, float(slope * max(certain, 0.0)))
+
+    def multipliers(self, curves: Curves) -> Floats:
+        """What the trend does to each cohort at each age: (N, A)."""
+        years = (curves.start - self.reference).astype(np.int64) / YEAR
+        multiplier = np.exp(self.rate * np.clip(years, -SIGHT, SIGHT))[:, None]
+        return np.where(np.arange(AGES) > AFTER, multiplier, 1.0)
+
+
+def _grown(curves: Curves) -> tuple[Floats, Floats]:
+    """Growth in each interval after D7 (N, I) in currency, and what it would be for all alike.
+
+    Both 0 where the interval has not ended. Interval by interval they have the same sum.
+    """
+    nodes = np.array([node for node in NODES if node >= AFTER])
+    own = development(curves, AGES - 1, None)
+    pooled = Development(own.base.sum(axis=0, keepdims=True), own.gain.sum(axis=0, keepdims=True))
+    beta = share_earned(ratio_of_sums(pooled), 0)  # (1, A)
+    known = curves.observed_age[:, None] >= nodes[1:]
+    users = np.where(known, curves.users[:, None], 0.0)
+    actual = users * np.diff(np.nan_to_num(curves.values[:, nodes]), axis=1)
+    expected = users * curves.values[:, [AFTER]] * np.diff(beta[:, nodes], axis=1)
+    whole, told = actual.sum(axis=0), expected.sum(axis=0)
+    level = np.divide(whole, told, out=np.zeros_like(told), where=told > 0)
+    return actual, np.maximum(expected * level, 0.0)
+
+
+def _weighted_mean(values: Floats, weight: Floats) -> Floats:
+    total: Floats = weight.sum(axis=0)
+    whole: Floats = (values * weight).sum(axis=0)
+    return np.divide(whole, total, out=np.zeros_like(total), where=total > 0)
+
+
+def _clustered(rest: Floats, cluster: Ints) -> float:
+    """Standard error of a sum of rests (N,) that may be alike within clusters; inf for two or less.
+
+    The sandwich estimator with the factor C / (C - 2) for small numbers of clusters.
+    """
+    _, place = np.unique(cluster, return_inverse=True)
+    sums = np.bincount(place, rest)
+    count = len(sums)
+    if count == 1:
+        return 0.0  # one segment: nothing is mixed
+    return float(np.sqrt((sums**2).sum() * count / max(count - 2, 1)))
+
+
+@dataclass(frozen=True)
+class Dates:
+    """The calendar and the trend together."""
+
+    calendar: Calendar
+    trend: Trend
+
+    @classmethod
+    def learned(cls, curves: Curves, found: Ints, *, calendar: bool, trend: bool) -> Self:
+        """Those of the two that are wanted, as of the origin of `curves`; `found` (N,) segments."""
+        origin = curves.origin
+        dates = cls(
+            Calendar.learned(curves) if calendar else Calendar.none(origin), Trend.none(origin)
+        )
+        if not trend:
+            return dates
+        return replace(dates, trend=Trend.learned(dates.without(curves), found))
+
+    @property
+    def alike(self) -> bool:
+        """Whether dates make no difference."""
+        return not len(self.calendar.log) and not self.trend.rate
+
+    def without(self, curves: Curves) -> Curves:
+        """The curves as they would have been if all dates were alike."""
+        if self.alike:
+            return curves
+        gain = np.diff(curves.values, axis=1, prepend=0.0) / self._multipliers(curves)
+        return replace(curves, values=np.cumsum(gain, axis=1))
+
+    def dated(self, curves: Curves, beta: Floats) -> Floats:
+        """The shape (N, A) that cohorts have on their own dates, of one where all are alike."""
+        if self.alike:
+            return beta
+        gain = np.diff(beta, axis=1, prepend=0.0) * self._multipliers(curves)
+        return np.asarray(np.cumsum(gain, axis=1))
+
+    def _multipliers(self, curves: Curves) -> Floats:
+        return self.calendar.multipliers(curves) * self.trend.multipliers(curves)
