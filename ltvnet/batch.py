@@ -162,3 +162,16 @@ def _warn(bundle: Bundle, curves: Curves) -> None:
             "and forecast by a coarser segment",
             ", ".join(gone),
         )
+    if gone := sorted(set(bundle.manifest["reads"]) - _beside(curves)):
+        log.warning(
+            "the bundle was trained with %s, which these data lack: every row is forecast as one "
+            "of which that is unknown",
+            ", ".join(gone),
+        )
+
+
+def _beside(curves: Curves) -> set[str]:
+    """What these data have beside curves and attributes, by the names of `bundle.Reading`."""
+    spend = curves.spend[curves.observed_age >= 0]
+    known = not len(spend) or np.isfinite(spend).any()
+    return {f"series {name}" for name in curves.series} | ({"spend"} if known else set())

@@ -10,18 +10,21 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from ltvnet.corrected import Corrected
 from ltvnet.curves import Curves, Floats, day
 from ltvnet.files import whole
 from ltvnet.forecasting import Predictor, resolve
 
-FORMAT = 1
+FORMAT = 2
+"""Raise it when what a forecaster's state holds changes: bundles of another are refused."""
+
 MANIFEST, STATE, ARRAYS = "manifest.json", "state.json", "arrays.safetensors"
 
 
@@ -39,12 +42,24 @@ class Bundle:
     manifest: Mapping[str, Any]
 
 
+@runtime_checkable
+class Reading(Protocol):
+    """A model that may read more than curves and attributes."""
+
+    def reads(self) -> list[str]:
+        """What it learned from beside them, such as "spend" or "series retention"."""
+        ...
+
+
 def fingerprint(curves: Curves) -> str:
-    """SHA-256 of what was known: keys, users and values."""
+    """SHA-256 of what was known: keys, users, spend, values, and further series by name."""
     digest = hashlib.sha256()
     digest.update(curves.index.to_frame(index=False).to_csv(index=False).encode())
-    digest.update(np.ascontiguousarray(curves.users).tobytes())
-    digest.update(np.ascontiguousarray(curves.values).tobytes())
+    names = sorted(curves.series)
+    digest.update(json.dumps(names).encode())
+    further = (curves.series[name] for name in names)
+    for array in (curves.users, curves.spend, curves.values, *further):
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -76,6 +91,7 @@ def save(
         "as_of": str(curves.origin),
         "hierarchy": list(curves.hierarchy),
         "attributes": sorted(curves.attributes),
+        "reads": _reads(forecaster),
         "users": _median(curves.users),
         "data": fingerprint(curves),
         "config_hash": _sha256(_json(about.get("config", {}))),
@@ -91,8 +107,8 @@ def save(
 def load(folder: str | Path) -> Bundle:
     """Read a bundle.
 
-    Raises ValueError that names what is wrong: no bundle, a newer format, a file that is missing
-    or was changed.
+    Raises ValueError that names what is wrong: no bundle, another format, a file that is
+    missing or was changed.
     """
     folder = Path(folder)
     manifest = _manifest(folder)
@@ -130,12 +146,24 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}); copy the bundle again") from error
     if number > FORMAT:
         raise ValueError(
-            f"{folder} was written by a newer ltvnet (format {number}, this one reads up to "
-            f"{FORMAT}): upgrade ltvnet"
+            f"{folder} was written by a newer ltvnet (bundle format {number}, this one reads "
+            f"format {FORMAT}): upgrade ltvnet"
+        )
+    if number < FORMAT:
+        raise ValueError(
+            f"{folder} was written by an older ltvnet (bundle format {number}, this one reads "
+            f"format {FORMAT}): train anew with scripts/train.py"
         )
     if _sha256(_json(manifest)) != identity:
         raise ValueError(f"{path} is not as it was written; copy the bundle again")
     return {**manifest, "identity": identity}
+
+
+def _reads(forecaster: Predictor) -> list[str]:
+    models = forecaster.models if isinstance(forecaster, Corrected) else [forecaster]
+    return sorted(
+        {name for model in models if isinstance(model, Reading) for name in model.reads()}
+    )
 
 
 def _median(users: Floats) -> float | None:

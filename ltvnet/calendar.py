@@ -4,9 +4,11 @@ Live-ops events, weekdays, seasons and slow drift move all campaigns alike. What
 past is measured and taken out before curves are compared; what they will do is forecast and put
 back. A constant rate of change is left to the pattern, as it keeps curves proportional.
 
-Shapes: N cohorts, A ages, T dates, D dates with revenue to compare, K kinds of variation.
+Shapes: N cohorts, G groups of them, A ages, T dates, D dates with revenue to compare, K kinds of
+variation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,14 +20,17 @@ from ltvnet.curves import AGES, Bools, Curves, Days, Floats, Ints
 AMPLITUDES = np.array([0.0, 0.03, 0.06, 0.12, 0.24])
 """Standard deviations of the multiplier that each kind of variation may have."""
 
-EVENT, DRIFT, YEAR = 3.0, 90.0, 365.25
+EVENT, DRIFT, YEAR = 3.0, 250.0, 365.25
 """Days over which events and drift are alike, and of a season."""
+
+SEASONS = 2.0
+"""Years of dates below which a season cannot be told from drift."""
 
 ROUNDS, SEARCHES = 20, 2
 """Passes over cohorts, ages and dates, and over the amplitudes, until they change no more."""
 
 RECENT = 1100
-"""Days from which the amplitudes are chosen, at most: the cost grows with their cube."""
+"""Dates that the amplitudes are chosen from, at most: the cost grows with their cube."""
 
 LEAST, MOST = 0.3, 3.0
 """Range of the multiplier of a date."""
@@ -36,14 +41,13 @@ EXACT = 1e-6
 
 @dataclass(frozen=True)
 class Calendar:
-    """Multipliers of revenue by date: `log` (T,) their logarithms from the day `begin` on.
+    """What revenue is multiplied by (T,), on each day from `begin` on; 1 on days outside.
 
-    Dates outside have multiplier 1. The date of an age is that on which the middle of a cohort's
-    acquisition reaches it.
+    The date of an age is that on which the middle of a cohort's acquisition reaches it.
     """
 
     begin: np.datetime64
-    log: Floats
+    multiplier: Floats
 
     @classmethod
     def none(cls, begin: np.datetime64) -> Self:
@@ -57,26 +61,27 @@ class Calendar:
         Cohort, age and date effects of increments are fitted by iterative proportional fitting
         (the Poisson estimate of an age-period-cohort model). The date effects are then smoothed
         and forecast by Gaussian-process regression on their sampling error, as a sum of events,
-        weekdays, a yearly season and drift, with amplitudes of the highest marginal likelihood
-        (Rasmussen and Williams 2006, chapters 2, 5) and without their linear trend.
+        weekdays, drift and, where the dates cover SEASONS years, a yearly season, with amplitudes
+        of the highest marginal likelihood (Rasmussen and Williams 2006, chapters 2, 5) and
+        without their linear trend.
         """
         begin = middle(curves).min()
-        days = int((curves.origin - begin).astype(np.int64)) + 1
-        effect, variance = effects(curves, _places(curves, begin), days)
+        effect, variance = effects(curves, begin)
         at = np.flatnonzero(np.isfinite(variance))
         if len(at) < 3:
             return cls.none(begin)
         process = Process(at.astype(float), effect[at] - 1.0, variance[at] + EXACT)
-        later = np.arange(days + AGES, dtype=float)
+        later = np.arange(len(effect) + AGES, dtype=float)
         told = process.mean(later, process.recent(RECENT).amplitudes())
-        return cls(begin, np.log(np.clip(1.0 + told, LEAST, MOST)))
+        return cls(begin, np.clip(1.0 + told, LEAST, MOST))
 
     def multipliers(self, curves: Curves) -> Floats:
         """What the calendar does to each cohort at each age: (N, A)."""
-        place = _places(curves, self.begin)
-        known = (place >= 0) & (place < len(self.log))
-        log = np.append(self.log, 0.0)[np.where(known, place, -1)]
-        return np.asarray(np.exp(log))
+        days, which = np.unique(middle(curves), return_inverse=True)
+        place = _places(days, self.begin)
+        known = (place >= 0) & (place < len(self.multiplier))
+        table = np.append(self.multiplier, 1.0)[np.where(known, place, -1)]
+        return np.asarray(table[which])
 
 
 def middle(curves: Curves) -> Days:
@@ -84,9 +89,9 @@ def middle(curves: Curves) -> Days:
     return curves.start + (curves.end - curves.start) // 2
 
 
-def _places(curves: Curves, begin: np.datetime64) -> Ints:
-    """Days from `begin` to each age of each cohort: (N, A)."""
-    return (middle(curves) - begin).astype(np.int64)[:, None] + np.arange(AGES)
+def _places(middles: Days, begin: np.datetime64) -> Ints:
+    """Days from `begin` to each age of cohorts with such middle days: (N, A)."""
+    return (middles - begin).astype(np.int64)[:, None] + np.arange(AGES)
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
@@ -105,17 +110,31 @@ def proportional(gain: Floats, known: Bools) -> tuple[Floats, Floats]:
     return _share(value[:, -1], earned[last]), np.diff(earned, prepend=0.0)
 
 
-def effects(curves: Curves, place: Ints, days: int) -> tuple[Floats, Floats]:
-    """Multiplier of each date, and the variance of its sampling error: (T,) each.
+def together(curves: Curves) -> tuple[Days, Floats, Bools]:
+    """Cohorts of the same middle day and observed age, added up; they share dates and ages.
 
-    `place` (N, A) the date of each cell out of `days` T. The variance is that of an
-    over-dispersed Poisson: dispersion over the revenue expected on the date; infinite where
-    nothing was expected.
+    Their middle day (G,), the increments of their revenue (G, A), which of them are known (G, A).
     """
-    known = np.isfinite(curves.values)
+    keys = np.stack((middle(curves).astype(np.int64), curves.observed_age), axis=1)
+    keys, which = np.unique(keys, axis=0, return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    begin = np.searchsorted(which[order], np.arange(len(keys)))
     gain = np.diff(np.nan_to_num(curves.values), axis=1, prepend=0.0) * curves.users[:, None]
-    gain = np.where(known, np.maximum(gain, 0.0), 0.0)
-    cell, at = np.where(known, place, days), place[known]
+    gain = np.add.reduceat(np.maximum(gain[order], 0.0), begin, axis=0)
+    known = np.arange(AGES) <= keys[:, [1]]
+    return keys[:, 0].astype("datetime64[D]"), np.where(known, gain, 0.0), known
+
+
+def effects(curves: Curves, begin: np.datetime64) -> tuple[Floats, Floats]:
+    """Multiplier of each date from `begin` to the origin, and its sampling variance: (T,) each.
+
+    The variance is that of an over-dispersed Poisson: dispersion over the revenue expected on the
+    date; infinite where nothing was expected.
+    """
+    days = int((curves.origin - begin).astype(np.int64)) + 1
+    middles, gain, known = together(curves)
+    cell = np.where(known, _places(middles, begin), days)  # (G, A)
+    at = cell[known]
     whole = np.bincount(at, gain[known], days).astype(np.float64)
     effect = np.ones(days + 1)
     effect[days] = 0.0  # of cells that are not known
@@ -125,12 +144,12 @@ def effects(curves: Curves, place: Ints, days: int) -> tuple[Floats, Floats]:
         alike = (level[:, None] * shape)[known]
         expected = np.bincount(at, alike, days).astype(np.float64)
         effect[:days] = _share(whole, expected)
-        dates = effect[cell]  # (N, A)
+        dates = effect[cell]  # (G, A)
         shape = _share(gain.sum(axis=0), level @ dates)
         level = _share(gain.sum(axis=1), dates @ shape)
     fitted = alike * effect[at]
     earning = fitted > 0
-    free = max(earning.sum() - len(curves) - AGES - days, 1)
+    free = max(earning.sum() - len(level) - AGES - days, 1)
     squared = (gain[known] - fitted)[earning] ** 2 / fitted[earning]
     variance = np.full(days, np.inf)
     np.divide(squared.sum() / free, expected, out=variance, where=expected > 0)
@@ -148,59 +167,91 @@ class Process:
     effect: Floats
     noise: Floats
 
-    def recent(self, days: int) -> "Process":
-        """The same of the last days only."""
-        late = self.at > self.at[-1] - days
-        return Process(self.at[late], self.effect[late], self.noise[late])
+    def recent(self, count: int) -> "Process":
+        """The same of the last dates only."""
+        return Process(self.at[-count:], self.effect[-count:], self.noise[-count:])
 
     def amplitudes(self) -> Floats:
         """Standard deviation of each kind of variation (K,), by the likelihood, one at a time."""
-        kinds = alikeness(self.at, self.at)
-        chosen = np.full(len(kinds), AMPLITUDES[2])
-        best = self._likelihood(chosen, kinds)
-        for kind in [*range(len(kinds))] * SEARCHES:
+        kinds = [kind for kind in range(len(KINDS)) if kind != SEASON or self._seasons]
+        chosen = np.zeros(len(KINDS))
+        chosen[kinds] = AMPLITUDES[2]
+        alike = [shape(self.at, self.at) for shape in KINDS]
+        best = self._likelihood(chosen, alike)
+        for kind in kinds * SEARCHES:
             for amplitude in AMPLITUDES:
                 trial = chosen.copy()
                 trial[kind] = amplitude
-                found = best if (trial == chosen).all() else self._likelihood(trial, kinds)
+                found = best if (trial == chosen).all() else self._likelihood(trial, alike)
                 if found > best:
                     best, chosen = found, trial
         return chosen
 
+    @property
+    def _seasons(self) -> bool:
+        return bool(np.ptp(self.at) >= SEASONS * YEAR)
+
     def mean(self, later: Floats, amplitudes: Floats) -> Floats:
         """The expected effect at days `later` (T,), without the linear trend: (T,)."""
-        rest, (factor, lower), _ = self._trendless(amplitudes, alikeness(self.at, self.at))
-        weight = linalg.cho_solve((factor, lower), rest)
-        return np.asarray(np.tensordot(amplitudes**2, alikeness(later, self.at), 1) @ weight)
+        alike = [shape(self.at, self.at) for shape in KINDS]
+        rest, factor, _ = self._trendless(amplitudes, alike)
+        weight = linalg.cho_solve(factor, rest)
+        parts = [
+            a**2 * shape(later, self.at) @ weight
+            for a, shape in zip(amplitudes, KINDS, strict=True)
+        ]
+        return np.asarray(np.sum(parts, axis=0))
 
     def _trendless(
-        self, amplitudes: Floats, kinds: Floats
+        self, amplitudes: Floats, alike: Sequence[Floats]
     ) -> tuple[Floats, tuple[Floats, bool], Floats]:
         """Effects less their linear trend, the factor of their covariance, and that of the trend.
 
-        The trend has a flat prior (Rasmussen and Williams 2006, section 2.7).
+        `alike` (D, D) of each of KINDS. The trend has a flat prior (Rasmussen and Williams 2006,
+        section 2.7).
         """
-        factor = linalg.cho_factor(
-            np.tensordot(amplitudes**2, kinds, 1) + np.diag(self.noise), lower=True
-        )
+        covariance = np.diag(self.noise)
+        for amplitude, shape in zip(amplitudes, alike, strict=True):
+            covariance += amplitude**2 * shape
+        factor = linalg.cho_factor(covariance, lower=True, overwrite_a=True)
         trend = np.stack((np.ones_like(self.at), self.at / YEAR), axis=1)
         solved = linalg.cho_solve(factor, trend)
         information = trend.T @ solved
         slope = np.linalg.solve(information, solved.T @ self.effect)
         return self.effect - trend @ slope, factor, information
 
-    def _likelihood(self, amplitudes: Floats, kinds: Floats) -> float:
-        rest, factor, information = self._trendless(amplitudes, kinds)
+    def _likelihood(self, amplitudes: Floats, alike: Sequence[Floats]) -> float:
+        rest, factor, information = self._trendless(amplitudes, alike)
         fit = rest @ linalg.cho_solve(factor, rest)
         volume = 2 * np.log(np.diag(factor[0])).sum() + np.linalg.slogdet(information)[1]
         return float(-0.5 * (fit + volume))
 
 
-def alikeness(one: Floats, other: Floats) -> Floats:
-    """Correlation of events, drift, weekdays and season between days: (K, len(one), len(other))."""
-    apart = np.abs(one[:, None] - other)
-    event = np.exp(-0.5 * (apart / EVENT) ** 2)
-    drift = np.exp(-apart / DRIFT)
-    weekday = np.where(apart % 7 == 0, 1.0, -1 / 6)
-    season = np.cos(2 * np.pi * apart / YEAR)
-    return np.stack((event, drift, weekday, season))
+def _apart(one: Floats, other: Floats) -> Floats:
+    return np.asarray(np.abs(one[:, None] - other))
+
+
+def events(one: Floats, other: Floats) -> Floats:
+    """Correlation of what lasts a few days, between days: (len(one), len(other))."""
+    return np.asarray(np.exp(-0.5 * (_apart(one, other) / EVENT) ** 2))
+
+
+def drift(one: Floats, other: Floats) -> Floats:
+    """Correlation of what wanders and returns."""
+    return np.asarray(np.exp(-_apart(one, other) / DRIFT))
+
+
+def weekdays(one: Floats, other: Floats) -> Floats:
+    """Correlation of days of the week, which sum to nothing."""
+    return np.where(_apart(one, other) % 7 == 0, 1.0, -1 / 6)
+
+
+def season(one: Floats, other: Floats) -> Floats:
+    """Correlation of a yearly wave."""
+    return np.asarray(np.cos(2 * np.pi * _apart(one, other) / YEAR))
+
+
+KINDS = (events, drift, weekdays, season)
+"""The kinds of variation (K,)."""
+
+SEASON = KINDS.index(season)

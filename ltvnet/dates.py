@@ -63,7 +63,8 @@ class Trend:
         slope = ((actual - expected) * apart).sum() / information
         rest = ((actual - expected - slope * expected * apart) * apart).sum(axis=1)
         day = np.unique(curves.start, return_inverse=True)[1]
-        error = max(_clustered(rest, day), _clustered(rest, found)) / information
+        mixed = _clustered(rest, found) if np.ptp(found) else 0.0  # one segment: nothing is mixed
+        error = max(_clustered(rest, day), mixed) / information
         certain = 1.0 - (error / slope) ** 2 if slope else 0.0
         return cls(curves.origin, float(slope * max(certain, 0.0)))
 
@@ -106,9 +107,7 @@ def _clustered(rest: Floats, cluster: Ints) -> float:
     _, place = np.unique(cluster, return_inverse=True)
     sums = np.bincount(place, rest)
     count = len(sums)
-    if count == 1:
-        return 0.0  # one segment: nothing is mixed
-    return float(np.sqrt((sums**2).sum() * count / max(count - 2, 1)))
+    return float(np.sqrt((sums**2).sum() * count / (count - 2))) if count > 2 else np.inf
 
 
 @dataclass(frozen=True)
@@ -132,21 +131,30 @@ class Dates:
     @property
     def alike(self) -> bool:
         """Whether dates make no difference."""
-        return not len(self.calendar.log) and not self.trend.rate
+        return not len(self.calendar.multiplier) and not self.trend.rate
+
+    def multipliers(self, curves: Curves) -> Floats:
+        """What dates do to each cohort at each age: (N, A)."""
+        if not self.trend.rate:
+            return self.calendar.multipliers(curves)
+        return self.calendar.multipliers(curves) * self.trend.multipliers(curves)
 
     def without(self, curves: Curves) -> Curves:
         """The curves as they would have been if all dates were alike."""
         if self.alike:
             return curves
-        gain = np.diff(curves.values, axis=1, prepend=0.0) / self._multipliers(curves)
+        gain = np.diff(curves.values, axis=1, prepend=0.0) / self.multipliers(curves)
         return replace(curves, values=np.cumsum(gain, axis=1))
 
     def dated(self, curves: Curves, beta: Floats) -> Floats:
         """The shape (N, A) that cohorts have on their own dates, of one where all are alike."""
-        if self.alike:
-            return beta
-        gain = np.diff(beta, axis=1, prepend=0.0) * self._multipliers(curves)
-        return np.asarray(np.cumsum(gain, axis=1))
+        return self.apply(curves, beta)[0]
 
-    def _multipliers(self, curves: Curves) -> Floats:
-        return self.calendar.multipliers(curves) * self.trend.multipliers(curves)
+    def apply(self, curves: Curves, beta: Floats) -> tuple[Floats, Floats]:
+        """`dated` shapes (N, A), and what was observed (N,) were all dates alike."""
+        if self.alike:
+            return beta, curves.observed_value
+        times = self.multipliers(curves)
+        dated = np.cumsum(np.diff(beta, axis=1, prepend=0.0) * times, axis=1)
+        value = np.nansum(np.diff(curves.values, axis=1, prepend=0.0) / times, axis=1)
+        return dated, np.where(curves.observed_age < 0, np.nan, value)

@@ -22,7 +22,19 @@ from torch.nn import functional
 from ltvnet.covariates import Covariates
 from ltvnet.curves import NODES, Curves, Floats, Ints
 from ltvnet.files import whole
-from ltvnet.forecasting import Band, Forecast, Parts, State, below, filled
+from ltvnet.forecasting import (
+    MIN_MATURED,
+    Band,
+    Forecast,
+    Parts,
+    State,
+    below,
+    confidence,
+    filled,
+    matured,
+    nested,
+    too_little,
+)
 from ltvnet.nets.heads import Sizes, anchored, departures
 from ltvnet.pattern import Expected, Pattern
 from ltvnet.windows import Scaling, Tasks, Validation, Windows
@@ -34,12 +46,6 @@ NETS: Mapping[str, str] = {
     "mlp": "ltvnet.nets.mlp:MLP",
     "tide": "ltvnet.nets.tide:CohortTiDE",
 }
-
-MIN_COHORTS, MIN_MATURED, MATURE_AGE = 30, 2, 30
-"""Below so many cohorts, or so many observed to MATURE_AGE, the pattern stands alone."""
-
-CAUTION = 40
-"""Number of matured cohorts at which the net's departure from the pattern is halved."""
 
 
 def inner_origin(curves: Curves) -> np.datetime64:
@@ -101,7 +107,7 @@ class Neural:
         """
         curves = curves.take(curves.observed_age >= 0)
         self.fitted = self._untrained(curves)
-        if lack := too_little(curves, self.fitted.scaling):
+        if lack := too_little(curves, self.fitted.scaling.unit):
             log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
             return self
         epochs = self._epochs(curves) if self.start is None else self.training["warm_epochs"]
@@ -128,8 +134,7 @@ class Neural:
         scaling = Scaling.of(curves, pattern.measured.unit, self.covariates)
         if self.start is not None:
             scaling = replace(scaling, context=scaling.context.like(self.start.scaling.context))
-        count = matured(curves)
-        return Fitted(pattern, scaling, count / (count + CAUTION), None)
+        return Fitted(pattern, scaling, confidence(curves), None)
 
     def _epochs(self, curves: Curves) -> int:
         """Epochs after which a fit at the inner origin forecast best; all where none can be."""
@@ -152,7 +157,7 @@ class Neural:
         if matured(then) < MIN_MATURED or not len(grown):
             return []
         fitted = self._untrained(then)
-        if too_little(then, fitted.scaling):
+        if too_little(then, fitted.scaling.unit):
             return []
         expected = fitted.pattern.expected(then)
         tasks = Tasks(torch.from_numpy(grown), torch.from_numpy(then.observed_age[grown]))
@@ -238,6 +243,14 @@ class Neural:
         growth: Floats = grown[:, interval] + z.exp().numpy()[:, interval] * part[:, :, None]
         return growth
 
+    def reads(self) -> list[str]:
+        """What of the training data, beside curves and attributes, the net learned from."""
+        context = self.fitted.scaling.context
+        if self.fitted.net is None:
+            return []
+        known = [name for name, one in context.series.items() if np.isfinite(one.mean).any()]
+        return ["spend"] * bool(context.spend) + [f"series {name}" for name in known]
+
     def state(self) -> State:
         """The net's kind, sizes and weights, the scaling, and the pattern's state."""
         values, arrays = self.fitted.pattern.state()
@@ -250,8 +263,7 @@ class Neural:
             "confidence": self.fitted.confidence,
             "net": None if net is None else self.net,
         }
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        stored |= {f"series/{name}": array for name, array in references.items()}
+        stored = nested(arrays, "pattern/") | nested(references, "series/")
         return described, stored | {f"net/{k}": w.numpy() for k, w in weights.items()}
 
     @classmethod
@@ -282,18 +294,6 @@ def last_good(scores: Floats) -> int:
     weeks = scores.shape[1]
     error = worse.std(axis=1, ddof=1) * np.sqrt(weeks) if weeks > 1 else np.full(len(worse), np.inf)
     return int(np.flatnonzero(worse.sum(axis=1) <= error)[-1])
-
-
-def matured(curves: Curves) -> int:
-    """Number of cohorts observed to MATURE_AGE."""
-    return int((curves.observed_age >= MATURE_AGE).sum())
-
-
-def too_little(curves: Curves, scaling: Scaling) -> str:
-    """What a net lacks to learn from these curves; nothing if it lacks nothing."""
-    if len(curves) < MIN_COHORTS or matured(curves) < MIN_MATURED:
-        return f"{len(curves)} cohorts, {matured(curves)} of them observed to D{MATURE_AGE}"
-    return "" if scaling.unit > 0 else "no revenue by D7"
 
 
 def build(net: Mapping[str, Any], sizes: Sizes) -> nn.Module:

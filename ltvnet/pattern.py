@@ -255,7 +255,10 @@ class Pattern:
         return share_earned(tailed, first)
 
     def _replayed(self, curves: Curves, segments: Segments, found: Ints) -> Iterator[Replay]:
-        """Errors of growth forecast at past origins, each fitted on what was known then."""
+        """Errors of growth forecast at past origins, each fitted on what was known then.
+
+        But for what dates did, which was taken out of all `curves` as it is known now.
+        """
         for weeks in range(KAPPA_ORIGINS):
             origin = curves.origin - np.timedelta64((weeks + 1) * KAPPA_EVERY, "D")
             rows = np.flatnonzero(curves.end + curves.lag_days <= origin)
@@ -272,9 +275,9 @@ class Pattern:
         beta, users = m.beta[found], curves.users
         k = np.maximum(curves.observed_age, 0)
         earned = users * beta[np.arange(len(k)), k]
-        own = users * self.dates.without(curves).observed_value
-        level = credible_level(m.level[found], earned, own, self.kappa_at(k) * m.unit)
-        return Expected(self.dates.dated(curves, beta), m.level[found][:, None], level[:, None])
+        dated, value = self.dates.apply(curves, beta)
+        level = credible_level(m.level[found], earned, users * value, self.kappa_at(k) * m.unit)
+        return Expected(dated, m.level[found][:, None], level[:, None])
 
     def held_out(self, curves: Curves) -> Expected:
         """What the pattern would expect of each fitted cohort if it stood at any age, for training.
@@ -362,7 +365,7 @@ class Pattern:
             "trend": [str(self.dates.trend.reference), self.dates.trend.rate],
         }
         arrays = {"beta": m.beta, "level": m.level, "kappas": self.kappas}
-        arrays["calendar"] = self.dates.calendar.log
+        arrays["calendar"] = self.dates.calendar.multiplier
         return values, arrays
 
     @classmethod

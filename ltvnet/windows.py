@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ltvnet.covariates import Context, Covariates
 from ltvnet.curves import NODES, Curves
-from ltvnet.forecasting import State
+from ltvnet.forecasting import State, categories
 from ltvnet.nets.heads import Inputs, Sizes, Targets
 from ltvnet.pattern import Expected
 
@@ -57,13 +57,8 @@ class Scaling:
     def of(cls, curves: Curves, unit: float, chosen: Covariates) -> Self:
         """Scaling as of the origin of `curves`, with the covariates that are chosen."""
         curves = curves.take(curves.observed_age >= 0)
-        counts = {name: pd.Series(text).value_counts() for name, text in curves.attributes.items()}
-        categories = {
-            name: sorted(count.index[count >= chosen.min_category])
-            for name, count in sorted(counts.items())
-        }
-        context = Context.of(curves, chosen)
-        return cls(unit, float(np.median(curves.users)), categories, context)
+        own = categories(curves, chosen.min_category)
+        return cls(unit, float(np.median(curves.users)), own, Context.of(curves, chosen))
 
     @property
     def sizes(self) -> Sizes:

@@ -14,15 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import weekly
-from test_neural import neural
+from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING, Trained, neural
 
 from ltvnet import bundle
+from ltvnet.backtest import MIXTURE
 from ltvnet.batch import Tables, learned, predict
 from ltvnet.bundle import Bundle
 from ltvnet.calibration import Intervals
 from ltvnet.corrected import Corrected
 from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES, Curves
+from ltvnet.forecasting import Predictor, create
 from ltvnet.ledger import Ledger
 from ltvnet.stages import Stages
 from ltvnet.table import Files, write_cohorts
@@ -49,6 +51,19 @@ def loaded(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("model") / "bundle"
     bundle.save(folder, "neural", neural().fit(curves), curves, {"folder": str(folder)})
     return bundle.load(folder)
+
+
+def corrected(*names: str) -> Corrected:
+    """Not fitted, of one model or of a mixture."""
+    bases = {name: {"name": name} for name in names}
+    return Corrected(
+        base=bases[names[0]] if len(names) == 1 else {"name": MIXTURE, "bases": bases},
+        every_weeks=1,
+        origins=0,
+        plan={"window": "expanding", "refit": "each", "ages": [], "warm": True, "workers": 1},
+        learning={"blend": True, "correction": True, "intervals": True},
+        ledger=None,
+    )
 
 
 def outputs(folder: Path) -> dict[str, pd.DataFrame]:
@@ -119,6 +134,52 @@ def test_stale_data_older_data_and_lost_columns_are_said(
     assert "the bundle was trained with Apps, which these data lack" in said(one)
 
 
+@pytest.fixture(scope="module")
+def rich() -> Curves:
+    """With spend and a series, retention."""
+    return weekly(62, beside=True).as_of("2024-02-29")
+
+
+def reading(rich: Curves, folder: Path, *, spend: bool) -> Bundle:
+    """A mixture of a pattern and a net that sees series, and spend if so asked."""
+    net = Trained(
+        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, seed=0, folder=None,
+        covariates=COVARIATES | {"spend": spend},
+    )  # fmt: skip
+    model = corrected("pattern", "neural")
+    model.models, model.stages = [create(PATTERN).fit(rich), net.fit(rich)], Stages.none(2)
+    return read_back(model, "corrected", rich, folder)
+
+
+def read_back(model: Predictor, name: str, curves: Curves, folder: Path) -> Bundle:
+    bundle.save(folder, name, model, curves, {})
+    return bundle.load(folder)
+
+
+def test_a_lost_series_and_lost_spend_are_said_where_a_net_saw_them(
+    rich: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = reading(rich, tmp_path / "both", spend=True)
+    blind = reading(rich, tmp_path / "blind", spend=False)
+    pattern = read_back(create(PATTERN).fit(rich), "pattern", rich, tmp_path / "pattern")
+    poor = replace(rich, series={}, spend=np.full(len(rich), np.nan))
+
+    def said(by: Bundle, rows: Curves) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict(by, lambda: [rows], tmp_path, FEW)
+        return caplog.text
+
+    lacks = "the bundle was trained with {}, which these data lack: every row is forecast as one"
+    assert lacks.format("series retention, spend") in said(both, poor)
+    assert lacks.format("spend") in said(both, replace(poor, series=rich.series))
+    assert lacks.format("series retention") in said(both, replace(rich, series={}))
+    assert lacks.format("series retention") in said(blind, poor)
+    assert said(both, rich) == said(pattern, poor) == ""
+    begun = rich.take(rich.observed_age < 0)
+    assert len(begun) and said(both, begun) == ""  # no spend is known of them yet
+
+
 def test_a_ledger_keeps_what_was_forecast(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
     kept = replace(FEW, ledger=tmp_path / "ledger")
     pieces = [curves.take(np.arange(70)), curves.take(np.arange(70, len(curves)))]
@@ -148,14 +209,7 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     assert learned(loaded) == f"nothing blended; nothing corrected; {blank}"
     shape = (8, 1, 21)
     intervals = replace(Intervals.none(), lower=np.zeros(shape), upper=np.zeros(shape))
-    model = Corrected(
-        base={"name": "pattern"},
-        every_weeks=1,
-        origins=0,
-        plan={"window": "expanding", "refit": "each", "ages": [], "warm": True, "workers": 1},
-        learning={"blend": True, "correction": True, "intervals": True},
-        ledger=None,
-    )
+    model = corrected("pattern")
     model.stages = replace(Stages.none(), intervals=intervals)
     made = replace(loaded, forecaster=model)
     assert learned(made).endswith("nothing corrected; P10 and P90 are calibrated on the past")

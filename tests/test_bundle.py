@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,9 @@ def test_equal_forecasters_have_equal_identity(
     assert first == second != other
 
 
-def test_a_bundle_holds_no_cohort_and_no_code(saved: Path) -> None:
+def test_a_bundle_holds_no_cohort_and_no_code(saved: Path, curves: Curves) -> None:
     text = (saved / "state.json").read_text() + (saved / "manifest.json").read_text()
-    assert "2023-0" not in text  # no acquisition week
+    assert not any(date in text for date in {*map(str, curves.start), *map(str, curves.end)})
     assert "ltvnet." not in text  # no class path
     assert sorted(path.name for path in saved.iterdir()) == [
         "arrays.safetensors",
@@ -91,7 +92,18 @@ def test_one_byte_changed_in_the_manifest_is_named(saved: Path) -> None:
 def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": FORMAT + 1}))
-    with pytest.raises(ValueError, match=rf"newer ltvnet \(format {FORMAT + 1}.*upgrade ltvnet"):
+    message = rf"newer ltvnet \(bundle format {FORMAT + 1}, .* reads format {FORMAT}\): upgrade"
+    with pytest.raises(ValueError, match=message):
+        load(saved)
+
+
+def test_an_older_format_asks_to_train_anew(saved: Path) -> None:
+    """Whatever else is in it: the bundles that the first release wrote had format 1."""
+    (saved / "state.json").write_text("{}")
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    message = rf"older ltvnet \(bundle format 1, this one reads format {FORMAT}\): train anew"
+    with pytest.raises(ValueError, match=message):
         load(saved)
 
 
@@ -128,6 +140,14 @@ def test_pickled_code_is_never_run(saved: Path, tmp_path: Path) -> None:
 def test_a_fingerprint_changes_with_any_value(curves: Curves) -> None:
     assert fingerprint(curves) == fingerprint(weekly(60).as_of("2024-02-29"))
     assert fingerprint(curves) != fingerprint(curves.cut(50))
+    spent = replace(curves, spend=np.ones(len(curves)))
+    kept, other = (replace(curves, series={n: 0.5 * curves.values}) for n in ("kept", "other"))
+    cut = replace(curves, series={"kept": 0.5 * curves.cut(50).values})
+    both = replace(kept, series={**kept.series, **other.series})
+    again = replace(kept, series={**other.series, **kept.series})
+    assert fingerprint(both) == fingerprint(again)
+    assert len({fingerprint(known) for known in (curves, spent, kept, other, cut, both)}) == 6
+    assert len(fingerprint(curves.take(np.arange(0)))) == 64
 
 
 def test_predicting_needs_no_training_library(

@@ -8,7 +8,18 @@ from cohorts import history, weekly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltvnet.calendar import EXACT, Calendar, Process, alikeness, effects, middle
+from ltvnet.calendar import (
+    DRIFT,
+    EXACT,
+    KINDS,
+    SEASON,
+    YEAR,
+    Calendar,
+    Process,
+    effects,
+    middle,
+    together,
+)
 from ltvnet.curves import AGES, Curves, Floats
 from ltvnet.dates import Dates, Trend
 
@@ -48,7 +59,7 @@ def straightened(log: Floats) -> Floats:
 def test_what_dates_did_is_found_up_to_a_constant_rate(noise: float, tolerance: float) -> None:
     by, curves = waves(), moved(waves(), noise)
     days = int((curves.origin - middle(curves).min()).astype(int)) + 1
-    found = straightened(Calendar.learned(curves).log[:days])
+    found = straightened(np.log(Calendar.learned(curves).multiplier[:days]))
     true = straightened(np.log(by[:days]))
     assert true.std() > 0.12
     assert np.sqrt(np.mean((found - true) ** 2)) < tolerance
@@ -68,7 +79,7 @@ def test_curves_without_their_calendar_are_proportional() -> None:
 def test_dates_that_are_alike_change_nothing() -> None:
     curves = moved(np.ones(1000))
     calendar = Calendar.learned(curves)
-    np.testing.assert_allclose(calendar.log, 0.0, atol=1e-6)
+    np.testing.assert_allclose(calendar.multiplier, 1.0, atol=1e-6)
     np.testing.assert_array_equal(
         only(Calendar.none(curves.origin)).without(curves).values, curves.values
     )
@@ -80,7 +91,7 @@ def test_dates_that_are_alike_change_nothing() -> None:
 def test_putting_back_undoes_taking_out(seed: int) -> None:
     rng = np.random.default_rng(seed)
     curves = weekly(30, seed=3).as_of("2024-01-31")
-    calendar = Calendar(curves.start.min(), rng.normal(0, 0.3, 500))
+    calendar = Calendar(curves.start.min(), rng.lognormal(0, 0.3, 500))
     known = np.isfinite(curves.values)
     dates = Dates(calendar, Trend(curves.origin, rng.normal(0, 0.3)))
     again = dates.dated(curves, dates.without(curves).values)
@@ -91,31 +102,67 @@ def test_putting_back_undoes_taking_out(seed: int) -> None:
 def test_a_date_is_the_middle_of_acquisition_and_the_age() -> None:
     rows = [("2024-01-01", "2024-01-07", {}, 1.0, np.arange(AGES) + 1.0)]
     curves = history(rows).as_of("2024-01-10")
-    calendar = Calendar(np.datetime64("2024-01-05"), np.log([2.0, 3.0]))
+    calendar = Calendar(np.datetime64("2024-01-05"), np.array([2.0, 3.0]))
     assert calendar.multipliers(curves)[0, :4].tolist() == pytest.approx([1, 2, 3, 1])
 
 
 def test_revenue_in_another_unit_and_other_levels_are_the_same_dates() -> None:
     curves = moved(waves(), 0.5)
     dear = replace(curves, values=curves.values * 1024)
-    np.testing.assert_array_equal(Calendar.learned(dear).log, Calendar.learned(curves).log)
+    np.testing.assert_array_equal(
+        Calendar.learned(dear).multiplier, Calendar.learned(curves).multiplier
+    )
 
 
 def test_variance_is_dispersion_over_what_was_expected() -> None:
-    """Twice the users on every date: half the variance of each date's multiplier."""
+    """Of twice the users, or of two cohorts alike, the multipliers are the same."""
     one = moved(np.ones(1000), 0.5)
-    place = (middle(one) - middle(one).min()).astype(int)[:, None] + np.arange(AGES)
-    days = int(place[np.isfinite(one.values)].max()) + 1
-    effect, variance = effects(one, place, days)
-    other, halved = effects(replace(one, users=2 * one.users), place, days)
+    begin = middle(one).min()
+    effect, variance = effects(one, begin)
+    other, same = effects(replace(one, users=2 * one.users), begin)
     np.testing.assert_allclose(other, effect, rtol=1e-12)
-    np.testing.assert_allclose(halved, variance, rtol=1e-12)  # noise of cells, not of users
+    np.testing.assert_allclose(same, variance, rtol=1e-12)  # noise is of cells, not of users
+    young = np.isfinite(variance)
+    expected = variance[young].min() / variance[young]
+    assert expected.max() == 1.0 and (expected > 0).all()
+
+
+def test_cohorts_of_the_same_days_are_added_up() -> None:
+    curves = weekly(30, ("a", "b", "c")).as_of("2024-01-31")
+    days, gain, known = together(curves)
+    assert len(days) == 30 and known.shape == gain.shape == (30, AGES)
+    np.testing.assert_allclose(gain.sum(), (curves.users * curves.observed_value).sum())
+    first = curves.start == curves.start.min()
+    value = (curves.users * curves.observed_value)[first].sum()
+    np.testing.assert_allclose(gain[0].sum(), value)
+
+
+def test_a_season_takes_two_years() -> None:
+    """A bend of half a year is drift, which is not repeated."""
+    at = np.arange(200.0)
+    bend = Process(at, 0.2 * np.sin(np.pi * at / 200), np.full(200, 1e-4))
+    assert bend.amplitudes()[SEASON] == 0
+    at = np.arange(900.0)
+    wave = Process(at, 0.2 * np.sin(2 * np.pi * at / YEAR), np.full(900, 1e-3))
+    chosen = wave.amplitudes()
+    assert chosen[SEASON] > 0
+    ahead = np.arange(900.0, 1200.0)
+    told = wave.mean(ahead, chosen)
+    assert np.corrcoef(told, np.sin(2 * np.pi * ahead / YEAR))[0, 1] > 0.95
+
+
+def test_a_pause_of_years_is_no_error() -> None:
+    rows = [
+        (day, day, {}, 10.0, np.arange(AGES) + 1.0)
+        for day in ("2015-01-01", "2015-01-08", "2024-06-30")
+    ]
+    assert len(Calendar.learned(history(rows).as_of(DAY)).multiplier)
 
 
 def test_without_revenue_all_dates_are_alike() -> None:
     rows = [("2024-01-01", "2024-01-07", {}, 5.0, np.zeros(AGES))]
     curves = history(rows).as_of(DAY)
-    assert not len(Calendar.learned(curves).log)
+    assert not len(Calendar.learned(curves).multiplier)
 
 
 def test_a_process_by_hand() -> None:
@@ -124,10 +171,11 @@ def test_a_process_by_hand() -> None:
     line = Process(at, 0.3 + 0.01 * at, np.full(10, EXACT))
     chosen = np.array([0.1, 0.1, 0.0, 0.0])
     np.testing.assert_allclose(line.mean(np.arange(20.0), chosen), 0.0, atol=1e-9)
-    event, drift, weekday, season = alikeness(np.array([0.0, 90.0, 7.0]), np.array([0.0]))[:, :, 0]
-    assert drift.tolist() == pytest.approx([1.0, np.exp(-1), np.exp(-7 / 90)])
+    days, zero = np.array([0.0, DRIFT, 7.0]), np.array([0.0])
+    event, wander, weekday, wave = (kind(days, zero)[:, 0] for kind in KINDS)
+    assert wander.tolist() == pytest.approx([1.0, np.exp(-1), np.exp(-7 / DRIFT)])
     assert weekday.tolist() == pytest.approx([1.0, -1 / 6, 1.0])
-    assert event[1] < 1e-9 and season[0] == 1.0
+    assert event[1] < 1e-9 and wave[0] == 1.0
 
 
 def test_amplitudes_are_those_of_what_varies() -> None:

@@ -146,7 +146,7 @@ def test_dates_ahead_by_hand() -> None:
     model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
     curves = proportional(2.0, 1.0, 0.5)
     before = told(model, curves).terms[:, 0]
-    model.dates = Dates(Calendar(DAY + 1, np.full(361, np.log(1.5))), Trend.none(DAY))
+    model.dates = Dates(Calendar(DAY + 1, np.full(361, 1.5)), Trend.none(DAY))
     made = told(model, curves)
     np.testing.assert_allclose(made.terms[:, 0], before, rtol=1e-12, atol=1e-12)
     grown = made.segment + made.terms[:, 0] - curves.observed_value
@@ -158,7 +158,7 @@ def test_dates_past_by_hand() -> None:
     """If all dates so far earned half as much again, a third of what was earned is theirs."""
     model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
     usual = told(model, proportional(2.0))
-    model.dates = Dates(Calendar(DAY - 400, np.full(401, np.log(1.5))), Trend.none(DAY))
+    model.dates = Dates(Calendar(DAY - 400, np.full(401, 1.5)), Trend.none(DAY))
     curves = proportional(2.0 * 1.5)
     made = told(model, curves)
     np.testing.assert_allclose(made.terms[:, 0], usual.terms[:, 0], rtol=1e-12)

@@ -88,6 +88,7 @@ TIDE: Config = {
     "dropout": 0.1,
     "norm": True,
 }
+MIXTURE: Config = {"name": "best", "bases": {"one": CHAIN_LADDER, "other": PATTERN}}
 FORECASTERS: Mapping[str, Config] = {
     "pattern": PATTERN,
     "chain_ladder": CHAIN_LADDER,
@@ -112,6 +113,7 @@ FORECASTERS: Mapping[str, Config] = {
     "growth_lstm": GROWTH_LSTM,
     "corrected chain_ladder": corrected(CHAIN_LADDER, 4, 6),
     "corrected lstm": corrected(LSTM | {"training": TRAINING | {"epochs": 1}}, 13, 2),
+    "corrected best": corrected(MIXTURE, 4, 6),
 }
 
 

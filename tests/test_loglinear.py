@@ -7,7 +7,8 @@ import pytest
 from cohorts import curve, history, weekly
 from test_neural import PATTERN
 
-from ltvnet.baselines.loglinear import LogLinear, between_nodes
+from ltvnet.baselines.loglinear import LogLinear
+from ltvnet.baselines.reference import between_nodes
 from ltvnet.curves import AGES, NODES, Curves, Floats
 
 DAY = "2025-06-30"

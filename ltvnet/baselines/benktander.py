@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.baselines.mack import chain_ladder, over
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import complete, issued, reference, restored, stored
 from ltvnet.curves import NODES, Curves, Floats
 from ltvnet.development import Development, development, ratio_of_sums
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Measured, Pattern
+from ltvnet.forecasting import Forecast, State
+from ltvnet.pattern import Measured
 
 PRIORS = ("cape_cod", "mean_ultimate", "additive")
 
@@ -102,7 +102,7 @@ class Benktander:
         """The ultimate (N,) that the last iteration starts from.
 
         Iterating U <- y + (1 - beta) U from the prior A gives, after m steps, (1 - q^m) y / beta
-        + q^m A with q = 1 - beta: a credibility mixture of chain ladder and prior.
+        + q^m A with q = 1 - beta: a credibility mixture of chain ladder and prior (Mack 2000).
         """
         beta = self.beta[np.maximum(curves.observed_age, 0)]
         steps = self.iterations - 1
@@ -119,22 +119,17 @@ class Benktander:
 
     def state(self) -> State:
         """Configuration, what was measured, and the pattern's state."""
-        values, arrays = self.pattern.state()
-        described = {
+        arguments = {
             "iterations": self.iterations,
             "prior": self.prior,
             "half_life": self.half_life,
-            "level": self.level,
-            "pattern": values,
         }
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        return described, stored | {"beta": self.beta}
+        values = {"arguments": arguments, "level": self.level}
+        return stored(self.pattern, values, {"beta": self.beta})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        own = {name: values[name] for name in ("iterations", "prior", "half_life")}
-        benktander = cls(**own, pattern={"name": "pattern", **values["pattern"]["arguments"]})
-        benktander.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
+        benktander = restored(cls, values, arrays)
         benktander.beta, benktander.level = arrays["beta"], values["level"]
         return benktander

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.baselines.loglinear import between_nodes
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import between_nodes, complete, issued, reference, restored, stored
 from ltvnet.curves import NODES, Curves, Floats, Ints
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Expected, Pattern
+from ltvnet.forecasting import CAUTION, Forecast, State, categories, confidence, too_little
+from ltvnet.pattern import Expected
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -27,12 +26,6 @@ TARGETS = ("ratio", "departure")
 
 LEARNED = (3, 6, 9, 13, 20, 34, 60, 120)
 """Observed ages that training cohorts are put at."""
-
-MIN_COHORTS, MIN_MATURED, MATURE_AGE = 30, 2, 30
-"""Below so many cohorts, or so many observed to MATURE_AGE, the pattern stands alone."""
-
-CAUTION = 40
-"""Number of matured cohorts at which the departure, and the smearing of a horizon, are halved."""
 
 MOST = 20_000
 """Most cohorts that trees learn from, drawn at random."""
@@ -89,12 +82,7 @@ class Scaling:
     @classmethod
     def of(cls, curves: Curves, unit: float) -> Self:
         """Scaling as of the origin of `curves`."""
-        counts = {name: pd.Series(text).value_counts() for name, text in curves.attributes.items()}
-        categories = {
-            name: sorted(count.index[count >= MIN_CATEGORY])
-            for name, count in sorted(counts.items())
-        }
-        return cls(unit, float(np.median(curves.users)), categories)
+        return cls(unit, float(np.median(curves.users)), categories(curves, MIN_CATEGORY))
 
     def codes(self, curves: Curves) -> Floats:
         """Category of each attribute: (C, N)."""
@@ -215,7 +203,11 @@ def weights(tasks: Tasks, users: Floats) -> Floats:
 
 
 def smearing(tasks: Tasks, users: Floats, actual: Floats, told: Floats) -> Floats:
-    """Sum of users x actual growth over that of forecast growth at each node, shrunk to 1: (J,)."""
+    """Sum of users x actual growth over that of forecast growth at each node, shrunk to 1: (J,).
+
+    Duan's factor (1983, "Smearing estimate: a nonparametric retransformation method") as a ratio
+    of sums, within SMEAR; CAUTION cohorts halve its distance to 1.
+    """
     sums = np.zeros((2, len(NODES)))
     for row, grown in zip(sums, (actual, told), strict=True):
         np.add.at(row, tasks.node, users[tasks.cohort] * grown)
@@ -240,8 +232,8 @@ class Boosting:
     `target` "ratio", the plain peer, or "departure". `rounds` trees of `leaves` leaves with
     `min_rows` tasks each at learning `rate`; `seed`; `pattern` its config. Trees learn the middle
     of logs, so sums of growth are set right by a factor at each node. The departure is scaled by
-    N / (N + CAUTION), N cohorts observed to MATURE_AGE. Raises ValueError for another target or
-    numbers out of range.
+    what `forecasting.confidence` says. Raises ValueError for another target or numbers out of
+    range.
     """
 
     def __init__(
@@ -265,11 +257,10 @@ class Boosting:
             )
         if not 0 < rate <= 1:
             raise ValueError(f"expected rate within (0, 1], got {rate}")
-        reference(pattern)
         self.target, self.rounds, self.leaves, self.rate = target, rounds, leaves, rate
-        self.min_rows, self.seed, self.config = min_rows, seed, dict(pattern)
+        self.min_rows, self.seed, self.pattern = min_rows, seed, reference(pattern)
         self.arguments = {"target": target, "rounds": rounds, "leaves": leaves, "rate": rate}
-        self.arguments |= {"min_rows": min_rows, "seed": seed, "pattern": self.config}
+        self.arguments |= {"min_rows": min_rows, "seed": seed}
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, then grow trees on what became of every cohort.
@@ -278,13 +269,12 @@ class Boosting:
         ValueError when no age is complete.
         """
         curves = complete(curves)
-        self.pattern = reference(self.config).fit(curves)
-        self.scaling = Scaling.of(curves, self.pattern.measured.unit)
+        unit = self.pattern.fit(curves).measured.unit
+        self.scaling = Scaling.of(curves, unit)
         self.booster: Booster | None = None
         self.smear = np.ones(len(NODES))
-        matured = int((curves.observed_age >= MATURE_AGE).sum())
-        self.confidence = matured / (matured + CAUTION) if self.target == "departure" else 1.0
-        if lack := too_little(curves, matured, self.scaling):
+        self.confidence = confidence(curves) if self.target == "departure" else 1.0
+        if lack := too_little(curves, unit):
             log.warning("too little data for trees (%s): the pattern forecasts alone", lack)
         else:
             self._learn(curves)
@@ -318,8 +308,8 @@ class Boosting:
             "min_data_in_leaf": self.min_rows,
             "seed": self.seed,
         }
-        categories = list(range(width - len(self.scaling.categories), width))
-        data = Dataset(features, target, weight=weight, categorical_feature=categories)
+        codes = list(range(width - len(self.scaling.categories), width))
+        data = Dataset(features, target, weight=weight, categorical_feature=codes)
         trees = train(own | dict(SETTINGS), data, self.rounds)
         self.booster = grown(trees.model_to_string())
 
@@ -329,7 +319,7 @@ class Boosting:
         return told * self.confidence
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`."""
+        """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
         beside = self.pattern.predict(curves, ages)
         known = curves.observed_value > 0 if self.target == "ratio" else curves.observed_age >= 0
         later = np.array(NODES) > curves.observed_age[:, None]
@@ -345,34 +335,18 @@ class Boosting:
 
     def state(self) -> State:
         """The trees as text, the smearing, and the pattern's state."""
-        values, arrays = self.pattern.state()
-        described = {
-            "arguments": self.arguments,
-            "pattern": values,
-            "scaling": asdict(self.scaling),
-            "confidence": self.confidence,
-        }
-        stored = {f"pattern/{name}": array for name, array in arrays.items()} | {
-            "smear": self.smear
-        }
+        values = {"arguments": self.arguments, "scaling": asdict(self.scaling)}
+        arrays: dict[str, NDArray[Any]] = {"smear": self.smear}
         if self.booster is not None:
             text = self.booster.model_to_string().encode()
-            stored["trees"] = np.frombuffer(text, dtype=np.uint8).copy()
-        return described, stored
+            arrays["trees"] = np.frombuffer(text, dtype=np.uint8).copy()
+        return stored(self.pattern, values | {"confidence": self.confidence}, arrays)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        fitted = cls(**values["arguments"])
-        fitted.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
+        fitted = restored(cls, values, arrays)
         fitted.scaling = Scaling(**values["scaling"])
         fitted.confidence, fitted.smear = values["confidence"], arrays["smear"]
         fitted.booster = grown(arrays["trees"].tobytes().decode()) if "trees" in arrays else None
         return fitted
-
-
-def too_little(curves: Curves, matured: int, scaling: Scaling) -> str:
-    """What trees lack to learn from these curves; nothing if they lack nothing."""
-    if len(curves) < MIN_COHORTS or matured < MIN_MATURED:
-        return f"{len(curves)} cohorts, {matured} of them observed to D{MATURE_AGE}"
-    return "" if scaling.unit > 0 else "no revenue by D7"

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import complete, issued, reference, restored, stored
 from ltvnet.curves import AGES, NODES, Curves, Floats
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Pattern
+from ltvnet.forecasting import Forecast, State
 
 FAMILIES = ("weibull", "loglogistic")
 
@@ -48,7 +47,7 @@ def log_growth(family: str, omega: Floats, theta: Floats, time: Floats) -> tuple
 
 
 def increments(curves: Curves) -> Floats:
-    """Revenue of each cohort in each day of age (N, A), floored at 0; NaN where not complete."""
+    """Revenue (currency) of a cohort on each day of age: (N, A), at least 0; NaN if incomplete."""
     daily = curves.users[:, None] * np.diff(curves.values, axis=1, prepend=0.0)
     return np.maximum(daily, 0.0)
 
@@ -112,9 +111,10 @@ class Growth:
         return share
 
     def dispersion(self, curves: Curves) -> float:
-        """Pearson's sigma^2 (currency): variance over mean of an increment; NaN with too few.
+        """Pearson's sigma^2 (currency): variance over mean of an increment (Clark 2003).
 
-        One parameter is counted for each cohort's ultimate and two for the curve.
+        One parameter is counted for each cohort's ultimate and two for the curve; NaN where that
+        leaves nothing.
         """
         cells, share = increments(curves), self.share()
         ultimate = np.nansum(cells, axis=1) / share[curves.observed_age]
@@ -160,16 +160,13 @@ class GrowthCurve:
 
     def state(self) -> State:
         """The family, the fitted curve, and the pattern's state."""
-        values, arrays = self.pattern.state()
         curve = np.array([self.growth.omega, self.growth.theta, self.growth.offset])
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        return {"family": self.family, "pattern": values}, stored | {"curve": curve}
+        values = {"arguments": {"family": self.family}}
+        return stored(self.pattern, values, {"curve": curve})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        pattern = {"name": "pattern", **values["pattern"]["arguments"]}
-        forecaster = cls(family=values["family"], pattern=pattern)
-        forecaster.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
-        forecaster.growth = Growth(values["family"], *map(float, arrays["curve"]))
-        return forecaster
+        fitted = restored(cls, values, arrays)
+        fitted.growth = Growth(fitted.family, *map(float, arrays["curve"]))
+        return fitted

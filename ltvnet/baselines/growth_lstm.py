@@ -19,18 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import complete, issued, reference, restored, stored
 from ltvnet.curves import NODES, Curves, Floats, Ints
-from ltvnet.forecasting import Forecast, State, below, checked_ages
-from ltvnet.pattern import Pattern
+from ltvnet.forecasting import MIN_COHORTS, Forecast, State, below, checked_ages, nested
 
 log = logging.getLogger(__name__)
 
 WINDOW = 7
 """Daily growth rates that the next one is forecast from."""
-
-MIN_COHORTS = 30
-"""Below so many cohorts the pattern stands alone."""
 
 CLIP = 1.0
 """Norm of gradients: on some days a tiny cohort grows a hundredfold."""
@@ -134,6 +130,8 @@ class GrowthLSTM:
         self.sizes = dict(net)
         self.epochs, self.windows, self.batch_size = epochs, windows, batch_size
         self.rate, self.seed = rate, seed
+        self.arguments = {"net": self.sizes, "epochs": epochs, "windows": windows}
+        self.arguments |= {"batch_size": batch_size, "rate": rate, "seed": seed}
         self.pattern = reference(pattern)
         self.net: Growth | None = None
 
@@ -177,29 +175,23 @@ class GrowthLSTM:
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`."""
+        """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
         forecast = self.pattern.predict(curves, ages)
         return forecast if self.net is None else issued(forecast, rolled(self.net, curves, ages))
 
     def state(self) -> State:
         """The net's sizes and weights, and the pattern's state."""
-        values, arrays = self.pattern.state()
-        net = self.net
-        weights = {} if net is None else net.state_dict()
-        sizes = None if net is None else self.sizes | {"unit": net.unit}
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        described = {"pattern": values, "net": sizes}
-        return described, stored | {f"net/{k}": w.numpy() for k, w in weights.items()}
+        weights = {} if self.net is None else self.net.state_dict()
+        unit = None if self.net is None else self.net.unit
+        arrays = nested({name: weight.numpy() for name, weight in weights.items()}, "net/")
+        return stored(self.pattern, {"arguments": self.arguments, "unit": unit}, arrays)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described; it predicts, and fits no more."""
-        made = cls.__new__(cls)
-        made.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
-        made.net, made.sizes = None, {}
-        if values["net"] is not None:
-            made.sizes = {key: size for key, size in values["net"].items() if key != "unit"}
-            made.net = Growth(**values["net"]).eval()
+        """The forecaster that `state()` described."""
+        made = restored(cls, values, arrays)
+        if values["unit"] is not None:
+            made.net = Growth(**made.sizes, unit=values["unit"]).eval()
             weights = below(arrays, "net/")
             made.net.load_state_dict({k: torch.from_numpy(w.copy()) for k, w in weights.items()})
         return made

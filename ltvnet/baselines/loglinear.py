@@ -10,30 +10,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.baselines.reference import complete, issued, reference
-from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Pattern
+from ltvnet.baselines.reference import between_nodes, complete, issued, reference, restored, stored
+from ltvnet.curves import AGES, NODES, Curves, Floats
+from ltvnet.forecasting import Forecast, State
 
 SINGULAR = 1e-10
 """Directions in which regressors vary less than this, relatively, have no coefficient."""
-
-
-def between_nodes(curves: Curves, told: Floats, ages: Ints) -> Floats:
-    """Values at any ages from those told at NODES (N, J): linear in log(1 + age), (N, H).
-
-    The first interval begins with what was observed; one with an end that is NaN is NaN.
-    """
-    nodes, k = np.array(NODES), curves.observed_age[:, None]
-    value = np.where(nodes > k, told, curves.observed_value[:, None])
-    place = np.log1p(np.maximum(nodes, k))  # (N, J)
-    right = np.searchsorted(nodes, ages)  # (H,)
-    left = np.maximum(right - 1, 0)
-    width = place[:, right] - place[:, left]  # (N, H)
-    part = np.log1p(ages) - place[:, left]
-    share = np.divide(part, width, out=np.zeros_like(width), where=width > 0)
-    within = value[:, left] + share * (value[:, right] - value[:, left])
-    return np.where(ages == nodes[right], told[:, right], within)
 
 
 @dataclass(frozen=True)
@@ -129,34 +111,31 @@ class LogLinear:
         """Take the configuration."""
         if min_cohorts < 4:
             raise ValueError(f"expected min_cohorts >= 4, got {min_cohorts}")
-        reference(pattern)
-        self.slopes, self.min_cohorts, self.config = slopes, min_cohorts, dict(pattern)
+        self.slopes, self.min_cohorts = slopes, min_cohorts
+        self.pattern = reference(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern and all regressions. Raises ValueError when no age is complete."""
         curves = complete(curves)
-        self.pattern = reference(self.config).fit(curves)
+        self.pattern.fit(curves)
         self.regressions = Regressions.of(curves, 2 + self.slopes, self.min_cohorts)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`."""
+        """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
         beside = self.pattern.predict(curves, ages)
         told = self.regressions.told(curves)
         return issued(beside, between_nodes(curves, told, beside.ages))
 
     def state(self) -> State:
         """Coefficients, and the pattern's state."""
-        values, arrays = self.pattern.state()
-        arguments = {"slopes": self.slopes, "min_cohorts": self.min_cohorts, "pattern": self.config}
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        return {"arguments": arguments, "pattern": values}, stored | vars(self.regressions)
+        arguments = {"slopes": self.slopes, "min_cohorts": self.min_cohorts}
+        return stored(self.pattern, {"arguments": arguments}, vars(self.regressions))
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The regressions that `state()` described."""
-        fitted = cls(**values["arguments"])
-        fitted.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
+        fitted = restored(cls, values, arrays)
         names = ("centre", "coefficients", "smear")
         fitted.regressions = Regressions(**{name: arrays[name] for name in names})
         return fitted

@@ -14,11 +14,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import complete, issued, reference, restored, stored
 from ltvnet.curves import NODES, Bools, Curves, Floats, Ints
 from ltvnet.development import STEPS, Development, development, ratio_of_sums, share_earned
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Measured, Pattern
+from ltvnet.forecasting import Forecast, State
+from ltvnet.pattern import Measured
 
 NORMAL_P90 = 1.2816
 """Standard errors between the mean and P90 of a normal distribution."""
@@ -105,7 +105,10 @@ class Ladder:
 
     @cached_property
     def process(self) -> Floats:
-        """Sum over the steps before an age of sigma^2 / (f^2 beta): (A,), in currency."""
+        """Sum over the steps before an age of sigma^2 / (f^2 beta): (A,), in currency.
+
+        The part of Mack's error that is chance, for revenue of 1 at the last age.
+        """
         return _summed(over(self.variance / self.factors**2, self.beta[:-1]))
 
     @cached_property
@@ -186,16 +189,12 @@ class Mack:
 
     def state(self) -> State:
         """Configuration, the development, and the pattern's state."""
-        values, arrays = self.pattern.state()
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
         own = {"beta": self.ladder.beta, "variance": self.ladder.variance, "base": self.ladder.base}
-        return {"recent": self.recent, "pattern": values}, stored | own
+        return stored(self.pattern, {"arguments": {"recent": self.recent}}, own)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        pattern = {"name": "pattern", **values["pattern"]["arguments"]}
-        mack = cls(recent=values["recent"], pattern=pattern)
-        mack.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
+        mack = restored(cls, values, arrays)
         mack.ladder = Ladder(arrays["beta"], arrays["variance"], arrays["base"])
         return mack

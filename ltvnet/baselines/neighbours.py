@@ -11,11 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.baselines.loglinear import between_nodes
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import between_nodes, complete, issued, reference, restored, stored
 from ltvnet.curves import NODES, Curves, Floats, Ints
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Pattern
+from ltvnet.forecasting import Forecast, State
 
 LEAST = 0.01
 """Share of the revenue so far below which earlier revenue is as good as none."""
@@ -106,19 +104,19 @@ class Neighbours:
         """Take the configuration."""
         if count < 1:
             raise ValueError(f"expected count >= 1, got {count}")
-        reference(pattern)
-        self.count, self.config = count, dict(pattern)
+        self.count = count
+        self.pattern = reference(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern and keep the curves. Raises ValueError when no age is complete."""
         curves = complete(curves)
-        self.pattern = reference(self.config).fit(curves)
+        self.pattern.fit(curves)
         grown = curves.take(np.nan_to_num(curves.users) > 0)
         self.past = Past(grown.values[:, NODES], grown.users)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`."""
+        """Forecast each cohort at `ages`, with the quantiles of its neighbours."""
         beside = self.pattern.predict(curves, ages)
         told = np.full((3, len(curves), len(NODES)), np.nan)
         step = max(CELLS // max(len(self.past.users), 1), 1)
@@ -130,15 +128,12 @@ class Neighbours:
 
     def state(self) -> State:
         """Historical curves at NODES, and the pattern's state."""
-        values, arrays = self.pattern.state()
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        described = {"arguments": {"count": self.count, "pattern": self.config}, "pattern": values}
-        return described, stored | {"curves": self.past.values, "users": self.past.users}
+        own = {"curves": self.past.values, "users": self.past.users}
+        return stored(self.pattern, {"arguments": {"count": self.count}}, own)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The neighbours that `state()` described."""
-        fitted = cls(**values["arguments"])
-        fitted.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
+        fitted = restored(cls, values, arrays)
         fitted.past = Past(arrays["curves"], arrays["users"])
         return fitted

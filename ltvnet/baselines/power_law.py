@@ -9,10 +9,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.baselines.reference import complete, issued, reference
+from ltvnet.baselines.reference import complete, issued, reference, restored, stored
 from ltvnet.curves import AGES, NODES, Curves, Floats
-from ltvnet.forecasting import Forecast, State, below
-from ltvnet.pattern import Pattern
+from ltvnet.forecasting import Forecast, State
 
 MAX_POWER = 1.0
 """Revenue a day does not rise with age: a first purchase late in a short prefix is no trend."""
@@ -40,23 +39,23 @@ class PowerLaw:
     """L(h) = y(k) x ((h + 1) / (k + 1))^B, with B from the cohort's own curve alone.
 
     `pattern` the config of the pattern, which speaks where there are not two positive values.
+    Raises ValueError for the config of anything else.
     """
 
     def __init__(self, *, pattern: Mapping[str, Any]) -> None:
         """Take the configuration."""
-        reference(pattern)
-        self.config = dict(pattern)
+        self.pattern = reference(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern; the law learns from no other cohort.
 
         Raises ValueError when no age is complete.
         """
-        self.pattern = reference(self.config).fit(complete(curves))
+        self.pattern.fit(complete(curves))
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`."""
+        """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
         beside = self.pattern.predict(curves, ages)
         k = np.maximum(curves.observed_age, 0)[:, None]
         steps = (beside.ages + 1.0) / (k + 1.0)  # (N, H)
@@ -65,13 +64,9 @@ class PowerLaw:
 
     def state(self) -> State:
         """The pattern's state."""
-        values, arrays = self.pattern.state()
-        stored = {f"pattern/{name}": array for name, array in arrays.items()}
-        return {"arguments": {"pattern": self.config}, "pattern": values}, stored
+        return stored(self.pattern, {"arguments": {}}, {})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The law beside the pattern that `state()` described."""
-        fitted = cls(**values["arguments"])
-        fitted.pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
-        return fitted
+        return restored(cls, values, arrays)

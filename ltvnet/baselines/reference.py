@@ -1,17 +1,27 @@
 """What every baseline stands beside: the historical pattern, which speaks where it cannot.
 
-Shapes: N cohorts, H ages.
+Shapes: N cohorts, J nodes, H ages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ltvnet.curves import Curves, Floats
-from ltvnet.forecasting import Band, Forecast
+from ltvnet.curves import NODES, Curves, Floats, Ints
+from ltvnet.forecasting import Band, Forecast, State, below, nested
 from ltvnet.pattern import Pattern
+
+
+class Baseline(Protocol):
+    """Made of the `arguments` in its state and a pattern's config, beside which it stands."""
+
+    pattern: Pattern
+
+
+Made = TypeVar("Made", bound=Baseline)
 
 
 def reference(config: Mapping[str, Any]) -> Pattern:
@@ -52,3 +62,38 @@ def _rising(beside: Forecast, cells: Floats) -> Floats:
     told = np.maximum(np.where(beside.open, cells, -np.inf), least)
     rising = np.maximum.accumulate(told, axis=1)
     return np.where(beside.open, rising, np.nan)
+
+
+def between_nodes(curves: Curves, told: Floats, ages: Ints) -> Floats:
+    """Values at any ages from those told at NODES (N, J): linear in log(1 + age), (N, H).
+
+    The first interval begins with what was observed; one with an end that is NaN is NaN.
+    """
+    nodes, k = np.array(NODES), curves.observed_age[:, None]
+    value = np.where(nodes > k, told, curves.observed_value[:, None])
+    place = np.log1p(np.maximum(nodes, k))  # (N, J)
+    right = np.searchsorted(nodes, ages)  # (H,)
+    left = np.maximum(right - 1, 0)
+    width = place[:, right] - place[:, left]  # (N, H)
+    part = np.log1p(ages) - place[:, left]
+    share = np.divide(part, width, out=np.zeros_like(width), where=width > 0)
+    within = value[:, left] + share * (value[:, right] - value[:, left])
+    return np.where(ages == nodes[right], told[:, right], within)
+
+
+def stored(
+    pattern: Pattern, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> State:
+    """The state of a baseline: its own `values`, `arguments` among them, and its pattern's."""
+    described, measured = pattern.state()
+    return {**values, "pattern": described}, {**arrays, **nested(measured, "pattern/")}
+
+
+def restored(
+    cls: Callable[..., Made], values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> Made:
+    """The baseline, and its pattern as fitted, that `stored` described."""
+    described = values["pattern"]
+    made = cls(**values["arguments"], pattern={"name": "pattern", **described["arguments"]})
+    made.pattern = Pattern.from_state(described, below(arrays, "pattern/"))
+    return made
