@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from rich.progress import Progress
 from ltvnet import predictions
 from ltvnet.bundle import Bundle
 from ltvnet.corrected import Corrected
-from ltvnet.curves import AGES, MAX_AGE, NODES, Curves
+from ltvnet.correction import Blend
+from ltvnet.curves import AGES, MAX_AGE, NODES, Bools, Curves
 from ltvnet.explanation import explain
 from ltvnet.forecasting import BUCKETS, Forecast, checked_ages
 from ltvnet.ledger import Entries, Ledger
@@ -77,13 +78,34 @@ def predict(
 
 def learned(bundle: Bundle) -> str:
     """What the past taught a bundle, in a line."""
-    stages = bundle.forecaster.stages if isinstance(bundle.forecaster, Corrected) else Stages.none()
-    said = []
-    for what, on in (("blended", stages.blend.models < 1), ("corrected", stages.correction.on)):
-        ages = [f"{low}+" for low, acts in zip(BUCKETS, on, strict=True) if acts]
-        said.append(f"{what} at observed ages {', '.join(ages)}" if ages else f"nothing {what}")
+    model = bundle.forecaster
+    stages, names = Stages.none(), [bundle.name]
+    if isinstance(model, Corrected):
+        stages, names = model.stages, model.names
+    weights = [_weights(names, stages.blend, b) for b in range(len(BUCKETS))]
+    said = [
+        _acts("blended", stages.blend.on, weights),
+        _acts("corrected", stages.correction.on, [""] * len(BUCKETS)),
+    ]
+    if len(names) > 1:
+        said = [f"the mean of {', '.join(names)}", *said]
     bounds = "calibrated on the past" if stages.calibrated else "blank, as no past was learned from"
     return f"{'; '.join(said)}; P10 and P90 are {bounds}"
+
+
+def _acts(what: str, on: Bools, how: Sequence[str]) -> str:
+    """At which observed ages something is done, and how: `on` and `how` by bucket."""
+    buckets = [f"{low}-{high - 1}" for low, high in pairwise((*BUCKETS, MAX_AGE))]
+    ages = [age + said for age, said, acts in zip(buckets, how, on, strict=True) if acts]
+    return f"{what} at observed ages {', '.join(ages)}" if ages else f"nothing {what}"
+
+
+def _weights(names: Sequence[str], blend: Blend, b: int) -> str:
+    """The weights of models and the pattern in a bucket, those that have any."""
+    weights = zip([*names, "pattern"], [*blend.weight[b], blend.pattern[b]], strict=True)
+    return (
+        f" ({', '.join(f'{name} {100 * weight:.0f} %' for name, weight in weights if weight > 0)})"
+    )
 
 
 def _looked_at(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:

@@ -2,6 +2,7 @@
 
 A bundle is a folder of `manifest.json`, `state.json` and `arrays.safetensors`. It holds no
 customer or cohort rows, no pickle and no class path, and is read only if every byte is as written.
+One model is made of its history: the bundle of `neighbours` holds curves at nodes, without keys.
 """
 
 import hashlib

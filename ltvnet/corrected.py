@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.backtest import MIXTURE, Plan, bases, identity, past_origins, replay
+from ltvnet.backtest import MIXTURE, Plan, bases, identity, names, past_origins, replay
 from ltvnet.calibration import Growing, Intervals, Issued, Totals
 from ltvnet.correction import (
     KAPPAS,
@@ -32,7 +32,7 @@ from ltvnet.correction import (
 )
 from ltvnet.curves import NODES, Curves, Floats, History, Ints, day
 from ltvnet.development import Segments
-from ltvnet.explanation import parts
+from ltvnet.explanation import parts, told
 from ltvnet.forecasting import (
     QUANTITIES,
     Band,
@@ -69,6 +69,9 @@ class Walk:
 
     def __init__(self, models: Sequence[Entries], history: History, learning: Learning) -> None:
         """Copy the mean of the raw bands into every stage, to be filled as the walk goes."""
+        for rows, name in product(models, ("origin", "cohort", "observed", "natural")):
+            assert np.array_equal(getattr(rows, name), getattr(models[0], name)), name
+        assert all(rows.keys.equals(models[0].keys) for rows in models)
         self.history, self.learning = history, learning
         raws = [entries.bands["raw"] for entries in models]
         entries = replace(models[0], bands=dict.fromkeys(STAGES, averaged(raws)))
@@ -262,6 +265,11 @@ class Corrected:
         self.models: list[Predictor] = [create(config).fit(seen) for config in bases(self.config)]
         return self
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each of `models`, as the weights of the blend are sorted."""
+        return names(self.config)
+
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`, corrected and calibrated."""
         asked = checked_ages(ages)
@@ -290,11 +298,12 @@ class Corrected:
     def parts(self, curves: Curves, age: int) -> Parts:
         """What a forecast is made of before its correction: the mean over models, on one pattern.
 
-        Which is that of the first model, as in `predict`.
+        Where one of the models cannot tell its growth from attributes, none of them does.
         """
         each = [parts(model, curves, age) for model in self.models]
-        shape = np.mean([one.shape for one in each], axis=0)
-        return each[0]._replace(shape=shape, whole=any(one.whole for one in each))
+        if any(one.whole for one in each):
+            return each[0]._replace(shape=told(self, curves, age), whole=True)
+        return each[0]._replace(shape=np.mean([one.shape for one in each], axis=0))
 
     def state(self) -> State:
         """The models' states and the stages."""
@@ -303,7 +312,7 @@ class Corrected:
         described = []
         for m, (config, model) in enumerate(zip(bases(self.config), self.models, strict=True)):
             values, arrays = model.state()
-            described.append({"name": config["name"], "state": values})
+            described.append({"base": self.names[m], "name": config["name"], "state": values})
             stored |= {f"models/{m}/{name}": array for name, array in arrays.items()}
         return {"models": described, "stages": learned}, stored
 
@@ -312,8 +321,10 @@ class Corrected:
         """The forecaster that `state()` described; it predicts, and fits no more."""
         made = cls.__new__(cls)
         described = values["models"]
-        parts = {f"{m}": {"name": model["name"]} for m, model in enumerate(described)}
-        made.config = parts["0"] if len(parts) == 1 else {"name": MIXTURE, "bases": parts}
+        made.config = {"name": described[0]["name"]}
+        if len(described) > 1:
+            alone = {model["base"]: {"name": model["name"]} for model in described}
+            made.config = {"name": MIXTURE, "bases": alone}
         made.models = [
             resolve(model["name"]).from_state(model["state"], below(arrays, f"models/{m}/"))
             for m, model in enumerate(described)

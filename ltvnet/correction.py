@@ -10,7 +10,7 @@ Shapes: E past forecasts, J nodes, I = J - 1 intervals, B buckets of observed ag
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations_with_replacement
 from typing import Any, Self
 
 import numpy as np
@@ -208,10 +208,16 @@ class Blend:
         return cls(weight)
 
     @property
-    def models(self) -> Floats:
-        """Weight of all models together: (B,)."""
-        total: Floats = self.weight.sum(axis=1)
-        return total
+    def pattern(self) -> Floats:
+        """Weight of the pattern: (B,)."""
+        rest: Floats = 1.0 - self.weight.sum(axis=1)
+        return rest
+
+    @property
+    def on(self) -> Bools:
+        """Where weights are other than those of `off`: (B,)."""
+        other = ~np.isclose(self.weight, self.off(self.weight.shape[1]).weight)
+        return np.asarray(other.any(axis=1))
 
     def apply(self, models: Floats, pattern: Floats, observed: Ints) -> Floats:
         """Blended increments (E, I) of those of each model (M, E, I) and of the pattern."""
@@ -220,9 +226,10 @@ class Blend:
 
 def shares(models: int) -> Floats:
     """All ways (W, M) to give models some of PARTS equal parts of 1, the pattern the rest."""
-    counts = np.array(list(product(range(PARTS + 1), repeat=models)))
-    whole: Floats = counts[counts.sum(axis=1) <= PARTS] / PARTS
-    return whole
+    given = combinations_with_replacement(range(models + 1), PARTS)  # who has each part
+    counts = [np.bincount(parts, minlength=models + 1)[1:] for parts in given]
+    ordered: Floats = np.unique(counts, axis=0) / PARTS
+    return ordered
 
 
 def _mixed(weight: Floats, models: Floats, pattern: Floats) -> Floats:

@@ -3,6 +3,7 @@
 Shapes: N cohorts, T terms.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, log10
 from typing import Protocol, runtime_checkable
@@ -14,7 +15,7 @@ from ltvnet.forecasting import Forecast, Parts, Predictor, filled
 
 TERMS = {
     "level": "because it earned {more} so far than such cohorts do",
-    "calendar": "by its dates (events, seasons)",
+    "calendar": "by its dates (events, seasons, the trend by acquisition)",
     "growth": "by its recent growth",
     "attributes": "by its attributes",
     "correction": "by what past forecasts taught",
@@ -22,7 +23,7 @@ TERMS = {
 """What moves a forecast away from its segment, in the order in which it is added: in words."""
 
 ADDED = "by what the model adds to the pattern"
-"""The growth of a model that does not tell it from attributes."""
+"""The growth of a model that does not tell it from attributes, or of a mixture with one."""
 
 MATTERS = 0.01
 """Share of a forecast below which a term is left out of the words."""
@@ -49,9 +50,13 @@ def parts(model: Predictor, curves: Curves, age: int) -> Parts:
     if isinstance(model, Divisible):
         return model.parts(curves, age)
     assert isinstance(model, Beside), type(model)
+    return model.pattern.parts(curves, age)._replace(shape=told(model, curves, age), whole=True)
+
+
+def told(model: Predictor, curves: Curves, age: int) -> Floats:
+    """The means (N,) of cohorts at an age as a model says them, before their correction."""
     every = np.union1d(NODES, age).tolist()  # values that never fall with age depend on the others
-    raw = model.predict(curves, every).at([age]).raw.mean[:, 0]
-    return model.pattern.parts(curves, age)._replace(shape=filled(curves, age, raw), whole=True)
+    return filled(curves, age, model.predict(curves, every).at([age]).raw.mean[:, 0])
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,10 @@ class Explanation:
 
     `curves` the cohorts, `horizon` the age, `names` (N,) of their segments; `segment` (N,) what
     a typical cohort of it would have, were all dates alike; `terms` (N, T) by TERMS: what the
-    cohort earned so far, its dates, what else the model reads from its observed days, its
-    attributes, and what past forecasts taught; `forecast` (N,): all in revenue per user, NaN
-    without a complete age. Where the model is `whole`, growth is all that it adds to the pattern.
+    cohort earned so far, its dates (of revenue, and the trend by acquisition date), what else the
+    model reads from its observed days, its attributes, and what past forecasts taught; `forecast`
+    (N,): all in revenue per user, NaN without a complete age. Where the model is `whole`, growth
+    is all that it adds to the pattern, and attributes are 0.
     """
 
     curves: Curves
@@ -73,10 +79,10 @@ class Explanation:
     forecast: Floats
     whole: bool
 
-    def words(self) -> Strings:
-        """A sentence a cohort (N,), None without a complete age."""
-        rows = range(len(self.forecast))
-        return np.array([self._sentence(row) for row in rows], dtype=object)
+    def words(self, rows: Iterable[int] | None = None) -> Strings:
+        """A sentence a cohort, of some rows or of all (N,); None without a complete age."""
+        chosen = range(len(self.forecast)) if rows is None else rows
+        return np.array([self._sentence(row) for row in chosen], dtype=object)
 
     def _sentence(self, row: int) -> str | None:
         """How far a forecast is from its segment, and the terms that matter, the largest first."""

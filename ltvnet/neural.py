@@ -195,10 +195,10 @@ class Neural:
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`."""
         pattern = self.fitted.pattern
-        forecast = pattern.predict(curves, ages)
+        expected = pattern.expected(curves)
+        forecast = pattern.forecast(curves, ages, expected)
         if self.fitted.net is None:
             return forecast
-        expected = pattern.expected(curves)
         growth = self._growth(curves, expected, forecast.ages)  # (N, H, Q)
         value = curves.observed_value[:, None, None] + growth
         value = np.where(forecast.open[:, :, None], value, np.nan)

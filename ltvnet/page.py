@@ -63,20 +63,21 @@ class Story:
 
     `records` past forecasts of each model beside what came true, the first is the one that the
     page is about; `ages` observed ages that were scored exactly; `stages` what was learned by the
-    end; `losses` by epoch, empty for models that do not train; `forecast` the newest, at NODES
-    (None in backtests); `notes` how it was done; `board` of several models (None: of one);
-    `explained` the newest forecast taken apart (None: it is not told).
+    end; `losses` by epoch of each net that was trained, by its name; `forecast` the newest, at
+    NODES (None in backtests); `notes` how it was done; `board` of several models (None: of one);
+    `explained` the forecast taken apart (None: it is not); `names` of the models that it weighs.
     """
 
     title: str
     records: Sequence[Record]
     ages: Sequence[int]
     stages: Stages | None
-    losses: Mapping[str, Sequence[float]]
+    losses: Mapping[str, Mapping[str, Sequence[float]]]
     forecast: Forecast | None
     notes: Sequence[str]
     board: Leaderboard | None = None
     explained: Explanation | None = None
+    names: Sequence[str] = ("model",)
 
     @property
     def headline(self) -> Headline | None:
@@ -98,7 +99,7 @@ def write(path: Path, story: Story) -> None:
         "Which model is the closest?": _leaderboard(story.board) if story.board is not None else "",
         "Which days were forecast too high or too low?": drawn.get("accuracy by day"),
         "How does the error grow with the horizon?": drawn.get("error by horizon"),
-        "How did training go?": drawn.get("error by epoch", ""),
+        "How did training go?": "".join(drawn.get(name, "") for name in _epochs(story)),
         "Can the intervals be trusted?": drawn.get("coverage"),
         "What is corrected?": _corrections(story),
         "What is forecast?": _rollup(story.forecast) if story.forecast is not None else "",
@@ -129,8 +130,18 @@ def figures(story: Story) -> Mapping[str, Figure]:
             "coverage": draw.coverage(record),
             "worst cohorts": draw.worst_cohorts(record, found),
         }
-    made["error by epoch"] = draw.error_by_epoch(story.losses)
+    made |= {name: draw.error_by_epoch(losses) for name, losses in _epochs(story).items()}
     return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _epochs(story: Story) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """The losses of each net by the name of their figure; out of several models, under its own."""
+    if len(story.names) == 1:
+        return dict(zip(["error by epoch"], story.losses.values(), strict=False))
+    return {
+        f"error by epoch of {net}": {f"{net} {part}": values for part, values in losses.items()}
+        for net, losses in story.losses.items()
+    }
 
 
 def _top(story: Story) -> str:
@@ -189,18 +200,24 @@ def _corrections(story: Story) -> str | None:
     """What is blended and corrected, by observed age and, where it is on, by interval."""
     if (stages := story.stages) is None:
         return None
-    fix, weight = stages.correction, stages.blend.models
-    if not fix.on.any() and (weight == 1).all():
-        return _p("No persistent error was found at any age, so nothing is corrected.")
+    fix, blend, several = stages.correction, stages.blend, len(story.names) > 1
+    if not fix.on.any() and not blend.on.any():
+        said = "No persistent error was found at any age, so nothing is corrected."
+        return _p(said + f" The forecast is the mean of {', '.join(story.names)}." * several)
     on = np.flatnonzero(fix.on)
-    said = f"Forecasts of cohorts {', '.join(AGES[b] for b in on)} days old are corrected"
+    days = ", ".join(AGES[b] for b in (on if len(on) else np.flatnonzero(blend.on)))
+    how = "weigh the models" if several else "are blended with the pattern"
+    said = f"Forecasts of cohorts {days} days old {'are corrected' if len(on) else how}"
+    weights, head = blend.weight, ["weight of the model, the rest is the pattern's"]
+    if several:
+        weights = np.column_stack((weights, blend.pattern))
+        head = [f"weight of {name}" for name in (*story.names, "the pattern")]
     rows = []
     for b, age in enumerate(AGES):
         state = ["on", f"{fix.kappa[b]:.0f}"] if fix.on[b] else ["off", percent(float("nan"))]
-        rows.append([age, f"{100 * weight[b]:.0f} %", *state])
-    head = ["days observed", "weight of the model, the rest is the pattern's", "correction"]
-    head += ["kappa: as many typical rows go half of the way"]
-    text = _table(said if len(on) else "Forecasts are blended with the pattern", head, rows)
+        rows.append([age, *(f"{100 * weight:.0f} %" for weight in weights[b]), *state])
+    head += ["correction", "kappa: as many typical rows go half of the way"]
+    text = _table(said, ["days observed", *head], rows)
     cells = [row for b in on if story.records for row in _cells(story, int(b))]
     if cells:
         head = ["days observed", "growth", "factor", "by segment", "rows behind it"]
@@ -294,15 +311,15 @@ def _explained(told: Explanation) -> str:
     at = np.flatnonzero(ahead)[np.argsort(-apart[ahead], kind="stable")][:FURTHEST]
     if not len(at):
         return ""
-    words, rows, lines = told.words(), [], []
-    for row in at:
+    rows, lines = [], []
+    for row, words in zip(at, told.words(at), strict=True):
         name = " ".join(text[row] for text in curves.attributes.values())
         name = f"{curves.start[row]} {name}".strip()
         usual, forecast = map(_amount, (told.segment[row], told.forecast[row]))
         short = shorten(name, 48, placeholder=" ...")
         rows.append([short, usual, *map(_more, told.terms[row]), forecast])
         who = f"{name}: {curves.users[row]:,.0f} users, observed to D{curves.observed_age[row]}"
-        lines.append(f"<dt>{escape(who)}</dt><dd>{escape(str(words[row]))}</dd>")
+        lines.append(f"<dt>{escape(who)}</dt><dd>{escape(str(words))}</dd>")
     ones = "cohort whose forecast is" if len(at) == 1 else f"{len(at)} cohorts whose forecasts are"
     head = ["cohort", "its segment", *TERMS, f"D{told.horizon}"]
     note = "Revenue per user, which adds up from the left to the right."
@@ -345,7 +362,7 @@ def _svg(name: str, figure: Figure) -> str:
     svg = re.sub(
         r'<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', svg, count=1, flags=re.DOTALL
     )
-    return f'<figure role="img" aria-label="{name}">{svg}</figure>'
+    return f'<figure role="img" aria-label="{escape(name)}">{svg}</figure>'
 
 
 _GLOSSARY = """<dl><dt>cohort, D180</dt><dd>Users acquired together, and their revenue per user

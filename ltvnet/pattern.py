@@ -325,9 +325,11 @@ class Pattern:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
-        m = self.measured
-        asked = checked_ages(ages)
-        expected = self.expected(curves)
+        return self.forecast(curves, ages, self.expected(curves))
+
+    def forecast(self, curves: Curves, ages: Sequence[int], expected: Expected) -> Forecast:
+        """The same, of what is `expected` of the cohorts."""
+        m, asked = self.measured, checked_ages(ages)
         k = curves.observed_age
         rows = np.arange(len(curves))
         grown = expected.beta[:, asked] - expected.beta[rows, np.maximum(k, 0)][:, None]

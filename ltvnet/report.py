@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet import page, scores
-from ltvnet.backtest import Plan, issue, spent
+from ltvnet.backtest import Plan, issue, names, spent
 from ltvnet.corrected import Corrected, Learning, Walk, walked
 from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Days, Floats, History
 from ltvnet.explanation import explain
@@ -171,10 +171,11 @@ class Run:
             records=[] if self.past is None else [self.past],
             ages=scores.SCORED_AGES,
             stages=self.forecaster.stages,
-            losses=losses(folder),
+            losses=losses(folder, self.forecaster.names),
             forecast=forecast,
             notes=[f"{len(np.unique(days))} past days replayed", vintages(self.history, days)],
             explained=explain(self.forecaster, forecast),
+            names=self.forecaster.names,
         )
 
     def _to_tensorboard(self, folder: Path, config: Mapping[str, Any], story: page.Story) -> None:
@@ -213,28 +214,30 @@ def vintages(history: History, days: Days) -> str:
     return f"{len(cut)} of {len(np.unique(days))} days cut by date, not by vintage"
 
 
-def losses(folder: Path) -> dict[str, list[float]]:
-    """Training and validation loss of the inner fit, by epoch, from its TensorBoard events."""
+def losses(folder: Path, models: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Training and validation loss by epoch of each model whose inner fit trained a net.
+
+    From its TensorBoard events; of several models each has a folder of its own.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    inner = folder / "inner"
-    if not inner.is_dir():
-        return {}
-    events = EventAccumulator(str(inner)).Reload()
-    names = {"training": "train/loss_epoch", "validation": "val/loss"}
-    return {
-        name: [event.value for event in events.Scalars(tag)]
-        for name, tag in names.items()
-        if tag in events.Tags()["scalars"]
-    }
+    found, tags = {}, {"training": "train/loss_epoch", "validation": "val/loss"}
+    for model in models:
+        inner = folder / "inner" if len(models) == 1 else folder / "checkpoints" / model / "inner"
+        if inner.is_dir():
+            events = EventAccumulator(str(inner)).Reload()
+            known = {name: tag for name, tag in tags.items() if tag in events.Tags()["scalars"]}
+            found[model] = {k: [x.value for x in events.Scalars(tag)] for k, tag in known.items()}
+    return found
 
 
 @dataclass(frozen=True)
 class Backtest:
     """Several models over the same past days: `records`, `walks` of the same, the best first.
 
-    `board` the leaderboard, `ages` observed ages scored exactly, `notes` how it was done.
+    `board` the leaderboard, `ages` observed ages scored exactly, `notes` how it was done, `names`
+    of the models that the first is made of.
     """
 
     records: Sequence[Record]
@@ -242,6 +245,7 @@ class Backtest:
     board: Leaderboard
     ages: Sequence[int]
     notes: Sequence[str]
+    names: Sequence[str]
 
     @classmethod
     def of(
@@ -276,7 +280,8 @@ class Backtest:
         order = sorted(range(len(records)), key=lambda i: scores.score(records[i]) or np.inf)
         records, walks = [records[i] for i in order], [walks[i] for i in order]
         how = [f"window={plan.window}", f"refit={plan.refit}", f"warm={plan.warm}"]
-        return cls(records, walks, board, plan.ages, [f"{len(days)} past days", *how])
+        notes, parts = [f"{len(days)} past days", *how], names(models[records[0].name])
+        return cls(records, walks, board, plan.ages, notes, parts)
 
     def as_text(self) -> str:
         """The scores for a terminal."""
@@ -304,6 +309,7 @@ class Backtest:
             forecast=None,
             notes=[*self.notes, vintages(first.history, first.entries.origin)],
             board=self.board,
+            names=self.names,
         )
         page.write(folder / "report.html", story)
 

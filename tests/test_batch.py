@@ -216,8 +216,21 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     on = np.arange(8) == 2
     blend = Blend(np.where(on, 0.5, 1.0)[:, None])
     model.stages = replace(model.stages, blend=blend, correction=replace(Correction.off(), on=on))
-    said = "blended at observed ages 7+; corrected at observed ages 7+; P10 and P90 are calibrated"
-    assert learned(made).startswith(said)
+    said = "blended at {} (pattern 50 %, pattern 50 %); corrected at {}; P10 and P90 are calibrated"
+    assert learned(made).startswith(said.replace("{}", "observed ages 7-13"))
+
+
+def test_how_models_are_weighed_is_said_by_name(loaded: Bundle) -> None:
+    """Weights that are not equal, though the pattern has none; thirds do not sum to 1 exactly."""
+    model = corrected("neural", "boosting", "mack")
+    model.stages = Stages.none(3)
+    made, mean = replace(loaded, forecaster=model), "the mean of neural, boosting, mack"
+    assert learned(made).startswith(f"{mean}; nothing blended; nothing corrected; ")
+    weight = Blend.off(3).weight
+    weight[3], weight[5] = [0.75, 0.25, 0.0], [0.0, 0.5, 0.0]
+    model.stages = replace(model.stages, blend=Blend(weight))
+    said = "14-29 (neural 75 %, boosting 25 %), 60-89 (boosting 50 %, pattern 50 %)"
+    assert learned(made).startswith(f"{mean}; blended at observed ages {said}; nothing corrected")
 
 
 def test_users_that_were_lost_since_training_are_refused(

@@ -114,6 +114,29 @@ def test_smearing_by_hand() -> None:
     assert (factor[:8] == 1).all() and (factor[10:] == 1).all()
 
 
+def test_between_nodes_growth_has_the_shape_of_the_pattern(curves: Curves) -> None:
+    """z is constant: growth over the pattern's is the same from one node to the next."""
+    young = curves.cut(8)
+    fitted = boosting(target="departure").fit(curves)
+    daily, nodes = fitted.predict(young, range(AGES)), fitted.predict(young)
+    np.testing.assert_array_equal(daily.at(NODES).raw.mean, nodes.raw.mean)
+    steps = [
+        np.diff(np.where(daily.open, cells, young.observed_value[:, None]), axis=1)
+        for cells in (daily.raw.mean, daily.pattern)
+    ]
+    for begin, end in ((8, 10), (14, 21), (45, 60), (180, 240)):
+        told, pattern = (step[:, begin:end] for step in steps)
+        expected = told.sum(axis=1, keepdims=True) / pattern.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(told, expected * pattern, rtol=1e-6, atol=1e-12)
+        assert np.abs(np.log(expected)).max() > 0.01  # other than the pattern
+
+
+def test_some_ages_are_forecast_as_all_are(curves: Curves) -> None:
+    fitted, ages = boosting(target="departure").fit(curves), [9, 33, 90, 359]
+    some, daily = (fitted.predict(curves.cut(8), asked).raw for asked in (ages, range(AGES)))
+    np.testing.assert_array_equal(some.mean, daily.mean[:, ages])
+
+
 def test_rare_and_unknown_values_share_a_category() -> None:
     rows = [
         ("2024-01-01", f"2024-01-{n + 1:02}", {"Apps": a}, 5.0, np.ones(AGES))

@@ -407,15 +407,25 @@ def test_models_are_weighed_by_hand() -> None:
     known = past(models.mean(axis=0), true, ago=apart(MIN_WEEKS))
     learned = Blend.learned(known, models, 5 * true)
     assert learned.weight.tolist() == [[0.5, 0.5]] * 2 + [[1.0, 0.0]] + [[0.5, 0.5]] * 5
+    assert learned.on.tolist() == [False, False, True, *[False] * 5]  # though all sum to 1
+    assert not learned.pattern.any()
     mixed = learned.apply(models[:, :2], 5 * true[:2], np.array([7, 30]))
     assert mixed[:, 0].tolist() == [1.0, 2.0]
 
 
 def test_weights_are_all_quarters() -> None:
     assert shares(1).tolist() == [[0.0], [0.25], [0.5], [0.75], [1.0]]
+    assert shares(2)[:6].tolist() == [[0, i / 4] for i in range(5)] + [[0.25, 0]]
     three = shares(3)
     assert len(three) == 35 == len(np.unique(three, axis=0))  # 7 choose 3
     assert (three >= 0).all() and (three.sum(axis=1) <= 1).all()
+    assert len(shares(8)) == 495  # 12 choose 4
+
+
+@pytest.mark.parametrize("models", range(1, 9))
+def test_equal_weights_are_off(models: int) -> None:
+    assert not Blend.off(models).on.any()
+    assert np.abs(Blend.off(models).pattern).max() < 1e-15
 
 
 def test_blend_by_hand() -> None:
@@ -424,7 +434,8 @@ def test_blend_by_hand() -> None:
     known = past(1.5 * true, true, ago=apart(MIN_WEEKS))
     models = known.forecast[None]
     learned = Blend.learned(known, models, 0.5 * known.forecast / 1.5)
-    assert learned.models.tolist() == [1.0, 1.0, 0.5, *[1.0] * 5]
+    assert learned.pattern.tolist() == [0.0, 0.0, 0.5, *[0.0] * 5]
+    assert learned.on.tolist() == [False, False, True, *[False] * 5]
     observed = np.array([7, 30])
     mixed = learned.apply(np.full((1, 2, INTERVALS), 4.0), np.full((2, INTERVALS), 2.0), observed)
     assert mixed[:, 0].tolist() == [3.0, 4.0]

@@ -39,8 +39,9 @@ MODELS: dict[str, Any] = {
     "lstm": LSTM,
     "neighbours": NEIGHBOURS,
     "corrected": corrected(CHAIN_LADDER, 4, 8),
-    "best": corrected(
-        {"name": "best", "bases": {"lstm": LSTM, "ladder": CHAIN_LADDER, "near": NEIGHBOURS}}, 26, 1
+    "best": corrected({"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN}}, 26, 1),
+    "best, one whole": corrected(
+        {"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN, "near": NEIGHBOURS}}, 26, 1
     ),
 }
 
@@ -87,7 +88,8 @@ def test_terms_are_those_of_the_model(models: dict[str, Predictor], curves: Curv
     assert has["lstm"] == {"level", "calendar", "growth", "attributes"}
     assert has["neighbours"] == {"level", "calendar", "growth"}
     assert has["corrected"] == {"level", "correction"}
-    assert {"level", "growth", "attributes"} <= has["best"]
+    assert {"level", "calendar", "growth", "attributes"} <= has["best"]
+    assert "growth" in has["best, one whole"] and "attributes" not in has["best, one whole"]
 
 
 def test_what_is_observed_is_explained_too(curves: Curves) -> None:
@@ -151,7 +153,7 @@ def test_dates_ahead_by_hand() -> None:
     np.testing.assert_allclose(made.terms[:, 0], before, rtol=1e-12, atol=1e-12)
     grown = made.segment + made.terms[:, 0] - curves.observed_value
     np.testing.assert_allclose(made.terms[:, 1], 0.5 * grown, rtol=1e-12)
-    assert made.words()[1].endswith(" by its dates (events, seasons)")
+    assert made.words()[1].endswith(" by its dates (events, seasons, the trend by acquisition)")
 
 
 def test_dates_past_by_hand() -> None:
@@ -193,15 +195,29 @@ def test_usual_attributes_are_the_mean_of_those_known(
 
 
 def test_a_mixture_is_the_mean_of_its_models(models: dict[str, Predictor], curves: Curves) -> None:
-    """On the pattern of the first: growth is the mean over models of what they add to it."""
+    """On one pattern: growth and attributes are the means over models of what they add to it."""
     best = models["best"]
     assert isinstance(best, Corrected)
-    each = [told(model, curves) for model in best.models]
-    before = np.mean([one.segment + one.terms[:, :3].sum(axis=1) for one in each], axis=0)
-    made = told(best, curves)
-    pattern = each[0].segment + each[0].terms[:, :2].sum(axis=1)
-    np.testing.assert_array_equal(made.terms[:, :2], each[0].terms[:, :2])
-    np.testing.assert_allclose(made.terms[:, 2], before - pattern, rtol=1e-9, atol=1e-12)
+    each, made = [told(model, curves) for model in best.models], told(best, curves)
+    for one in each:
+        np.testing.assert_array_equal(made.terms[:, :2], one.terms[:, :2])
+    added = np.mean([one.terms[:, 2:4] for one in each], axis=0)
+    np.testing.assert_allclose(made.terms[:, 2:4], added, rtol=1e-9, atol=1e-12)
+    assert not made.whole
+
+
+def test_a_mixture_with_a_model_that_is_whole_is_whole(
+    models: dict[str, Predictor], curves: Curves
+) -> None:
+    """What a net says by attributes is then told with all else that the models add."""
+    best = models["best, one whole"]
+    assert isinstance(best, Corrected)
+    each, made = [told(model, curves) for model in best.models], told(best, curves)
+    assert made.whole and not np.nan_to_num(made.terms[:, 3]).any()
+    added = np.mean([one.terms[:, 2:4].sum(axis=1) for one in each], axis=0)
+    np.testing.assert_allclose(made.terms[:, 2], added, rtol=1e-9, atol=1e-12)
+    assert any("by what the model adds to the pattern" in said for said in made.words() if said)
+    assert not any("by its attributes" in said for said in made.words() if said)
 
 
 def test_the_correction_is_what_it_adds(curves: Curves) -> None:
@@ -230,7 +246,8 @@ def sentence(
 def test_the_sentence() -> None:
     assert sentence(2.5, [0.45, -0.05, 0.20, 0.02, -0.02]) == (
         "D360 of 3.10 is 24 % above the 2.50 of puzzle / search: +0.45 because it earned more so "
-        "far than such cohorts do, +0.20 by its recent growth, -0.05 by its dates (events, seasons)"
+        "far than such cohorts do, +0.20 by its recent growth, -0.05 by its dates (events, "
+        "seasons, the trend by acquisition)"
     )
     assert sentence(1234.5, [-200.0, 0.0, 0.0, 40.0, 30.0]) == (
         "D360 of 1,104 is 11 % below the 1,234 of puzzle / search: -200 because it earned less so "
@@ -330,7 +347,8 @@ def test_the_page_explains_those_furthest_from_usual(
     section = html.split("<h2>Why is a forecast high or low?</h2>")[1].split("</section>")[0]
     assert "The 6 cohorts whose forecasts are the furthest from usual, in revenue" in section
     assert section.count("<dd>D360 of ") == 6
-    words = made.words()[first]
+    words = made.words([first])[0]
+    assert words == made.words()[first]
     who = f"{curves.start[first]} {curves.attributes['Apps'][first]}: {curves.users[first]:,.0f}"
     assert f"<dt>{who} users, observed to D{curves.observed_age[first]}</dt>" in section
     cells = re.findall("<td>(.*?)</td>", section)[:8]

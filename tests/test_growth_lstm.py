@@ -175,6 +175,7 @@ def test_too_little_data_leaves_the_pattern_alone(
     [
         ({"epochs": 0}, "epochs, windows and batch_size >= 1 and rate > 0, got 0"),
         ({"rate": 0.0}, "rate > 0, got 1, 2000, 256 and 0.0"),
+        ({"net": SETTINGS["net"] | {"units": []}}, r"units of a layer or more.*got \[\], "),
         ({"net": SETTINGS["net"] | {"dropout": 1.0}}, r"dropout in \[0, 1\), got .* and 1.0"),
     ],
 )

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import weekly
-from composing import composed
+from composing import CONFIGS, composed
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 from test_neural import PATTERN
 
@@ -219,6 +220,39 @@ def test_the_table_of_data_sets(past: Record) -> None:
     assert excess[2] == "| net | 0.33 | 0.33 | 0.33 | 0.33 |"
     assert versus[2].startswith("| one | chain_ladder | 40.0% | net | 20.0% | 14.1% | +50.0% |")
     assert versus[3] == "| two | chain_ladder | 40.0% | net | 20.0% |  | +50.0% | +50.0% | +50.0% |"
+
+
+def stamps(change: str) -> set[str]:
+    """Of a part of the leaderboard, and of the same with a change to its backtest."""
+    config = composed("benchmark", "what=leaderboard")
+    config.leaderboard.models = ["growth_lstm", "best"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        _, _, stamp = benchmark.prepared(config, "one_0", ["data=simulated"])
+        config.leaderboard.overrides.append(change)
+        _, words, changed = benchmark.prepared(config, "one_0", ["data=simulated"])
+    assert words[-1] == change
+    return {stamp, changed}
+
+
+@pytest.mark.parametrize(
+    "change", ["data.timeline.weeks=60", "refit=frozen", "+settings.growth_lstm.epochs=2"]
+)
+def test_a_part_stands_for_all_that_its_results_depend_on(change: str) -> None:
+    assert len(stamps(change)) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "workers=2",
+        "ledger=elsewhere",
+        "trainer.threads=2",
+        "+settings.best.bases.lstm.machine.threads=2",
+        "+settings.best.bases.mlp.folder=elsewhere",
+    ],
+)
+def test_a_part_is_the_same_wherever_it_runs(change: str) -> None:
+    assert len(stamps(change)) == 1
 
 
 def test_a_finished_part_is_not_run_again(

@@ -88,7 +88,10 @@ TIDE: Config = {
     "dropout": 0.1,
     "norm": True,
 }
-MIXTURE: Config = {"name": "best", "bases": {"one": CHAIN_LADDER, "other": PATTERN}}
+MIXTURE: Config = {
+    "name": "best",
+    "bases": {"one": BENKTANDER | {"half_life": 90.0}, "other": PATTERN},
+}
 FORECASTERS: Mapping[str, Config] = {
     "pattern": PATTERN,
     "chain_ladder": CHAIN_LADDER,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from test_corrected import DAY, DAYS, drifting
-from test_leaks import CHAIN_LADDER, LEARNING, MIXTURE, arguments, corrected
+from test_leaks import BENKTANDER, CHAIN_LADDER, LEARNING, LSTM, MIXTURE, arguments, corrected
 from test_neural import PATTERN
 
-from ltvnet.backtest import Plan, identity
+from ltvnet.backtest import Plan, bases, identity
 from ltvnet.corrected import Corrected, Walk, averaged, walked
 from ltvnet.curves import NODES, History
 from ltvnet.forecasting import BUCKETS, QUANTITIES, Band, create
@@ -55,11 +55,49 @@ def test_one_model_is_no_mixture() -> None:
         Corrected(**arguments(corrected(alone, 13, 2)))
 
 
+def test_more_models_than_there_are_weights_for_are_refused() -> None:
+    many = {"name": "best", "bases": {f"{m}": CHAIN_LADDER for m in range(9)}}
+    with pytest.raises(ValueError, match="expected at most 8 bases, got 9"):
+        Corrected(**arguments(corrected(many, 13, 2)))
+    few = {"name": "best", "bases": {f"{m}": CHAIN_LADDER for m in range(8)}}
+    assert len(bases(few)) == 8
+
+
+@pytest.mark.parametrize("other", [CHAIN_LADDER, BENKTANDER | {"pattern": CHAIN_LADDER}])
+def test_models_on_other_patterns_are_refused(other: Mapping[str, Any]) -> None:
+    """Of them `pattern`, `reason` and `reach` could be those of one only."""
+    unlike = ", ".join(key for key in PATTERN if PATTERN[key] != CHAIN_LADDER[key])
+    said = f"on the same pattern, got that of other unlike that of lstm in {unlike}"
+    with pytest.raises(ValueError, match=said):
+        bases({"name": "best", "bases": {"lstm": LSTM, "other": other}})
+    trees = {"name": "boosting", "pattern": PATTERN}
+    same = {"lstm": LSTM, "trees": trees, "pattern": PATTERN, "more": {"name": "none"}}
+    assert bases({"name": "best", "bases": same}) == list(same.values())
+
+
+def test_models_of_other_rows_are_no_mixture(past: History, tmp_path: Path) -> None:
+    good = walked(PATTERN, past, DAYS, PLAN, LEARNING, Ledger(tmp_path)).entries
+    Walk([good, good.take(np.arange(len(good)))], past, LEARNING)
+    with pytest.raises(AssertionError):
+        Walk([good, good.take(np.arange(len(good))[::-1])], past, LEARNING)
+    with pytest.raises(AssertionError):
+        Walk([good, replace(good, keys=good.keys[::-1])], past, LEARNING)
+
+
+def test_models_keep_their_names(past: History) -> None:
+    model = model_of(MIXTURE, past)
+    again = Corrected.from_state(*model.state())
+    assert model.names == again.names == ["one", "other"]
+    assert again.state()[0] == model.state()[0]
+    alone = model_of(PATTERN, past)
+    assert alone.names == Corrected.from_state(*alone.state()).names == ["pattern"]
+
+
 def test_models_keep_their_past_in_the_ledger(past: History, tmp_path: Path) -> None:
     """What a model said alone is found, not made again; the mixture has its own forecasts."""
     ledger = Ledger(tmp_path)
-    walked(CHAIN_LADDER, past, DAYS, PLAN, LEARNING, ledger)
-    name = identity(CHAIN_LADDER, past, PLAN, DAYS[0])
+    walked(PATTERN, past, DAYS, PLAN, LEARNING, ledger)
+    name = identity(PATTERN, past, PLAN, DAYS[0])
     before = [ledger.path(name, day).stat().st_mtime_ns for day in DAYS]
     costs = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob(f"_costs/{name}/*.json"))
     walk = walked(MIXTURE, past, DAYS, PLAN, LEARNING, ledger)
@@ -71,13 +109,10 @@ def test_models_keep_their_past_in_the_ledger(past: History, tmp_path: Path) -> 
 
 
 def test_where_a_model_runs_is_no_part_of_a_mixtures_name(past: History) -> None:
-    elsewhere = {
-        key: {**base, "folder": "there", "machine": {"threads": 9}}
-        for key, base in MIXTURE["bases"].items()
-    }
-    there = {"name": "best", "bases": elsewhere}
+    moved = {**MIXTURE["bases"]["one"], "folder": "there", "machine": {"threads": 9}}
+    there = {"name": "best", "bases": MIXTURE["bases"] | {"one": moved}}
     assert identity(there, past, PLAN, DAYS[0]) == identity(MIXTURE, past, PLAN, DAYS[0])
-    other = {"name": "best", "bases": MIXTURE["bases"] | {"other": PATTERN | {"levels": 0}}}
+    other = {"name": "best", "bases": MIXTURE["bases"] | {"one": BENKTANDER}}
     assert identity(other, past, PLAN, DAYS[0]) != identity(MIXTURE, past, PLAN, DAYS[0])
 
 

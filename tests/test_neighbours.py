@@ -94,6 +94,17 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(blocks.p90, whole.p90, rtol=1e-12)
 
 
+def test_history_is_kept_evenly_up_to_a_limit(
+    kinds: Curves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 8 cohorts 3 are kept, 0 and those a third and two thirds on; of as many as 8 all."""
+    for most, rows in ((3, [0, 2, 5]), (8, list(range(8)))):
+        monkeypatch.setattr(neighbours, "MOST", most)
+        kept = fitted(2, kinds).past
+        np.testing.assert_array_equal(kept.values, kinds.values[rows][:, NODES])
+        np.testing.assert_array_equal(kept.users, kinds.users[rows])
+
+
 def test_no_key_is_kept(kinds: Curves) -> None:
     """Curves at nodes and users are numbers; only the pattern knows names of segments."""
     named = replace(kinds, attributes={"Apps": kinds.attributes["Apps"], "Secret": named_rows()})

@@ -173,8 +173,9 @@ def test_sizes_are_read_from_the_inputs(config: dict[str, Any]) -> None:
 
 
 def test_bad_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected units, dense and embedding >= 1"):
-        LSTM(sizes=SIZES, units=[0], dense=4, embedding=2, dropout=0.1)
+    for units in ([], [0]):
+        with pytest.raises(ValueError, match=r"expected units, dense and embedding >= 1.*got \["):
+            LSTM(sizes=SIZES, units=units, dense=4, embedding=2, dropout=0.1)
     for hidden in ([], [8, 0]):
         with pytest.raises(ValueError, match=r"expected a list of hidden >= 1.*got hidden=\["):
             MLP(sizes=SIZES, hidden=hidden, embedding=2, dropout=0.1)

@@ -36,7 +36,7 @@ HEADINGS = [
 
 
 def story(*records: Record, forecast: Forecast | None = None) -> Story:
-    losses = {"training": [3.0, 2.0], "validation": [3.5, 2.5]}
+    losses = {"net": {"training": [3.0, 2.0], "validation": [3.5, 2.5]}}
     notes = ["cut by date, not by vintage"]
     return Story("net, as of <day>", records, (7, 30), Stages.none(), losses, forecast, notes)
 
@@ -309,9 +309,46 @@ def test_corrections_say_factor_rows_and_errors(tmp_path: Path) -> None:
 def test_a_blend_without_correction_is_shown(tmp_path: Path) -> None:
     html = written(replace(story(made()), stages=learned([], weight=0.75)), tmp_path)
     assert rows(html, "What is corrected?") == [[age, "75 %", "off", "–"] for age in page.AGES]
-    assert "Forecasts are blended with the pattern" in html
+    blended = f"Forecasts of cohorts {', '.join(page.AGES)} days old are blended with the pattern"
+    assert blended in html
     corrected = replace(story(), stages=learned([2]))
     assert len(rows(written(corrected, tmp_path), "What is corrected?")) == 8
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_models_have_a_column_of_weights_each(tmp_path: Path) -> None:
+    """Shown where they are other than equal, though they sum to 1."""
+    weight = Blend.off(3).weight
+    told = replace(story(made()), stages=Stages.none(3), names=("lstm", "<tide>", "trees"))
+    html = written(told, tmp_path)
+    assert rows(html, "What is corrected?") == []
+    assert "so nothing is corrected. The forecast is the mean of lstm, &lt;tide&gt;, trees." in html
+    weight[2], weight[3] = [0.75, 0.25, 0.0], [0.0, 0.5, 0.0]
+    html = written(replace(told, stages=replace(Stages.none(3), blend=Blend(weight))), tmp_path)
+    assert rows(html, "What is corrected?")[1:4] == [
+        ["3-6", "33 %", "33 %", "33 %", "0 %", "off", "–"],
+        ["7-13", "75 %", "25 %", "0 %", "0 %", "off", "–"],
+        ["14-29", "0 %", "50 %", "0 %", "50 %", "off", "–"],
+    ]
+    heads = [f"<th>weight of {x}</th>" for x in ("lstm", "&lt;tide&gt;", "trees", "the pattern")]
+    assert (
+        "<h3>Forecasts of cohorts 7-13, 14-29 days old weigh the models</h3>" in html
+        and "".join(heads) in html
+    )
+
+
+def test_each_net_has_a_figure_of_its_training(tmp_path: Path) -> None:
+    losses = {"lstm": {"validation": [3.0, 2.0]}, "tide": {"training": [1.0], "validation": [2.0]}}
+    told = replace(story(), losses=losses, names=("lstm", "tide", "trees"))
+    assert list(page.figures(told)) == ["error by epoch of lstm", "error by epoch of tide"]
+    html = written(told, tmp_path)
+    section = html.split("<h2>How did training go?</h2>")[1].split("</section>")[0]
+    assert section.count("<svg") == 2
+    titles = [figure.get_suptitle() for figure in page.figures(told).values()]
+    assert titles == [
+        "The lstm validation error was lowest at epoch 2 of 2",
+        "The tide validation error was lowest at epoch 1 of 1",
+    ]
 
 
 @pytest.mark.usefixtures("no_figures")

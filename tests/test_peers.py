@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from cohorts import weekly
 from test_neural import PATTERN
 
 from ltvnet.backtest import issue
-from ltvnet.curves import History
+from ltvnet.corrected import Learning
+from ltvnet.curves import NODES, History
 from ltvnet.forecasting import create
 from ltvnet.leaderboard import Entrant, Leaderboard
 from ltvnet.ledger import Entries
@@ -19,10 +22,12 @@ from ltvnet.scores import Record, record
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
-from peers import others, write  # noqa: E402 the scripts' folder must be on the path
+from peers import asked, others, task, write  # noqa: E402 the scripts' folder must be on the path
 
 ORIGINS = [np.datetime64("2023-09-07"), np.datetime64("2023-12-07")]
 SETTINGS = {"net": {"model": "MLP", "arguments": {"input_size": 8}}}
+D60 = NODES.index(60)
+NOTHING = Learning(blend=False, correction=False, intervals=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +35,34 @@ def past() -> History:
     return weekly(70)
 
 
-@pytest.fixture(scope="module")
-def found(past: History) -> Record:
+def replayed(past: History, origins: Sequence[np.datetime64]) -> Record:
     parts = []
-    for origin in ORIGINS:
+    for origin in origins:
         curves = past.as_of(origin)
         parts.append(issue(create(PATTERN).fit(curves), curves, [7, 30]))
     return record("pattern", Entries.joined(parts), past)
+
+
+@pytest.fixture(scope="module")
+def found(past: History) -> Record:
+    return replayed(past, ORIGINS)
+
+
+def answer(past: History, found: Record, out: Path, factor: float) -> None:
+    """A library that says so many times what came true, at every age."""
+    entries, came = found.entries, past.actuals(past.last_day)
+    for origin in np.unique(entries.origin):
+        folder = task(out, origin)
+        write(folder, past.as_of(origin), entries, SETTINGS)
+        said = []
+        for name in pd.read_parquet(folder / "tasks.parquet")["unique_id"].unique():
+            row = int(name[1:])
+            values = came.loc[entries.keys[entries.cohort[row]]].to_numpy(dtype=float)
+            ages = np.arange(entries.observed[row] + 1, 361)
+            value = entries.value[row] + factor * (values[ages] - entries.value[row])
+            said.append(pd.DataFrame({"unique_id": name, "ds": ages, "y": value}))
+        pd.concat(said).assign(setting="net").to_parquet(folder / "forecasts.parquet")
+        (folder / "costs.json").write_text(json.dumps({"net": {"seconds": 2.0, "parameters": 9}}))
 
 
 def test_nothing_later_than_the_origin_is_given(
@@ -53,7 +79,10 @@ def test_nothing_later_than_the_origin_is_given(
     rows = last.index.str[1:].astype(int)
     assert set(entries.origin[rows]) == {ORIGINS[0]}
     np.testing.assert_array_equal(last, entries.observed[rows])
-    assert set(last) == {7, 30} and len(last) == 4  # two apps at each
+    cut = last[entries.natural[rows] > entries.observed[rows]]
+    assert set(cut) == {7, 30} and len(cut) == 4  # two apps at each
+    own = (curves.observed_age >= 7) & (curves.observed_age < 360)
+    assert len(last) - len(cut) == own.sum() > 20  # those that teach the correction
     at_end = tasks.groupby("unique_id")["y"].last()
     np.testing.assert_array_equal(at_end, entries.value[rows])
     statics = pd.read_parquet(tmp_path / "statics.parquet").set_index("unique_id")
@@ -63,30 +92,72 @@ def test_nothing_later_than_the_origin_is_given(
 
 
 def test_forecasts_come_back_to_their_cohorts(past: History, found: Record, tmp_path: Path) -> None:
-    """A library that says 1.2 times what came true, at every age."""
-    for origin in ORIGINS:
-        folder = tmp_path / "tasks" / str(origin)
-        write(folder, past.as_of(origin), found.entries, SETTINGS)
-        tasks = pd.read_parquet(folder / "tasks.parquet")["unique_id"].unique()
-        entries = found.entries
-        said = []
-        for task in tasks:
-            key = entries.keys[entries.cohort[int(task[1:])]]
-            values = past.actuals(past.last_day).loc[key].to_numpy(dtype=float)
-            k = int(entries.observed[int(task[1:])])
-            ages = np.arange(k + 1, 361)
-            said.append(pd.DataFrame({"unique_id": task, "ds": ages, "y": 1.2 * values[ages]}))
-        pd.concat(said).assign(setting="net").to_parquet(folder / "forecasts.parquet")
-        (folder / "costs.json").write_text(json.dumps({"net": {"seconds": 2.0, "parameters": 9}}))
-    entrants = [Entrant(found, baseline=False, cost=None), *others(tmp_path, found, SETTINGS)]
-    table = Leaderboard.of(entrants, [7, 30]).table
-    assert table.loc["net", ["score", "bias_d180"]].tolist() == pytest.approx([0.2, 0.2])
+    """All growth is told half as much again: so is the error, of growth over the value."""
+    answer(past, found, tmp_path, 1.5)
+    entrants = list(others(tmp_path, found, SETTINGS, past, NOTHING))
+    entries = entrants[0].record.entries
+    rows = np.concatenate([asked(found.entries, origin) for origin in ORIGINS])
+    mean = entries.bands["final"].mean
+    grown = found.actual - found.entries.value[:, None]
+    np.testing.assert_allclose(
+        (mean - found.entries.value[:, None])[rows], 1.5 * grown[rows], rtol=1e-9, atol=1e-12
+    )
+    assert np.isnan(np.delete(mean, rows, axis=0)).all() and len(rows) < len(mean)
+    table = Leaderboard.of([Entrant(found, baseline=False, cost=None), *entrants], [7, 30]).table
     assert table.loc["net", ["fit_seconds", "parameters"]].tolist() == [2.0, 9.0]
-    assert np.isnan(table.loc["net", "coverage"])
+    assert table.loc["net", "baseline"] and np.isnan(table.loc["net", "coverage"])
 
 
-def test_other_settings_are_asked_again(past: History, found: Record, tmp_path: Path) -> None:
-    for settings, kept in ((SETTINGS, False), (SETTINGS, True), ({"other": {}}, False)):
-        write(tmp_path, past.as_of(ORIGINS[0]), found.entries, settings)
-        assert (tmp_path / "costs.json").exists() == kept
-        (tmp_path / "costs.json").write_text("{}")
+def test_networks_are_corrected_and_calibrated_like_baselines(tmp_path: Path) -> None:
+    """Growth told half as much again on every day is taken back in part, after it came true."""
+    past = weekly(90)
+    found = replayed(past, np.datetime64("2023-06-05") + 28 * np.arange(10))
+    answer(past, found, tmp_path, 1.5)
+    learning = Learning(blend=True, correction=True, intervals=True)
+    (net,) = others(tmp_path, found, SETTINGS, past, learning)
+    entries = net.record.entries
+    last = asked(found.entries, entries.origin.max())
+    raw, final = entries.bands["raw"], entries.bands["final"]
+    rows = last[np.isfinite(raw.mean[last, D60])]
+    start = entries.value[rows]
+    said, told = ((band.mean[rows, D60] - start).sum() for band in (raw, final))
+    true = said / 1.5
+    assert true < told < (said + true) / 2
+    np.testing.assert_array_equal(entries.bands["blended"].mean, raw.mean)
+    assert np.isfinite(final.p90[rows, D60]).mean() > 0.5
+
+
+def test_days_that_are_not_asked_for_are_not_read(
+    past: History, found: Record, tmp_path: Path
+) -> None:
+    """Of an earlier run with another day only the folder is left."""
+    answer(past, found, tmp_path, 1.5)
+    later = replayed(past, ORIGINS[1:])
+    answer(past, later, tmp_path, 1.1)
+    (net,) = others(tmp_path, later, SETTINGS, past, NOTHING)
+    rows, start = asked(later.entries, ORIGINS[1]), later.entries.value[:, None]
+    told = net.record.entries.bands["final"].mean - start
+    np.testing.assert_allclose(told[rows], (1.1 * (later.actual - start))[rows], atol=1e-12)
+
+
+@pytest.mark.parametrize("changed", ["settings", "data", "origin", "tasks"])
+def test_other_inputs_are_asked_again(
+    past: History, found: Record, tmp_path: Path, changed: str
+) -> None:
+    """Forecasts are kept as long as everything that they depend on is."""
+    curves, entries, settings = past.as_of(ORIGINS[0]), found.entries, SETTINGS
+    costs = tmp_path / "costs.json"
+    for kept in (False, True):
+        write(tmp_path, curves, entries, settings)
+        assert costs.exists() == kept
+        costs.write_text("{}")
+    if changed == "settings":
+        settings = {"other": {}}
+    elif changed == "data":
+        curves = replace(curves, values=curves.values * 1.5)
+    elif changed == "origin":
+        curves = past.as_of(ORIGINS[1])
+    else:
+        entries = entries.take(np.arange(1, len(entries)))  # the same tasks by other numbers
+    write(tmp_path, curves, entries, settings)
+    assert not costs.exists()

@@ -113,11 +113,15 @@ def test_a_run_writes_its_files_and_tensorboard(replayed: Run, tmp_path: Path) -
 def test_losses_are_read_from_the_events_of_the_inner_fit(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    assert losses(tmp_path) == {}
+    assert losses(tmp_path, ["neural"]) == {}
     with SummaryWriter(str(tmp_path / "inner")) as writer:
         for epoch in range(3):
             writer.add_scalar("val/loss", 1.0 / (epoch + 1), epoch)
-    assert losses(tmp_path) == {"validation": pytest.approx([1.0, 1 / 2, 1 / 3])}
+    validation = {"validation": pytest.approx([1.0, 1 / 2, 1 / 3])}
+    assert losses(tmp_path, ["neural"]) == {"neural": validation}
+    (tmp_path / "checkpoints" / "tide").mkdir(parents=True)
+    (tmp_path / "inner").rename(tmp_path / "checkpoints" / "tide" / "inner")
+    assert losses(tmp_path, ["lstm", "tide", "trees"]) == {"tide": validation}
 
 
 def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
@@ -148,6 +152,7 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     assert board["fit_seconds"].min() > 0 and board["score"].tolist() == pytest.approx(
         [best, other]
     )
+    assert found.names == ["pattern"]
     assert "pattern is" in page and "than the best single baseline, ladder" in page
     assert "than the best single baseline, ladder" in (tmp_path / "leaderboard.md").read_text()
     again = Backtest.of(models, data, days, Plan(**PLAN), learning, ledger, None)

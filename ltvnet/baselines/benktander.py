@@ -14,8 +14,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.baselines.mack import chain_ladder, over
-from ltvnet.baselines.reference import complete, issued, reference, restored, stored
+from ltvnet.baselines.reference import (
+    chain_ladder,
+    complete,
+    issued,
+    over,
+    reference,
+    restored,
+    stored,
+)
 from ltvnet.curves import NODES, Curves, Floats
 from ltvnet.development import Development, development, ratio_of_sums
 from ltvnet.forecasting import Forecast, State

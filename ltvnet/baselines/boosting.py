@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.baselines.reference import between_nodes, complete, issued, reference, restored, stored
+from ltvnet.correction import between
 from ltvnet.curves import NODES, Curves, Floats, Ints
 from ltvnet.forecasting import CAUTION, Forecast, State, categories, confidence, too_little
 from ltvnet.pattern import Expected
@@ -31,7 +32,11 @@ MOST = 20_000
 """Most cohorts that trees learn from, drawn at random."""
 
 MIN_CATEGORY = 5
-"""Cohorts that a value of an attribute needs for a category of its own."""
+"""Cohorts that a value of an attribute needs for a category of its own.
+
+As many as nets need by default (covariates.min_category), but no argument: a leaf needs `min_rows`
+tasks besides, which is what to change, and the constructor has as many arguments as one may have.
+"""
 
 NOISE = 0.1
 """Revenue, over that of a median cohort to D7, by which logs of growth are damped."""
@@ -319,8 +324,22 @@ class Boosting:
         return told * self.confidence
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
-        beside = self.pattern.predict(curves, ages)
+        """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated.
+
+        Between nodes a ratio is linear in log(1 + age); a departure is the same all along the
+        interval, so that growth has the shape of the pattern's.
+        """
+        told = self._at_nodes(curves)
+        if self.target == "ratio":
+            beside = self.pattern.predict(curves, ages)
+            return issued(beside, between_nodes(curves, told, beside.ages))
+        every = self.pattern.predict(curves, np.union1d(ages, NODES).tolist())
+        nodes = every.at(NODES)
+        along = between(every, nodes, issued(nodes, told).raw)
+        return issued(every, along.mean).at(ages)
+
+    def _at_nodes(self, curves: Curves) -> Floats:
+        """Forecasts at NODES (N, J); NaN at ages observed and where trees say nothing."""
         known = curves.observed_value > 0 if self.target == "ratio" else curves.observed_age >= 0
         later = np.array(NODES) > curves.observed_age[:, None]
         cohort, node = np.nonzero(later & known[:, None])
@@ -331,7 +350,7 @@ class Boosting:
             told = self._told(table.features(tasks, self.target))
             grew = table.growth(tasks, self.target, told) * self.smear[node]
             value[cohort, node] = curves.observed_value[cohort] + grew
-        return issued(beside, between_nodes(curves, value, beside.ages))
+        return value
 
     def state(self) -> State:
         """The trees as text, the smearing, and the pattern's state."""

@@ -114,7 +114,8 @@ class Growth:
         """Pearson's sigma^2 (currency): variance over mean of an increment (Clark 2003).
 
         One parameter is counted for each cohort's ultimate and two for the curve; NaN where that
-        leaves nothing.
+        leaves nothing. No forecast needs it: it is what else is published of a fit, and a fit is
+        tested against it.
         """
         cells, share = increments(curves), self.share()
         ultimate = np.nansum(cells, axis=1) / share[curves.observed_age]

@@ -62,11 +62,11 @@ def sequences(values: Floats, last: Ints) -> tuple[Floats, Floats]:
 
 
 def check_sizes(*, units: Sequence[int], dense: int, dropout: float) -> None:
-    """Raise ValueError for sizes below 1 or a dropout outside [0, 1)."""
-    if min(*units, dense) < 1 or not 0.0 <= dropout < 1.0:
+    """Raise ValueError for no units, sizes below 1 or a dropout outside [0, 1)."""
+    if not units or min(*units, dense) < 1 or not 0.0 <= dropout < 1.0:
         raise ValueError(
-            f"expected units and dense >= 1 and dropout in [0, 1), got {list(units)}, {dense} "
-            f"and {dropout}"
+            "expected units and dense >= 1, units of a layer or more, and dropout in [0, 1), got "
+            f"{list(units)}, {dense} and {dropout}"
         )
 
 
@@ -74,8 +74,8 @@ class Growth(nn.Module):
     """Two recurrent layers over a window, a dense layer, one positive rate.
 
     `units` of the recurrent layers, `dense` of the hidden one, `dropout` after each recurrent
-    one; `unit` a typical rate, in which rates come in and go out. Raises ValueError for sizes
-    below 1 or a dropout outside [0, 1).
+    one; `unit` a typical rate, in which rates come in and go out. Raises ValueError for no units,
+    sizes below 1 or a dropout outside [0, 1).
     """
 
     def __init__(self, *, units: Sequence[int], dense: int, dropout: float, unit: float) -> None:

@@ -14,26 +14,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.baselines.reference import complete, issued, reference, restored, stored
+from ltvnet.baselines.reference import (
+    chain_ladder,
+    complete,
+    issued,
+    over,
+    reference,
+    restored,
+    stored,
+)
 from ltvnet.curves import NODES, Bools, Curves, Floats, Ints
-from ltvnet.development import STEPS, Development, development, ratio_of_sums, share_earned
+from ltvnet.development import STEPS, Development, development, ratio_of_sums
 from ltvnet.forecasting import Forecast, State
 from ltvnet.pattern import Measured
 
 NORMAL_P90 = 1.2816
 """Standard errors between the mean and P90 of a normal distribution."""
-
-
-def chain_ladder(growth: Floats, first: int) -> Floats:
-    """Proportion (A,) of the last age's value earned by age, from daily growth (A - 1,)."""
-    share: Floats = share_earned(growth[None], first)[0]
-    return share
-
-
-def over(part: Floats | np.float64, whole: Floats | np.float64) -> Floats:
-    """The ratio of arrays that broadcast; 0 where there is nothing to divide by."""
-    out = np.zeros(np.broadcast_shapes(part.shape, whole.shape))
-    return np.divide(part, whole, out=out, where=whole > 0)
 
 
 def completed(curves: Curves, last: int, recent: int | None) -> Bools:

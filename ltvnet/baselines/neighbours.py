@@ -21,6 +21,9 @@ LEAST = 0.01
 CELLS = 2**20
 """Most distances held at a time: what bounds the memory of a prediction."""
 
+MOST = 20_000
+"""Most historical curves that are kept, evenly from first to last: what bounds the time."""
+
 QUANTILES = (0.1, 0.9)
 
 
@@ -75,6 +78,12 @@ class Past:
         return told
 
 
+def spread(rows: Ints) -> Ints:
+    """MOST of rows at even steps, the first among them; all where there are no more."""
+    count = min(len(rows), MOST)
+    return rows[np.arange(count) * len(rows) // max(count, 1)]
+
+
 def _log_share(share: Floats) -> Floats:
     return np.log(np.maximum(share, LEAST))
 
@@ -96,8 +105,10 @@ class Neighbours:
 
     `count` neighbours, of those that have reached the horizon; where there are fewer the pattern
     speaks, whose config is `pattern`. P10 and P90 are those of the neighbours' growth, weighted
-    by users. The state holds numbers only, curves at NODES and users: no key, no date and no
-    attribute of a cohort. Raises ValueError for less than one neighbour.
+    by users. Its state, and so its bundle, is its history: the curve of each cohort at NODES and
+    its users, of MOST at most, in order of acquisition but without key, date or attribute. Who
+    may not pass on the revenue of single cohorts may not pass on this bundle; other models hold
+    none. Raises ValueError for less than one neighbour.
     """
 
     def __init__(self, *, count: int, pattern: Mapping[str, Any]) -> None:
@@ -108,11 +119,11 @@ class Neighbours:
         self.pattern = reference(pattern)
 
     def fit(self, curves: Curves) -> Self:
-        """Fit the pattern and keep the curves. Raises ValueError when no age is complete."""
+        """Fit the pattern and keep curves. Raises ValueError when no age is complete."""
         curves = complete(curves)
         self.pattern.fit(curves)
-        grown = curves.take(np.nan_to_num(curves.users) > 0)
-        self.past = Past(grown.values[:, NODES], grown.users)
+        rows = spread(np.flatnonzero(np.nan_to_num(curves.users) > 0))
+        self.past = Past(curves.values[:, NODES][rows], curves.users[rows])
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:

@@ -1,6 +1,6 @@
 """What every baseline stands beside: the historical pattern, which speaks where it cannot.
 
-Shapes: N cohorts, J nodes, H ages.
+Shapes: N cohorts, A ages, J nodes, H ages asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.curves import NODES, Curves, Floats, Ints
+from ltvnet.development import share_earned
 from ltvnet.forecasting import Band, Forecast, State, below, nested
 from ltvnet.pattern import Pattern
 
@@ -79,6 +80,18 @@ def between_nodes(curves: Curves, told: Floats, ages: Ints) -> Floats:
     share = np.divide(part, width, out=np.zeros_like(width), where=width > 0)
     within = value[:, left] + share * (value[:, right] - value[:, left])
     return np.where(ages == nodes[right], told[:, right], within)
+
+
+def chain_ladder(growth: Floats, first: int) -> Floats:
+    """Proportion (A,) of the last age's value earned by age, from daily growth (A - 1,)."""
+    share: Floats = share_earned(growth[None], first)[0]
+    return share
+
+
+def over(part: Floats | np.float64, whole: Floats | np.float64) -> Floats:
+    """The ratio of arrays that broadcast; 0 where there is nothing to divide by."""
+    out = np.zeros(np.broadcast_shapes(part.shape, whole.shape))
+    return np.divide(part, whole, out=out, where=whole > 0)
 
 
 def stored(

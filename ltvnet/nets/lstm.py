@@ -13,8 +13,8 @@ class LSTM(nn.Module):
     """Stacked LSTM over the prefix, a dense layer with scalars and attributes, the head.
 
     `units` of the recurrent layers, `dense` of the hidden layer, `embedding` of each attribute,
-    `dropout` after each of these layers. Raises ValueError for sizes below 1 or a dropout
-    outside [0, 1).
+    `dropout` after each of these layers. Raises ValueError for no units, sizes below 1 or a
+    dropout outside [0, 1).
     """
 
     def __init__(
@@ -22,8 +22,11 @@ class LSTM(nn.Module):
     ) -> None:
         """Build the layers."""
         super().__init__()
-        if min(*units, dense, embedding) < 1 or not 0.0 <= dropout < 1.0:
-            raise ValueError("expected units, dense and embedding >= 1 and dropout in [0, 1)")
+        if not units or min(*units, dense, embedding) < 1 or not 0.0 <= dropout < 1.0:
+            raise ValueError(
+                "expected units, dense and embedding >= 1, units of a layer or more, and dropout "
+                f"in [0, 1), got {list(units)}, {dense}, {embedding} and {dropout}"
+            )
         widths = [sizes.features, *units]
         self.layers = nn.ModuleList(
             nn.LSTM(before, after, batch_first=True)

@@ -1,12 +1,15 @@
 """Networks of neuralforecast on the folds of a backtest, on the same leaderboard.
 
 A cohort is a series by days since acquisition, its value the revenue per user so far; the library
-learns from every window of the curves known at the origin, and goes on from prefixes cut to the
-ages of the score. It runs in an environment of its own and is given nothing later than the origin.
+learns from every window of the curves known at the origin, and goes on from prefixes: those cut
+to the ages of the score, and the whole curves that teach the correction, which its networks get
+as any baseline does. It runs in an environment of its own and is given nothing later than the
+origin.
 
 Shapes: E entries, J nodes, N cohorts, T tasks, A ages.
 """
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -24,15 +27,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ltvnet.backtest import Cost
-from ltvnet.curves import NODES, Curves, Floats, Ints
-from ltvnet.forecasting import Band
+from ltvnet.corrected import Learning, Walk
+from ltvnet.curves import NODES, Curves, Floats, History, Ints
+from ltvnet.forecasting import QUANTITIES, Band
 from ltvnet.leaderboard import Entrant, Leaderboard
 from ltvnet.ledger import STAGES, Entries
 from ltvnet.scores import SCORED_AGES, Record
 
 log = logging.getLogger("benchmark")
 
-HERE = Path(__file__).resolve().parent
+PEER = Path(__file__).resolve().parent / "neuralforecast_peer.py"
+INPUTS = ("known", "tasks", "statics")
 
 
 def peers(config: DictConfig) -> str:
@@ -47,15 +52,13 @@ def peers(config: DictConfig) -> str:
             job.out, job.models = str(out), chosen.models
             OmegaConf.resolve(job)
             found, history = replayed(job), instantiate(job.data).history()
-            entries = found.records[0].entries
-            for origin in np.unique(entries.origin):
-                folder = out / "tasks" / str(origin)
-                write(folder, history.as_of(origin), entries, settings)
+            reference, learning = found.records[0], Learning(**job.learning)
+            for origin in np.unique(reference.entries.origin):
+                folder = task(out, origin)
+                write(folder, history.as_of(origin), reference.entries, settings)
                 run(python, folder)
-            board = Leaderboard.of(
-                [*entrants(found.board, found.records), *others(out, found.records[0], settings)],
-                found.ages,
-            )
+            theirs = others(out, reference, settings, history, learning)
+            board = Leaderboard.of([*entrants(found.board, found.records), *theirs], found.ages)
             board.write(out)
             texts.append(f"{data}, seed {seed}:\n\n{board.as_markdown()}")
     return "\n".join(texts)
@@ -73,8 +76,16 @@ def environment(chosen: DictConfig, out: Path) -> Path:
     return python
 
 
+def task(out: Path, origin: np.datetime64) -> Path:
+    """The folder of what is asked of the library on a day."""
+    return out / "tasks" / str(origin)
+
+
 def write(folder: Path, curves: Curves, entries: Entries, settings: Mapping[str, Any]) -> None:
-    """Write what is known at an origin, and the prefixes to go on from."""
+    """Write what is known at an origin, and the prefixes to go on from.
+
+    Forecasts that are there are kept if they are of exactly these.
+    """
     rows = asked(entries, curves.origin)
     place = curves.index.get_indexer(entries.keys)[entries.cohort[rows]]
     values = curves.values[place]  # (T, A)
@@ -93,16 +104,30 @@ def write(folder: Path, curves: Curves, entries: Entries, settings: Mapping[str,
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in frames.items():
         frame.to_parquet(folder / f"{name}.parquet", index=False)
-    text = json.dumps(settings, sort_keys=True)
-    if not (path := folder / "settings.json").exists() or path.read_text() != text:
-        (folder / "costs.json").unlink(missing_ok=True)  # forecasts of other settings
-        path.write_text(text)
+    (folder / "settings.json").write_text(json.dumps(settings, sort_keys=True))
+    digest = stamp(folder, curves.origin)
+    if not (path := folder / "stamp").exists() or path.read_text() != digest:
+        (folder / "costs.json").unlink(missing_ok=True)  # it goes with forecasts of something else
+        path.write_text(digest)
+
+
+def stamp(folder: Path, origin: np.datetime64) -> str:
+    """SHA-256 of all that the forecasts in a folder depend on, the origin among it."""
+    inputs = [folder / name for name in ("settings.json", *(f"{n}.parquet" for n in INPUTS))]
+    digest = hashlib.sha256(str(origin).encode())
+    for path in (*inputs, PEER):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def asked(entries: Entries, origin: np.datetime64) -> Ints:
-    """The entries of an origin that the score is of: cut to its ages."""
+    """The entries of an origin that the score is of, and those that teach the correction.
+
+    The former are cut to the ages of the score, the latter at their own age, which is no less.
+    """
     cut = np.isin(entries.observed, SCORED_AGES) & (entries.natural < entries.observed + 7)
-    return np.flatnonzero(cut & (entries.origin == origin))
+    own = (entries.natural == entries.observed) & (entries.observed >= min(SCORED_AGES))
+    return np.flatnonzero((cut | own) & (entries.origin == origin))
 
 
 def long(names: Sequence[str], values: Floats) -> pd.DataFrame:
@@ -127,7 +152,7 @@ def run(python: Path, folder: Path) -> None:
     """Let the library forecast the tasks of a folder, unless it did so before."""
     if not (folder / "costs.json").exists():
         with (folder / "peer.log").open("w") as file:
-            command = [python, HERE / "neuralforecast_peer.py", folder]
+            command = [python, PEER, folder]
             done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             raise ValueError(f"expected forecasts of {folder}, got none: see {file.name}")
@@ -144,24 +169,51 @@ def entrants(board: Leaderboard, records: Sequence[Record]) -> Iterator[Entrant]
         yield Entrant(record, bool(row["baseline"]), Cost(row["seconds"], row["parameters"]))
 
 
-def others(out: Path, reference: Record, settings: Mapping[str, Any]) -> Iterator[Entrant]:
-    """The library's networks, on the tasks that they were asked for."""
-    folders = sorted((out / "tasks").iterdir())
+def others(
+    out: Path,
+    reference: Record,
+    settings: Mapping[str, Any],
+    history: History,
+    learning: Learning,
+) -> Iterator[Entrant]:
+    """The library's networks on the tasks that they were asked for, corrected like a baseline."""
+    entries = reference.entries
+    folders = [task(out, origin) for origin in np.unique(entries.origin)]
     said = pd.concat([pd.read_parquet(folder / "forecasts.parquet") for folder in folders])
     said = said[said["ds"].isin(NODES)]
     said["row"] = said["unique_id"].str[1:].astype(int)
     said["node"] = np.searchsorted(np.array(NODES), said["ds"])
     costs = [json.loads((folder / "costs.json").read_text()) for folder in folders]
-    entries = reference.entries
     for name in settings:
         part = said[said["setting"] == name]
         mean = np.full_like(entries.pattern, np.nan)
         mean[part["row"], part["node"]] = part["y"]
         rising = np.fmax.accumulate(np.fmax(mean, entries.value[:, None]), axis=1)
         mean = np.where(np.isfinite(mean) & entries.issued, rising, np.nan)
-        unknown = np.full_like(mean, np.nan)
-        bands = dict.fromkeys(STAGES, Band(mean, unknown, mean, unknown))
         took = [Cost(**cost[name]) for cost in costs]
         cost = Cost(*(float(np.mean([getattr(c, key) for c in took])) for key in vars(took[0])))
-        record = replace(reference, name=name, entries=replace(entries, bands=bands))
-        yield Entrant(record, baseline=True, cost=cost)
+        walked = corrected(entries, mean, history, replace(learning, blend=False))
+        yield Entrant(replace(reference, name=name, entries=walked), baseline=True, cost=cost)
+
+
+def corrected(entries: Entries, mean: Floats, history: History, learning: Learning) -> Entries:
+    """Entries of which a network forecast the mean (E, J), corrected and calibrated by its past.
+
+    Those that it did not forecast, whole, are blank, and teach nothing.
+    """
+    told = np.flatnonzero((np.isfinite(mean) == entries.issued).all(axis=1))
+    raw = dict.fromkeys(STAGES, Band(*([mean[told]] * len(QUANTITIES))))
+    walked = Walk([replace(entries.take(told), bands=raw)], history, learning).run()
+
+    def placed(cells: Floats) -> Floats:
+        whole = np.full_like(mean, np.nan)
+        whole[told] = cells
+        return whole
+
+    bands = {
+        stage: Band(*(placed(getattr(band, name)) for name in QUANTITIES))
+        for stage, band in walked.bands.items()
+    }
+    borrowed = np.ones_like(entries.borrowed)
+    borrowed[told] = walked.borrowed
+    return replace(entries, bands=bands, borrowed=borrowed)

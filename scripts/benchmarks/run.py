@@ -4,7 +4,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 SCRIPTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(SCRIPTS))
 from backtest import replayed  # noqa: E402 the scripts' folder must be on the path
-from launch import launch, model_configs  # noqa: E402
+from launch import launch, model_configs, plain  # noqa: E402
 
 from ltvnet.leaderboard import EXCESS_HORIZONS, Leaderboard, markdown  # noqa: E402
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from ltvnet.scores import Record
 
 log = logging.getLogger("benchmark")
+
+PLACES = ("machine", "folder")
+"""Keys of a model, at any depth, that say where it is fitted, and so nothing of its forecasts."""
+
+ELSEWHERE = (*PLACES, "out", "ledger", "workers", "trainer")
+"""The same of a backtest; `trainer` is the machine of its models."""
 
 
 def main(config: DictConfig) -> None:
@@ -64,9 +70,16 @@ def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path,
     job = compose("backtest", given)
     job.out = ""
     models = model_configs(job)
-    for model in models.values():
-        model.pop("machine", None)
-    return folder, given, json.dumps([FORECASTS, given, models], sort_keys=True, default=str)
+    job.settings = {}  # models have them
+    told = [FORECASTS, without(plain(job, resolve=True), ELSEWHERE), without(models, PLACES)]
+    return folder, given, json.dumps(told, sort_keys=True, default=str)
+
+
+def without(value: object, names: Collection[str]) -> object:
+    """A config without some keys, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without(part, names) for key, part in value.items() if key not in names}
+    return [without(part, names) for part in value] if isinstance(value, list) else value
 
 
 def backtested(folder: Path, words: Sequence[str], stamp: str) -> Path:
