@@ -54,10 +54,12 @@ def test_training_settings_are_built(net: str) -> None:
 def test_the_mixture_has_its_bases_as_they_are_alone() -> None:
     """Then their past forecasts are found in the ledger, and not made again."""
     best = resolved(composed("train", "model=best").model)["bases"]
-    alone = {"boosting": "boosting_departure"}
+    pattern = resolved(composed("train", "model=pattern").model)
+    alone = {"departure": "boosting_departure"}
     for name, base in best.items():
         config = resolved(composed("train", f"model={alone.get(name, name)}").model)
-        assert base | {"folder": None} == config | {"folder": None}
+        own = {"folder": None, "pattern": pattern}
+        assert base | own == config | own and base["pattern"] == pattern
 
 
 @pytest.mark.parametrize("trainer", names("trainer"))
