@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from test_readme import run
 
 SMALL = ["data.timeline.weeks=30", "data.campaigns.count=3"]
-MODELS = "expected models=[NAME,...] with NAME out of chain_ladder, lstm, "
+MODELS = "expected models=[NAME,...] with NAME out of benktander, best, boosting, "
 
 
 def refused(script: str, *words: str) -> str:
@@ -66,7 +66,7 @@ def test_options_of_a_backtest_are_checked(
 @pytest.mark.parametrize(
     ("script", "group", "some"),
     [
-        ("train", "model", "chain_ladder, lstm, "),
+        ("train", "model", "benktander, best, boosting, "),
         ("train", "validation", "none, rolling"),
         ("backtest", "trainer", "auto, cpu, gpu"),
         ("simulate", "data", "cdnow, files, "),

@@ -248,7 +248,7 @@ def test_a_part_stands_for_all_that_its_results_depend_on(change: str) -> None:
         "ledger=elsewhere",
         "trainer.threads=2",
         "+settings.best.bases.lstm.machine.threads=2",
-        "+settings.best.bases.mlp.folder=elsewhere",
+        "+settings.best.bases.lstm.folder=elsewhere",
     ],
 )
 def test_a_part_is_the_same_wherever_it_runs(change: str) -> None:
