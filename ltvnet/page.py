@@ -376,7 +376,7 @@ left to chance: who knew all but the future purchases would still make it.</dd><
 _STYLE = """:root { color-scheme: light } * { box-sizing: border-box }
 body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1f2933;
   background: #f5f6f8; margin: 0 } main { max-width: 1080px; margin: 0 auto; padding: 24px }
-header, section { background: #fff; border: 1px solid #e1e5ea; border-radius: 8px;
+header, section { background: #fff; overflow-x: auto; border: 1px solid #e1e5ea; border-radius: 8px;
   padding: 18px 26px; margin: 0 0 18px } h1, h2 { font-size: 15px; color: #52606d; margin: 0 0 8px }
 h3 { font-size: 16px; margin: 12px 0 6px } .lead { font-size: 20px; line-height: 1.4 }
 .verdict { border-left: 6px solid; border-radius: 4px; padding: 10px 16px; background: #f5f6f8 }
