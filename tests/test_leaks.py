@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from cohorts import weekly
 from test_boosting import BOOSTING
+from test_nets import TIDE
 from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 
 from ltvnet.backtest import identity, replay
@@ -73,21 +74,7 @@ def corrected(base: Config, every_weeks: int, origins: int, **changes: object) -
     } | changes
 
 
-TIDE: Config = {
-    "kind": "tide",
-    "layers": {
-        "hidden": 8,
-        "encoder": 1,
-        "decoder": 1,
-        "projection_hidden": 6,
-        "projection": 3,
-        "decoded": 4,
-        "temporal_hidden": 5,
-    },
-    "embedding": 2,
-    "dropout": 0.1,
-    "norm": True,
-}
+TIDE_NORMS: Config = TIDE | {"norm": True}
 MIXTURE: Config = {
     "name": "best",
     "bases": {"one": BENKTANDER | {"half_life": 90.0}, "other": PATTERN},
@@ -99,7 +86,7 @@ FORECASTERS: Mapping[str, Config] = {
     "lstm": LSTM,
     "lstm covariates": LSTM | {"covariates": COVARIATES | {"spend": True, "calendar": True}},
     "mlp": LSTM | {"net": {"kind": "mlp", "hidden": [8, 6], "embedding": 2, "dropout": 0.1}},
-    "tide": LSTM | {"net": TIDE},
+    "tide": LSTM | {"net": TIDE_NORMS},
     "mack": {"name": "mack", "recent": None, "pattern": PATTERN},
     "mack_recent": {"name": "mack", "recent": 8, "pattern": PATTERN},
     "benktander": BENKTANDER,
