@@ -384,10 +384,10 @@ _HISTORY: list[History] = []
 
 def _begin(history: History) -> None:
     _HISTORY[:] = [history]
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent was killed: it would wait for work forever."""
     parent = parent_process()
     assert parent is not None

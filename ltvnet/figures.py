@@ -6,7 +6,7 @@ Shapes: E entries, J nodes, O origins, H horizons, C cells of one group and hori
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -28,15 +28,9 @@ from ltvnet.findings import (
     percent,
     wape,
 )
+from ltvnet.markup import STYLE
 from ltvnet.scores import HORIZONS, SCORED_AGES, Cells, Record, groups
 
-STYLE: Any = {
-    "text.parse_math": False,  # a campaign may have dollars in its name
-    **{"svg.fonttype": "none", "svg.hashsalt": "ltvnet", "font.size": 9},
-    **{"axes.titlelocation": "left", "axes.titlesize": 9.5, "axes.axisbelow": True},
-    **{"axes.spines.top": False, "axes.spines.right": False},
-    **{"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e7ea"},
-}
 COLORS = ("#0b5fa5", "#d9730d", "#7a4fb3", "#2e8b57", "#b23a6f")  # of the models, in order
 PATTERN, FLOOR, TRUTH, UNKNOWN = "#6b7280", "#9c7a3c", "#111827", "#d5d9dd"
 LABELLED_ROWS = 32  # a heat map with more has no numbers in its cells
@@ -102,7 +96,7 @@ def accuracy_by_day(record: Record) -> Figure | None:
     if (found := grid(record)) is None:
         return None
     count = len(found.origins)
-    figure = _figure(_by_day(found), float(np.clip(1.6 + 0.24 * count, 2.6, 9.5)))
+    figure = titled(_by_day(found), float(np.clip(1.6 + 0.24 * count, 2.6, 9.5)))
     axes = figure.add_subplot(facecolor=UNKNOWN)
     limit = max(0.05, np.ceil(20 * np.nanquantile(np.abs(found.values), 0.95)) / 20)
     cells = np.ma.masked_invalid(found.values)
@@ -173,7 +167,7 @@ def error_by_horizon(records: Sequence[Record], ages: Sequence[int]) -> Figure |
     shown = [age for age in found if age in SCORED_AGES] or list(found)[:2]
     if not (panels := {age: found[age] for age in shown}):
         return None
-    figure = _figure(_compared(*next(iter(panels.items()))), 4.2)
+    figure = titled(_compared(*next(iter(panels.items()))), 4.2)
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (age, made) in zip(places, panels.items(), strict=True):
         axes.set_xscale("log")
@@ -227,7 +221,7 @@ def error_by_epoch(losses: Mapping[str, Sequence[float]]) -> Figure | None:
         return None
     watched = next((one for one in made if one.name == "validation"), made[-1])
     best = watched.x[int(np.argmin(watched.y))]
-    figure = _figure(f"The {watched.name} error was lowest at epoch {best} of {watched.x[-1]}", 3.2)
+    figure = titled(f"The {watched.name} error was lowest at epoch {best} of {watched.x[-1]}", 3.2)
     axes = figure.add_subplot()
     _draw(axes, made)
     axes.axvline(best, color=watched.color, lw=1, ls=":")
@@ -246,7 +240,7 @@ def coverage(record: Record) -> Figure | None:
     if not held:
         return None
     shares, errors = np.array(list(held.values())).T
-    figure = _figure(_kept(held), 3.8)
+    figure = titled(_kept(held), 3.8)
     left, right = figure.subplots(1, 2)
     place = {h: float(i) for i, h in enumerate(held)}
     left.axhline(0.8, color=TRUTH, lw=1, ls="--")
@@ -307,7 +301,7 @@ def worst_cohorts(record: Record, found: Headline) -> Figure:
     )
     if many:
         said += f"; {low} of them {'was' if low == 1 else 'were'} forecast too low"
-    figure = _figure(said, 0.9 + 2.4 * (high := -(-len(at) // 5)))
+    figure = titled(said, 0.9 + 2.4 * (high := -(-len(at) // 5)))
     for place, row in enumerate(at, start=1):
         _draw_cohort(figure.add_subplot(high, 5, place), record, int(row), found.horizon)
     figure.supylabel("revenue per user, by days since acquisition", size=9)
@@ -341,7 +335,8 @@ def _draw_cohort(axes: Axes, record: Record, row: int, horizon: int) -> None:
     axes.set_xticks([0, 90, 180, 360])
 
 
-def _figure(title: str, height: float) -> Figure:
+def titled(title: str, height: float) -> Figure:
+    """An empty figure under what it shows, of a height in inches."""
     figure = Figure(figsize=(11, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, 118), x=0.008, ha="left", size=11, weight="bold")
     return figure

@@ -3,9 +3,6 @@
 Shapes: N cohorts, E past forecasts, I intervals between nodes, B buckets of observed age.
 """
 
-import io
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,15 +12,13 @@ from textwrap import shorten
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ltvnet import figures as draw
-from ltvnet import metrics
+from ltvnet import markup, metrics
 from ltvnet.correction import increments
 from ltvnet.curves import MAX_AGE, NODES
 from ltvnet.explanation import TERMS, Explanation
-from ltvnet.files import whole
 from ltvnet.findings import (
     NOTHING,
     Headline,
@@ -44,6 +39,7 @@ from ltvnet.findings import (
 )
 from ltvnet.forecasting import BUCKETS, Forecast, bucket
 from ltvnet.leaderboard import LEGEND, Leaderboard
+from ltvnet.markup import paragraph, svg, table
 from ltvnet.scores import HORIZONS, Record
 from ltvnet.stages import Stages
 
@@ -92,8 +88,7 @@ class Story:
 
 def write(path: Path, story: Story) -> None:
     """Write the page, whole or not at all."""
-    drawn = {name: _svg(name, figure) for name, figure in figures(story).items()}
-    nothing = _p("There is nothing to show yet.")
+    drawn = {name: svg(name, figure) for name, figure in figures(story).items()}
     sections = {
         "How far off were past forecasts?": _scores(story),
         "Which model is the closest?": _leaderboard(story.board) if story.board is not None else "",
@@ -105,18 +100,10 @@ def write(path: Path, story: Story) -> None:
         "What is forecast?": _rollup(story.forecast) if story.forecast is not None else "",
         "Why is a forecast high or low?": _explained(story.explained) if story.explained else "",
         "Where was it most wrong?": drawn.get("worst cohorts"),
-        "Notes": "".join(_p(_note(note)) for note in story.notes),
+        "Notes": "".join(paragraph(_note(note)) for note in story.notes),
         "How to read this page": _GLOSSARY,
     }
-    body = [
-        f"<section><h2>{heading}</h2>{nothing if text is None else text}</section>"
-        for heading, text in sections.items()
-        if text != ""
-    ]
-    words = {"title": escape(story.title), "style": _STYLE, "top": _top(story)}
-    html = _PAGE.format(body="\n".join(body), **words)
-    with whole(path) as part:
-        part.write_text(html, encoding="utf-8")
+    markup.write(path, story.title, _top(story), sections)
 
 
 def figures(story: Story) -> Mapping[str, Figure]:
@@ -148,7 +135,8 @@ def _top(story: Story) -> str:
     light = verdict(found := story.lights)
     checks = "".join(f'<li class="{x.color}">{escape(x.words)}</li>' for x in found)
     words = f"<strong>{light.words}</strong><ul>{checks}</ul>"
-    return f'{_p(sentence(story.headline), "lead")}<div class="verdict {light.color}">{words}</div>'
+    lead = paragraph(sentence(story.headline), "lead")
+    return f'{lead}<div class="verdict {light.color}">{words}</div>'
 
 
 def _note(note: str) -> str:
@@ -182,7 +170,7 @@ def _scores(story: Story) -> str | None:
         said = NOTHING
     head = ["made on", "horizon", "cohorts", *(f"error: {name}" for name in names)]
     head += ["best possible", *(f"bias: {name}" for name in biased), "80 % interval held"]
-    return _table(said, head, rows)
+    return table(said, head, rows)
 
 
 def _signed(share: float) -> str:
@@ -193,7 +181,7 @@ def _signed(share: float) -> str:
 def _leaderboard(board: Leaderboard) -> str:
     """Models by score, and their errors by observed age and horizon."""
     tables = [(board.finding(), *board.summary()), *board.errors()]
-    return "".join(_table(*table) for table in tables) + _p(LEGEND)
+    return "".join(table(*one) for one in tables) + paragraph(LEGEND)
 
 
 def _corrections(story: Story) -> str | None:
@@ -203,7 +191,7 @@ def _corrections(story: Story) -> str | None:
     fix, blend, several = stages.correction, stages.blend, len(story.names) > 1
     if not fix.on.any() and not blend.on.any():
         said = "No persistent error was found at any age, so nothing is corrected."
-        return _p(said + f" The forecast is the mean of {', '.join(story.names)}." * several)
+        return paragraph(said + f" The forecast is the mean of {', '.join(story.names)}." * several)
     on = np.flatnonzero(fix.on)
     days = ", ".join(AGES[b] for b in (on if len(on) else np.flatnonzero(blend.on)))
     how = "weigh the models" if several else "are blended with the pattern"
@@ -217,13 +205,15 @@ def _corrections(story: Story) -> str | None:
         state = ["on", f"{fix.kappa[b]:.0f}"] if fix.on[b] else ["off", percent(float("nan"))]
         rows.append([age, *(f"{100 * weight:.0f} %" for weight in weights[b]), *state])
     head += ["correction", "kappa: as many typical rows go half of the way"]
-    text = _table(said, ["days observed", *head], rows)
+    text = table(said, ["days observed", *head], rows)
     cells = [row for b in on if story.records for row in _cells(story, int(b))]
     if cells:
         head = ["days observed", "growth", "factor", "by segment", "rows behind it"]
         head += ["bias before", "bias after", "error before", "error after"]
-        text += _table("Growth between two days is multiplied by the factor", head, cells)
-        text += _p("Factors within 0.5 % of 1 are left out. Errors are those of past growth.")
+        text += table("Growth between two days is multiplied by the factor", head, cells)
+        text += paragraph(
+            "Factors within 0.5 % of 1 are left out. Errors are those of past growth."
+        )
     return text
 
 
@@ -278,7 +268,7 @@ def _rollup(forecast: Forecast) -> str:
     if forecast.reach < MAX_AGE:
         note += f"Few cohorts have got beyond D{forecast.reach}: take what lies there as rough."
     head = [by, "users", "spend", "revenue so far", "revenue by D180", "revenue by D360"]
-    return _table(said, [*head, "ROAS D180", "ROAS D360"], rows) + _p(note)
+    return table(said, [*head, "ROAS D180", "ROAS D360"], rows) + paragraph(note)
 
 
 def _sums(forecast: Forecast) -> tuple[str, pd.DataFrame]:
@@ -323,8 +313,8 @@ def _explained(told: Explanation) -> str:
     ones = "cohort whose forecast is" if len(at) == 1 else f"{len(at)} cohorts whose forecasts are"
     head = ["cohort", "its segment", *TERMS, f"D{told.horizon}"]
     note = "Revenue per user, which adds up from the left to the right."
-    text = _table(f"The {ones} the furthest from usual, in revenue", head, rows)
-    return f"{text}{_p(note)}<dl>{''.join(lines)}</dl>"
+    text = table(f"The {ones} the furthest from usual, in revenue", head, rows)
+    return f"{text}{paragraph(note)}<dl>{''.join(lines)}</dl>"
 
 
 def _amount(value: float) -> str:
@@ -339,32 +329,6 @@ def _more(amount: float) -> str:
     return sign + size if sign else "0"
 
 
-def _p(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>'
-
-
-def _table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<h3>{escape(finding)}</h3><table>{line('th', head)}{body}</table>"
-
-
-def _svg(name: str, figure: Figure) -> str:
-    """A figure as it stands in the page, without addresses."""
-    text = io.StringIO()
-    with rc_context(draw.STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # browsers have more fonts than matplotlib
-        figure.savefig(text, format="svg")
-    svg = text.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(
-        r'<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', svg, count=1, flags=re.DOTALL
-    )
-    return f'<figure role="img" aria-label="{escape(name)}">{svg}</figure>'
-
-
 _GLOSSARY = """<dl><dt>cohort, D180</dt><dd>Users acquired together, and their revenue per user
 180 days after acquisition.</dd><dt>error (WAPE)</dt><dd>How far off a single cohort is on average,
 in per cent of its revenue; large cohorts count more.</dd><dt>bias</dt><dd>How far off the sum over
@@ -372,28 +336,3 @@ all cohorts is; above 0 forecasts were too high.</dd><dt>80 % interval</dt><dd>T
 hold the outcomes of four cohorts in five.</dd><dt>pattern</dt><dd>How similar cohorts grew before:
 the yardstick that a model has to beat.</dd><dt>best possible, noise floor</dt><dd>The error that is
 left to chance: who knew all but the future purchases would still make it.</dd></dl>"""
-
-_STYLE = """:root { color-scheme: light } * { box-sizing: border-box }
-body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1f2933;
-  background: #f5f6f8; margin: 0 } main { max-width: 1080px; margin: 0 auto; padding: 24px }
-header, section { background: #fff; overflow-x: auto; border: 1px solid #e1e5ea; border-radius: 8px;
-  padding: 18px 26px; margin: 0 0 18px } h1, h2 { font-size: 15px; color: #52606d; margin: 0 0 8px }
-h3 { font-size: 16px; margin: 12px 0 6px } .lead { font-size: 20px; line-height: 1.4 }
-.verdict { border-left: 6px solid; border-radius: 4px; padding: 10px 16px; background: #f5f6f8 }
-.verdict strong { font-size: 18px } ul { list-style: none; margin: 6px 0 0; padding: 0 }
-li::before { content: "\\25CF"; margin-right: 8px; color: #1a7f4b } .green { border-color: #1a7f4b }
-.grey { border-color: #9aa5b1 } .amber { border-color: #b7791f } .red { border-color: #b42318 }
-li.amber::before { color: #b7791f } li.red::before { color: #b42318 } dt { font-weight: 600 }
-table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant: tabular-nums }
-th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid #e9ecef }
-th { color: #52606d; vertical-align: bottom } th:first-child, td:first-child { text-align: left }
-td { white-space: nowrap } svg { width: 100%; display: block } figure, dd, p { margin: 6px 0 12px }
-@media print { body { background: #fff; font-size: 12px } main { padding: 0; max-width: none }
-  header, section { border: 0; padding: 6px 0 } tr, header, section:has(svg) { break-inside: avoid }
-  h2, h3 { break-after: avoid } * { print-color-adjust: exact } }"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
-<body><main><header><h1>{title}</h1>{top}</header>
-{body}</main></body></html>
-"""

@@ -59,6 +59,12 @@ def asked(group: str) -> str:
     return " ".join(shlex.quote(word) for word in words if re.match(rf"[+~]*{group}[.=]", word))
 
 
+def repeated(*left_out: str) -> list[str]:
+    """The words of the command line, but those of some keys, to be used again."""
+    words = HydraConfig.get().overrides.task
+    return [word for word in words if re.split(r"[.=]", word.lstrip("+~"))[0] not in left_out]
+
+
 def offered(names: Iterable[str]) -> list[str]:
     """The configs of a group that stand alone: names that begin with _ are parts of others."""
     return sorted(name for name in names if not name.startswith("_"))
@@ -68,10 +74,27 @@ def kept(config: DictConfig) -> DictConfig:
     """The config of this run, or of the one to resume, saved with its results."""
     if config.get("resume"):
         config = resumed(config)
+    elif config.get("experiment"):
+        config = experiment(config)
     OmegaConf.resolve(config)
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, saved(config.out))
+    secret = re.compile(r"(://[^:/@\s]*:)[^@/\s]*@")  # the password of a database
+    saved(config.out).write_text(secret.sub(r"\1***@", OmegaConf.to_yaml(config)))
     return config
+
+
+def experiment(config: DictConfig) -> DictConfig:
+    """The config of an experiment, a file of overrides, with those of this command line on top."""
+    path = Path(config.experiment)
+    found: Any = OmegaConf.load(path) if path.is_file() else {}
+    if not isinstance(found, DictConfig) or not isinstance(found.get("overrides"), ListConfig):
+        raise ValueError(  # noqa: TRY004 the user wrote it
+            f"expected experiment=FILE with a list of overrides, such as the best.yaml of a sweep, "
+            f"got {path}" + ("" if path.is_file() else ", which does not exist")
+        )
+    composed = compose(HydraConfig.get().job.config_name, [*found.overrides, *repeated()])
+    composed.out = config.out
+    return composed
 
 
 def resumed(config: DictConfig) -> DictConfig:

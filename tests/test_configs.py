@@ -15,6 +15,8 @@ from ltvnet.corrected import Corrected, Learning
 from ltvnet.forecasting import create
 from ltvnet.neural import NETS
 from ltvnet.scores import SCORED_AGES
+from ltvnet.space import Space
+from ltvnet.study import Settings
 from ltvnet.table import Files
 from ltvnet.training import Machine, Training
 
@@ -30,9 +32,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def test_every_file_is_met_here() -> None:
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    assert groups == {"data", "model", "trainer", "validation"}
+    assert groups == {"data", "model", "space", "trainer", "validation"}
     top = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert top == {"run", "train", "backtest", "benchmark", "predict", "prepare", "simulate"}
+    names = {"run", "train", "backtest", "benchmark", "predict", "prepare", "simulate", "sweep"}
+    assert top == names
 
 
 @pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
@@ -105,7 +108,15 @@ def test_predict_tables_are_built() -> None:
     assert tables.ages[0] == 1 and tables.ages[-1] == 360
 
 
-@pytest.mark.parametrize("name", ["train", "backtest", "predict", "prepare", "simulate"])
+@pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
+def test_every_model_has_a_space_that_holds_its_defaults(model: str) -> None:
+    config = resolved(composed("sweep", f"model={model}", "title=t", "sweep.study=s"))
+    space = Space.of(config["space"], config)
+    assert len(space) and all(one.key.startswith("model.") for one in space.dimensions)
+    assert Settings(**{k: v for k, v in config["sweep"].items() if k != "held_out"}).workers == 1
+
+
+@pytest.mark.parametrize("name", ["train", "backtest", "predict", "prepare", "simulate", "sweep"])
 def test_scripts_share_where_they_write_and_their_seed(name: str) -> None:
     config = composed(name)
     assert config.seed == 0 and config.debug is False

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from ltvnet import figures, findings, metrics
+from ltvnet import figures, findings, markup, metrics
 from ltvnet.curves import NODES, Floats, History
 from ltvnet.figures import Line
 from ltvnet.findings import Headline
@@ -291,6 +291,6 @@ def test_names_are_text_and_no_formulas() -> None:
     headline = findings.headline(found, (7,))
     assert headline is not None
     figure = figures.worst_cohorts(found, headline)
-    with rc_context(figures.STYLE):
+    with rc_context(markup.STYLE):
         figure.canvas.draw()
     assert "$a_1$ $" in figure.axes[0].get_title(loc="left")

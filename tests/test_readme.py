@@ -36,7 +36,7 @@ def test_commands_compose(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("script", ["train", "backtest", "predict", "prepare", "simulate"])
+@pytest.mark.parametrize("script", ["train", "backtest", "predict", "prepare", "simulate", "sweep"])
 def test_scripts_have_help_and_refuse_unknown_keys(script: str) -> None:
     assert run(f"python scripts/{script}.py", "--help").returncode == 0
     refused = run(f"python scripts/{script}.py", "oot=here")

@@ -1,0 +1,325 @@
+"""What a sweep found: the best trial, a table of all, and a page to read.
+
+Shapes: T trials.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ltvnet import markup
+from ltvnet.figures import COLORS, PATTERN, titled
+from ltvnet.files import whole
+from ltvnet.findings import percent
+from ltvnet.markup import paragraph, svg, table
+from ltvnet.space import Value, selected
+from ltvnet.trials import Gain, Task
+
+SHOWN = 10
+"""Trials of the table of the best."""
+
+SLICES = 12
+"""Keys that are drawn, the most important first."""
+
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: `number`, `state`, its `values` by key, and what it found.
+
+    `score` of all days, or of those before it was pruned (NaN: none); `bias` of D180 and D360 by
+    name; `allowed` by its bias; `seconds` of a fit and `took` of the trial; `days` it was tried
+    on; `error` of one that failed.
+    """
+
+    number: int
+    state: str
+    values: Mapping[str, Value]
+    default: bool
+    score: float
+    bias: Mapping[str, float]
+    allowed: bool
+    seconds: float
+    took: float
+    days: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """A finished sweep: its `task` and `trials` (T,), `importances` by key, `gain` of the best.
+
+    `title` names the model; `pareto` whether seconds counted too; `words` of the command line
+    that made the config, repeated to train the best. Raises ValueError when no trial finished.
+    """
+
+    title: str
+    task: Task
+    trials: Sequence[Trial]
+    importances: Mapping[str, float]
+    pareto: bool
+    words: Sequence[str]
+    gain: Gain | None = None
+
+    def __post_init__(self) -> None:
+        """Check that something was found."""
+        if not self.complete:
+            errors = [trial.error for trial in self.trials if trial.error]
+            said = f": {errors[0]}" if errors else ""
+            raise ValueError(f"expected a finished trial, got none of {len(self.trials)}{said}")
+
+    @property
+    def complete(self) -> list[Trial]:
+        """Trials of all days, the best first."""
+        found = [trial for trial in self.trials if trial.state == COMPLETE]
+        return sorted(found, key=lambda trial: trial.score)
+
+    @property
+    def default(self) -> Trial | None:
+        """The trial of the config as it was; None when it failed."""
+        return next((trial for trial in self.complete if trial.default), None)
+
+    @property
+    def best(self) -> Trial:
+        """The lowest score without a bias that is not allowed; the default may have one."""
+        fair = [trial for trial in self.complete if trial.allowed or trial.default]
+        return (fair or self.complete)[0]
+
+    @property
+    def front(self) -> list[Trial]:
+        """Trials that none beats in both score and seconds, the quickest last."""
+        kept: list[Trial] = []
+        for trial in self.complete:
+            if not kept or trial.seconds < kept[-1].seconds:
+                kept.append(trial)
+        return kept
+
+    def finding(self) -> str:
+        """What came out, in a sentence or two."""
+        best, default = self.best, self.default
+        if default is None:
+            return f"Trial {best.number} is the best, at {_score(best)}; the default failed"
+        if best.default:
+            return f"No trial was better than the default, at {_score(default)}"
+        saved = 1 - best.score / default.score
+        said = (
+            f"Trial {best.number} scores {_score(best)} where the default scores "
+            f"{_score(default)}: {percent(saved, exact=True)} less error on the days of the sweep"
+        )
+        return said if self.gain is None else f"{said}; {_told(self.gain)}"
+
+    def write(self, folder: Path) -> None:
+        """Write `best.yaml`, `trials.csv`, `metrics.json` and `report.html`."""
+        with whole(folder / "best.yaml") as path:
+            path.write_text(self.as_experiment(folder / "best.yaml"), encoding="utf-8")
+        with whole(folder / "trials.csv") as path:
+            self.frame().to_csv(path, index=False)
+        found = {"best": self.best.score, "trial": self.best.number, "trials": len(self.trials)}
+        if self.default is not None:
+            found["default"] = self.default.score
+        gain = None if self.gain is None else {
+            **vars(self.gain), "days": list(map(str, self.gain.days))
+        }  # fmt: skip
+        with whole(folder / "metrics.json") as path:
+            path.write_text(json.dumps({**found, "held_out": gain}, indent=1))
+        markup.write(folder / "report.html", f"Sweep of {self.title}", self._top(), self._page())
+
+    def as_experiment(self, path: Path) -> str:
+        """The best trial as a file for `scripts/train.py experiment=`."""
+        chosen = [f"{key}={written(value)}" for key, value in self.best.values.items()]
+        words = [*self.words, f"title={self.title}", f"as_of={self.task.date}", *chosen]
+        lines = [
+            f"# Trial {self.best.number} of {len(self.trials)}: score {_score(self.best)} on "
+            f"{len(self.task.days)} past days before {self.task.date}.",
+            f"# as it was scored:   python scripts/train.py experiment={path}",
+            f"# on the newest data: python scripts/train.py experiment={path} as_of=null",
+            "overrides:",
+            *(f"- {json.dumps(word)}" for word in words),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def frame(self) -> pd.DataFrame:
+        """All trials, a row each."""
+        rows = []
+        for trial in self.trials:
+            row = {**vars(trial), **trial.bias, **trial.values}
+            rows.append({k: v for k, v in row.items() if k not in ("values", "bias", "default")})
+        return pd.DataFrame(rows)
+
+    def _top(self) -> str:
+        counts = {state: sum(trial.state == state for trial in self.trials) for state in
+                  (COMPLETE, PRUNED, FAILED)}  # fmt: skip
+        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        return paragraph(self.finding(), "lead") + paragraph(
+            f"{len(self.trials)} trials: {told}. The score is the mean WAPE at D90, D180, D360 of "
+            f"cohorts cut to 7 and 30 days, on {len(self.task.days)} past days."
+        )
+
+    def _page(self) -> dict[str, str | None]:
+        drawn = {name: svg(name, figure) for name, figure in self.figures().items()}
+        failed = [trial for trial in self.trials if trial.error]
+        return {
+            "Is the gain real?": self._tested(),
+            "What did the best change?": self._changes(),
+            "Which trials were the best?": self._best(),
+            "Which are quick and good?": self._front() if self.pareto else "",
+            "How did the sweep go?": drawn["course of the sweep"],
+            "Which keys mattered?": drawn.get("importance of keys", ""),
+            "Which values were good?": drawn.get("score by value", ""),
+            "What failed?": "".join(
+                paragraph(f"Trial {trial.number}: {trial.error}") for trial in failed
+            ),
+        }
+
+    def _tested(self) -> str:
+        if self.gain is None:
+            words = "It was not tested on days that the sweep did not see."
+            return paragraph(words) if not self.best.default else ""
+        days = ", ".join(map(str, self.gain.days))
+        return paragraph(
+            f"On {days}, which no trial saw, {_told(self.gain)}. A sweep fits the days that it is "
+            "scored on, so what it saves there is more than what it will save."
+        )
+
+    def _changes(self) -> str:
+        space = {one.key: str(one) for one in self.task.space.dimensions}
+        rows = [
+            [key, written(selected(self.task.config, key)), _short(value), space[key]]
+            for key, value in self.best.values.items()
+        ]
+        return table(f"Trial {self.best.number}", ["key", "default", "best", "tried"], rows)
+
+    def _rows(self, trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
+        keys = [one.key for one in self.task.space.dimensions]
+        head = ["trial", "score", "bias D180", "bias D360", "seconds a fit", *map(_last, keys)]
+        rows = []
+        for trial in trials:
+            bias = [percent(trial.bias.get(f"bias_d{h}", np.nan), exact=True) for h in (180, 360)]
+            name = f"{trial.number}" + " (default)" * trial.default
+            values = [_short(trial.values[key]) if key in trial.values else "" for key in keys]
+            rows.append([name, _score(trial), *bias, f"{trial.seconds:.1f}", *values])
+        return head, rows
+
+    def _best(self) -> str:
+        shown = self.complete[:SHOWN]
+        if self.default is not None and self.default not in shown:
+            shown = [*shown, self.default]
+        biased = " Those with too much bias are left out of the choice." if any(
+            not trial.allowed for trial in shown
+        ) else ""  # fmt: skip
+        return table(f"The lowest scores.{biased}", *self._rows(shown))
+
+    def _front(self) -> str:
+        return table("None of the others is better in both", *self._rows(self.front))
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures of the page by name, those that there are data for."""
+        found = {"course of the sweep": course(self.trials, self.finding())}
+        if self.importances:
+            found["importance of keys"] = importance(self.importances)
+        keys = [*self.importances, *(k.key for k in self.task.space.dimensions)]
+        if len(self.complete) > 1:
+            found["score by value"] = slices(self.complete, list(dict.fromkeys(keys))[:SLICES])
+        return found
+
+
+@rc_context(markup.STYLE)
+def course(trials: Sequence[Trial], finding: str) -> Figure:
+    """Scores of trials in the order they began, and the best so far."""
+    figure = titled(finding, 3.4)
+    axes = figure.add_subplot()
+    done = [trial for trial in trials if trial.state == COMPLETE]
+    least = np.minimum.accumulate([trial.score for trial in done])
+    axes.step([t.number for t in done], least, where="post", color=COLORS[0], label="best so far")
+    for state, mark, color in ((COMPLETE, "o", COLORS[0]), (PRUNED, "x", PATTERN)):
+        some = [t for t in trials if t.state == state and np.isfinite(t.score)]
+        label = "all days" if state == COMPLETE else "pruned, score of its days"
+        axes.scatter([t.number for t in some], [t.score for t in some], marker=mark, color=color,
+                     label=label, zorder=3)  # fmt: skip
+    top = np.quantile([trial.score for trial in done], 0.9) + 2 * np.ptp(least) + 0.01
+    axes.set_ylim(
+        top=min(axes.get_ylim()[1], top)
+    )  # trials that failed outright would hide the rest
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="trial", ylabel="score (mean WAPE)")
+    axes.legend(frameon=False)
+    return figure
+
+
+@rc_context(markup.STYLE)
+def importance(found: Mapping[str, float]) -> Figure:
+    """How much each key mattered."""
+    first = next(iter(found))
+    figure = titled(
+        f"{first} mattered the most for which trials were good", 0.9 + 0.27 * len(found)
+    )
+    axes = figure.add_subplot()
+    names = list(found)[::-1]
+    axes.barh(names, [found[name] for name in names], color=COLORS[0])
+    axes.grid(visible=False)
+    axes.set_xlabel("share of the importance (PED-ANOVA of the trials of all days)")
+    return figure
+
+
+@rc_context(markup.STYLE)
+def slices(trials: Sequence[Trial], keys: Sequence[str]) -> Figure:
+    """Scores by value of each key, of trials of all days."""
+    rows = -(-len(keys) // 4)
+    figure = titled("Scores of trials by the value of each key; the default is orange", 2.3 * rows)
+    for place, key in enumerate(keys):
+        axes = figure.add_subplot(rows, 4, place + 1)
+        some = [trial for trial in trials if key in trial.values]
+        values = [trial.values[key] for trial in some]
+        colors = [COLORS[1] if trial.default else COLORS[0] for trial in some]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        x: Any = values if numbers else list(map(written, values))
+        axes.scatter(x, [trial.score for trial in some], s=14, c=colors)
+        if numbers and min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_xscale("log")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, 1))
+        axes.set_xlabel(_last(key))
+    return figure
+
+
+def _told(gain: Gain) -> str:
+    days = f"{len(gain.days)} days that it did not see" if len(gain.days) > 1 else "a later day"
+    low, high = (f"{100 * bound:+.1f} %" for bound in (gain.low, gain.high))
+    chance = "" if gain.low > 0 or gain.high < 0 else ", which may be chance"
+    return (
+        f"on {days} {percent(gain.best, exact=True)} against {percent(gain.default, exact=True)}"
+        f"{chance} (95 % interval of the error saved: {low} to {high})"
+    )
+
+
+def written(value: Value) -> str:
+    """A value as an override of the command line has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(written, value))}]"
+    if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return str(value)
+
+
+def _short(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else written(value)
+
+
+def _last(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def _score(trial: Trial) -> str:
+    return f"{100 * trial.score:.2f} %"
