@@ -97,9 +97,9 @@ class Search:
 
     @property
     def front(self) -> list[Trial]:
-        """Trials that none beats in both score and seconds, the quickest last."""
+        """Trials that no other beats in score or seconds without losing in the other."""
         kept: list[Trial] = []
-        for trial in self.complete:
+        for trial in sorted(self.complete, key=lambda trial: (trial.score, trial.seconds)):
             if not kept or trial.seconds < kept[-1].seconds:
                 kept.append(trial)
         return kept
@@ -137,7 +137,7 @@ class Search:
     def as_experiment(self, path: Path) -> str:
         """The best trial as a file for `scripts/train.py experiment=`."""
         chosen = [f"{key}={written(value)}" for key, value in self.best.values.items()]
-        words = [*self.words, f"title={self.title}", f"as_of={self.task.date}", *chosen]
+        words = [*self.words, f"title={written(self.title)}", f"as_of={self.task.date}", *chosen]
         lines = [
             f"# Trial {self.best.number} of {len(self.trials)}: score {_score(self.best)} on "
             f"{len(self.task.days)} past days before {self.task.date}.",
@@ -207,7 +207,7 @@ class Search:
             bias = [percent(trial.bias.get(f"bias_d{h}", np.nan), exact=True) for h in (180, 360)]
             name = f"{trial.number}" + " (default)" * trial.default
             values = [_short(trial.values[key]) if key in trial.values else "" for key in keys]
-            rows.append([name, _score(trial), *bias, f"{trial.seconds:.1f}", *values])
+            rows.append([name, _score(trial), *bias, _seconds(trial), *values])
         return head, rows
 
     def _best(self) -> str:
@@ -294,12 +294,12 @@ def slices(trials: Sequence[Trial], keys: Sequence[str]) -> Figure:
 
 def _told(gain: Gain) -> str:
     days = f"{len(gain.days)} days that it did not see" if len(gain.days) > 1 else "a later day"
+    said = f"on {days} {percent(gain.best, exact=True)} against {percent(gain.default, exact=True)}"
+    if np.isnan(gain.low):
+        return f"{said}, which may be chance"
     low, high = (f"{100 * bound:+.1f} %" for bound in (gain.low, gain.high))
     chance = "" if gain.low > 0 or gain.high < 0 else ", which may be chance"
-    return (
-        f"on {days} {percent(gain.best, exact=True)} against {percent(gain.default, exact=True)}"
-        f"{chance} (95 % interval of the error saved: {low} to {high})"
-    )
+    return f"{said}{chance} (95 % interval of the error saved: {low} to {high})"
 
 
 def written(value: Value) -> str:
@@ -308,9 +308,21 @@ def written(value: Value) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
         return f"[{','.join(map(written, value))}]"
-    if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        # Hydra takes a backslash for one unless a quote follows, be it the last one
+        inside = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + "\\'" * bool(at[2]), value)
+        return f"'{inside}'"
     return str(value)
+
+
+_PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)$)[a-z_][a-z0-9_./-]*", re.IGNORECASE | re.ASCII
+)
+"""Texts that mean themselves on a command line, and not a number, a truth or nothing."""
+
+
+def _seconds(trial: Trial) -> str:
+    return f"{trial.seconds:.1f}" if np.isfinite(trial.seconds) else "\N{EN DASH}"
 
 
 def _short(value: Value) -> str:

@@ -8,8 +8,10 @@ choices. `when: {other.key: [values]}` beside a range, or beside `choices:`, mak
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from itertools import product
+from math import prod
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -19,6 +21,9 @@ Value = Any
 
 RANGE = {"low", "high", "step", "log", "when"}
 CHOICE = {"choices", "when"}
+
+MOST_POINTS = 100_000
+"""Points of a grid: of more, those that are tried say little about the rest."""
 
 
 class Suggests(Protocol):
@@ -50,10 +55,12 @@ class Choices:
     when: Mapping[str, Sequence[Value]]
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if len(self.values) < 2 or len(set(map(repr, self.values))) < len(self.values):
+        """Check the values; a study could not tell 1 from true."""
+        known = list(map(encoded, self.values))
+        if len(known) < 2 or any(one in known[:i] for i, one in enumerate(known)):
             raise ValueError(
-                f"expected space.{self.key} with two or more choices, got {list(self.values)}"
+                f"expected space.{self.key} with two or more different choices, got "
+                f"{list(self.values)}"
             )
 
     def suggested(self, trial: Suggests) -> Value:
@@ -116,12 +123,17 @@ class Range:
         bounds = (self.low, self.high, 1 if self.step is None else self.step)
         return all(isinstance(bound, int) for bound in bounds)
 
+    @property
+    def last(self) -> float:
+        """The largest of its numbers: `high`, or the last step below it."""
+        return self.high if self.step is None else self.points(0)[-1]
+
     def suggested(self, trial: Suggests) -> Value:
         """What a trial is to use."""
         if self.whole:
-            low, high, step = int(self.low), int(self.high), int(self.step or 1)
+            low, high, step = int(self.low), int(self.last), int(self.step or 1)
             return trial.suggest_int(self.key, low, high, step=step, log=self.log)
-        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.last, step=self.step, log=self.log)
 
     def holds(self, value: Value) -> bool:
         """Whether a value is a number of the range, on its steps."""
@@ -133,8 +145,9 @@ class Range:
     def points(self, count: int) -> list[Value]:
         """The values of a grid: every step, or `count` numbers with the bounds among them."""
         if self.step is not None:
-            steps = int(np.floor((self.high - self.low) / self.step + 1e-9))
-            return [self.low + i * self.step for i in range(steps + 1)]
+            low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step))
+            steps = [low + i * step for i in range(int((high - low) // step) + 1)]
+            return [int(x) if self.whole else float(x) for x in steps]  # 0.3, not 3 * 0.1
         space = np.geomspace if self.log else np.linspace
         found = space(self.low, self.high, count)
         found[[0, -1]] = self.low, self.high  # exactly
@@ -195,8 +208,16 @@ class Space:
                 if one.key in params}  # fmt: skip
 
     def grid(self, config: Mapping[str, Any], points: int) -> list[dict[str, Value]]:
-        """All combinations, with `points` numbers of each range without steps; each once."""
+        """All combinations, with `points` numbers of each range without steps; each once.
+
+        Raises ValueError for more than MOST_POINTS.
+        """
         axes = [one.points(points) for one in self.dimensions]
+        if (count := prod(map(len, axes))) > MOST_POINTS:
+            raise ValueError(
+                f"expected a grid of at most {MOST_POINTS:,} points, got {count:,}: search fewer "
+                "keys, with fewer sweep.points or larger steps, or set sweep.sampler=tpe"
+            )
         found: dict[str, dict[str, Value]] = {}
         for values in product(*axes):
             by_key = dict(zip((one.key for one in self.dimensions), values, strict=True))

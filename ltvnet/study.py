@@ -7,7 +7,8 @@ finished; one that was tried again leaves its place to its successor.
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,7 +82,7 @@ class Settings:
             raise ValueError(
                 f"expected sweep.objectives=[score] or [score,seconds], got {self.objectives}"
             )
-        if not self.heartbeat > 0:
+        if not isinstance(self.heartbeat, int | float) or not self.heartbeat > 0:
             raise ValueError(f"expected sweep.heartbeat above 0, got {self.heartbeat}")
         if self.storage == MEMORY and self.workers > 1:
             raise ValueError(
@@ -94,34 +95,52 @@ class Settings:
         """Seconds after which no trial begins."""
         if self.timeout is None:
             return float("inf")
-        if not (found := re.fullmatch(r"([0-9.]+)([smh]?)", str(self.timeout))):
+        if not (found := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", str(self.timeout))):
             raise ValueError(f"expected sweep.timeout such as 90s, 30m or 1h, got {self.timeout}")
         return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def opened(address: str) -> BaseStorage:
-    """The storage at an address. Raises ValueError for one that does not open."""
+@contextmanager
+def opened(address: str) -> Iterator[BaseStorage]:
+    """The storage at an address, with one cache for all that a process does with it.
+
+    Raises ValueError for one that does not open.
+    """
     if address == MEMORY:
-        return InMemoryStorage()
+        yield InMemoryStorage()
+        return
     kind, _, path = address.partition("://")
     if kind in ("sqlite", "journal") and path.startswith("/"):
         Path(path[1:]).parent.mkdir(parents=True, exist_ok=True)
     try:
-        if kind == "journal" and path.startswith("/"):
-            return JournalStorage(JournalFileBackend(path[1:]))
-        waits = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {}
-        found = RDBStorage(address, engine_kwargs=waits | {"pool_pre_ping": True})
-        return get_storage(found)  # one cache for all studies of the process
+        found = _connected(address, kind, path)
     except Exception as error:  # of many libraries; the message says which
         raise ValueError(
             f"expected sweep.storage=memory, sqlite:///FILE, journal:///FILE or a PostgreSQL "
             f"address that can be opened, got {masked(address)}: {first_line(error)}"
         ) from error
+    try:
+        yield get_storage(found)
+    finally:
+        if isinstance(found, RDBStorage):
+            found.remove_session()
+            found.engine.dispose()
+
+
+def _connected(address: str, kind: str, path: str) -> RDBStorage | JournalStorage:
+    if kind == "journal" and path.startswith("/"):
+        return JournalStorage(JournalFileBackend(path[1:]))
+    waits = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {}
+    return RDBStorage(address, engine_kwargs=waits | {"pool_pre_ping": True})
 
 
 def masked(address: str) -> str:
-    """An address without the password in it."""
-    return re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", address)
+    """An address, or a message with one, without the password in it."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _hidden, address)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
 
 
 def first_line(error: BaseException) -> str:
@@ -256,7 +275,7 @@ def finished(study: Study, task: Task) -> list[searched.Trial]:
             allowed=trial.user_attrs.get("allowed", False),
             seconds=trial.user_attrs.get("seconds", np.nan),
             took=trial.duration.total_seconds() if trial.duration else np.nan,
-            days=len(trial.intermediate_values),
+            days=len(task.days) if trial.state == TrialState.COMPLETE else trial.last_step or 0,
             error=trial.user_attrs.get("error", ""),
         )
         for trial in found
@@ -273,10 +292,13 @@ def importances(study: Study) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of experiments, and of keys that never changed
-            return optuna.importance.get_param_importances(
+            found = optuna.importance.get_param_importances(
                 study,
                 evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
                 target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
+                normalize=False,  # else keys that say nothing would share what there is
             )
-    except (ValueError, RuntimeError):  # fewer than two trials, or nothing that all of them have
+    except (ValueError, RuntimeError):  # no trial
         return {}
+    total = sum(found.values())
+    return {key: value / total for key, value in found.items()} if total > 0 else {}

@@ -139,27 +139,36 @@ class Worker:
     def attempt(self, number: int, key: int) -> None:
         """Work on a trial that was claimed; an error is recorded and told, and stops nothing."""
         study, begun = self.study(number), time.monotonic()
-        with beating(self.storage, key, self.settings.heartbeat):
-            trial = Trial(study, key)
-            trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-            try:
-                values, state = self._tried(trial)
-            except KeyboardInterrupt:
-                self.again(self.storage.get_trial(key), "interrupted", counted=False)
-                raise
-            except ValueError as error:  # the same values would be refused again
-                trial.set_user_attr("error", first_line(error))
-                values, state = None, TrialState.FAIL
-            except Exception as error:
-                log.exception("trial %d", number)
-                self.again(self.storage.get_trial(key), f"{type(error).__name__}: {error}")
-                return
         try:
-            study.tell(number, values, state)
-        except (UpdateFinishedTrialError, ValueError):
+            with beating(self.storage, key, self.settings.heartbeat):
+                self._worked_on(Trial(study, key))
+        except UpdateFinishedTrialError:
             log.warning("trial %d was taken for lost and is tried again by another", number)
             return
         log.info(told(study.get_trials(deepcopy=False), number, time.monotonic() - begun))
+
+    def _worked_on(self, trial: Trial) -> None:
+        """Try the values of a trial, and say what came of it."""
+        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        try:
+            values, state = self._tried(trial)
+        except KeyboardInterrupt:
+            self.again(self.storage.get_trial(trial._trial_id), "interrupted", counted=False)
+            raise
+        except UpdateFinishedTrialError:
+            raise
+        except ValueError as error:  # the same values would be refused again
+            trial.set_user_attr("error", first_line(error))
+            values, state = None, TrialState.FAIL
+        except Exception as error:
+            log.exception("trial %d", trial.number)
+            why = f"{type(error).__name__}: {error}"
+            self.again(self.storage.get_trial(trial._trial_id), why)
+            return
+        try:
+            trial.study.tell(trial, values, state)
+        except ValueError as error:  # told already
+            raise UpdateFinishedTrialError(str(error)) from error
 
     def _tried(self, trial: Trial) -> tuple[list[float] | None, TrialState]:
         values = self.task.space.suggested(trial, self.task.config)
@@ -211,22 +220,25 @@ def told(trials: Sequence[FrozenTrial], number: int, seconds: float) -> str:
     counted = places(trials)
     done = sum(trial.state.is_finished() for trial in counted)
     trial = next(trial for trial in trials if trial.number == number)
-    values = ", ".join(f"{key.split('.')[-1]}={_short(x)}" for key, x in trial.params.items())
+    usual = next((t.params for t in trials if t.user_attrs.get(DEFAULT)), {})
+    other = {key: value for key, value in trial.params.items() if usual.get(key) != value}
+    values = ", ".join(f"{key.split('.')[-1]}={_short(x)}" for key, x in other.items())
     what = {
-        TrialState.PRUNED: f"pruned after {len(trial.intermediate_values)} days",
+        TrialState.PRUNED: f"pruned after {trial.last_step} days",
         TrialState.FAIL: f"failed: {trial.user_attrs.get('error')}",
     }.get(trial.state, f"score {trial.user_attrs.get('score', float('nan')):.2%}")
-    return f"{done} of {len(counted)}: trial {number} {what} ({seconds:.0f} s; {values})"
+    return (
+        f"{done} of {len(counted)}: trial {number} {what} ({seconds:.0f} s; {values or 'default'})"
+    )
 
 
 def _short(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def search(task: Task, settings: Settings) -> Study:
-    """Fill the places of a study, by this process or by several; returns it."""
+def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
+    """Fill the places of a study, by this process or by several that open its storage too."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = opened(settings.storage)
     study = opened_study(task, settings, storage)
     if settings.workers == 1:
         Worker(task, settings, storage, time.monotonic() + settings.seconds).run()
@@ -253,8 +265,9 @@ def _work(task: Task, settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     Thread(target=end_with_parent, daemon=True).start()
-    try:
-        deadline = time.monotonic() + settings.seconds
-        Worker(task, settings, opened(settings.storage), deadline).run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    deadline = time.monotonic() + settings.seconds
+    with opened(settings.storage) as storage:
+        try:
+            Worker(task, settings, storage, deadline).run()
+        except KeyboardInterrupt:
+            sys.exit(130)

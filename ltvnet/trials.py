@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, takewhile, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,9 +55,10 @@ class Run:
     def __init__(
         self, folder: Path, config: Mapping[str, Any], values: Mapping[str, Value]
     ) -> None:
-        """Keep the config; `values` are those that the trial chose."""
+        """Keep the config, without the address of the study; `values` are what the trial chose."""
         self.folder, self.values, self.days = folder, values, 0
         self.found: dict[str, float] = {}
+        config = {key: value for key, value in config.items() if key != "sweep"}
         with whole(folder / ".hydra" / "config.yaml") as path:
             path.write_text(json.dumps(config, indent=1, default=str))  # which is YAML
 
@@ -132,7 +133,8 @@ class Task:
             if one.key in [f"validation.{key}" for key in MEASURE]:
                 raise ValueError(f"expected trials on the same days and ages, got space.{one.key}")
         validation, known = config["validation"], history.until(date)
-        days = past_origins(known, date, validation["every_weeks"], validation["origins"])
+        last = min(date, known.last_day)  # as train.py does
+        days = past_origins(known, last, validation["every_weeks"], validation["origins"])
         if not days:
             raise ValueError(
                 f"expected past days to score trials on before {date}, got none with "
@@ -152,7 +154,7 @@ class Task:
                 *map(str, self.days),
             ],
             "validation": [validation["learning"], plan.window, plan.refit, list(plan.ages)],
-            "space": [str(one) + one.key + str(one.when) for one in self.space.dimensions],
+            "space": list(map(repr, self.space.dimensions)),
         }
         text = {name: json.dumps(part, default=str, sort_keys=True) for name, part in parts.items()}
         return {name: hashlib.sha256(x.encode()).hexdigest()[:12] for name, x in text.items()}
@@ -172,8 +174,8 @@ class Task:
         ledger = Ledger(self.folder / "ledger")
         names = [identity(base, self.history, plan, self.days[0]) for base in bases(model)]
         heard = 0
-        for _ in zip_longest(*self._replays(model, plan, ledger)):
-            done = sum(all(ledger.has(name, day) for name in names) for day in self.days)
+        for _ in chain([None], zip_longest(*self._replays(model, plan, ledger))):
+            done = self._done(names, plan, ledger)
             for past in range(heard + 1, done + 1):
                 if (found := self._so_far(names, ledger, past)) is not None:
                     told(past, found)
@@ -183,6 +185,12 @@ class Task:
     def _replays(self, model: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[Any]:
         """The past with each model of a mixture, or with the one that there is."""
         return [replay(base, self.history, self.days, plan, ledger) for base in bases(model)]
+
+    def _done(self, names: Sequence[str], plan: Plan, ledger: Ledger) -> int:
+        """How many of the first days have their forecasts: several workers finish in any order."""
+        pairs = zip(self.days, plan.fitted_at(self.days), strict=True)
+        there = (all(ledger.trained(n, day) == fitted for n in names) for day, fitted in pairs)
+        return sum(takewhile(bool, there))
 
     def _so_far(self, names: Sequence[str], ledger: Ledger, done: int) -> float | None:
         """The score of the first days, before any correction; None where nothing has matured."""
@@ -247,7 +255,8 @@ def held_out(
     every = f"{config['validation']['every_weeks']}w"
     days = calendar(history, every=every, first=None, last=None, dates=None)
     if as_of is None:
-        return (days[-count:] or days[-1:])[0], days[-count:] if count else []
+        tests = days[-count:] if count else []
+        return (tests or days[-1:])[0], tests
     step = np.timedelta64(7 * config["validation"]["every_weeks"], "D")
     later = [day(as_of) + step * i for i in range(count)]
     return day(as_of), [date for date in later if date <= days[-1]]

@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 
 log = logging.getLogger("sweep")
 
+OWN = ("sweep", "space", "out", "as_of", "title", "debug")  # keys that are not of the model's run
+
 
 def main(config: DictConfig) -> None:
     """Read, try values on the past, test the best on later days, write."""
@@ -22,10 +24,11 @@ def main(config: DictConfig) -> None:
     date, days = held_out(history, values, config.as_of, count)
     task = Task.of(values, values["space"], history, date, out)
     log.info("%d days before %s, %d held out", len(task.days), date, len(days))
-    searched = sweep.search(task, study.Settings(**values["sweep"]))
-    words = repeated("sweep", "space", "out", "as_of", "title", "debug")
-    trials, pareto = study.finished(searched, task), len(searched.directions) > 1
-    found = Search(config.title, task, trials, study.importances(searched), pareto, words)
+    settings, words = study.Settings(**values["sweep"]), repeated(*OWN)
+    with study.opened(settings.storage) as storage:
+        done = sweep.search(task, settings, storage)
+        trials, mattered = study.finished(done, task), study.importances(done)
+    found = Search(config.title, task, trials, mattered, len(settings.objectives) > 1, words)
     if days and not found.best.default:
         log.info("testing trial %d on %s", found.best.number, ", ".join(map(str, days)))
         found = replace(found, gain=Gain.of(task, found.best.values, history, days))
