@@ -21,6 +21,12 @@ STEPS = np.arange(1, AGES)
 INTERVAL = np.repeat(np.arange(len(NODES) - 1), np.diff(NODES))
 """Interval j, (node_j, node_j+1], that holds each daily step: (A - 1,)."""
 
+TILT_ROUNDS, MOST_TILT = 4, 0.5
+"""Steps of Newton's method, and the largest exponent, of a segment's tilt from its parent."""
+
+SHARE = 0.5
+"""Part of the variance between segments' tilts that is taken to arise at one level."""
+
 
 class Attributed(Protocol):
     """Rows with attributes: cohorts, or forecasts of them."""
@@ -139,18 +145,86 @@ def ratio_of_sums(own: Development) -> Floats:
     return np.divide(own.gain, own.base, out=np.zeros_like(own.base), where=own.base > 0)
 
 
-def credible_growth(parent: Floats, own: Development, credibility: float) -> Floats:
+def by_interval(daily: Floats) -> Floats:
+    """Sums of daily steps (R, A - 1) over the intervals between nodes: (R, J)."""
+    first = np.searchsorted(INTERVAL, np.arange(len(NODES) - 1))
+    sums: Floats = np.add.reduceat(daily, first, axis=1)
+    return sums
+
+
+def lean(growth: Floats) -> Floats:
+    """How far log growth (R, A - 1) of each interval falls with the exponent of its decay: (R, J).
+
+    Revenue that falls as (1 + age)^-c more than it did grows by exp(-c x lean) as much: the log of
+    1 + age, less its mean over the revenue earned before, to first order in c.
+    """
+    log = np.log1p(np.arange(AGES))
+    earned = np.cumprod(np.pad(1.0 + growth, ((0, 0), (1, 0)), constant_values=1.0), axis=1)
+    mean = np.cumsum(np.diff(earned, axis=1, prepend=0.0) * log, axis=1) / earned
+    whole = by_interval(growth)
+    part = by_interval(growth * (log[1:] - mean[:, :-1]))
+    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def tilt(actual: Floats, expected: Floats, leans: Floats, constant: float) -> Floats:
+    """How much less steeply than expected revenue fell, as an exponent: (R, 1), within MOST_TILT.
+
+    The maximum a posteriori of a Poisson log-linear model of growth in intervals (R, J), by
+    Newton's method; `constant` (currency) over the variance of the exponent: the dispersion.
+    """
+    found = np.zeros((len(expected), 1))
+    for _ in range(TILT_ROUNDS):
+        now = expected * np.exp(found * leans)
+        score = ((actual - now) * leans).sum(axis=1, keepdims=True) - constant * found
+        information = (now * leans**2).sum(axis=1, keepdims=True) + constant
+        step = np.divide(score, information, out=np.zeros_like(score), where=information > 0)
+        found = np.clip(found + step, -MOST_TILT, MOST_TILT)
+    return found
+
+
+def tilt_constant(growth: Floats, own: Development, found: Ints) -> float:
+    """Dispersion of growth over the variance between segments of their tilt, in currency.
+
+    `growth` (1, A - 1) of all, `own` (N, A - 1) of cohorts, `found` (N,) their segments. By
+    moments (Buhlmann and Straub 1970): cohorts about their segment tell the dispersion, segments
+    about all the variance, of which each level of the hierarchy has SHARE. Infinite, so that
+    nothing is tilted, where segments differ by no more than chance or there is only one.
+    """
+    leans, expected = lean(growth), by_interval(own.base * growth)
+    score = ((by_interval(own.gain) - expected) * leans).sum(axis=1)
+    volume = (expected * leans**2).sum(axis=1)
+    scores, volumes = np.bincount(found, score), np.bincount(found, volume)
+    mean = np.divide(scores, volumes, out=np.zeros_like(scores), where=volumes > 0)
+    free = (volume > 0).sum() - (volumes > 0).sum()
+    if free < 1 or (volumes > 0).sum() < 2:
+        return np.inf
+    rest = ((score - mean[found] * volume) ** 2).sum() * (volume > 0).sum() / free
+    dispersion = rest / volumes.sum()
+    between = (scores**2).sum() - dispersion * volumes.sum()
+    if between <= 0:
+        return np.inf
+    return float(dispersion * (volumes**2).sum() / between / SHARE)
+
+
+def credible_growth(
+    parent: Floats, own: Development, credibility: float, tilting: float = np.inf
+) -> Floats:
     """A segment's daily growth (R, A - 1), shrunk to its parent's.
 
-    Each interval's actual over expected growth against the parent's daily factors, with
-    `credibility` (currency) of revenue that grew as the parent did: Buhlmann-Straub with a
+    The parent's growth is first tilted as the segment's is over all ages (`tilting`, the constant
+    of `tilt`; infinite: not at all): late growth of a young segment is told by its early growth.
+    Then each interval's actual over expected growth against the parent's daily factors, with
+    `credibility` (currency) of revenue that grew as the tilted parent did: Buhlmann-Straub with a
     constant volume. Curves proportional to the parent's are left as they are.
     """
-    first = np.searchsorted(INTERVAL, np.arange(len(NODES) - 1))
-    prior = credibility * np.add.reduceat(parent, first, axis=1)  # (R, J)
-    expected = np.add.reduceat(own.base * parent, first, axis=1) + prior
-    actual = np.add.reduceat(own.gain, first, axis=1) + prior
-    ratio = np.divide(actual, expected, out=np.ones_like(expected), where=expected > 0)
+    expected, actual = by_interval(own.base * parent), by_interval(own.gain)
+    tilted = np.ones_like(expected)
+    if np.isfinite(tilting):
+        leans = lean(parent)
+        tilted = np.exp(tilt(actual, expected, leans, tilting) * leans)
+    prior = credibility * by_interval(parent)
+    volume = expected + prior
+    ratio = np.divide(actual + prior * tilted, volume, out=tilted.copy(), where=volume > 0)
     return parent * np.maximum(ratio, 0.0)[:, INTERVAL]
 
 

@@ -23,6 +23,7 @@ from ltvnet.development import (
     development,
     ratio_of_sums,
     share_earned,
+    tilt_constant,
     with_tail,
 )
 from ltvnet.forecasting import (
@@ -63,14 +64,15 @@ class Measured:
     """What was measured as of an origin.
 
     `reach` last age that enough cohorts reached, `first` the first age with revenue, `unit`
-    revenue (currency) that a median cohort is expected to earn by D7, `beta` (S, A) proportion
-    earned by age, `level` (S,) expected value per user at the last age.
+    revenue (currency) that a median cohort is expected to earn by D7, `tilting` the constant of
+    `development.tilt`, `beta` (S, A) proportion earned by age, `level` (S,) value per user at last.
     """
 
     segments: Segments
     reach: int
     first: int
     unit: float
+    tilting: float
     beta: Floats
     level: Floats
 
@@ -172,18 +174,19 @@ class Pattern:
     `level_credibility` and `kappa`: how much revenue the growth of a segment, the level of a
     segment and the level of a cohort need before they outweigh what stands above them, in units
     of the revenue that a median cohort is expected to earn by D7; `kappa="learned"` chooses it
-    per observed age, walking forward. `calendar` and `trend` whether dates of revenue and of
+    per observed age, walking forward. `tilt` whether a segment's growth may fall off faster or more
+    slowly at all ages together. `calendar` and `trend` whether dates of revenue and of
     acquisition are told apart: what they did to the past is taken out, what they will do is put
-    back. `half_life` days in which a step of
-    development halves in weight (None: all weigh the same). Ages that fewer than `min_cohorts`
-    cohorts reached are extrapolated by `tail`, "flat" or "inverse_power". Raises ValueError for
-    other values.
+    back. `half_life` days in which a step of development halves in weight (None: all weigh the
+    same). Ages that fewer than `min_cohorts` cohorts reached are extrapolated by `tail`, "flat" or
+    "inverse_power". Raises ValueError for other values.
     """
 
     levels: int | None
     credibility: float
     level_credibility: float
     kappa: float | str
+    tilt: bool
     calendar: bool
     trend: bool
     half_life: float | None
@@ -232,7 +235,8 @@ class Pattern:
         k, users = curves.observed_age, curves.users
         last = curves.reach(self.min_cohorts)
         first = int(np.argmax(np.nansum(users[:, None] * curves.values, axis=0) > 0))
-        sums = development(curves, last, self.half_life).totals(segments, found)
+        own = development(curves, last, self.half_life)
+        sums = own.totals(segments, found)
 
         rate = ratio_of_sums(sums)
         top = self._share(rate[:1], last, first)[0]
@@ -241,14 +245,16 @@ class Pattern:
         level = np.full(len(rate), max(seen[0] / volume, 0.0) if volume > 0 else 0.0)
         unit = float(np.median(users) * level[0] * top[max(7, first)])
 
+        tilting = tilt_constant(rate[:1], own, found) if self.tilt else np.inf
         for s in segments.below():
-            rate[s] = credible_growth(rate[segments.parent[s]], sums[s], self.credibility * unit)
+            parent = rate[segments.parent[s]]
+            rate[s] = credible_growth(parent, sums[s], self.credibility * unit, tilting)
         beta = self._share(rate, last, first)
         earned = earned_by(segments, beta, found, curves)
         for s in segments.below():
             prior = level[segments.parent[s]]
             level[s] = credible_level(prior, earned[s], seen[s], self.level_credibility * unit)
-        return Measured(segments, last, first, unit, beta, level)
+        return Measured(segments, last, first, unit, tilting, beta, level)
 
     def _share(self, rate: Floats, last: int, first: int) -> Floats:
         tailed = with_tail(rate, last) if self.tail == "inverse_power" else rate
@@ -294,7 +300,7 @@ class Pattern:
         sums = own.totals(m.segments, found)
         rate = ratio_of_sums(sums[line[0]] - own)
         for ids in line[1:]:
-            rate = credible_growth(rate, sums[ids] - own, self.credibility * m.unit)
+            rate = credible_growth(rate, sums[ids] - own, self.credibility * m.unit, m.tilting)
         beta = self._share(rate, m.reach, m.first)
 
         k, users = curves.observed_age, curves.users[:, None]
@@ -363,6 +369,7 @@ class Pattern:
             "reach": m.reach,
             "first": m.first,
             "unit": m.unit,
+            "tilting": m.tilting if np.isfinite(m.tilting) else None,
             "calendar": str(self.dates.calendar.begin),
             "trend": [str(self.dates.trend.reference), self.dates.trend.rate],
         }
@@ -379,6 +386,7 @@ class Pattern:
             reach=values["reach"],
             first=values["first"],
             unit=values["unit"],
+            tilting=np.inf if values["tilting"] is None else values["tilting"],
             beta=arrays["beta"],
             level=arrays["level"],
         )

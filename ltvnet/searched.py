@@ -187,8 +187,8 @@ class Search:
             return paragraph(words) if not self.best.default else ""
         days = ", ".join(map(str, self.gain.days))
         return paragraph(
-            f"On {days}, which no trial saw, {_told(self.gain)}. A sweep fits the days that it is "
-            "scored on, so what it saves there is more than what it will save."
+            f"Tested on {days}: {_told(self.gain)}. A sweep fits the days that it is scored on, so "
+            "what it saves there is more than what it will save."
         )
 
     def _changes(self) -> str:
@@ -224,7 +224,7 @@ class Search:
 
     def figures(self) -> dict[str, Figure]:
         """The figures of the page by name, those that there are data for."""
-        found = {"course of the sweep": course(self.trials, self.finding())}
+        found = {"course of the sweep": course(self.trials, self.best)}
         if self.importances:
             found["importance of keys"] = importance(self.importances)
         keys = [*self.importances, *(k.key for k in self.task.space.dimensions)]
@@ -234,26 +234,25 @@ class Search:
 
 
 @rc_context(markup.STYLE)
-def course(trials: Sequence[Trial], finding: str) -> Figure:
+def course(trials: Sequence[Trial], best: Trial) -> Figure:
     """Scores of trials in the order they began, and the best so far."""
-    figure = titled(finding, 3.4)
+    pruned = [trial.number for trial in trials if trial.state == PRUNED]
+    stopped = f"; {len(pruned)} were stopped early" if pruned else ""
+    figure = titled(f"Trial {best.number} of {len(trials)} was the best{stopped}", 3.4)
     axes = figure.add_subplot()
     done = [trial for trial in trials if trial.state == COMPLETE]
-    least = np.minimum.accumulate([trial.score for trial in done])
-    axes.step([t.number for t in done], least, where="post", color=COLORS[0], label="best so far")
-    for state, mark, color in ((COMPLETE, "o", COLORS[0]), (PRUNED, "x", PATTERN)):
-        some = [t for t in trials if t.state == state and np.isfinite(t.score)]
-        label = "all days" if state == COMPLETE else "pruned, score of its days"
-        axes.scatter([t.number for t in some], [t.score for t in some], marker=mark, color=color,
-                     label=label, zorder=3)  # fmt: skip
-    top = np.quantile([trial.score for trial in done], 0.9) + 2 * np.ptp(least) + 0.01
-    axes.set_ylim(
-        top=min(axes.get_ylim()[1], top)
-    )  # trials that failed outright would hide the rest
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    numbers, found = [trial.number for trial in done], np.array([trial.score for trial in done])
+    axes.step(numbers, np.minimum.accumulate(found), where="post", c=COLORS[0], label="best so far")
+    axes.scatter(numbers, found, color=COLORS[0], label="score", zorder=3)
+    least, worst = found.min(), np.quantile(found, 0.9)  # failures would hide the rest
+    axes.set_ylim(top=worst + 0.4 * (worst - least) + 1e-4)
+    edge = np.full(len(pruned), axes.get_ylim()[1])  # their scores are of other days
+    label = "stopped early" if pruned else None
+    axes.scatter(pruned, edge, marker="x", color=PATTERN, label=label, clip_on=False)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel="score (mean WAPE)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

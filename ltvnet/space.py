@@ -84,7 +84,7 @@ class Choices:
 
     def __str__(self) -> str:
         """As messages tell it."""
-        return f"one of {', '.join(map(str, self.values))}"
+        return f"one of {', '.join(map(_told, self.values))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +185,8 @@ class Space:
             value = selected(config, one.key)
             if not one.holds(value):
                 raise ValueError(
-                    f"expected space.{one.key} to hold {value}, the value of {one.key}, which is "
-                    f"tried first; got {one}: widen it, or set {one.key} to a value within"
+                    f"expected space.{one.key} to hold {_told(value)}, the value of {one.key}, "
+                    f"which is tried first; got {one}: widen it, or set {one.key} to a value within"
                 )
         return cls(found)
 
@@ -336,6 +336,10 @@ def _sorted(dimensions: list[Dimension]) -> Iterator[Dimension]:
             )
         for one in free:
             yield waiting.pop(one.key)
+
+
+def _told(value: Value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)  # null and true, as in YAML
 
 
 def _number(value: Value) -> bool:

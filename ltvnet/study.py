@@ -110,8 +110,6 @@ def opened(address: str) -> Iterator[BaseStorage]:
         yield InMemoryStorage()
         return
     kind, _, path = address.partition("://")
-    if kind in ("sqlite", "journal") and path.startswith("/"):
-        Path(path[1:]).parent.mkdir(parents=True, exist_ok=True)
     try:
         found = _connected(address, kind, path)
     except Exception as error:  # of many libraries; the message says which
@@ -128,6 +126,8 @@ def opened(address: str) -> Iterator[BaseStorage]:
 
 
 def _connected(address: str, kind: str, path: str) -> RDBStorage | JournalStorage:
+    if kind in ("sqlite", "journal") and path.startswith("/"):
+        Path(path[1:]).parent.mkdir(parents=True, exist_ok=True)
     if kind == "journal" and path.startswith("/"):
         return JournalStorage(JournalFileBackend(path[1:]))
     waits = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {}
@@ -160,6 +160,9 @@ def opened_study(task: Task, settings: Settings, storage: BaseStorage) -> Study:
             study_name=settings.study, storage=storage, directions=goals, load_if_exists=False
         )
         study.set_user_attr(TASK, parts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(settings.objectives))
     except DuplicatedStudyError:
         study = optuna.load_study(study_name=settings.study, storage=storage)
     begun = study.user_attrs.get(TASK, parts)
@@ -289,16 +292,13 @@ def _last_heard(trial: FrozenTrial) -> float:
 
 def importances(study: Study) -> dict[str, float]:
     """How much each key mattered for which trials were the best; empty where nobody can tell."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of experiments, and of keys that never changed
-            found = optuna.importance.get_param_importances(
-                study,
-                evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-                target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
-                normalize=False,  # else keys that say nothing would share what there is
-            )
-    except (ValueError, RuntimeError):  # no trial
-        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experiments, and of keys that never changed
+        found = optuna.importance.get_param_importances(
+            study,
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+            target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
+            normalize=False,  # else keys that say nothing would share what there is
+        )
     total = sum(found.values())
     return {key: value / total for key, value in found.items()} if total > 0 else {}

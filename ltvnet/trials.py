@@ -71,7 +71,7 @@ class Run:
 
     def told(self, day: int, score: float) -> None:
         """Note the score after a number of days."""
-        self.days, self.found = day, {"score": score}
+        self.days = day
         self.writer.add_scalar("sweep/score", score, day)
 
     def finished(self, outcome: Outcome) -> None:
@@ -80,7 +80,7 @@ class Run:
         self.found = {"score": outcome.score, **outcome.bias, **seconds}
 
     def __exit__(self, *error: object) -> None:
-        """Write what was found, of a trial that was cut off as far as it came."""
+        """Write what was found; a trial that was cut off has no score of all days."""
         known = {f"sweep/{name}": value for name, value in self.found.items()}
         plain = {
             key: value if isinstance(value, str | int | float | bool) else str(value)

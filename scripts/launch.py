@@ -42,6 +42,9 @@ def told() -> Iterator[None]:
             raise
         sys.stderr.write(f"error: {message(error)}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command with the same out goes on where it can\n")
+        sys.exit(130)  # as shells have it
 
 
 def message(error: Exception) -> str:

@@ -32,7 +32,9 @@ ORIGIN, LATER = np.datetime64("2024-02-29"), np.datetime64("2025-06-01")
 
 Config = Mapping[str, Any]
 LEARNING = Learning(blend=True, correction=True, intervals=True)
-CHAIN_LADDER: Config = PATTERN | {"levels": 0, "kappa": 0.0, "calendar": False, "trend": False}
+CHAIN_LADDER: Config = PATTERN | {
+    "levels": 0, "kappa": 0.0, "tilt": False, "calendar": False, "trend": False,
+}  # fmt: skip
 LSTM: Config = {
     "name": "neural",
     "net": NET,

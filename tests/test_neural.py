@@ -18,6 +18,7 @@ PATTERN: dict[str, Any] = {
     "levels": None,
     "credibility": 10.0,
     "level_credibility": 10.0,
+    "tilt": True,
     "calendar": True,
     "trend": True,
     "kappa": "learned",

@@ -17,6 +17,7 @@ DEFAULT: dict[str, Any] = {
     "levels": None,
     "credibility": 10.0,
     "level_credibility": 10.0,
+    "tilt": False,
     "calendar": False,
     "trend": False,
     "kappa": "learned",

@@ -1,0 +1,89 @@
+"""How steeply the revenue of a segment falls off, measured at all ages together."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltvnet.curves import AGES, Floats
+from ltvnet.development import (
+    MOST_TILT,
+    Development,
+    by_interval,
+    credible_growth,
+    lean,
+    tilt,
+    tilt_constant,
+)
+
+LOG = np.log1p(np.arange(AGES))
+
+
+def growth(decay: float) -> Floats:
+    """Daily growth of a curve whose daily revenue falls as (1 + age)^-decay: (1, A - 1)."""
+    revenue = np.exp(-decay * LOG)
+    return (revenue[1:] / np.cumsum(revenue)[:-1])[None]
+
+
+def developed(decay: float, last: int, level: float = 1e6) -> Development:
+    """A segment with such a curve, observed to an age."""
+    value = level * np.cumsum(np.exp(-decay * LOG))
+    known = np.arange(1, AGES) <= last
+    return Development(np.where(known, value[:-1], 0.0)[None], np.diff(value)[None] * known)
+
+
+@given(st.floats(0.2, 2.0))
+def test_lean_is_the_derivative_of_log_growth(decay: float) -> None:
+    step = 1e-6
+    before, after = (by_interval(growth(decay + s)) for s in (-step, step))
+    assert np.allclose(lean(growth(decay)), -np.log(after / before) / (2 * step), rtol=1e-5)
+
+
+@given(st.floats(-0.45, 0.45), st.floats(0.3, 1.5))
+def test_a_tilt_is_found_where_nothing_holds_it_back(theta: float, decay: float) -> None:
+    leans, expected = lean(growth(decay)), 100 * by_interval(growth(decay))
+    actual = expected * np.exp(theta * leans)
+    assert tilt(actual, expected, leans, 0.0)[0, 0] == pytest.approx(theta, abs=2e-3)
+    assert abs(tilt(actual, expected, leans, 1e12)[0, 0]) < 1e-6
+    assert abs(tilt(100 * actual, expected, leans, 0.0)[0, 0]) <= MOST_TILT
+
+
+def test_a_young_segment_tells_its_late_growth_by_its_early_growth() -> None:
+    """Seen to D30 only, it falls off less steeply: D360 over D30 is told within a few per cent."""
+    parent, truth, own = growth(1.0), growth(0.9), developed(0.9, 30)
+    told = {
+        name: np.log1p(credible_growth(parent, own, 0.0, constant))[:, 30:].sum()
+        for name, constant in (("tilted", 1e-9), ("not", np.inf))
+    }
+    right, flat = np.log1p(truth)[:, 30:].sum(), np.log1p(parent)[:, 30:].sum()
+    assert told["not"] == pytest.approx(flat)
+    assert abs(told["tilted"] - right) < 0.1 * abs(flat - right)
+
+
+def test_segments_that_differ_by_chance_only_are_not_tilted() -> None:
+    rng = np.random.default_rng(0)
+    top, found = growth(1.0), np.repeat(np.arange(10), 20)
+
+    def constant(decays: Floats) -> float:
+        cohorts = [developed(decay, 360, 1e3 * rng.gamma(20.0)) for decay in decays]
+        own = Development(*(np.concatenate([getattr(c, x) for c in cohorts])
+                            for x in ("base", "gain")))  # fmt: skip
+        return tilt_constant(top, own, found)
+
+    noise = rng.normal(0.0, 0.1, 200)
+    alike = [constant(1.0 + noise[rng.permutation(200)]) for _ in range(5)]
+    apart = constant(1.0 + 0.2 * (found % 2) + 0.1 * noise)
+    assert np.isfinite(apart) and apart < 0.1 * min(alike)
+    one = Development(*(np.repeat(x, 3, axis=0) for x in vars(developed(1.0, 360)).values()))
+    assert tilt_constant(top, one, np.zeros(3, dtype=int)) == np.inf
+    assert tilt_constant(top, one, np.arange(3)) == np.inf  # a cohort each: nothing to tell by
+
+
+def test_without_a_tilt_growth_is_credible_by_interval() -> None:
+    """(actual + prior) / (expected + prior), as it was: 10 expected, 20 seen, prior 10."""
+    parent = np.full((1, AGES - 1), 0.1)
+    own = Development(np.zeros((1, AGES - 1)), np.zeros((1, AGES - 1)))
+    own.base[0, 0], own.gain[0, 0] = 100.0, 20.0
+    found = credible_growth(parent, own, 100.0)
+    assert found[0, 0] == pytest.approx(0.1 * (20 + 10) / (10 + 10))
+    assert found[0, 1] == pytest.approx(0.1)
