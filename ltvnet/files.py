@@ -299,3 +299,12 @@ class Report:
             rest = self.count - len(self.lines)
             more = [f"and {rest} more"] * (rest > 0)
             raise ValueError("\n".join([f"problems in the data: {self.count}", *self.lines, *more]))
+
+
+def masked(text: str) -> str:
+    """A text with the address of a database in it, without its password."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return f"{found[1]}***@" if found[1] else f"{found[2]}***"

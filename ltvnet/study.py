@@ -24,6 +24,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ltvnet import searched
+from ltvnet.files import masked
 from ltvnet.space import Value, encoded
 from ltvnet.trials import Task
 
@@ -132,15 +133,6 @@ def _connected(address: str, kind: str, path: str) -> RDBStorage | JournalStorag
         return JournalStorage(JournalFileBackend(path[1:]))
     waits = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {}
     return RDBStorage(address, engine_kwargs=waits | {"pool_pre_ping": True})
-
-
-def masked(address: str) -> str:
-    """An address, or a message with one, without the password in it."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _hidden, address)
-
-
-def _hidden(found: re.Match[str]) -> str:
-    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
 
 
 def first_line(error: BaseException) -> str:

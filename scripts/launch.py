@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def launch(main: Callable[[DictConfig], None], name: str) -> None:
             main(kept(config))
 
     with told():
+        sys.argv[1:] = experiment(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(run)()
 
 
@@ -75,29 +76,29 @@ def offered(names: Iterable[str]) -> list[str]:
 
 def kept(config: DictConfig) -> DictConfig:
     """The config of this run, or of the one to resume, saved with its results."""
+    from ltvnet.files import masked
+
     if config.get("resume"):
         config = resumed(config)
-    elif config.get("experiment"):
-        config = experiment(config)
     OmegaConf.resolve(config)
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
-    secret = re.compile(r"(://[^:/@\s]*:)[^@/\s]*@")  # the password of a database
-    saved(config.out).write_text(secret.sub(r"\1***@", OmegaConf.to_yaml(config)))
+    saved(config.out).write_text(masked(OmegaConf.to_yaml(config)), encoding="utf-8")
     return config
 
 
-def experiment(config: DictConfig) -> DictConfig:
-    """The config of an experiment, a file of overrides, with those of this command line on top."""
-    path = Path(config.experiment)
+def experiment(words: Sequence[str]) -> list[str]:
+    """The words of a command line; those of the experiment that it names, a file, come first."""
+    named = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+    if not named or named[-1] in ("", "null"):
+        return list(words)
+    path = Path(named[-1].strip("'\""))
     found: Any = OmegaConf.load(path) if path.is_file() else {}
     if not isinstance(found, DictConfig) or not isinstance(found.get("overrides"), ListConfig):
         raise ValueError(  # noqa: TRY004 the user wrote it
             f"expected experiment=FILE with a list of overrides, such as the best.yaml of a sweep, "
             f"got {path}" + ("" if path.is_file() else ", which does not exist")
         )
-    composed = compose(HydraConfig.get().job.config_name, [*found.overrides, *repeated()])
-    composed.out = config.out
-    return composed
+    return [*found.overrides, *words]
 
 
 def resumed(config: DictConfig) -> DictConfig:

@@ -222,7 +222,7 @@ def test_selected_goes_by_dots() -> None:
 def test_messages_tell_ranges_and_choices() -> None:
     assert str(ranged(low=1, high=6, step=2)) == "1 to 6 in steps of 2"
     assert str(ranged(low=0.1, high=2.0)) == "0.1 to 2.0"
-    assert str(chosen([None, [1, 2], "a"])) == "one of None, [1, 2], a"
+    assert str(chosen([None, [1, 2], "a"])) == "one of null, [1, 2], a"
 
 
 def test_a_range_that_ends_between_steps_warns_nobody() -> None:
@@ -249,7 +249,7 @@ def test_a_range_that_ends_between_steps_warns_nobody() -> None:
             "expected space.model.rate to hold 0.01, the value of model.rate, which is tried first;"
             " got 0.1 to 1.0: widen it, or set model.rate to a value within",
         ),
-        ({"trend": [1, 0]}, "expected space.model.trend to hold True, the value of model.trend"),
+        ({"trend": [1, 0]}, "expected space.model.trend to hold true, the value of model.trend"),
         ({"epochs": {"low": 1, "high": 9, "step": 2}}, "to hold 6, the value of model.epochs"),
         (
             {"rate": {"low": 0.0, "high": 1.0, "min": 3}},

@@ -15,12 +15,13 @@ from cohorts import curve, history, weekly
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_backtest import EXPANDING
+from test_corrected import drifting
 from test_leaks import BENKTANDER, CHAIN_LADDER
 from test_neural import PATTERN
 
 from ltvnet import scores, trials
 from ltvnet.backtest import Plan, identity, issue, replay
-from ltvnet.corrected import Corrected
+from ltvnet.corrected import Corrected, Walk
 from ltvnet.curves import Curves, History
 from ltvnet.forecasting import Band
 from ltvnet.ledger import STAGES, Ledger
@@ -113,6 +114,16 @@ def test_a_trial_is_scored_as_it_would_be_trained(
     assert found.seconds > 0
     assert [day for day, _ in heard] == [1, 2, 3]
     assert heard[-1][1] == scores.score(trained, "raw")
+
+
+def test_a_trial_is_scored_as_its_past_corrects_it(tmp_path: Path) -> None:
+    """Growth after D7 falls by 30 % a year: eight days are enough to learn from."""
+    past = drifting(0.3)
+    asked = task(past, tmp_path, origins=8, every_weeks=4)
+    found, heard = scored(asked, {})
+    trained = alone(past, CHAIN_LADDER, origins=8, every_weeks=4)
+    assert found.score == scores.score(trained) != heard[-1][1] == scores.score(trained, "raw")
+    assert found.bias == biases(trained, "final")
 
 
 def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Path) -> None:
@@ -444,11 +455,20 @@ def test_a_count_of_days_is_not_negative() -> None:
 LATER = [DATE, DATE + 91]
 
 
-def test_a_gain_is_measured_on_days_that_were_not_seen(past: History, tmp_path: Path) -> None:
-    """Each is the score of a model that is trained the day after, on the last two of five days."""
-    asked = task(past, tmp_path)
+def test_a_gain_is_measured_on_days_that_were_not_seen(
+    past: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five days that are replayed, each score is that of the last two."""
+    asked, replayed, walked = task(past, tmp_path), [], trials.walked
+
+    def noted(*arguments: Any) -> Walk:  # noqa: ANN401
+        replayed.append(arguments[2])
+        return walked(*arguments)
+
+    monkeypatch.setattr(trials, "walked", noted)
     gain = Gain.of(asked, CHANGED, past, LATER)
     assert gain is not None and gain.days == LATER
+    assert replayed == [[*asked.days, *LATER]] * 2  # also those that corrections learn from
     for found, values in ((gain.default, {}), (gain.best, CHANGED)):
         model = asked.changed(values)["model"]
         plan, days = Plan(**VALIDATION["plan"]), [*asked.days, *LATER]
@@ -526,9 +546,11 @@ def test_a_run_that_is_cut_off_writes_how_far_it_came(
         for day, score in days:
             run.told(day, score)
         raise InterruptedError
-    expected = {"score": 0.125, "days": 2} if days else {"days": 0}
-    assert json.loads((tmp_path / "metrics.json").read_text()) == expected
-    assert events(tmp_path).Scalars("sweep/days")[-1].value == len(days)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"days": len(days)}
+    found = events(tmp_path)
+    assert found.Scalars("sweep/days")[-1].value == len(days)
+    told = found.Scalars("sweep/score") if days else []
+    assert [(event.step, event.value) for event in told] == list(days)
 
 
 def test_unknown_seconds_are_left_out(tmp_path: Path) -> None:
