@@ -35,8 +35,8 @@ PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = ("score", "seconds")
 MEMORY = "memory"
 
-DEFAULT, AGAIN, TASK = "default", "again", "task"
-"""Attributes: of the default's trial, of a trial that repeats another, and of a study."""
+PLACE, TURN, TASK = "place", "turn", "task"
+"""Attributes: of a trial its place in the study and which try there it is, and of a study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +168,11 @@ def opened_study(task: Task, settings: Settings, storage: BaseStorage) -> Study:
             f"the study {settings.study} was begun with {len(study.directions)} objectives, got "
             f"{', '.join(settings.objectives)}: set sweep.study=NAME for a study of its own"
         )
-    wanted = planned(task, settings)
-    for place in range(len(places(study.trials)), len(wanted)):
-        first = {DEFAULT: True} if not place else {}
-        values = {key: encoded(value) for key, value in wanted[place].items()}
-        study.enqueue_trial(values, user_attrs=first)
+    taken = {trial.user_attrs[PLACE] for trial in places(study.trials)}
+    for place, values in enumerate(planned(task, settings)):
+        if place not in taken:
+            known = {key: encoded(value) for key, value in values.items()}
+            study.enqueue_trial(known, user_attrs={PLACE: place})
     return study
 
 
@@ -189,19 +189,18 @@ def planned(task: Task, settings: Settings) -> list[dict[str, Value]]:
 
 
 def places(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: all but those that were tried again, those that wait last."""
-    again: dict[int, int] = {}
-    for trial in trials:
-        if AGAIN in trial.user_attrs:
-            again.setdefault(trial.user_attrs[AGAIN], trial.number)
-    counted = [
-        trial
-        for trial in trials
-        if trial.number not in again
-        and again.get(trial.user_attrs.get(AGAIN, -1), trial.number) == trial.number
-    ]
-    waits = {trial.number: trial.state == TrialState.WAITING for trial in counted}
-    return sorted(counted, key=lambda t: (waits[t.number] and AGAIN not in t.user_attrs, t.number))
+    """The trial at each place: of its last turn, and the first where several began one at once."""
+    held: dict[int, FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        place = trial.user_attrs.get(PLACE)
+        if place is not None and (place not in held or turn(trial) > turn(held[place])):
+            held[place] = trial
+    return [held[place] for place in sorted(held)]
+
+
+def turn(trial: FrozenTrial) -> int:
+    """How many trials had the place before."""
+    return int(trial.user_attrs.get(TURN, 0))
 
 
 def sampler(settings: Settings, seed: int) -> BaseSampler:
@@ -264,7 +263,7 @@ def finished(study: Study, task: Task) -> list[searched.Trial]:
             number=trial.number,
             state=states.get(trial.state, searched.FAILED),
             values=task.space.decoded(trial.params),
-            default=trial.user_attrs.get(DEFAULT, False),
+            default=trial.user_attrs[PLACE] == 0,
             score=trial.user_attrs.get("score", _last_heard(trial)),
             bias={k: v for k, v in trial.user_attrs.items() if k.startswith("bias_")},
             allowed=trial.user_attrs.get("allowed", False),

@@ -24,8 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ltvnet.backtest import end_with_parent
 from ltvnet.space import Value
 from ltvnet.study import (
-    AGAIN,
-    DEFAULT,
+    PLACE,
+    TURN,
     Settings,
     first_line,
     opened,
@@ -34,6 +34,7 @@ from ltvnet.study import (
     planned,
     pruner,
     sampler,
+    turn,
 )
 from ltvnet.trials import Run, Task
 
@@ -172,7 +173,7 @@ class Worker:
 
     def _tried(self, trial: Trial) -> tuple[list[float] | None, TrialState]:
         values = self.task.space.suggested(trial, self.task.config)
-        single, first = len(self.settings.objectives) == 1, trial.user_attrs.get(DEFAULT, False)
+        single, first = len(self.settings.objectives) == 1, trial.user_attrs[PLACE] == 0
         folder = self.task.folder / "trials" / f"{trial.number:04}"
 
         def heard(day: int, score: float) -> None:
@@ -204,9 +205,11 @@ class Worker:
         tries = trial.user_attrs.get("tries", 0) + counted
         study = self.study()
         if tries <= self.settings.retries:
-            kept = {DEFAULT: True} if trial.user_attrs.get(DEFAULT) else {}
             values = trial.params or trial.system_attrs.get("fixed_params", {})
-            study.enqueue_trial(values, user_attrs={AGAIN: trial.number, "tries": tries, **kept})
+            study.enqueue_trial(
+                values,
+                user_attrs={PLACE: trial.user_attrs[PLACE], TURN: turn(trial) + 1, "tries": tries},
+            )
         try:
             self.storage.set_trial_user_attr(trial._trial_id, "error", why)
             study.tell(trial.number, state=TrialState.FAIL)
@@ -220,7 +223,7 @@ def told(trials: Sequence[FrozenTrial], number: int, seconds: float) -> str:
     counted = places(trials)
     done = sum(trial.state.is_finished() for trial in counted)
     trial = next(trial for trial in trials if trial.number == number)
-    usual = next((t.params for t in trials if t.user_attrs.get(DEFAULT)), {})
+    usual = next((t.params for t in counted if t.user_attrs[PLACE] == 0), {})
     other = {key: value for key, value in trial.params.items() if usual.get(key) != value}
     values = ", ".join(f"{key.split('.')[-1]}={_short(x)}" for key, x in other.items())
     what = {

@@ -23,8 +23,8 @@ from test_trials import CONFIG, DATE, SPACE
 
 from ltvnet import searched
 from ltvnet.study import (
-    AGAIN,
-    DEFAULT,
+    PLACE,
+    TURN,
     MedianOfDay,
     Settings,
     finished,
@@ -208,11 +208,11 @@ def test_a_study_has_a_place_for_each_trial(task: Task) -> None:
     study = opened_study(task, few, storage)
     planned_of_all = planned(task, sweep(sampler="grid", trials=7))
     assert waiting(study) == planned_of_all[:3]
-    assert [DEFAULT in t.user_attrs for t in study.get_trials()] == [True, False, False]
+    assert [t.user_attrs[PLACE] for t in study.get_trials()] == [0, 1, 2]
     assert waiting(opened_study(task, few, storage)) == planned_of_all[:3]
     more = opened_study(task, replace(few, trials=7), storage)
     assert waiting(more) == planned_of_all
-    assert [DEFAULT in t.user_attrs for t in more.get_trials()] == [True] + [False] * 6
+    assert [t.user_attrs[PLACE] for t in more.get_trials()] == list(range(7))
     assert len(opened_study(task, replace(few, trials=2), storage).trials) == 7
 
 
@@ -259,51 +259,52 @@ def test_a_study_keeps_its_objectives(task: Task) -> None:
         opened_study(task, sweep(objectives=["score", "seconds"]), storage)
 
 
-def frozen(number: int, state: TrialState, again: int | None = None, **more: Any) -> FrozenTrial:  # noqa: ANN401
-    attributes = more.pop("user_attrs", {}) | ({} if again is None else {AGAIN: again})
+def frozen(number: int, state: TrialState, **more: Any) -> FrozenTrial:  # noqa: ANN401
     value = 0.5 if state == TrialState.COMPLETE else None
-    trial = create_trial(state=state, value=value, user_attrs=attributes, **more)
+    trial = create_trial(state=state, value=value, **more)
     trial.number = number
     return trial
 
 
-OVER, BUSY, IDLE = TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING
+def held(number: int, place: int | None, again: int = 0) -> FrozenTrial:
+    attributes = {} if place is None else {PLACE: place} | ({TURN: again} if again else {})
+    return frozen(number, TrialState.RUNNING, user_attrs=attributes)
+
+
+OVER, BUSY = TrialState.FAIL, TrialState.RUNNING
 
 
 def test_a_trial_that_was_tried_again_leaves_its_place() -> None:
     """Two watchers gave up 0: 3 has its place, 4 none; then 3 was given up for 5."""
-    trials = [frozen(0, OVER), frozen(1, BUSY), frozen(2, IDLE)]
+    trials = [held(0, 0), held(1, 1), held(2, 2)]
     assert [t.number for t in places(trials)] == [0, 1, 2]
-    trials += [frozen(3, IDLE, 0), frozen(4, IDLE, 0)]
-    assert [t.number for t in places(trials)] == [1, 3, 2]  # what is tried again does not wait
-    trials += [frozen(5, IDLE, 3), frozen(6, IDLE)]
-    assert [t.number for t in places(trials)] == [1, 5, 2, 6]
+    trials += [held(3, 0, 1), held(4, 0, 1)]
+    assert [t.number for t in places(trials)] == [3, 1, 2]
+    trials += [held(5, 0, 2), held(6, 3), held(7, None)]  # the last was put there by hand
+    assert [t.number for t in places(trials)] == [5, 1, 2, 6]
     assert places([]) == []
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1, 6), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3)), max_size=12))
-def test_there_is_one_trial_at_each_place(wanted: int, lost: Sequence[tuple[int, int]]) -> None:
-    """Whoever is given up, by how many watchers at once: the first of their successors counts."""
-    trials = [frozen(number, BUSY) for number in range(wanted)]
-    place = list(range(wanted))  # the trial at each place
+@given(
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3)), max_size=12),
+)
+def test_there_is_one_trial_at_each_place(
+    wanted: int, machines: int, lost: Sequence[tuple[int, int]]
+) -> None:
+    """However many machines began the study, or gave up a trial, at once: the first one counts."""
+    both = [place for place in range(wanted) for _ in range(machines)]
+    trials = [held(number, place) for number, place in enumerate(both)]
+    first_ones = [both.index(place) for place in range(wanted)]
+    turns = [0] * wanted
     for which, watchers in lost:
-        at = which % wanted
-        first = len(trials)
-        trials += [frozen(first + i, BUSY, place[at]) for i in range(watchers)]
-        place[at] = first
-    assert sorted(trial.number for trial in places(trials)) == sorted(place)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([OVER, BUSY, IDLE]), st.booleans()), max_size=8))
-def test_those_that_wait_come_last(kinds: Sequence[tuple[TrialState, bool]]) -> None:
-    """But for those that are tried again; else by their number, so that all find the same."""
-    trials = [frozen(n, state, -2 - n if again else None) for n, (state, again) in enumerate(kinds)]
-    found = [trial.number for trial in places(trials)]
-    late = [n for n, (state, again) in enumerate(kinds) if state == IDLE and not again]
-    early = [n for n in range(len(kinds)) if n not in late]
-    assert found == early + late
+        place, first = which % wanted, len(trials)
+        turns[place] += 1
+        trials += [held(first + i, place, turns[place]) for i in range(watchers)]
+        first_ones[place] = first
+    assert [trial.number for trial in places(trials[::-1])] == first_ones
 
 
 @pytest.mark.parametrize(
@@ -424,19 +425,21 @@ def test_what_is_finished_is_told_in_order(task: Task) -> None:
     """A place each: one of all days, one pruned, one refused, one lost that another took up."""
     begun = datetime(2024, 1, 1)
     over = {"datetime_start": begun, "datetime_complete": begun + timedelta(seconds=90)}
-    whole = {"score": 0.25, "bias_d180": 0.01, "allowed": True, "seconds": 2.0, DEFAULT: True}
-    lost = {"error": "the process ended", "beat": 3}
+    whole = {"score": 0.25, "bias_d180": 0.01, "allowed": True, "seconds": 2.0, PLACE: 0}
+    lost = {"error": "the process ended", "beat": 3, PLACE: 3}
     study = optuna.create_study()
     own = {"model.half_life": None, "model.min_cohorts": 5}
     with_params = study.ask(fixed_distributions=None)
     assert task.space.suggested(with_params, task.config).keys() == own.keys()
     made = [
         create_trial(value=0.25, user_attrs=whole, intermediate_values={2: 0.5, 3: 0.375}),
-        create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.75}),
+        create_trial(
+            state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.75}, user_attrs={PLACE: 1}
+        ),
         create_trial(state=TrialState.FAIL, user_attrs=lost),
-        create_trial(state=TrialState.FAIL, user_attrs={"error": "expected a word"}),
-        create_trial(state=TrialState.WAITING),
-        create_trial(state=TrialState.FAIL, user_attrs={AGAIN: 3, "error": "again"}),
+        create_trial(state=TrialState.FAIL, user_attrs={"error": "expected a word", PLACE: 2}),
+        create_trial(state=TrialState.WAITING, user_attrs={PLACE: 4}),
+        create_trial(state=TrialState.FAIL, user_attrs={PLACE: 3, TURN: 1, "error": "again"}),
     ]
     for trial in made:
         if trial.state.is_finished():
@@ -473,7 +476,8 @@ def test_values_of_finished_trials_are_those_of_a_config(task: Task, tmp_path: P
     space = {"model": {"units": [[16, 8], [4]], "half_life": [None, 90]}}
     listed = Task.of(config, space, task.history, DATE, tmp_path)
     study = optuna.create_study(directions=["minimize", "minimize"])
-    study.enqueue_trial({"model.units": "[4]", "model.half_life": None})
+    values = {"model.units": "[4]", "model.half_life": None}
+    study.enqueue_trial(values, user_attrs={PLACE: 0})
     trial = study.ask()
     assert listed.space.suggested(trial, config) == {"model.units": [4], "model.half_life": None}
     study.tell(trial, [0.5, 1.0])
