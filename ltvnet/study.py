@@ -79,7 +79,7 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"expected sweep.{name}, a whole number >= {low}, got {value}")
-        if list(self.objectives) not in ([OBJECTIVES[0]], list(OBJECTIVES)):
+        if list(self.objectives or []) not in ([OBJECTIVES[0]], list(OBJECTIVES)):
             raise ValueError(
                 f"expected sweep.objectives=[score] or [score,seconds], got {self.objectives}"
             )

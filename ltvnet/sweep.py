@@ -204,7 +204,8 @@ class Worker:
         """
         tries = trial.user_attrs.get("tries", 0) + counted
         study = self.study()
-        if tries <= self.settings.retries:
+        held = {holder.number for holder in places(study.get_trials(deepcopy=False))}
+        if tries <= self.settings.retries and trial.number in held:
             values = trial.params or trial.system_attrs.get("fixed_params", {})
             study.enqueue_trial(
                 values,

@@ -133,6 +133,11 @@ class Task:
             if one.key in [f"validation.{key}" for key in MEASURE]:
                 raise ValueError(f"expected trials on the same days and ages, got space.{one.key}")
         validation, known = config["validation"], history.until(date)
+        if not set(SCORED_AGES) <= set(validation["plan"]["ages"]):
+            raise ValueError(
+                f"expected validation.plan.ages with {' and '.join(map(str, SCORED_AGES))}, at "
+                f"which trials are scored, got {list(validation['plan']['ages'])}"
+            )
         last = min(date, known.last_day)  # as train.py does
         days = past_origins(known, last, validation["every_weeks"], validation["origins"])
         if not days:

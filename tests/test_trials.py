@@ -275,6 +275,14 @@ def test_spaces_of_a_task_are_checked(
         task(past, tmp_path, space=space)
 
 
+def test_the_ages_of_the_score_are_needed(past: History, tmp_path: Path) -> None:
+    plan = {**CONFIG["validation"]["plan"], "ages": [7, 60]}
+    config = {**CONFIG, "validation": {**CONFIG["validation"], "plan": plan}}
+    said = r"expected validation.plan.ages with 7 and 30, at which trials are scored, got \[7, 60\]"
+    with pytest.raises(ValueError, match=said):
+        Task.of(config, SPACE, past, DATE, tmp_path)
+
+
 def test_how_a_model_is_replayed_may_be_searched(past: History, tmp_path: Path) -> None:
     space = {"validation": {"plan": {"window": ["expanding", "sliding:26w"]}}}
     asked = task(past, tmp_path, space=space)
