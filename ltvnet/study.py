@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +86,10 @@ class Settings:
             )
         if not isinstance(self.heartbeat, int | float) or not self.heartbeat > 0:
             raise ValueError(f"expected sweep.heartbeat above 0, got {self.heartbeat}")
+        if self.sampler == "cmaes" and find_spec("cmaes") is None:
+            raise ValueError(
+                "expected the package cmaes for sweep.sampler=cmaes: pip install 'ltvnet[sweep]'"
+            )
         if self.storage == MEMORY and self.workers > 1:
             raise ValueError(
                 "expected sweep.storage as an address for several workers, such as "

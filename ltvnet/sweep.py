@@ -246,7 +246,16 @@ def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
     study = opened_study(task, settings, storage)
     if settings.workers == 1:
         Worker(task, settings, storage, time.monotonic() + settings.seconds).run()
-        return study
+    else:
+        _crowd(task, settings)
+    wanted = places(study.get_trials(deepcopy=False))[: len(planned(task, settings))]
+    if left := sum(not trial.state.is_finished() for trial in wanted):
+        log.warning("%d of %d trials are left: the same command goes on", left, len(wanted))
+    return study
+
+
+def _crowd(task: Task, settings: Settings) -> None:
+    """Let several processes work on a study until all of them have ended."""
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
     context = get_context("spawn")  # a fork would copy the threads of torch
     crowd = [context.Process(target=_work, args=(task, settings)) for _ in range(settings.workers)]
@@ -261,7 +270,6 @@ def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
         raise
     if ended := [worker.exitcode for worker in crowd if worker.exitcode]:
         log.warning("%d of %d workers ended early, with %s", len(ended), len(crowd), ended)
-    return study
 
 
 def _work(task: Task, settings: Settings) -> None:

@@ -484,3 +484,9 @@ def test_values_of_finished_trials_are_those_of_a_config(task: Task, tmp_path: P
     (found,) = finished(study, listed)
     assert found.values == {"model.units": [4], "model.half_life": None}
     assert found.days == len(listed.days) == 3  # nothing is reported of two objectives
+
+
+def test_a_sampler_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ltvnet.study.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"expected the package cmaes .* 'ltvnet\[sweep\]'"):
+        sweep(sampler="cmaes")

@@ -246,8 +246,9 @@ def test_who_was_taken_for_lost_does_not_count(
     assert places(found)[0].number == 1
 
 
-def test_nothing_begins_after_the_timeout(tmp_path: Path) -> None:
+def test_nothing_begins_after_the_timeout(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = swept(task(tmp_path), settings(timeout="0s"))
+    assert "6 of 6 trials are left: the same command goes on" in caplog.text
     assert [trial.state for trial in found] == [TrialState.WAITING] * 6
     assert not begun(tmp_path)
 
