@@ -23,7 +23,7 @@ from ltvnet.curves import Curves, Floats, day
 from ltvnet.files import whole
 from ltvnet.forecasting import Predictor, resolve
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when what a forecaster's state holds changes: bundles of another are refused."""
 
 MANIFEST, STATE, ARRAYS = "manifest.json", "state.json", "arrays.safetensors"

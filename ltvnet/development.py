@@ -25,7 +25,8 @@ TILT_ROUNDS, MOST_TILT = 4, 0.5
 """Steps of Newton's method, and the largest exponent, of a segment's tilt from its parent."""
 
 SHARE = 0.5
-"""Part of the variance between segments' tilts that is taken to arise at one level."""
+"""Part of the variance between the deepest segments' tilts that each level is given: chosen on
+simulated portfolios, where twice as much did as well."""
 
 
 class Attributed(Protocol):
@@ -159,8 +160,12 @@ def lean(growth: Floats) -> Floats:
     1 + age, less its mean over the revenue earned before, to first order in c.
     """
     log = np.log1p(np.arange(AGES))
+    first = np.argmax(growth > 0, axis=1)[:, None]  # age of the revenue that there is to grow
     earned = np.cumprod(np.pad(1.0 + growth, ((0, 0), (1, 0)), constant_values=1.0), axis=1)
-    mean = np.cumsum(np.diff(earned, axis=1, prepend=0.0) * log, axis=1) / earned
+    weighted = earned[:, :1] * log[first] + np.pad(
+        np.cumsum(np.diff(earned, axis=1) * log[1:], axis=1), ((0, 0), (1, 0))
+    )
+    mean = np.divide(weighted, earned, out=np.zeros_like(earned), where=earned > 0)
     whole = by_interval(growth)
     part = by_interval(growth * (log[1:] - mean[:, :-1]))
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)

@@ -100,7 +100,8 @@ def whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{escape(path.name)}.*.part"):
-        leftover.unlink(missing_ok=True)
+        if not _alive(int(leftover.name.split(".")[-2])):  # another may write the same
+            leftover.unlink(missing_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -113,6 +114,17 @@ def whole(path: Path) -> Iterator[Path]:
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process is there, on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def blocks(path: Path, rows: int) -> Iterator[pa.Table]:

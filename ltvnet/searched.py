@@ -108,9 +108,11 @@ class Search:
         """What came out, in a sentence or two."""
         best, default = self.best, self.default
         if default is None:
-            return f"Trial {best.number} is the best, at {_score(best)}; the default failed"
+            biased = "" if best.allowed else ", with more bias than is allowed"
+            return f"Trial {best.number} is the best, at {_score(best)}{biased}; the default failed"
         if best.default:
-            return f"No trial was better than the default, at {_score(default)}"
+            lower = " without more bias than is allowed" if self.complete[0] is not best else ""
+            return f"No trial{lower} was better than the default, at {_score(default)}"
         saved = 1 - best.score / default.score
         said = (
             f"Trial {best.number} scores {_score(best)} where the default scores "
@@ -183,7 +185,7 @@ class Search:
 
     def _tested(self) -> str:
         if self.gain is None:
-            words = "It was not tested on days that the sweep did not see."
+            words = "Nothing has matured on later days that could test it."
             return paragraph(words) if not self.best.default else ""
         days = ", ".join(map(str, self.gain.days))
         return paragraph(
@@ -240,7 +242,7 @@ def course(trials: Sequence[Trial], best: Trial) -> Figure:
     stopped = f"; {len(pruned)} were stopped early" if pruned else ""
     figure = titled(f"Trial {best.number} of {len(trials)} was the best{stopped}", 3.4)
     axes = figure.add_subplot()
-    done = [trial for trial in trials if trial.state == COMPLETE]
+    done = [t for t in trials if t.state == COMPLETE and (t.allowed or t.default)] or [best]
     numbers, found = [trial.number for trial in done], np.array([trial.score for trial in done])
     axes.step(numbers, np.minimum.accumulate(found), where="post", c=COLORS[0], label="best so far")
     axes.scatter(numbers, found, color=COLORS[0], label="score", zorder=3)

@@ -86,6 +86,8 @@ class Settings:
             )
         if not isinstance(self.heartbeat, int | float) or not self.heartbeat > 0:
             raise ValueError(f"expected sweep.heartbeat above 0, got {self.heartbeat}")
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise ValueError("expected sweep.objectives=[score] for sweep.sampler=cmaes")
         if self.sampler == "cmaes" and find_spec("cmaes") is None:
             raise ValueError(
                 "expected the package cmaes for sweep.sampler=cmaes: pip install 'ltvnet[sweep]'"
@@ -151,7 +153,7 @@ def opened_study(task: Task, settings: Settings, storage: BaseStorage) -> Study:
     Raises ValueError for a study of another task.
     """
     goals: list[Literal["minimize", "maximize"]] = ["minimize"] * len(settings.objectives)
-    parts = task.parts
+    parts = task.parts | ({"grid": str(settings.points)} if settings.sampler == "grid" else {})
     try:
         study = optuna.create_study(
             study_name=settings.study, storage=storage, directions=goals, load_if_exists=False

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from multiprocessing import get_context
 from threading import Event, Thread
 
@@ -142,36 +143,36 @@ class Worker:
         study, begun = self.study(number), time.monotonic()
         try:
             with beating(self.storage, key, self.settings.heartbeat):
-                self._worked_on(Trial(study, key))
+                self._worked_on(study, key)
         except UpdateFinishedTrialError:
             log.warning("trial %d was taken for lost and is tried again by another", number)
             return
         log.info(told(study.get_trials(deepcopy=False), number, time.monotonic() - begun))
 
-    def _worked_on(self, trial: Trial) -> None:
+    def _worked_on(self, study: Study, key: int) -> None:
         """Try the values of a trial, and say what came of it."""
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        number = self.storage.get_trial(key).number
         try:
-            values, state = self._tried(trial)
+            values, state = self._tried(Trial(study, key))
         except KeyboardInterrupt:
-            self.again(self.storage.get_trial(trial._trial_id), "interrupted", counted=False)
+            self.again(self.storage.get_trial(key), "interrupted", counted=False)
             raise
         except UpdateFinishedTrialError:
             raise
         except ValueError as error:  # the same values would be refused again
-            trial.set_user_attr("error", first_line(error))
+            self.storage.set_trial_user_attr(key, "error", first_line(error))
             values, state = None, TrialState.FAIL
         except Exception as error:
-            log.exception("trial %d", trial.number)
-            why = f"{type(error).__name__}: {error}"
-            self.again(self.storage.get_trial(trial._trial_id), why)
+            log.exception("trial %d", number)
+            self.again(self.storage.get_trial(key), f"{type(error).__name__}: {error}")
             return
         try:
-            trial.study.tell(trial, values, state)
+            study.tell(number, values, state)
         except ValueError as error:  # told already
             raise UpdateFinishedTrialError(str(error)) from error
 
     def _tried(self, trial: Trial) -> tuple[list[float] | None, TrialState]:
+        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         values = self.task.space.suggested(trial, self.task.config)
         single, first = len(self.settings.objectives) == 1, trial.user_attrs[PLACE] == 0
         folder = self.task.folder / "trials" / f"{trial.number:04}"
@@ -180,7 +181,7 @@ class Worker:
             run.told(day, score)
             if single:
                 trial.report(score, day)
-                if not first and trial.should_prune():
+                if not first and day < len(self.task.days) and trial.should_prune():
                     raise TrialPruned
 
         with Run(folder, self.task.changed(values), values) as run:
@@ -193,7 +194,9 @@ class Worker:
             trial.set_user_attr(name, value)
         trial.set_user_attr("seconds", outcome.seconds)
         trial.set_user_attr("score", outcome.score)
-        goals = [getattr(outcome, name) for name in self.settings.objectives]
+        goals = [float(getattr(outcome, name)) for name in self.settings.objectives]
+        if not all(map(isfinite, goals)):
+            raise ValueError(f"expected finite objectives, got {goals}")
         return goals, TrialState.COMPLETE
 
     def again(self, trial: FrozenTrial, why: str, *, counted: bool = True) -> None:
@@ -241,7 +244,10 @@ def _short(value: Value) -> str:
 
 
 def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
-    """Fill the places of a study, by this process or by several that open its storage too."""
+    """Fill the places of a study, by this process or by several that open its storage too.
+
+    Raises ValueError when places are left though there was no timeout.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = opened_study(task, settings, storage)
     if settings.workers == 1:
@@ -250,7 +256,10 @@ def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
         _crowd(task, settings)
     wanted = places(study.get_trials(deepcopy=False))[: len(planned(task, settings))]
     if left := sum(not trial.state.is_finished() for trial in wanted):
-        log.warning("%d of %d trials are left: the same command goes on", left, len(wanted))
+        said = f"{left} of {len(wanted)} trials are left: the same command goes on"
+        if settings.timeout is None:
+            raise ValueError(f"expected workers until the end, but they ended early; {said}")
+        log.warning(said)
     return study
 
 
@@ -267,6 +276,7 @@ def _crowd(task: Task, settings: Settings) -> None:
     except KeyboardInterrupt:  # the workers have it too, and give up their trials
         for worker in crowd:
             worker.join(10)
+            worker.terminate()
         raise
     if ended := [worker.exitcode for worker in crowd if worker.exitcode]:
         log.warning("%d of %d workers ended early, with %s", len(ended), len(crowd), ended)

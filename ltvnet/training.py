@@ -6,6 +6,7 @@ Shapes: B tasks, I intervals, Q quantities, T targets.
 import hashlib
 import logging
 import pickle
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -319,7 +320,7 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
     resume = last if last is not None and last.exists() else None
     if resume:
         _refuse_code(resume)
-    with _quiet():
+    with _tamed():
         trainer = pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
@@ -376,14 +377,17 @@ def _tensorboard(events: Path | None) -> TensorBoardLogger | bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's hints, which are about data loaders that are not used here, off the log."""
-    logger = logging.getLogger("pytorch_lightning")
+def _tamed() -> Iterator[None]:
+    """Keep Lightning's hints, which are about data loaders, off the log; hand ctrl-C on."""
+    logger, stop = logging.getLogger("pytorch_lightning"), signal.getsignal(signal.SIGINT)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             yield
+    except SystemExit as error:  # which Lightning makes of it, and ignores it from then on
+        signal.signal(signal.SIGINT, stop)
+        raise KeyboardInterrupt from error
     finally:
         logger.setLevel(level)

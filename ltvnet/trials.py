@@ -181,9 +181,9 @@ class Task:
         heard = 0
         for _ in chain([None], zip_longest(*self._replays(model, plan, ledger))):
             done = self._done(names, plan, ledger)
-            for past in range(heard + 1, done + 1):
-                if (found := self._so_far(names, ledger, past)) is not None:
-                    told(past, found)
+            for count in range(heard + 1, done + 1):
+                if (found := self._so_far(names, ledger, count)) is not None:
+                    told(count, found)
             heard = done
         return self._outcome(config, plan, ledger)
 

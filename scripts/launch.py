@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -82,7 +83,10 @@ def kept(config: DictConfig) -> DictConfig:
         config = resumed(config)
     OmegaConf.resolve(config)
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
-    saved(config.out).write_text(masked(OmegaConf.to_yaml(config)), encoding="utf-8")
+    told = config.copy()
+    if "sweep" in told:
+        told.sweep.storage = masked(str(told.sweep.storage))
+    OmegaConf.save(told, saved(config.out))
     return config
 
 
@@ -92,13 +96,17 @@ def experiment(words: Sequence[str]) -> list[str]:
     if not named or named[-1] in ("", "null"):
         return list(words)
     path = Path(named[-1].strip("'\""))
-    found: Any = OmegaConf.load(path) if path.is_file() else {}
-    if not isinstance(found, DictConfig) or not isinstance(found.get("overrides"), ListConfig):
-        raise ValueError(  # noqa: TRY004 the user wrote it
+    try:
+        found: Any = OmegaConf.load(path) if path.is_file() else {}
+    except YAMLError:
+        found = {}
+    words_of = plain(found).get("overrides") if isinstance(found, DictConfig) else None
+    if not isinstance(words_of, list) or not all(isinstance(word, str) for word in words_of):
+        raise ValueError(
             f"expected experiment=FILE with a list of overrides, such as the best.yaml of a sweep, "
             f"got {path}" + ("" if path.is_file() else ", which does not exist")
         )
-    return [*found.overrides, *words]
+    return [*words_of, *words]
 
 
 def resumed(config: DictConfig) -> DictConfig:

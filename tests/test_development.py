@@ -87,3 +87,22 @@ def test_without_a_tilt_growth_is_credible_by_interval() -> None:
     found = credible_growth(parent, own, 100.0)
     assert found[0, 0] == pytest.approx(0.1 * (20 + 10) / (10 + 10))
     assert found[0, 1] == pytest.approx(0.1)
+
+
+def test_lean_counts_from_the_first_revenue() -> None:
+    """Where nobody pays before day 2, the revenue of day 2 is that of day 2."""
+
+    def late(decay: float) -> Floats:
+        revenue = np.where(np.arange(AGES) < 2, 0.0, np.exp(-decay * LOG))
+        value = np.cumsum(revenue)[:-1]
+        return np.divide(revenue[1:], value, out=np.zeros(AGES - 1), where=value > 0)[None]
+
+    step = 1e-6
+    before, after = (by_interval(late(0.8 + s))[:, 2:] for s in (-step, step))
+    assert np.allclose(lean(late(0.8))[:, 2:], -np.log(after / before) / (2 * step), rtol=1e-5)
+
+
+def test_a_day_of_full_refunds_has_a_lean() -> None:
+    falling = growth(1.0)
+    falling[0, 20] = -1.0
+    assert np.isfinite(lean(falling)).all()

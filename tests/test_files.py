@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -190,3 +191,13 @@ def test_a_report_lists_twenty_and_counts_the_rest(tmp_path: Path) -> None:
     lines = str(error.value).splitlines()
     assert lines[1:3] == ["b.csv: empty", f"{path}, row 1, Installs = 'x': bad"]
     assert lines[-2:] == [f"{path}, row 19, Installs = 'x': bad", "and 6 more"]
+
+
+def test_two_may_write_the_same_file(tmp_path: Path) -> None:
+    """What another process that lives has begun is left alone; the last that ends is kept."""
+    path = tmp_path / "a.csv"
+    other = tmp_path / f".a.csv.{os.getppid()}.part"
+    other.write_text("of another")
+    with whole(path) as part:
+        part.write_text("mine")
+    assert path.read_text() == "mine" and other.read_text() == "of another"

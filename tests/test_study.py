@@ -72,6 +72,10 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     [
         ({"sampler": "gp"}, "expected sweep.sampler out of tpe, random, grid, cmaes, got gp"),
         ({"pruner": None}, "expected sweep.pruner out of median, hyperband, none, got None"),
+        (
+            {"sampler": "cmaes", "objectives": ["score", "seconds"]},
+            r"expected sweep.objectives=\[score\] for sweep.sampler=cmaes",
+        ),
         ({"trials": 0}, "expected sweep.trials, a whole number >= 1, got 0"),
         ({"trials": 2.5}, "expected sweep.trials, a whole number >= 1, got 2.5"),
         ({"workers": True}, "expected sweep.workers, a whole number >= 1, got True"),
@@ -490,3 +494,10 @@ def test_a_sampler_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("ltvnet.study.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"expected the package cmaes .* 'ltvnet\[sweep\]'"):
         sweep(sampler="cmaes")
+
+
+def test_a_grid_of_other_points_is_another_study(task: Task) -> None:
+    storage = InMemoryStorage()
+    opened_study(task, sweep(sampler="grid", points=3), storage)
+    with pytest.raises(ValueError, match="was begun with another grid: set sweep.study=NAME"):
+        opened_study(task, sweep(sampler="grid", points=4), storage)

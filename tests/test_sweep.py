@@ -72,6 +72,14 @@ class Stopped(Quick):
         raise KeyboardInterrupt
 
 
+@dataclass(frozen=True)
+class Deadly(Quick):
+    """One that takes its process with it."""
+
+    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+        os._exit(3)
+
+
 def task(folder: Path, kind: type[Quick] = Quick, **more: Any) -> Quick:  # noqa: ANN401
     history = weekly(8)
     days = list(np.arange("2024-01-01", "2024-01-04", dtype="datetime64[D]"))
@@ -322,3 +330,21 @@ def test_the_best_is_trained_as_it_was_scored(tmp_path: Path) -> None:
     other = run("sweep", tmp_path, *search, "data.timeline.weeks=71", small[1])
     assert other.returncode == 2
     assert "was begun with another data" in other.stderr and "sweep.study=NAME" in other.stderr
+
+
+def test_an_error_of_the_sampler_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no such distribution")
+
+    monkeypatch.setattr("optuna.samplers.RandomSampler.sample_independent", broken)
+    found = swept(task(tmp_path), settings(trials=3, sampler="random"))
+    check_filled(found, 3)
+    assert [t.user_attrs.get("error") for t in found] == [None] + ["no such distribution"] * 2
+
+
+def test_workers_that_all_end_early_are_an_error(tmp_path: Path) -> None:
+    how = settings(tmp_path / "study.db", workers=2, trials=2)
+    with pytest.raises(ValueError, match="2 of 2 trials are left: the same command goes on"):
+        swept(task(tmp_path, Deadly), how)

@@ -260,3 +260,16 @@ def test_checkpoints_and_events_are_written(tmp_path: Path, curves: Curves) -> N
             loaded = torch.load(folder / name, weights_only=True)
             assert "state_dict" in loaded
     assert list(tmp_path.glob("events*")) and list((tmp_path / "inner").glob("events*"))
+
+
+def test_ctrl_c_is_handed_on(curves: Curves, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning makes an exit of it, and ignores it from then on."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ltvnet.training.Departure.training_step", stop)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        neural().fit(curves)
+    assert signal.getsignal(signal.SIGINT) is before
