@@ -252,7 +252,7 @@ def test_only_what_is_missing_is_made(past: History, tmp_path: Path) -> None:
     once = files(tmp_path)
     name = identity(FLAT, past, plan(refit="every_2"), ORIGINS[0])
     ledger.path(name, ORIGINS[3]).unlink()
-    (tmp_path / f"origin={asked[3]}" / f".{name}.parquet.77.part").write_bytes(b"half")
+    (tmp_path / f"origin={asked[3]}" / f".{name}.parquet.99999999.part").write_bytes(b"half")
     assert replayed(ledger, past, refit="every_2") == [asked[3]]
     assert fitted() == [asked[2]]
     assert files(tmp_path) == once

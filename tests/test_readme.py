@@ -31,8 +31,10 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_compose(command: str) -> None:
-    done = run(command, "--cfg", "job")
+def test_commands_compose(command: str, tmp_path: Path) -> None:
+    made = tmp_path / "best.yaml"  # a file that another command makes
+    made.write_text("overrides: [model=tide]")
+    done = run(re.sub(r"experiment=\S+", f"experiment={made}", command), "--cfg", "job")
     assert done.returncode == 0, done.stderr
 
 

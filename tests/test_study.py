@@ -74,7 +74,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
         ({"pruner": None}, "expected sweep.pruner out of median, hyperband, none, got None"),
         (
             {"sampler": "cmaes", "objectives": ["score", "seconds"]},
-            r"expected sweep.objectives=\[score\] for sweep.sampler=cmaes",
+            "expected sweep.objectives=[score] for sweep.sampler=cmaes",
         ),
         ({"trials": 0}, "expected sweep.trials, a whole number >= 1, got 0"),
         ({"trials": 2.5}, "expected sweep.trials, a whole number >= 1, got 2.5"),
