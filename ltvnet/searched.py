@@ -22,37 +22,13 @@ from ltvnet.files import whole
 from ltvnet.findings import percent
 from ltvnet.markup import paragraph, svg, table
 from ltvnet.space import Value, selected
-from ltvnet.trials import Gain, Task
+from ltvnet.trials import COMPLETE, FAILED, PRUNED, Gain, Task, Trial
 
 SHOWN = 10
 """Trials of the table of the best."""
 
 SLICES = 12
 """Keys that are drawn, the most important first."""
-
-COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial: `number`, `state`, its `values` by key, and what it found.
-
-    `score` of all days, or of those before it was pruned (NaN: none); `bias` of D180 and D360 by
-    name; `allowed` by its bias; `seconds` of a fit and `took` of the trial; `days` it was tried
-    on; `error` of one that failed.
-    """
-
-    number: int
-    state: str
-    values: Mapping[str, Value]
-    default: bool
-    score: float
-    bias: Mapping[str, float]
-    allowed: bool
-    seconds: float
-    took: float
-    days: int
-    error: str
 
 
 @dataclass(frozen=True)

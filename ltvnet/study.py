@@ -24,10 +24,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ltvnet import searched
 from ltvnet.files import masked
 from ltvnet.space import Value, encoded
-from ltvnet.trials import Task
+from ltvnet.trials import COMPLETE, FAILED, PRUNED, Task, Trial
 
 log = logging.getLogger(__name__)
 
@@ -261,14 +260,14 @@ def pruner(settings: Settings, days: int) -> BasePruner:
     return MedianOfDay(startup=settings.startup // 2, warmup=settings.warmup)
 
 
-def finished(study: Study, task: Task) -> list[searched.Trial]:
+def finished(study: Study, task: Task) -> list[Trial]:
     """The finished trials of a study, a place each, in the order they began."""
-    states = {TrialState.COMPLETE: searched.COMPLETE, TrialState.PRUNED: searched.PRUNED}
+    states = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED}
     found = sorted(places(study.get_trials()), key=lambda trial: trial.number)
     return [
-        searched.Trial(
+        Trial(
             number=trial.number,
-            state=states.get(trial.state, searched.FAILED),
+            state=states.get(trial.state, FAILED),
             values=task.space.decoded(trial.params),
             default=trial.user_attrs[PLACE] == 0,
             score=trial.user_attrs.get("score", _last_heard(trial)),

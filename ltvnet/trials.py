@@ -29,6 +29,9 @@ BIASED = (180, 360)
 LEAST_BIAS, MORE_BIAS = 0.02, 0.01
 """A bias that is always allowed, and how much more than the pattern's is."""
 
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+"""How a trial can end."""
+
 MEASURE = ("origins", "every_weeks", "plan.ages", "plan.workers")
 """Keys of `validation` that say what is scored, and how fast: no trial may change them."""
 
@@ -44,6 +47,28 @@ class Outcome:
     bias: Mapping[str, float]
     allowed: bool
     seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: `number`, `state`, its `values` by key, and what it found.
+
+    `score` of all days, or of those before it was pruned (NaN: none); `bias` of D180 and D360 by
+    name; `allowed` by its bias; `seconds` of a fit and `took` of the trial; `days` it was tried
+    on; `error` of one that failed.
+    """
+
+    number: int
+    state: str
+    values: Mapping[str, Value]
+    default: bool
+    score: float
+    bias: Mapping[str, float]
+    allowed: bool
+    seconds: float
+    took: float
+    days: int
+    error: str
 
 
 class Run:
