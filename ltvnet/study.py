@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, event
 
 from ltvnet.files import masked
 from ltvnet.space import Value, encoded
@@ -137,8 +138,28 @@ def _connected(address: str, kind: str, path: str) -> RDBStorage | JournalStorag
         Path(path[1:]).parent.mkdir(parents=True, exist_ok=True)
     if kind == "journal" and path.startswith("/"):
         return JournalStorage(JournalFileBackend(path[1:]))
-    waits = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {}
-    return RDBStorage(address, engine_kwargs=waits | {"pool_pre_ping": True})
+    if kind == "sqlite":
+        return _one_by_one(RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}}))
+    return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+
+
+def _one_by_one(storage: RDBStorage) -> RDBStorage:
+    """Let a transaction in SQLite lock the file before it reads, not before it writes.
+
+    Otherwise two workers that read that a trial waits would both claim it: SQLite has no locks of
+    rows, which Optuna asks for.
+    """
+
+    @event.listens_for(storage.engine, "connect")
+    def unmanaged(connection: Any, _: object) -> None:  # noqa: ANN401 of a driver
+        connection.isolation_level = None  # the driver would begin with the first write
+
+    @event.listens_for(storage.engine, "begin")
+    def lock(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    storage.engine.dispose()  # connections from before
+    return storage
 
 
 def first_line(error: BaseException) -> str:

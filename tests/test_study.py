@@ -1,7 +1,9 @@
 """A study has a place for each trial, is searched as it is set, and belongs to one task."""
 
 import re
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,9 +16,10 @@ from cohorts import weekly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.samplers import CmaEsSampler, RandomSampler, TPESampler
-from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_trials import CONFIG, DATE, SPACE
@@ -127,6 +130,31 @@ def test_storages_open(tmp_path: Path) -> None:
 
 
 EXPECTED = "expected sweep.storage=memory, sqlite:///FILE, journal:///FILE or a PostgreSQL address"
+
+
+def test_one_of_two_claims_a_trial_in_sqlite(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would read that it waits if the first to read did not lock what it read."""
+    address = f"sqlite:///{tmp_path / 'study.db'}"
+    slow = RDBStorage.check_trial_is_updatable
+
+    def check(self: RDBStorage, trial: int, state: TrialState) -> None:
+        time.sleep(0.2)  # between reading the state and writing it
+        slow(self, trial, state)
+
+    monkeypatch.setattr(RDBStorage, "check_trial_is_updatable", check)
+
+    def claimed(storage: BaseStorage) -> bool:
+        try:
+            return storage.set_trial_state_values(key, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    with opened(address) as one, opened(address) as other, ThreadPoolExecutor(2) as pool:
+        study = opened_study(task, sweep(storage=address), one)
+        key = study.get_trials(deepcopy=False)[0]._trial_id
+        assert sorted(pool.map(claimed, (one, other))) == [False, True]
 
 
 @pytest.mark.parametrize(
