@@ -97,7 +97,7 @@ def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[For
     with whole(path) as part, ExitStack() as stack:
         writer = None
         for forecast in forecasts:
-            table = _long(forecast, bundle)
+            table = rows(forecast, bundle)
             if writer is None:
                 writer = stack.enter_context(parquet.ParquetWriter(part, table.schema))
             writer.write_table(table, row_group_size=max(len(table), 1))
@@ -106,7 +106,8 @@ def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[For
             raise ValueError(f"{path}: expected forecasts to write, got none: no cohort had begun")
 
 
-def _long(forecast: Forecast, bundle: str) -> pa.Table:
+def rows(forecast: Forecast, bundle: str) -> pa.Table:
+    """The rows of `forecasts.parquet` for one forecast: see `long`."""
     curves = forecast.curves
     row, place = np.nonzero(forecast.open)  # (C,)
     texts = {**curves.attributes, "reason": forecast.reason}

@@ -1,4 +1,4 @@
-"""The figures of the README: python scripts/benchmarks/run.py what=leaderboard."""
+"""The figures of the README: python scripts/benchmarks/run.py what=leaderboard, or what=all."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(SCRIPTS))
 from backtest import replayed  # noqa: E402 the scripts' folder must be on the path
 from launch import launch, model_configs, plain  # noqa: E402
+from targets import table  # noqa: E402
 
 from ltvnet.leaderboard import EXCESS_HORIZONS, Leaderboard, markdown  # noqa: E402
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("benchmark")
 
+ALL = "all"
+"""What to ask for to get every benchmark of speed in one table."""
+
 PLACES = ("machine", "folder")
 """Keys of a model, at any depth, that say where it is fitted, and so nothing of its forecasts."""
 
@@ -36,9 +41,10 @@ ELSEWHERE = (*PLACES, "out", "ledger", "workers", "trainer")
 
 def main(config: DictConfig) -> None:
     """Run the benchmark that is asked for."""
-    if config.what not in BENCHMARKS:
-        raise ValueError(f"expected what out of {', '.join(BENCHMARKS)}, got {config.what!r}")
-    text = BENCHMARKS[config.what](config)
+    known = (*ACCURACY, *FILES, *SPEED, ALL)
+    if config.what not in known:
+        raise ValueError(f"expected what out of {', '.join(known)}, got {config.what!r}")
+    text = benchmark(config.what, config)
     Path(config.out, f"{config.what}.md").write_text(text + "\n", encoding="utf-8")
     log.info("%s\nwrote %s: %s.md", text, config.out, config.what)
 
@@ -153,27 +159,6 @@ def against(boards: Sequence[Leaderboard]) -> list[str]:
     return [*named, share(spread), *saved]
 
 
-def claim(config: DictConfig) -> str:
-    """Our own model beside published claims."""
-    import claim as benchmark
-
-    return benchmark.claim(config)
-
-
-def ett(config: DictConfig) -> str:
-    """TiDE on ETTh1."""
-    import ett as benchmark
-
-    return benchmark.ett(config)
-
-
-def peers(config: DictConfig) -> str:
-    """Networks of another library on the same folds."""
-    import peers as benchmark
-
-    return benchmark.peers(config)
-
-
 def proof(config: DictConfig) -> str:
     """Whether correction and intervals hold what they promise, walking forward."""
     from ltvnet import scores
@@ -272,13 +257,26 @@ def share(value: float | None) -> str:
     return "" if value is None or pd.isna(value) else f"{value:.1%}"
 
 
-BENCHMARKS = {
-    "leaderboard": leaderboard,
-    "proof": proof,
-    "claim": claim,
-    "ett": ett,
-    "peers": peers,
-}
+ACCURACY = {"leaderboard": leaderboard, "proof": proof}
+"""Benchmarks of this file; those of files of their own follow."""
+
+FILES = ("claim", "ett", "peers")
+"""Files of a benchmark, each a function of the file's name that gives its text."""
+
+SPEED: dict[str, str] = {}
+"""Benchmarks of speed: what to ask for, and the file whose function `lines` measures it."""
+
+
+def benchmark(what: str, config: DictConfig) -> str:
+    """The text of a benchmark. Raises ValueError for one that is not there."""
+    if what in ACCURACY:
+        return ACCURACY[what](config)
+    if what in FILES:
+        text: str = getattr(import_module(what), what)(config)
+        return text
+    asked = SPEED if what == ALL else {what: SPEED[what]}
+    return table([line for file in asked.values() for line in import_module(file).lines(config)])
+
 
 if __name__ == "__main__":
     launch(main, "benchmark")

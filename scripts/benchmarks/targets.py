@@ -1,0 +1,82 @@
+"""What was measured, beside what was aimed at and on which machine."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from ltvnet.leaderboard import markdown
+
+LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "duckdb", "pytorch-lightning")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A figure, its unit ("" of a ratio), and its target: the `least` or else the most it may be.
+
+    None: a figure that stands beside others and has no target of its own.
+    """
+
+    what: str
+    value: float
+    unit: str = ""
+    target: float | None = None
+    least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.least else self.value <= self.target
+
+    def cells(self) -> list[str]:
+        """The line as cells of a table."""
+        aim = "" if self.target is None else f"{'≥' if self.least else '≤'} {shown(self.target)}"
+        met = {True: "yes", False: "NO", None: ""}[self.met]
+        return [self.what, f"{shown(self.value)} {self.unit}".strip(), aim, met]
+
+
+def shown(value: float) -> str:
+    """A figure with three digits, or all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The machine, and the lines as Markdown."""
+    rows = markdown(("what", "measured", "target", "met"), [line.cells() for line in lines])
+    return f"{machine()}\n\n{rows}"
+
+
+def machine() -> str:
+    """Processor, cores, threads asked for, and versions."""
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{processor()}, {cores} cores, OMP_NUM_THREADS {threads}, "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def processor() -> str:
+    """The name of the processor, as far as the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """How cost grows: the least-squares slope of log seconds over log size, 1 where it is linear.
+
+    Raises ValueError for fewer than two sizes.
+    """
+    if len(sizes) < 2 or len(sizes) != len(seconds):
+        raise ValueError(f"expected seconds of two sizes or more, got {sizes} and {seconds}")
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
