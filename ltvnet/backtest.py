@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -72,9 +73,7 @@ class Plan:
         if len(self.ages):
             checked_ages(self.ages)
         if not isinstance(self.warm, bool):
-            raise ValueError(  # noqa: TRY004 the user wrote it
-                f"expected warm=true or false, got {self.warm!r}"
-            )
+            raise ValueError(f"expected warm=true or false, got {self.warm!r}")  # noqa: TRY004
         if not _whole(self.workers) or self.workers < 1:
             raise ValueError(f"expected workers, a whole number >= 1, got {self.workers!r}")
 
@@ -139,8 +138,7 @@ class Fold:
         begun = perf_counter()
         forecaster = forecaster.fit(curves)
         seconds = perf_counter() - begun
-        _, arrays = forecaster.state()
-        return forecaster, Cost(seconds, sum(array.size for array in arrays.values()))
+        return forecaster, Cost(seconds, sum(a.size for a in forecaster.state()[1].values()))
 
     def issued(self, forecaster: Forecaster, history: History) -> list[Entries]:
         """What a forecaster says at each origin."""
@@ -202,8 +200,7 @@ def _whole(value: object) -> bool:
 
 
 def _unfinished(curves: Curves) -> bool:
-    k = curves.observed_age
-    return bool(((k >= 0) & (k < MAX_AGE)).any())
+    return bool(((curves.observed_age >= 0) & (curves.observed_age < MAX_AGE)).any())
 
 
 def issue(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> Entries:
@@ -267,9 +264,7 @@ def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.
     the first origin, the history, and what the code makes of them: FORECASTS.
     """
     digest = hashlib.sha256()
-    models = [
-        {k: base[k] for k in base if k not in ("folder", "machine")} for base in bases(config)
-    ]
+    models = [{k: b[k] for k in b if k not in ("folder", "machine")} for b in bases(config)]
     model = models[0] if len(models) == 1 else models
     chosen = {key: value for key, value in asdict(plan).items() if key != "workers"}
     data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
@@ -346,10 +341,24 @@ def _receipt(ledger: Ledger, name: str, fitted: np.datetime64) -> Path:
 
 
 def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Done]]:
-    """Run folds that lack forecasts; where a warm start is wanted, from the earliest that has one.
+    """Run folds that lack forecasts, by as many workers as are wanted and have something to do."""
+    workers = min(sum(bool(fold.origins) for fold in folds), folds[0].plan.workers)
+    if workers <= 1:
+        yield from _started(folds, history, None)
+        return
+    context = get_context("spawn")  # a fork would copy the threads of torch
+    with ProcessPoolExecutor(workers, context, _begin, (history, folds[0].config["name"])) as pool:
+        pool.submit(os.getpid)  # workers import what they need while the first fold is fitted here
+        try:
+            yield from _started(folds, history, pool)
+        finally:  # nothing further begins once a fold has failed or the caller has gone
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    Which fold that is depends on no other run: those before it are fitted cold, again if need be.
-    """
+
+def _started(
+    folds: Sequence[Fold], history: History, pool: ProcessPoolExecutor | None
+) -> Iterator[tuple[Fold, Done]]:
+    """Run folds, warm from the earliest that learned anything; those before cold, again if so."""
     start = None
     if folds[0].plan.warm and issubclass(resolve(folds[0].config["name"]), Warm):
         while start is None and any(fold.origins for fold in folds[1:]):
@@ -359,32 +368,24 @@ def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Don
             start = forecaster.state() if forecaster.can_start() else None
             if first.origins:
                 yield first, (first.issued(forecaster, history), took)
-    yield from _run([replace(fold, start=start) for fold in folds if fold.origins], history)
-
-
-def _run(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Done]]:
-    workers = min([len(folds), *(fold.plan.workers for fold in folds)])
-    if workers <= 1:
-        for fold in folds:
-            yield fold, fold.run(history)
+    rest = [replace(fold, start=start) for fold in folds if fold.origins]
+    if pool is None:
+        yield from ((fold, fold.run(history)) for fold in rest)
         return
-    context = get_context("spawn")  # a fork would copy the threads of torch
-    with ProcessPoolExecutor(workers, context, _begin, (history,)) as pool:
-        waiting = {pool.submit(_in_worker, fold): fold for fold in folds}
-        try:
-            for done in as_completed(waiting):
-                yield waiting.pop(done), done.result()
-        finally:  # nothing further begins once a fold has failed or the caller has gone
-            pool.shutdown(wait=False, cancel_futures=True)
+    waiting = {pool.submit(_in_worker, fold): fold for fold in rest}
+    for done in as_completed(waiting):
+        yield waiting.pop(done), done.result()
 
 
 _HISTORY: list[History] = []
 """The history that a worker process was started with: sent once, not with every fold."""
 
 
-def _begin(history: History) -> None:
+def _begin(history: History, name: str) -> None:
     _HISTORY[:] = [history]
     Thread(target=end_with_parent, daemon=True).start()
+    if issubclass(resolve(name), Warm):
+        import_module("ltvnet.training")  # takes seconds, and fits import it
 
 
 def end_with_parent() -> None:

@@ -1,15 +1,19 @@
 """Batch prediction: a bundle and cohorts in, forecast tables out, in bounded memory."""
 
+import hashlib
+import json
 import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.progress import Progress
 
 from ltvnet import predictions
@@ -18,8 +22,10 @@ from ltvnet.corrected import Corrected
 from ltvnet.correction import Blend
 from ltvnet.curves import AGES, MAX_AGE, NODES, Bools, Curves
 from ltvnet.explanation import explain
+from ltvnet.files import whole
 from ltvnet.forecasting import BUCKETS, Forecast, checked_ages
 from ltvnet.ledger import Entries, Ledger
+from ltvnet.predictions import Places, Sums
 from ltvnet.stages import Stages
 
 log = logging.getLogger(__name__)
@@ -30,24 +36,31 @@ STALE_DAYS = 60
 
 @dataclass(frozen=True)
 class Tables:
-    """Which tables are written: the `wide` ones of each day, `ages` of the long one, `by` what
-    the roll-up sums (None: Campaign, or else Source), `ledger` the folder of the table of
-    record (None: these forecasts are not kept there), and `explain` whether the parts of each
-    forecast are told.
+    """Which tables are written: the `wide` ones of each day as csv or parquet (None: not), `ages`
+    of the long one, `by` what the roll-up sums (None: Campaign, or else Source), `ledger` the
+    folder of the table of record (None: these forecasts are not kept there), `explain` whether
+    the parts of each forecast are told, and `part` cohorts to a file (None: all in one).
 
-    Raises ValueError for ages that are not within 1..360.
+    Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
 
-    wide: bool
+    wide: str | None
     ages: Sequence[int]
     by: str | None
-    ledger: Path | None = None
+    ledger: str | Path | None = None
     explain: bool = False
+    part: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the ages."""
+        """Check words and numbers."""
         if checked_ages(self.ages)[0] == 0:
             raise ValueError(f"expected ages within 1..{MAX_AGE}: D0 is never forecast")
+        if self.wide is not None and self.wide not in predictions.WIDE:
+            raise ValueError(f"expected wide=csv, parquet or null, got {self.wide}")
+        if self.part is not None and (not isinstance(self.part, int) or self.part < 1):
+            raise ValueError(f"expected part, a whole number of cohorts >= 1, got {self.part}")
+        if self.part is not None and self.ledger is not None:
+            raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
 
 
 def predict(
@@ -55,25 +68,122 @@ def predict(
 ) -> Counter[str]:
     """Forecast all cohorts that `read()` gives, piece by piece, and write the tables to `folder`.
 
-    Returns how many cohorts have which reason. Raises ValueError when there are no cohorts, and
-    for a ledger when the bundle knew days after the data.
+    With tables in parts, those that another call has finished, of the same cohorts and with the
+    same bundle, stay as they are. Returns how many cohorts have which reason. Raises ValueError
+    when there are no cohorts, and for a ledger when the bundle knew days after the data.
     """
     young, pieces = _looked_at(read) if tables.wide else (False, read())
+    pieces = _watched(pieces, bundle)
+    if tables.part is None:
+        reasons, sums = _written(bundle, pieces, Places(folder), tables, young=young)
+    else:
+        reasons, sums = _in_parts(bundle, pieces, folder, tables, young=young)
+    predictions.rollup(sums, folder / "rollup.csv")
+    return reasons
+
+
+Made = tuple[Counter[str], Sums]
+"""How many cohorts have which reason, and the sums over all of them."""
+
+
+def _written(
+    bundle: Bundle, pieces: Iterable[Curves], places: Places, tables: Tables, *, young: bool
+) -> Made:
+    """Forecast the pieces and write all tables but the roll-up."""
     reasons: Counter[str] = Counter()
-    stream: Iterable[Forecast] = _forecasts(bundle, pieces, tables)
+    sums: Sums | None = None
+    ages = _ages(tables)
+    stream: Iterable[Forecast] = (bundle.forecaster.predict(piece, ages) for piece in pieces)
     if tables.ledger is not None:
-        stream = _recorded(stream, bundle, Ledger(tables.ledger))
+        stream = _recorded(stream, bundle, Ledger(Path(tables.ledger)))
     if tables.explain:
         told = partial(explain, bundle.forecaster)
-        stream = predictions.explained(stream, folder / "explanations.csv", told)
-    if tables.wide:
+        stream = predictions.explained(stream, places.explanations, told)
+    if tables.wide is not None:
         every = (forecast.at(range(1, AGES)) for forecast in stream)
-        stream = predictions.wide(every, folder, young=young)
+        stream = predictions.wide(every, places, tables.wide, young=young)
     stream = (forecast.at(tables.ages) for forecast in stream)
-    stream = predictions.long(stream, folder / "forecasts.parquet", bundle.identity)
-    for forecast in predictions.rollup(stream, folder / "rollup.csv", tables.by):
+    for forecast in predictions.long(stream, places.long, bundle.identity):
+        own = Sums.of(forecast, tables.by)
+        sums = own if sums is None else sums.plus(own.table)
         reasons.update(forecast.reason.tolist())
-    return reasons
+    assert sums is not None  # else there was no table to write either
+    return reasons, sums
+
+
+def _in_parts(
+    bundle: Bundle, pieces: Iterable[Curves], folder: Path, tables: Tables, *, young: bool
+) -> Made:
+    """The same with the tables in parts of so many cohorts, those that are finished left alone."""
+    assert tables.part is not None
+    reasons: Counter[str] = Counter()
+    sums: Sums | None = None
+    for number, part in enumerate(_grouped(pieces, tables.part)):
+        places = Places(folder, number)
+        path = places.long.parent / "_finished" / f"{number:05}.json"
+        stamp = _stamp(bundle, part, tables, young=young)
+        done = json.loads(path.read_text()) if path.exists() else {}
+        if done.get("stamp") != stamp:
+            path.unlink(missing_ok=True)
+            counts, own = _written(bundle, part, places, tables, young=young)
+            done = {
+                "stamp": stamp,
+                "reasons": counts,
+                "sums": own.table.reset_index().to_dict("list"),
+            }
+            with whole(path) as file:
+                file.write_text(json.dumps(done))
+        table = pd.DataFrame(done["sums"]).set_index(["segment", "age"])
+        if sums is None:
+            first = bundle.forecaster.predict(part[0].take(np.arange(1)), tables.ages)
+            sums = Sums.of(first, tables.by)._replace(table=table)
+        else:
+            sums = sums.plus(table)
+        reasons.update(done["reasons"])
+    if sums is None:
+        raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
+    predictions.clear(folder, number + 1)
+    return reasons, sums
+
+
+def _grouped(pieces: Iterable[Curves], part: int) -> Iterator[list[Curves]]:
+    """Pieces until they have so many cohorts, or more."""
+    held: list[Curves] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= part:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _stamp(bundle: Bundle, part: Sequence[Curves], tables: Tables, *, young: bool) -> str:
+    """SHA-256 of all that the tables of a part depend on."""
+    told = [bundle.identity, tables.wide, list(tables.ages), tables.by, tables.explain, young]
+    digest = hashlib.sha256(json.dumps([*told, str(part[0].origin)]).encode())
+    for curves in part:
+        digest.update(json.dumps([w.values.tolist() for w in curves.words.values()]).encode())
+        further = [curves.series[name] for name in sorted(curves.series)]
+        codes = [w.codes for w in curves.words.values()]
+        days = [curves.start.astype(np.int64), curves.end.astype(np.int64)]
+        for array in (*days, *codes, curves.users, curves.spend, curves.values, *further):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _ages(tables: Tables) -> list[int]:
+    asked = {*(range(1, AGES) if tables.wide is not None else tables.ages)}
+    return sorted(asked.union(NODES) if tables.ledger or tables.explain else asked)
+
+
+def prefetched(pieces: Iterator[Curves]) -> Iterator[Curves]:
+    """The pieces, of which a thread reads the next while one is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, pieces, None)
+        while (piece := waiting.result()) is not None:
+            waiting = thread.submit(next, pieces, None)
+            yield piece
 
 
 def learned(bundle: Bundle) -> str:
@@ -126,16 +236,15 @@ def _young(curves: Curves) -> bool:
     return bool((curves.observed_age < predictions.FIRST_WEEK).any())
 
 
-def _forecasts(bundle: Bundle, pieces: Iterable[Curves], tables: Tables) -> Iterator[Forecast]:
-    asked = {*(range(1, AGES) if tables.wide else tables.ages)}
-    ages = sorted(asked.union(NODES) if tables.ledger or tables.explain else asked)
+def _watched(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
+    """The pieces, read ahead, with a bar of how many cohorts are done and a look at the first."""
     done = 0
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)
-        for curves in pieces:
+        for curves in prefetched(iter(pieces)):
             if not done:
-                _warn(bundle, curves)
-            yield bundle.forecaster.predict(curves, ages)
+                warn(bundle, curves)
+            yield curves
             done += len(curves)
             progress.update(bar, completed=done, description=f"{done:,} cohorts")
 
@@ -152,7 +261,7 @@ def _recorded(stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger) -> Ite
         ledger.append(model, Entries.joined(parts), bundle.identity, bundle.as_of)
 
 
-def _warn(bundle: Bundle, curves: Curves) -> None:
+def warn(bundle: Bundle, curves: Curves) -> None:
     """Say what speaks against forecasting these cohorts with this bundle.
 
     Raises ValueError when the data have lost the number of users: sums would be of one user each.

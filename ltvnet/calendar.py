@@ -8,14 +8,13 @@ Shapes: N cohorts, G groups of them, A ages, T dates, D dates with revenue to co
 variation.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from scipy import linalg
 
-from ltvnet.curves import AGES, Bools, Curves, Days, Floats, Ints
+from ltvnet.curves import AGES, Bools, Curves, Days, Floats, Ints, blocks
 
 AMPLITUDES = np.array([0.0, 0.03, 0.06, 0.12, 0.24])
 """Standard deviations of the multiplier that each kind of variation may have."""
@@ -117,10 +116,13 @@ def together(curves: Curves) -> tuple[Days, Floats, Bools]:
     """
     keys = np.stack((middle(curves).astype(np.int64), curves.observed_age), axis=1)
     keys, which = np.unique(keys, axis=0, return_inverse=True)
-    order = np.argsort(which, kind="stable")
-    begin = np.searchsorted(which[order], np.arange(len(keys)))
-    gain = np.diff(np.nan_to_num(curves.values), axis=1, prepend=0.0) * curves.users[:, None]
-    gain = np.add.reduceat(np.maximum(gain[order], 0.0), begin, axis=0)
+    order, gain = np.argsort(which, kind="stable"), np.zeros((len(keys), AGES))
+    for block in blocks(len(order)):
+        rows = order[block]
+        group, begin = np.unique(which[rows], return_index=True)
+        values = np.nan_to_num(curves.values[rows])
+        own = np.diff(values, axis=1, prepend=0.0) * curves.users[rows, None]
+        gain[group] += np.add.reduceat(np.maximum(own, 0.0), begin, axis=0)
     known = np.arange(AGES) <= keys[:, [1]]
     return keys[:, 0].astype("datetime64[D]"), np.where(known, gain, 0.0), known
 
@@ -174,17 +176,19 @@ class Process:
     def amplitudes(self) -> Floats:
         """Standard deviation of each kind of variation (K,), by the likelihood, one at a time."""
         kinds = [kind for kind in range(len(KINDS)) if kind != SEASON or self._seasons]
+        apart = self._apart(self.at)
         chosen = np.zeros(len(KINDS))
         chosen[kinds] = AMPLITUDES[2]
-        alike = [shape(self.at, self.at) for shape in KINDS]
-        best = self._likelihood(chosen, alike)
+        tried: dict[tuple[float, ...], float] = {}
         for kind in kinds * SEARCHES:
             for amplitude in AMPLITUDES:
                 trial = chosen.copy()
                 trial[kind] = amplitude
-                found = best if (trial == chosen).all() else self._likelihood(trial, alike)
-                if found > best:
-                    best, chosen = found, trial
+                for one in (chosen, trial):
+                    if tuple(one) not in tried:
+                        tried[tuple(one)] = self._likelihood(one, apart)
+                if tried[tuple(trial)] > tried[tuple(chosen)]:
+                    chosen = trial
         return chosen
 
     @property
@@ -193,38 +197,44 @@ class Process:
 
     def mean(self, later: Floats, amplitudes: Floats) -> Floats:
         """The expected effect at days `later` (T,), without the linear trend: (T,)."""
-        alike = [shape(self.at, self.at) for shape in KINDS]
-        rest, factor, _ = self._trendless(amplitudes, alike)
+        rest, factor, _ = self._trendless(amplitudes, self._apart(self.at))
         weight = linalg.cho_solve(factor, rest)
-        parts = [
-            a**2 * shape(later, self.at) @ weight
-            for a, shape in zip(amplitudes, KINDS, strict=True)
-        ]
-        return np.asarray(np.sum(parts, axis=0))
+        return np.asarray(_covariance(amplitudes, self._apart(later)) @ weight)
+
+    def _apart(self, days: Floats) -> Ints:
+        """Whole days between such and those of the process: (T, D)."""
+        apart: Ints = np.abs(days[:, None] - self.at).astype(np.int64)
+        return apart
 
     def _trendless(
-        self, amplitudes: Floats, alike: Sequence[Floats]
+        self, amplitudes: Floats, apart: Ints
     ) -> tuple[Floats, tuple[Floats, bool], Floats]:
         """Effects less their linear trend, the factor of their covariance, and that of the trend.
 
-        `alike` (D, D) of each of KINDS. The trend has a flat prior (Rasmussen and Williams 2006,
-        section 2.7).
+        `apart` (D, D) days. The trend has a flat prior (Rasmussen and Williams 2006, section 2.7).
         """
-        covariance = np.diag(self.noise)
-        for amplitude, shape in zip(amplitudes, alike, strict=True):
-            covariance += amplitude**2 * shape
-        factor = linalg.cho_factor(covariance, lower=True, overwrite_a=True)
+        covariance = _covariance(amplitudes, apart)
+        covariance.flat[:: len(covariance) + 1] += self.noise
+        factor = linalg.cho_factor(covariance.T, lower=True, overwrite_a=True, check_finite=False)
         trend = np.stack((np.ones_like(self.at), self.at / YEAR), axis=1)
         solved = linalg.cho_solve(factor, trend)
         information = trend.T @ solved
         slope = np.linalg.solve(information, solved.T @ self.effect)
         return self.effect - trend @ slope, factor, information
 
-    def _likelihood(self, amplitudes: Floats, alike: Sequence[Floats]) -> float:
-        rest, factor, information = self._trendless(amplitudes, alike)
+    def _likelihood(self, amplitudes: Floats, apart: Ints) -> float:
+        rest, factor, information = self._trendless(amplitudes, apart)
         fit = rest @ linalg.cho_solve(factor, rest)
         volume = 2 * np.log(np.diag(factor[0])).sum() + np.linalg.slogdet(information)[1]
         return float(-0.5 * (fit + volume))
+
+
+def _covariance(amplitudes: Floats, apart: Ints) -> Floats:
+    """Covariance of effects so many days apart, (T, D), without sampling error."""
+    lags = np.arange(apart.max(initial=0) + 1.0)
+    kinds = np.stack([kind(lags, np.zeros(1))[:, 0] for kind in KINDS])  # (K, lags)
+    table: Floats = (amplitudes**2) @ kinds
+    return table[apart]
 
 
 def _apart(one: Floats, other: Floats) -> Floats:

@@ -278,10 +278,11 @@ class Corrected:
         mean = averaged([one.raw for one in said])
         raw = replace(said[0], raw=mean, final=mean)
         nodes = raw.at(NODES)
+        middle = Band(nodes.raw.mean, *[nodes.raw.p50] * 3)  # bounds are those of the intervals
         observed, value = curves.observed_age, curves.observed_value
         alone = np.stack([increments(one.at(NODES).raw.mean, observed, value) for one in said])
         start = Growing(
-            curves.observed_age, curves.observed_value, curves.users, nodes.pattern, nodes.raw
+            curves.observed_age, curves.observed_value, curves.users, nodes.pattern, middle
         )
         reach = np.full(len(curves), raw.reach)
         bands, borrowed = self.stages.apply(start, alone, curves, reach)

@@ -49,8 +49,11 @@ def increments(values: Floats, observed: Ints, value: Floats) -> Floats:
     """
     ahead = np.array(NODES) > observed[:, None]
     cells = np.where(ahead, values, value[:, None])
-    last = np.maximum.accumulate(np.where(np.isnan(cells), 0, np.arange(len(NODES))), axis=1)
-    return np.diff(np.take_along_axis(cells, last, axis=1), axis=1)
+    unknown = np.isnan(cells)
+    cut = np.flatnonzero(unknown.any(axis=1))
+    last = np.maximum.accumulate(np.where(unknown[cut], 0, np.arange(len(NODES))), axis=1)
+    cells[cut] = np.take_along_axis(cells[cut], last, axis=1)
+    return np.diff(cells, axis=1)
 
 
 def accumulated(grown: Floats, observed: Ints, value: Floats) -> Floats:
@@ -331,7 +334,10 @@ def scaled(band: Band, mean: Floats, observed: Ints, value: Floats) -> Band:
     def quantile(cells: Floats) -> Floats:
         return grown(cells, increments(cells, observed, value) * ratio)
 
-    return Band(grown(band.mean, mean), quantile(band.p10), quantile(band.p50), quantile(band.p90))
+    different = {id(cells): cells for cells in (band.p10, band.p50, band.p90)}
+    moved = {key: quantile(cells) for key, cells in different.items()}
+    p10, p50, p90 = (moved[id(cells)] for cells in (band.p10, band.p50, band.p90))
+    return Band(grown(band.mean, mean), p10, p50, p90)
 
 
 def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
@@ -342,6 +348,8 @@ def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
     """
     observed, value = raw.curves.observed_age, raw.curves.observed_value
     ages, grid = raw.ages, np.array(NODES)
+    if np.array_equal(ages, grid):
+        return Band(*(np.where(raw.open, getattr(final, name), np.nan) for name in QUANTITIES))
     right = np.maximum(np.searchsorted(grid, ages), 1)  # (H,)
     begin = np.maximum(grid[right - 1], observed[:, None])  # (N, H)
     ahead = grid > observed[:, None]  # (N, J)

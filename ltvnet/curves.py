@@ -4,9 +4,10 @@ Shapes: N cohorts, R vintages (rows of all snapshots), A ages, J nodes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,19 @@ NODES = (0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240,
 MAX_AGE = NODES[-1]
 AGES = MAX_AGE + 1
 
+BLOCK = 256
+"""Cohorts that are worked on together: their cells stay in a processor's cache."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Days = NDArray[np.datetime64]
 Strings = NDArray[np.object_]
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Slices that divide so many cohorts."""
+    return (slice(begin, begin + BLOCK) for begin in range(0, count, BLOCK))
 
 
 def day(date: object) -> np.datetime64:
@@ -34,6 +43,30 @@ def day(date: object) -> np.datetime64:
     if pd.isna(stamp):
         raise ValueError(f"expected a date such as 2025-02-10, got {date!r}")
     return np.datetime64(stamp, "D")
+
+
+class Coded(NamedTuple):
+    """A column (R,) as `codes` of its `values`, each once, in order."""
+
+    codes: Ints
+    values: NDArray[Any]
+
+
+def coded(column: NDArray[Any]) -> Coded:
+    """A column as codes."""
+    codes, values = pd.factorize(column, sort=True)
+    return Coded(codes.astype(np.int64), values)
+
+
+def places(columns: Sequence[Coded]) -> Ints:
+    """Place of each row (R,) in the order of a key of several columns; equal keys share it."""
+    place, size = np.zeros(len(columns[0].codes), dtype=np.int64), 1
+    for codes, values in columns:
+        if size * len(values) >= 1 << 62:
+            found, place = np.unique(place, return_inverse=True)
+            size = len(found)
+        place, size = place * len(values) + codes, size * len(values)
+    return place
 
 
 @dataclass(frozen=True)
@@ -75,7 +108,7 @@ class Cohorts:
         if (self.end < self.start).any():
             raise ValueError("a cohort ends before it starts")
         known = np.isfinite(self.values)
-        if (known.sum(axis=1) != self.observed_age + 1).any():
+        if (known[:, 1:] > known[:, :-1]).any():
             raise ValueError("a curve has a gap: ages must be complete from day_0 to the last one")
         for _, column in (*self._columns(), *self._by_age()):
             column.flags.writeable = False
@@ -91,11 +124,13 @@ class Cohorts:
 
     def _refuse_later(self, date: np.datetime64 | Days, when: str) -> None:
         """Raise ValueError when a cell is known at an age that was not complete at `date`."""
-        complete = _complete(self.end, date, self.lag_days)
-        for name, cells in self._by_age():
-            if (np.isfinite(cells) & ~complete).any():
-                what = "a value" if name == "values" else f"a value of {name}"
-                raise ValueError(f"{what} is known before its age was complete at {when}")
+        last = _last(self.end, date, self.lag_days)
+        late = [] if (self.observed_age <= np.maximum(last, -1)).all() else ["a value"]
+        for name, cells in self.series.items():
+            if (np.isfinite(cells) & ~_complete(self.end, date, self.lag_days)).any():
+                late.append(f"a value of series {name}")
+        if late:
+            raise ValueError(f"{late[0]} is known before its age was complete at {when}")
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -104,9 +139,13 @@ class Cohorts:
     @cached_property
     def observed_age(self) -> Ints:
         """Last complete age k of each row (R,), -1 where none is."""
-        known = np.isfinite(self.values)
-        last = AGES - 1 - np.argmax(known[:, ::-1], axis=1)
-        return np.where(known.any(axis=1), last, -1).astype(np.int64)
+        last: Ints = np.count_nonzero(np.isfinite(self.values), axis=1) - 1
+        return last
+
+    @cached_property
+    def words(self) -> Mapping[str, Coded]:
+        """The text of each attribute (R,) as codes, by name in alphabetical order."""
+        return {name: coded(self.attributes[name]) for name in sorted(self.attributes)}
 
     @cached_property
     def index(self) -> pd.MultiIndex:
@@ -114,6 +153,11 @@ class Cohorts:
         names = sorted(self.attributes)
         arrays = [self.start, self.end, *(self.attributes[name] for name in names)]
         return pd.MultiIndex.from_arrays(arrays, names=["start", "end", *names])
+
+    @cached_property
+    def place(self) -> Ints:
+        """Place of each row (R,) in the order of keys; equal keys share it."""
+        return places([coded(self.start), coded(self.end), *self.words.values()])
 
     def _known(self, rows: NDArray[np.generic], date: np.datetime64) -> dict[str, Any]:
         """The fields of chosen rows, with all that was not known at the end of `date` masked."""
@@ -130,13 +174,18 @@ class Cohorts:
         }
 
 
-def _complete(end: Days, date: np.datetime64 | Days, lag_days: int) -> Bools:
-    """Which ages are complete at the end of `date`, one or (R, 1): (R, A).
+def _last(end: Days, date: np.datetime64 | Days, lag_days: int) -> Ints:
+    """The last age that is complete at the end of `date`, one or (R,), below 0 where none is: (R,).
 
     Age a of a row is complete at end + lag + a.
     """
-    last = (date - end[:, None]).astype("timedelta64[D]").astype(np.int64) - lag_days  # (R, 1)
-    return np.arange(AGES) <= last
+    days: Ints = (date - end).astype("timedelta64[D]").astype(np.int64) - lag_days
+    return days
+
+
+def _complete(end: Days, date: np.datetime64 | Days, lag_days: int) -> Bools:
+    """Which ages are complete at the end of `date`, one or (R,): (R, A)."""
+    return np.arange(AGES) <= _last(end, date, lag_days)[:, None]
 
 
 @dataclass(frozen=True)
@@ -155,10 +204,11 @@ class Curves(Cohorts):
         if any(np.isinf(cells).any() for _, cells in self._by_age()):
             raise ValueError("a value is infinite")
         self._refuse_later(self.origin, str(self.origin))
-        if not self.index.is_unique:
-            raise ValueError("a cohort stands twice")
-        if not self.index.is_monotonic_increasing:
+        steps = np.diff(self.place)
+        if (steps < 0).any():
             raise ValueError("cohorts are not sorted by key")
+        if (steps == 0).any():
+            raise ValueError("a cohort stands twice")
 
     @property
     def observed_value(self) -> Floats:
@@ -166,14 +216,52 @@ class Curves(Cohorts):
         k = self.observed_age
         return np.where(k < 0, np.nan, self.values[np.arange(len(self)), np.maximum(k, 0)])
 
+    def ages_ago(self, days: Sequence[int]) -> Ints:
+        """The observed ages, as of so many days (D,) before the origin: (D, N), -1 for none."""
+        last = _last(self.end, self.origin, self.lag_days) - np.array(days)[:, None]
+        ages: Ints = np.maximum(np.minimum(self.observed_age, last), -1)
+        return ages
+
     def reach(self, cohorts: int) -> int:
         """The last age that at least so many cohorts reached; -1 where there are not so many."""
         ages = np.sort(self.observed_age)[::-1]
         return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
 
-    def take(self, rows: NDArray[np.generic]) -> "Curves":
-        """The cohorts chosen by a mask or by increasing row numbers."""
-        return replace(self, **self._known(rows, self.origin))
+    def take(self, rows: NDArray[np.generic] | slice) -> "Curves":
+        """The cohorts chosen by a mask, by increasing row numbers or by a slice that goes up.
+
+        What was checked once is not checked again.
+        """
+        chosen = np.arange(len(self))[rows]
+        if len(chosen) == len(self) and (chosen == np.arange(len(self))).all():
+            return self
+        if (np.diff(chosen) <= 0).any():
+            raise ValueError("expected increasing row numbers: cohorts are sorted by key")
+        names = ("start", "end", "users", "spend", "values", "observed_age")
+        fields: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+        fields["attributes"] = {name: text[rows] for name, text in self.attributes.items()}
+        fields["series"] = {name: cells[rows] for name, cells in self.series.items()}
+        part = self._changed(fields)
+        for name in ("index", "place", "words"):
+            vars(part).pop(name, None)
+        return part
+
+    def valued(self, values: Floats) -> "Curves":
+        """The same cohorts with other values (N, A), known at the same ages.
+
+        Raises ValueError for values that are known at other ages, or infinite.
+        """
+        if not np.array_equal(np.isfinite(values), np.isfinite(self.values)):
+            raise ValueError("expected finite values at the ages that are known, and no others")
+        return self._changed({"values": values})
+
+    def _changed(self, fields: Mapping[str, Any]) -> "Curves":
+        """These curves with some fields that need no check."""
+        made = copy(self)
+        vars(made).update(fields)
+        for _, array in (*made._columns(), *made._by_age()):
+            array.flags.writeable = False
+        return made
 
     def as_of(self, date: np.datetime64) -> "Curves":
         """What these curves showed at the end of an earlier day.
@@ -187,8 +275,9 @@ class Curves(Cohorts):
     def cut(self, age: int) -> "Curves":
         """The same cohorts with prefixes no longer than `age`; all else as of the origin."""
         kept = np.arange(AGES) <= age
-        series = {name: np.where(kept, cells, np.nan) for name, cells in self.series.items()}
-        return replace(self, values=np.where(kept, self.values, np.nan), series=series)
+        fields: dict[str, Any] = {"values": np.where(kept, self.values, np.nan)}
+        fields["series"] = {n: np.where(kept, cells, np.nan) for n, cells in self.series.items()}
+        return self._changed(fields | {"observed_age": np.minimum(self.observed_age, age)})
 
     def segments(self, level: int) -> tuple[Ints, list[tuple[str, ...]]]:
         """Segment of each cohort at a level of the hierarchy: ids (N,), and the key of each id.
@@ -200,9 +289,11 @@ class Curves(Cohorts):
             raise ValueError(f"expected a level from 0 to {len(self.hierarchy)}, got {level}")
         if level == 0 or not len(self):
             return np.zeros(len(self), dtype=np.int64), [()] * (level == 0)
-        text = [self.attributes[name] for name in self.hierarchy[:level]]
-        ids, keys = pd.factorize(pd.MultiIndex.from_arrays(text), sort=True)
-        return ids.astype(np.int64), [tuple(map(str, key)) for key in keys]
+        words = [self.words[name] for name in self.hierarchy[:level]]
+        _, first, place = np.unique(places(words), return_index=True, return_inverse=True)
+        ids: Ints = place.astype(np.int64)
+        text = [self.attributes[name][first] for name in self.hierarchy[:level]]
+        return ids, [tuple(map(str, key)) for key in zip(*text, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -220,10 +311,10 @@ class History(Cohorts):
         super().__post_init__()
         if not len(self):
             raise ValueError("no cohorts: the history is empty")
-        rows = self.index.to_frame(index=False).assign(snapshot=self.snapshot)
-        if rows.duplicated().any():
+        twice = pd.DataFrame({"place": self.place, "snapshot": self.snapshot}).duplicated()
+        if twice.any():
             raise ValueError("a cohort stands twice in one snapshot")
-        self._refuse_later(self.snapshot[:, None], "its snapshot")
+        self._refuse_later(self.snapshot, "its snapshot")
         self.snapshot.flags.writeable = False
 
     @property
@@ -239,9 +330,9 @@ class History(Cohorts):
         """What was known at the end of a day: one row a cohort, sorted by key."""
         origin = day(date)
         rows = self._rows(origin)
-        rows = rows[np.argsort(self.snapshot[rows], kind="stable")]
-        rows = rows[~self.index[rows].duplicated(keep="last")]
-        rows = rows[np.argsort(pd.factorize(self.index[rows], sort=True)[0])]
+        newest = np.lexsort((-self.snapshot[rows].astype(np.int64), self.place[rows]))
+        rows = rows[newest]
+        rows = rows[np.diff(self.place[rows], prepend=-1) > 0]
         known = self._known(rows, origin)
         return Curves(hierarchy=self.hierarchy, lag_days=self.lag_days, origin=origin, **known)
 

@@ -6,12 +6,13 @@ Shapes: N cohorts, A ages, I intervals between nodes after D7, C clusters.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 
 from ltvnet.calendar import YEAR, Calendar
-from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
+from ltvnet.curves import AGES, NODES, Curves, Floats, Ints, blocks
 from ltvnet.development import Development, development, ratio_of_sums, share_earned
 
 AFTER = 7
@@ -81,9 +82,12 @@ def _grown(curves: Curves) -> tuple[Floats, Floats]:
     Both 0 where the interval has not ended. Interval by interval they have the same sum.
     """
     nodes = np.array([node for node in NODES if node >= AFTER])
-    own = development(curves, AGES - 1, None)
-    pooled = Development(own.base.sum(axis=0, keepdims=True), own.gain.sum(axis=0, keepdims=True))
-    beta = share_earned(ratio_of_sums(pooled), 0)  # (1, A)
+    base, gain = np.zeros((2, 1, AGES - 1))
+    for block in blocks(len(curves)):
+        own = development(curves, AGES - 1, None, block)
+        base += own.base.sum(axis=0)
+        gain += own.gain.sum(axis=0)
+    beta = share_earned(ratio_of_sums(Development(base, gain)), 0)  # (1, A)
     known = curves.observed_age[:, None] >= nodes[1:]
     users = np.where(known, curves.users[:, None], 0.0)
     actual = users * np.diff(np.nan_to_num(curves.values[:, nodes]), axis=1)
@@ -143,18 +147,61 @@ class Dates:
         """The curves as they would have been if all dates were alike."""
         if self.alike:
             return curves
-        gain = np.diff(curves.values, axis=1, prepend=0.0) / self.multipliers(curves)
-        return replace(curves, values=np.cumsum(gain, axis=1))
+        values = np.empty_like(curves.values)
+        for block in blocks(len(curves)):
+            part = curves.take(block)
+            gain = np.diff(part.values, axis=1, prepend=0.0) / self.multipliers(part)
+            np.cumsum(gain, axis=1, out=values[block])
+        return curves.valued(values)
 
     def dated(self, curves: Curves, beta: Floats) -> Floats:
         """The shape (N, A) that cohorts have on their own dates, of one where all are alike."""
-        return self.apply(curves, beta)[0]
+        return beta if self.alike else _stretched(beta, self.multipliers(curves))
 
-    def apply(self, curves: Curves, beta: Floats) -> tuple[Floats, Floats]:
-        """`dated` shapes (N, A), and what was observed (N,) were all dates alike."""
+    def shapes(self, curves: Curves, beta: Floats, found: Ints) -> tuple[Floats, Ints]:
+        """The same, once (P, A) for all cohorts of a segment and of the same dates; which is whose.
+
+        `beta` (S, A) the shape of each segment, `found` (N,) the segments.
+        """
+        date, first = self._alike(curves)
+        pair, row, which = np.unique(
+            date * len(beta) + found, return_index=True, return_inverse=True
+        )
+        own = beta[pair % len(beta)]
         if self.alike:
-            return beta, curves.observed_value
-        times = self.multipliers(curves)
-        dated = np.cumsum(np.diff(beta, axis=1, prepend=0.0) * times, axis=1)
-        value = np.nansum(np.diff(curves.values, axis=1, prepend=0.0) / times, axis=1)
-        return dated, np.where(curves.observed_age < 0, np.nan, value)
+            return own, which
+        times = self.multipliers(curves.take(first))
+        return _stretched(own, times[date[row]]), which
+
+    def value(self, curves: Curves) -> Floats:
+        """What was observed (N,) had all dates been alike, NaN where no age is complete.
+
+        The sum of gains over their multipliers, summed by parts.
+        """
+        if self.alike:
+            return curves.observed_value
+        date, first = self._alike(curves)
+        weight = 1.0 / self.multipliers(curves.take(first))  # (D, A)
+        after = np.pad(weight, ((0, 0), (0, 1)))  # nothing is weighed after the last age
+        falls, k = weight - after[:, 1:], curves.observed_age
+        value: Floats = curves.observed_value * after[date, np.maximum(k, 0) + 1]
+        for begin, end in pairwise([*np.flatnonzero(np.diff(date, prepend=-1)), len(k)]):
+            known = np.s_[: k[begin:end].max() + 1]
+            seen = curves.values[begin:end, known]
+            if (k[begin:end] < k[begin:end].max()).any():
+                seen = np.nan_to_num(seen)
+            value[begin:end] += np.einsum("na,a->n", seen, falls[date[begin], known])
+        return value
+
+    def _alike(self, curves: Curves) -> tuple[Ints, Ints]:
+        """Number of the dates of each cohort (N,), rising, and the first cohort of each (D,)."""
+        new = np.diff(curves.start.astype(np.int64), prepend=0) != 0
+        new |= np.diff(curves.end.astype(np.int64), prepend=0) != 0
+        new[:1] = True
+        return np.cumsum(new) - 1, np.flatnonzero(new)
+
+
+def _stretched(beta: Floats, times: Floats) -> Floats:
+    """Shapes (N, A) whose daily gains are multiplied."""
+    stretched: Floats = np.diff(beta, axis=1, prepend=0.0) * times
+    return np.cumsum(stretched, axis=1, out=stretched)

@@ -5,7 +5,7 @@ Every ratio is a ratio of sums over users, so zeros are data.
 Shapes: N cohorts, A ages, J intervals between nodes, S segments, R rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.curves import AGES, NODES, Curves, Floats, Ints, Strings
+from ltvnet.curves import AGES, NODES, Coded, Curves, Floats, Ints, blocks
 
 STEPS = np.arange(1, AGES)
 """Age at which each daily step of development ends: (A - 1,)."""
@@ -33,8 +33,8 @@ class Attributed(Protocol):
     """Rows with attributes: cohorts, or forecasts of them."""
 
     @property
-    def attributes(self) -> Mapping[str, Strings]:
-        """Text of each attribute: name -> (N,)."""
+    def words(self) -> Mapping[str, Coded]:
+        """Text of each attribute, as codes (N,) of its values."""
         ...
 
     def __len__(self) -> int:
@@ -76,13 +76,14 @@ class Segments:
     def find(self, cohorts: Attributed) -> Ints:
         """The deepest known segment of each cohort: (N,)."""
         found = np.zeros(len(cohorts), dtype=np.int64)
-        absent = np.full(len(cohorts), "", dtype=object)
+        absent = Coded(found, np.array([""], dtype=object))
         alive = np.ones(len(cohorts), dtype=bool)
         for name, known in zip(self.names, self.below(), strict=True):
             values, code = np.unique([self.keys[s][-1] for s in known], return_inverse=True)
             pairs = self.parent[known] * len(values) + code  # a parent and a value: one child
             order = np.argsort(pairs)
-            code = pd.Index(values).get_indexer(pd.Index(cohorts.attributes.get(name, absent)))
+            given = cohorts.words.get(name, absent)
+            code = pd.Index(values).get_indexer(pd.Index(given.values))[given.codes]
             pair = found * len(values) + code
             place = order[np.searchsorted(pairs, pair, sorter=order).clip(max=len(order) - 1)]
             alive &= (code >= 0) & (pairs[place] == pair)
@@ -102,8 +103,14 @@ class Segments:
         present, begin = np.unique(found[order], return_index=True)
         sums = np.zeros((len(self.keys), *rows.shape[1:]))
         sums[present] = np.add.reduceat(rows[order], begin, axis=0)
+        return self.rolled_up(sums)
+
+    def rolled_up(self, sums: Floats) -> Floats:
+        """Sums of each segment (S, ...) with those of its descendants added, in place."""
         for below in reversed(self.below()):
-            np.add.at(sums, self.parent[below], sums[below])
+            below = below[np.argsort(self.parent[below], kind="stable")]
+            parents, begin = np.unique(self.parent[below], return_index=True)
+            sums[parents] += np.add.reduceat(sums[below], begin, axis=0)
         return sums
 
 
@@ -125,20 +132,109 @@ class Development:
         """The sums of some of the rows."""
         return Development(self.base[rows], self.gain[rows])
 
-    def totals(self, segments: Segments, found: Ints) -> "Development":
-        """The sums of each segment (S, A - 1) from those of its cohorts."""
-        return Development(segments.totals(self.base, found), segments.totals(self.gain, found))
+    def until(self, last: Ints) -> "Development":
+        """The same up to an age of each row (R,)."""
+        known = STEPS <= last[:, None]
+        return Development(np.where(known, self.base, 0.0), np.where(known, self.gain, 0.0))
 
 
-def development(curves: Curves, last: int, half_life: float | None) -> Development:
-    """Each cohort's own development up to age `last`, older steps weighing less: (N, A - 1)."""
-    known = (curves.observed_age[:, None] >= STEPS) & (last >= STEPS)
-    weight = np.where(known, curves.users[:, None], 0.0)
+def development(
+    curves: Curves, last: int, half_life: float | None, rows: Ints | slice = slice(None)
+) -> Development:
+    """Each cohort's own development up to age `last`, older steps weighing less: (N, A - 1).
+
+    Of all cohorts or of some `rows`, in any order.
+    """
+    known = (curves.observed_age[rows, None] >= STEPS) & (last >= STEPS)
+    weight = np.where(known, curves.users[rows, None], 0.0)
     if half_life is not None:
-        ended = (curves.origin - curves.end).astype(np.int64)[:, None] - STEPS
+        ended = (curves.origin - curves.end[rows]).astype(np.int64)[:, None] - STEPS
         weight = weight * 0.5 ** (ended / half_life)
-    values = np.nan_to_num(curves.values)
+    values = np.nan_to_num(curves.values[rows])
     return Development(weight * values[:, :-1], weight * np.diff(values, axis=1))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What had been seen of some cohorts by a day.
+
+    `age` (N,) last complete age, -1 where there was none; `reach` the last age that enough cohorts
+    had reached, `first` the first age with revenue; `sums` (S, A - 1) of segments up to `reach`.
+    """
+
+    age: Ints
+    reach: int
+    first: int
+    sums: Development
+
+
+@dataclass(frozen=True)
+class Triangle:
+    """Cohorts in their segments, `found` (N,), older steps of development weighing less."""
+
+    curves: Curves
+    segments: Segments
+    found: Ints
+    half_life: float | None
+
+    def standings(self, ago: Sequence[int], cohorts: int) -> list[Standing]:
+        """As of so many days ago (D,), increasing; `cohorts` are enough to tell of an age.
+
+        A cell is added up once, among those that as many of the days had seen; those of a day are
+        the cells that so many days or more had seen. Nothing is taken away, so that no rounding
+        is left where there was no revenue.
+        """
+        ages = self.curves.ages_ago(ago)  # (D, N)
+        order = np.argsort(self.found, kind="stable")
+        present, place = np.unique(self.found[order], return_inverse=True)
+        sums = np.zeros((2, len(self.segments.keys), len(ago) + 1, AGES - 1))
+        revenue = np.zeros((len(ago) + 1, AGES))
+        for block in blocks(len(order)):
+            rows, first = order[block], place[block.start]
+            seen, local = _seen(ages[:, rows]), place[block] - first
+            cell = (local[:, None] * (len(ago) + 1) + seen) * AGES + np.arange(AGES)
+            own = development(self.curves, AGES - 1, self.half_life, rows)
+            at, shape = present[first : first + local[-1] + 1], (-1, len(ago) + 1, AGES)
+            for total, part in zip(sums, (own.base, own.gain), strict=True):
+                added = np.bincount(cell[:, 1:].ravel(), part.ravel(), len(at) * revenue.size)
+                total[at] += added.reshape(shape)[:, :, 1:]
+            earned = self.curves.users[rows, None] * np.nan_to_num(self.curves.values[rows])
+            cell = seen * AGES + np.arange(AGES)
+            revenue += np.bincount(cell.ravel(), earned.ravel(), revenue.size).reshape(-1, AGES)
+        for day in range(len(ago), 0, -1):
+            revenue[day - 1] += revenue[day]
+            sums[:, :, day - 1] += sums[:, :, day]
+        base, gain = map(self.segments.rolled_up, sums)
+        found = []
+        for day, age in enumerate(ages):
+            reach = int(np.sort(age)[-cohorts]) if len(age) >= cohorts else -1
+            weight = 1.0 if self.half_life is None else 2.0 ** (ago[day] / self.half_life)
+            known = np.where(reach >= STEPS, weight, 0.0)
+            totals = Development(base[:, day + 1] * known, gain[:, day + 1] * known)
+            first = int(np.argmax(revenue[day + 1] > 0))
+            found.append(Standing(age, reach, first, totals))
+        return found
+
+    def tiltings(self, standings: Sequence[Standing], ago: Sequence[int]) -> list[float]:
+        """The constant of `tilt` as of each day."""
+        weights = [tilt_weights(ratio_of_sums(known.sums[np.array([0])])) for known in standings]
+        scores = np.zeros((len(standings), len(self.found), 2))
+        for block in blocks(len(self.found)):
+            own = development(self.curves, AGES - 1, self.half_life, block)
+            for day, standing in enumerate(standings):
+                last = np.minimum(standing.age[block], standing.reach)
+                scores[day, block] = tilt_scores(weights[day], own.until(last))
+        if self.half_life is not None:
+            scores *= 2.0 ** (np.array(ago) / self.half_life)[:, None, None]
+        return [tilt_constant(told, self.found) for told in scores]
+
+
+def _seen(ages: Ints) -> Ints:
+    """Of how many days, at which cohorts had these ages (D, R), each age was known: (R, A)."""
+    count = np.zeros((ages.shape[1], AGES), dtype=np.uint8)
+    for age in ages.astype(np.int16):
+        count += age[:, None] >= np.arange(AGES, dtype=np.int16)
+    return count.astype(np.int64)
 
 
 def ratio_of_sums(own: Development) -> Floats:
@@ -161,13 +257,14 @@ def lean(growth: Floats) -> Floats:
     """
     log = np.log1p(np.arange(AGES))
     first = np.argmax(growth > 0, axis=1)[:, None]  # age of the revenue that there is to grow
-    earned = np.cumprod(np.pad(1.0 + growth, ((0, 0), (1, 0)), constant_values=1.0), axis=1)
-    weighted = earned[:, :1] * log[first] + np.pad(
-        np.cumsum(np.diff(earned, axis=1) * log[1:], axis=1), ((0, 0), (1, 0))
-    )
+    earned, weighted = np.ones((2, len(growth), AGES - 1))
+    np.cumprod(1.0 + growth[:, :-1], axis=1, out=earned[:, 1:])
+    weighted[:, 1:] = np.diff(earned, axis=1) * log[1:-1]
+    weighted[:, :1] = log[first]
+    np.cumsum(weighted, axis=1, out=weighted)
     mean = np.divide(weighted, earned, out=np.zeros_like(earned), where=earned > 0)
     whole = by_interval(growth)
-    part = by_interval(growth * (log[1:] - mean[:, :-1]))
+    part = by_interval(growth * (log[1:] - mean))
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
@@ -187,25 +284,36 @@ def tilt(actual: Floats, expected: Floats, leans: Floats, constant: float) -> Fl
     return found
 
 
-def tilt_constant(growth: Floats, own: Development, found: Ints) -> float:
+def tilt_weights(growth: Floats) -> Floats:
+    """What `tilt_scores` weighs base (twice) and gain by, from growth (1, A - 1): (3, A - 1)."""
+    leans = lean(growth)[:, INTERVAL]
+    return np.concatenate((growth * leans, growth * leans**2, leans))
+
+
+def tilt_scores(weights: Floats, own: Development) -> Floats:
+    """Derivative of the likelihood of cohorts (N, A - 1) by their tilt, and information: (N, 2)."""
+    told: Floats = own.base @ weights[:2].T
+    told[:, 0] = own.gain @ weights[2] - told[:, 0]
+    return told
+
+
+def tilt_constant(scores: Floats, found: Ints) -> float:
     """Dispersion of growth over the variance between segments of their tilt, in currency.
 
-    `growth` (1, A - 1) of all, `own` (N, A - 1) of cohorts, `found` (N,) their segments. By
-    moments (Buhlmann and Straub 1970): cohorts about their segment tell the dispersion, segments
-    about all the variance, of which each level of the hierarchy has SHARE. Infinite, so that
-    nothing is tilted, where segments differ by no more than chance or there is only one.
+    `scores` (N, 2) of `tilt_scores`, `found` (N,) the cohorts' segments. By moments (Buhlmann and
+    Straub 1970): cohorts about their segment tell the dispersion, segments about all the variance,
+    of which each level of the hierarchy has SHARE. Infinite, so that nothing is tilted, where
+    segments differ by no more than chance or there is only one.
     """
-    leans, expected = lean(growth), by_interval(own.base * growth)
-    score = ((by_interval(own.gain) - expected) * leans).sum(axis=1)
-    volume = (expected * leans**2).sum(axis=1)
-    scores, volumes = np.bincount(found, score), np.bincount(found, volume)
-    mean = np.divide(scores, volumes, out=np.zeros_like(scores), where=volumes > 0)
+    score, volume = scores.T
+    sums, volumes = np.bincount(found, score), np.bincount(found, volume)
+    mean = np.divide(sums, volumes, out=np.zeros_like(sums), where=volumes > 0)
     free = (volume > 0).sum() - (volumes > 0).sum()
     if free < 1 or (volumes > 0).sum() < 2:
         return np.inf
     rest = ((score - mean[found] * volume) ** 2).sum() * (volume > 0).sum() / free
     dispersion = rest / volumes.sum()
-    between = (scores**2).sum() - dispersion * volumes.sum()
+    between = (sums**2).sum() - dispersion * volumes.sum()
     if between <= 0:
         return np.inf
     return float(dispersion * (volumes**2).sum() / between / SHARE)

@@ -49,10 +49,10 @@ def tables(path: Path) -> dict[Path, np.datetime64 | None]:
         raise ValueError(f"{path}: expected a file or a folder, found none; see data.path")
     if not _is_table(path):
         raise ValueError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; export one")
-    return {path: _stamp(path)}
+    return {path: stamp(path)}
 
 
-def _stamp(file: Path) -> np.datetime64 | None:
+def stamp(file: Path) -> np.datetime64 | None:
     """The date in the name of a file, such as 2025_02_10, 2025-02-10 or 20250210, if any."""
     found = set()
     for year, _, month, date in _DATE.findall(file.name):
@@ -73,7 +73,7 @@ def _snapshots(folder: Path) -> dict[Path, np.datetime64 | None]:
         raise ValueError(f"{folder}: expected files that end in {', '.join(SUFFIXES)}, got none")
     faults, dated = [], dict[np.datetime64, Path]()
     for file in found:
-        date = _stamp(file)
+        date = stamp(file)
         if date is None:
             faults.append(f"{file}: expected a date such as 2025_02_10 in the name; rename it")
         elif date in dated:
@@ -161,7 +161,8 @@ def _regrouped(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Tabl
 
 def _batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     if _is(path, ".parquet"):
-        yield from parquet.ParquetFile(path).iter_batches(batch_size=min(rows, 1 << 16))
+        file = parquet.ParquetFile(path)
+        yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
     else:
         encoding = _encoding(path)
         yield from arrow_csv.open_csv(
@@ -218,7 +219,7 @@ def _explained(path: Path, error: str) -> str:
 
 def places(path: Path, rows: Sequence[int]) -> list[str]:
     """Where rows of a table (from 0) stand in its file: lines of a CSV, whose header is line 1."""
-    if _is(path, ".parquet"):
+    if not _is(path, ".csv") and not _is(path, ".csv.gz"):
         return [f"row {row + 1}" for row in rows]
     with _opened(path, _encoding(path)) as file:
         lines = [number for number, line in enumerate(file, 1) if line.rstrip("\r\n")]

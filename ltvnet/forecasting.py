@@ -92,6 +92,8 @@ class Forecast:
 
     def at(self, ages: Sequence[int]) -> "Forecast":
         """The same forecast at some of its ages. Raises ValueError for an age it lacks."""
+        if np.array_equal(ages, self.ages):
+            return self
         if missing := sorted(set(ages) - set(self.ages.tolist())):
             raise ValueError(f"expected ages that were forecast, got also {missing}")
         place = np.searchsorted(self.ages, checked_ages(ages))
@@ -253,8 +255,11 @@ def unseen(curves: Curves, vocabulary: Mapping[str, Sequence[str]]) -> Bools:
     """Which cohorts (N,) have an attribute value that training never saw."""
     rows = np.zeros(len(curves), dtype=bool)
     for name, values in vocabulary.items():
-        known = curves.attributes.get(name)
-        rows |= ~pd.Index(known).isin(values) if known is not None else True
+        if name in curves.words:
+            codes, words = curves.words[name]
+            rows |= ~np.isin(words, np.array(values, dtype=object))[codes]
+        else:
+            rows[:] = True
     return rows
 
 

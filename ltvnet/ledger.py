@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.checks import END, START
-from ltvnet.curves import NODES, Bools, Curves, Days, Floats, History, Ints, Strings, day
+from ltvnet.curves import NODES, Bools, Coded, Curves, Days, Floats, History, Ints, Strings, day
 from ltvnet.files import whole
 from ltvnet.forecasting import QUANTITIES, Band, Forecast
+from ltvnet.sheets import END, START
 
 STAGES = ("raw", "blended", "corrected", "final")
 """A forecast of the model; blended with the pattern; corrected on increments; calibrated."""
@@ -44,6 +44,13 @@ class Keyed:
         """The attributes of each cohort, (K,) each."""
         names = list(map(str, self.keys.names))
         return {n: self.keys.get_level_values(n).to_numpy() for n in names[2:]}
+
+    @property
+    def words(self) -> Mapping[str, Coded]:
+        """The same as codes of their values."""
+        parts = zip(self.keys.names, self.keys.codes, self.keys.levels, strict=True)
+        found = [(str(name), codes, values) for name, codes, values in parts][2:]
+        return {n: Coded(codes.astype(np.int64), v.to_numpy(object)) for n, codes, v in found}
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,9 @@ from ltvnet.forecasting import (
     nested,
     too_little,
 )
-from ltvnet.nets.heads import Sizes, anchored, departures
-from ltvnet.pattern import Expected, Pattern
+from ltvnet.jobs import Job, Machine, Training
+from ltvnet.nets.heads import Sizes, departures
+from ltvnet.pattern import Outlook, Pattern
 from ltvnet.windows import Scaling, Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Neural:
         self, curves: Curves, fitted: Fitted, validation: Validation | None, stop: int
     ) -> tuple[nn.Module, list[list[float]]]:
         # Lightning takes seconds to import, and predicting needs nothing of it.
-        from ltvnet import training
+        from ltvnet.training import fit
 
         torch.manual_seed(self.seed)
         expected = fitted.pattern.held_out(curves)
@@ -178,7 +179,7 @@ class Neural:
         if self.start is not None:
             net.load_state_dict(transplanted(self.start, fitted.scaling))
             schedule = schedule | {"epochs": schedule["warm_epochs"]}
-        job = training.Job(
+        job = Job(
             net=net,
             windows=Windows.of(curves, expected, fitted.scaling),
             validation=validation,
@@ -189,20 +190,19 @@ class Neural:
             events=self.folder
             and (self.folder.parent / "inner" if validation else self.folder.parent),
         )
-        scores = training.fit(job, training.Training(**schedule), training.Machine(**self.machine))
+        scores = fit(job, Training(**schedule), Machine(**self.machine))
         return job.net, scores
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`."""
         pattern = self.fitted.pattern
-        expected = pattern.expected(curves)
-        forecast = pattern.forecast(curves, ages, expected)
+        outlook = pattern.outlook(curves)
+        forecast = pattern.forecast(curves, ages, outlook)
         if self.fitted.net is None:
             return forecast
-        growth = self._growth(curves, expected, forecast.ages)  # (N, H, Q)
-        value = curves.observed_value[:, None, None] + growth
-        value = np.where(forecast.open[:, :, None], value, np.nan)
-        band = Band(*np.moveaxis(value, 2, 0))
+        growth = self._growth(curves, outlook, forecast.ages)  # (Q, N, H)
+        value = curves.observed_value[:, None] + growth
+        band = Band(*np.where(forecast.open, value, np.nan))
         return replace(forecast, raw=band, final=band)
 
     def parts(self, curves: Curves, age: int) -> Parts:
@@ -211,36 +211,34 @@ class Neural:
         found = pattern.parts(curves, age)
         if self.fitted.net is None:
             return found
-        expected, ages = pattern.expected(curves), np.array([age])
-        growth = self._growth(curves, expected, ages, usual=True)[:, 0, 0]
+        growth = self._growth(curves, pattern.outlook(curves), np.array([age]), usual=True)[0, :, 0]
         return found._replace(shape=filled(curves, age, curves.observed_value + growth))
 
     def _growth(
-        self, curves: Curves, expected: Expected, ages: Ints, *, usual: bool = False
+        self, curves: Curves, outlook: Outlook, ages: Ints, *, usual: bool = False
     ) -> Floats:
-        """Growth from the observed age to each of `ages`: (N, H, Q), 0 at ages observed.
+        """Growth from the observed age to each of `ages`: (Q, N, H), 0 at ages observed.
 
         Of cohorts with `usual` attributes, if so asked, whatever theirs are.
         """
         k = np.maximum(curves.observed_age, 0)
-        windows = Windows.of(curves, expected, self.fitted.scaling)
-        net = self.fitted.net
+        inputs, net = Windows.now(curves, outlook, self.fitted.scaling), self.fitted.net
         assert net is not None
         if usual:
-            windows = replace(windows, codes=torch.zeros_like(windows.codes))
-            net = usually(net)
-        tasks = Tasks(torch.arange(len(k)), torch.from_numpy(k))
+            inputs, net = inputs._replace(codes=torch.zeros_like(inputs.codes)), usually(net)
+        earned = outlook.earned(np.maximum(np.array(NODES), k[:, None]))  # (N, J)
+        level = outlook.level[:, None]
+        steps = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
-            raw = net(windows.inputs(tasks))
-            z = departures(raw.double(), self.fitted.confidence)  # (N, I, Q)
-            bounds = np.maximum(np.array(NODES), k[:, None])  # (N, J)
-            beta = np.take_along_axis(expected.beta, bounds, axis=1)
-            steps = torch.from_numpy(expected.level * np.diff(beta, axis=1))
-            grown = functional.pad(anchored(z, steps), (0, 0, 1, 0)).numpy()  # (N, J, Q)
+            z = departures(net(inputs), self.fitted.confidence)  # (N, I, Q)
+            multiple = z.permute(2, 0, 1).exp().double()  # (Q, N, I)
+            grown = functional.pad(torch.cumsum(multiple * steps, dim=2), (1, 0))  # (Q, N, J)
+        growth: Floats = grown.numpy()
+        if np.array_equal(ages, NODES):
+            return growth
         interval = np.maximum(np.searchsorted(np.array(NODES), ages) - 1, 0)  # (H,)
-        begin = np.take_along_axis(beta, np.broadcast_to(interval, (len(k), len(ages))), axis=1)
-        part = expected.level * np.maximum(expected.beta[:, ages] - begin, 0.0)  # (N, H)
-        growth: Floats = grown[:, interval] + z.exp().numpy()[:, interval] * part[:, :, None]
+        part = level * np.maximum(outlook.earned(ages) - earned[:, interval], 0.0)  # (N, H)
+        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * part
         return growth
 
     def reads(self) -> list[str]:

@@ -6,24 +6,25 @@ credibility. With one segment and kappa = 0 the pattern is the chain ladder.
 Shapes: N cohorts, A ages, J intervals between nodes, S segments, R rows, H ages, G kappas.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.calendar import Calendar
-from ltvnet.curves import AGES, NODES, Curves, Floats, Ints
+from ltvnet.curves import AGES, NODES, Curves, Floats, Ints, blocks
 from ltvnet.dates import Dates, Trend
 from ltvnet.development import (
+    Development,
     Segments,
+    Standing,
+    Triangle,
     credible_growth,
     development,
     ratio_of_sums,
     share_earned,
-    tilt_constant,
     with_tail,
 )
 from ltvnet.forecasting import (
@@ -36,45 +37,17 @@ from ltvnet.forecasting import (
     reasons,
     unseen,
 )
-
-KAPPA_AGES = np.array([0, 1, 3, 7, 14, 30, 60, 120])
-"""Observed ages at which kappa is learned; between them its log is linear in log(1 + age)."""
-
-KAPPAS = np.array([1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 64])
-"""The grid of kappa, in revenue that a median cohort is expected to earn by D7."""
-
-KAPPA_ORIGINS, KAPPA_EVERY, KAPPA_COHORTS = 12, 28, 30
-"""Past origins that kappa is learned from: how many, days apart, cohorts needed at each."""
-
-
-def credible_level(prior: Floats, earned: Floats, own: Floats, constant: float | Floats) -> Floats:
-    """Move a level to what was seen, by volume: prior x (K + own) / (K + prior x earned).
-
-    `prior` value at the last age; `earned` = users x beta(k); `own` = users x y(k); `constant`
-    = K in currency; all broadcast. K = 0 is the chain ladder; where nothing was expected and
-    nothing seen the prior stays.
-    """
-    volume = constant + prior * earned
-    ratio = np.divide(constant + own, volume, out=np.ones_like(volume), where=volume > 0)
-    return prior * np.maximum(ratio, 0.0)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured as of an origin.
-
-    `reach` last age that enough cohorts reached, `first` the first age with revenue, `unit`
-    revenue (currency) that a median cohort is expected to earn by D7, `tilting` the constant of
-    `development.tilt`, `beta` (S, A) proportion earned by age, `level` (S,) value per user at last.
-    """
-
-    segments: Segments
-    reach: int
-    first: int
-    unit: float
-    tilting: float
-    beta: Floats
-    level: Floats
+from ltvnet.kappas import (
+    KAPPA_AGES,
+    KAPPA_COHORTS,
+    KAPPA_EVERY,
+    KAPPA_ORIGINS,
+    Measured,
+    credible_level,
+    earned_by,
+    learned_kappas,
+    replay,
+)
 
 
 @dataclass(frozen=True)
@@ -91,79 +64,27 @@ class Expected:
     level: Floats
 
 
-def earned_by(segments: Segments, beta: Floats, found: Ints, curves: Curves) -> Floats:
-    """Users x proportion earned at the observed age, summed over each segment: (S,)."""
-    earned = np.zeros(len(beta))
-    for ids in segments.lineage(found):
-        np.add.at(earned, ids, curves.users * beta[ids, curves.observed_age])
-    return earned
-
-
 @dataclass(frozen=True)
-class Replay:
-    """Absolute errors of growth at one past origin and observed age, for every kappa of the grid.
+class Outlook:
+    """The same of cohorts where they stand; those of a segment and of the same dates share a shape.
 
-    `age` the position in KAPPA_AGES; `start` (R,) first acquisition day; `loss` (R, G) users x
-    error x step in log age, in currency.
+    `shape` (P, A) proportions earned by age, `which` (N,) of them each cohort has; `prior` (N,)
+    the level of its segment, and `level` (N,) its own.
     """
 
-    age: int
-    start: NDArray[np.datetime64]
-    loss: Floats
+    shape: Floats
+    which: Ints
+    prior: Floats
+    level: Floats
 
+    def earned(self, ages: Ints) -> Floats:
+        """The proportion earned by ages (H,) or (N, H): (N, H)."""
+        earned: Floats = self.shape[self.which[:, None], ages]
+        return earned
 
-def replay(measured: Measured, then: Curves, found: Ints, now: Curves) -> Iterator[Replay]:
-    """Forecast at a past origin the cohorts within a week of each age, and compare with `now`.
-
-    `found` (N,) the segments of the cohorts; rows of `then` and `now` are the same cohorts.
-    """
-    nodes = np.array(NODES)
-    weight = np.diff(np.log1p(nodes), prepend=0.0)
-    natural, reached = then.observed_age, now.observed_age
-    for position, age in enumerate(KAPPA_AGES):
-        rows = np.flatnonzero((natural >= age) & (natural < age + 7))
-        beta, users = measured.beta[found[rows]], then.users[rows]
-        own = then.values[rows, age]
-        level = credible_level(
-            measured.level[found[rows]][:, None],
-            (users * beta[:, age])[:, None],
-            (users * own)[:, None],
-            KAPPAS * measured.unit,
-        )  # (R, G)
-        grown = level[:, :, None] * (beta[:, nodes] - beta[:, [age]])[:, None, :]  # (R, G, J + 1)
-        actual = now.values[rows][:, nodes] - own[:, None]  # (R, J + 1)
-        error = np.abs(actual[:, None, :] - grown)
-        scored = (nodes > natural[rows, None]) & (nodes <= reached[rows, None])
-        scored &= nodes <= measured.reach
-        loss = np.where(scored[:, None, :], error * weight, 0.0).sum(axis=2) * users[:, None]
-        yield Replay(position, then.start[rows], loss)
-
-
-def learned_kappas(replays: Iterator[Replay]) -> Floats:
-    """Kappa at each of KAPPA_AGES: the smallest within one standard error of the best.
-
-    The standard error is that of the difference to the best, clustered on the acquisition week;
-    ages with fewer than 8 weeks take their neighbours' kappa, none at all 1; smoothed over
-    neighbours.
-    """
-    chosen = np.full(len(KAPPA_AGES), np.nan)
-    by_age: dict[int, list[pd.DataFrame]] = {}
-    for one in replays:
-        by_age.setdefault(one.age, []).append(pd.DataFrame(one.loss, index=one.start))
-    for age, frames in by_age.items():
-        loss = pd.concat(frames).groupby(level=0).sum().to_numpy()  # (weeks, G)
-        if len(loss) >= 8:
-            best = loss.sum(axis=0).argmin()
-            worse = loss - loss[:, [best]]
-            error = worse.std(axis=0, ddof=1) * np.sqrt(len(loss))
-            chosen[age] = np.log(KAPPAS[np.argmax(worse.sum(axis=0) <= error)])
-    known = np.isfinite(chosen)
-    if not known.any():
-        return np.ones(len(KAPPA_AGES))
-    filled = np.interp(np.arange(len(chosen)), np.flatnonzero(known), chosen[known])
-    padded = np.pad(filled, 1, mode="edge")
-    smooth: Floats = np.exp((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4)
-    return smooth
+    def everywhere(self) -> Expected:
+        """The same with a row a cohort."""
+        return Expected(self.shape[self.which], self.prior[:, None], self.level[:, None])
 
 
 @dataclass(kw_only=True)
@@ -222,35 +143,59 @@ class Pattern:
         segments = Segments.of(curves, self.levels)
         found = segments.find(curves)
         self.dates = Dates.learned(curves, found, calendar=self.calendar, trend=self.trend)
-        curves = self.dates.without(curves)
+        alike = self.dates.without(curves)
         self.vocabulary = {name: sorted(set(text)) for name, text in curves.attributes.items()}
-        self.measured = self._measure(curves, segments, found)
+        triangle = Triangle(alike, segments, found, self.half_life)
+        days = self._replayed(curves) if isinstance(self.kappa, str) else []
+        standings = triangle.standings([0, *days], self.min_cohorts)
+        measured = self._measure(triangle, standings, [0, *days])
+        self.measured = measured[0]
         if isinstance(self.kappa, str):
-            self.kappas = learned_kappas(self._replayed(curves, segments, found))
+            past = zip(measured[1:], standings[1:], strict=True)
+            replays = (one for then, known in past for one in replay(then, known, alike, found))
+            self.kappas = learned_kappas(replays)
         else:
             self.kappas = np.full(len(KAPPA_AGES), float(self.kappa))
         return self
 
-    def _measure(self, curves: Curves, segments: Segments, found: Ints) -> Measured:
-        k, users = curves.observed_age, curves.users
-        last = curves.reach(self.min_cohorts)
-        first = int(np.argmax(np.nansum(users[:, None] * curves.values, axis=0) > 0))
-        own = development(curves, last, self.half_life)
-        sums = own.totals(segments, found)
+    def _replayed(self, curves: Curves) -> list[int]:
+        """How many days ago growth is forecast, each time on what was known then.
 
-        rate = ratio_of_sums(sums)
+        But for what dates did, which is taken out of all curves as it is known now.
+        """
+        days = [(weeks + 1) * KAPPA_EVERY for weeks in range(KAPPA_ORIGINS)]
+        counts = (curves.ages_ago(days) >= 0).sum(axis=1)
+        return [day for day, count in zip(days, counts, strict=True) if count >= KAPPA_COHORTS]
+
+    def _measure(
+        self, triangle: Triangle, standings: Sequence[Standing], ago: Sequence[int]
+    ) -> list[Measured]:
+        """What was measured as of each of the days."""
+        tilting = [np.inf] * len(ago)
+        if self.tilt:
+            tilting = triangle.tiltings(standings, ago)
+        line = triangle.segments.lineage(triangle.found)
+        pairs = zip(standings, tilting, strict=True)
+        return [self._measured(triangle, line, known, constant) for known, constant in pairs]
+
+    def _measured(
+        self, triangle: Triangle, line: Sequence[Ints], known: Standing, tilting: float
+    ) -> Measured:
+        segments, curves, found = triangle.segments, triangle.curves, triangle.found
+        last, first, rate = known.reach, known.first, ratio_of_sums(known.sums)
+        k, begun = np.maximum(known.age, 0), known.age >= 0
+        users = np.where(begun, curves.users, 0.0)
         top = self._share(rate[:1], last, first)[0]
-        seen = segments.totals(users * curves.observed_value, found)
+        seen = segments.totals(users * curves.values[np.arange(len(k)), k], found)
         volume = (users * top[k]).sum()
         level = np.full(len(rate), max(seen[0] / volume, 0.0) if volume > 0 else 0.0)
-        unit = float(np.median(users) * level[0] * top[max(7, first)])
+        unit = float(np.median(users[begun]) * level[0] * top[max(7, first)])
 
-        tilting = tilt_constant(rate[:1], own, found) if self.tilt else np.inf
         for s in segments.below():
             parent = rate[segments.parent[s]]
-            rate[s] = credible_growth(parent, sums[s], self.credibility * unit, tilting)
+            rate[s] = credible_growth(parent, known.sums[s], self.credibility * unit, tilting)
         beta = self._share(rate, last, first)
-        earned = earned_by(segments, beta, found, curves)
+        earned = earned_by(line, beta, users, k)
         for s in segments.below():
             prior = level[segments.parent[s]]
             level[s] = credible_level(prior, earned[s], seen[s], self.level_credibility * unit)
@@ -260,67 +205,77 @@ class Pattern:
         tailed = with_tail(rate, last) if self.tail == "inverse_power" else rate
         return share_earned(tailed, first)
 
-    def _replayed(self, curves: Curves, segments: Segments, found: Ints) -> Iterator[Replay]:
-        """Errors of growth forecast at past origins, each fitted on what was known then.
-
-        But for what dates did, which was taken out of all `curves` as it is known now.
-        """
-        for weeks in range(KAPPA_ORIGINS):
-            origin = curves.origin - np.timedelta64((weeks + 1) * KAPPA_EVERY, "D")
-            rows = np.flatnonzero(curves.end + curves.lag_days <= origin)
-            if len(rows) >= KAPPA_COHORTS:
-                now = curves.take(rows)
-                then = now.as_of(origin)
-                measured = self._measure(then, segments, found[rows])
-                yield from replay(measured, then, found[rows], now)
+    def outlook(self, curves: Curves) -> Outlook:
+        """What the pattern expects of cohorts at their observed age, for prediction."""
+        m, k = self.measured, np.maximum(curves.observed_age, 0)
+        found, users = m.segments.find(curves), curves.users
+        own = users * self.dates.value(curves)
+        prior, earned = m.level[found], users * m.beta[found, k]
+        level = credible_level(prior, earned, own, self.kappa_at(k) * m.unit)
+        return Outlook(*self.dates.shapes(curves, m.beta, found), prior, level)
 
     def expected(self, curves: Curves) -> Expected:
-        """What the pattern expects of cohorts at their observed age, for prediction."""
-        m = self.measured
-        found = m.segments.find(curves)
-        beta, users = m.beta[found], curves.users
-        k = np.maximum(curves.observed_age, 0)
-        earned = users * beta[np.arange(len(k)), k]
-        dated, value = self.dates.apply(curves, beta)
-        level = credible_level(m.level[found], earned, users * value, self.kappa_at(k) * m.unit)
-        return Expected(dated, m.level[found][:, None], level[:, None])
+        """The same with a row a cohort."""
+        return self.outlook(curves).everywhere()
 
-    def held_out(self, curves: Curves) -> Expected:
+    def held_out(self, curves: Curves, kept: type[np.floating[Any]] = np.float64) -> Expected:
         """What the pattern would expect of each fitted cohort if it stood at any age, for training.
 
         `curves` are those of `fit`. Growth is of all other cohorts; the levels of its segments
-        are of all cohorts, the cohort itself taken at that age instead of its last one.
+        are of all cohorts, the cohort itself taken at that age instead of its last one. Numbers
+        are `kept` so precisely.
         """
         m = self.measured
         dated = curves.take(curves.observed_age >= 0)
-        curves = self.dates.without(dated)
-        found = m.segments.find(curves)
+        alike = self.dates.without(dated)
+        found = m.segments.find(alike)
         line = m.segments.lineage(found)
-        own = development(curves, m.reach, self.half_life)
-        sums = own.totals(m.segments, found)
-        rate = ratio_of_sums(sums[line[0]] - own)
-        for ids in line[1:]:
-            rate = credible_growth(rate, sums[ids] - own, self.credibility * m.unit, m.tilting)
-        beta = self._share(rate, m.reach, m.first)
+        triangle = Triangle(alike, m.segments, found, self.half_life)
+        sums = triangle.standings([0], self.min_cohorts)[0].sums
+        seen = m.segments.totals(alike.users * alike.observed_value, found)
+        earned = earned_by(line, m.beta, alike.users, alike.observed_age)
+        made = Expected(*(np.empty((len(found), AGES), kept) for _ in fields(Expected)))
+        for block in blocks(len(found)):
+            own = development(alike, m.reach, self.half_life, block)
+            beta = self._grown([(sums[ids[block]] - own) for ids in line])
+            at = alike.take(block)
+            above = [(ids[block], seen[ids[block]], earned[ids[block]]) for ids in line]
+            prior, level = self._levels(at, beta, above)
+            made.beta[block] = self.dates.dated(dated.take(block), beta)
+            made.prior[block], made.level[block] = prior, level
+        return made
 
-        k, users = curves.observed_age, curves.users[:, None]
-        seen = m.segments.totals(curves.users * curves.observed_value, found)
-        earned = earned_by(m.segments, m.beta, found, curves)
+    def _grown(self, others: Sequence[Development]) -> Floats:
+        """Shape (N, A) of cohorts from the sums of the others in their segments, from the top."""
+        m = self.measured
+        rate = ratio_of_sums(others[0])
+        for own in others[1:]:
+            rate = credible_growth(rate, own, self.credibility * m.unit, m.tilting)
+        return self._share(rate, m.reach, m.first)
+
+    def _levels(
+        self, curves: Curves, beta: Floats, above: Sequence[tuple[Ints, Floats, Floats]]
+    ) -> tuple[Floats, Floats]:
+        """Levels (N, A) of the segments of cohorts of a shape, and their own, standing at each age.
+
+        `above` their segments at each level, with what these have seen and earned.
+        """
+        m = self.measured
+        users, row = curves.users[:, None], np.arange(len(curves))
         values = users * np.nan_to_num(curves.values)  # (N, A)
-        last = values[np.arange(len(k)), k][:, None]
-        level = np.empty_like(values)
-        for depth, ids in enumerate(line):
+        k, last = curves.observed_age, values[row, curves.observed_age][:, None]
+        prior = np.zeros_like(values)
+        for depth, (ids, seen, earned) in enumerate(above):
             share = users * m.beta[ids]  # (N, A)
-            others = np.maximum(earned[ids][:, None] - share[np.arange(len(k)), k][:, None], 0.0)
-            have, want = seen[ids][:, None] - last + values, others + share
+            others = np.maximum(earned[:, None] - share[row, k][:, None], 0.0)
+            have, want = seen[:, None] - last + values, others + share
             if depth == 0:
-                level = np.divide(have, want, out=np.zeros_like(have), where=want > 0)
-                level = np.maximum(level, 0.0)
+                np.divide(have, want, out=prior, where=want > 0)
+                prior = np.maximum(prior, 0.0)
             else:
-                level = credible_level(level, want, have, self.level_credibility * m.unit)
+                prior = credible_level(prior, want, have, self.level_credibility * m.unit)
         constant = self.kappa_at(np.arange(AGES)) * m.unit
-        credible = credible_level(level, users * beta, values, constant)
-        return Expected(self.dates.dated(dated, beta), level, credible)
+        return prior, credible_level(prior, users * beta, values, constant)
 
     def kappa_at(self, age: Ints) -> Floats:
         """Kappa of an observed age: its log is linear in log(1 + age) between those learned."""
@@ -331,16 +286,14 @@ class Pattern:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
-        return self.forecast(curves, ages, self.expected(curves))
+        return self.forecast(curves, ages, self.outlook(curves))
 
-    def forecast(self, curves: Curves, ages: Sequence[int], expected: Expected) -> Forecast:
-        """The same, of what is `expected` of the cohorts."""
-        m, asked = self.measured, checked_ages(ages)
-        k = curves.observed_age
-        rows = np.arange(len(curves))
-        grown = expected.beta[:, asked] - expected.beta[rows, np.maximum(k, 0)][:, None]
-        value = curves.observed_value[:, None] + expected.level * grown
-        value = np.where((k[:, None] >= 0) & (asked > k[:, None]), value, np.nan)
+    def forecast(self, curves: Curves, ages: Sequence[int], outlook: Outlook) -> Forecast:
+        """The same, of the outlook of the cohorts."""
+        m, asked, k = self.measured, checked_ages(ages), curves.observed_age[:, None]
+        grown = outlook.earned(asked) - outlook.earned(np.maximum(k, 0))
+        value = curves.observed_value[:, None] + outlook.level[:, None] * grown
+        value = np.where((k >= 0) & (asked > k), value, np.nan)
         band = Band(value, value, value, value)
         reason = reasons(
             curves, unseen(curves, self.vocabulary), m.reach, no_signal=m.level[0] == 0
@@ -352,11 +305,11 @@ class Pattern:
         m, alike = self.measured, self.dates.without(curves)
         found, k = m.segments.find(curves), np.maximum(curves.observed_age, 0)
         names = np.array([" / ".join(key) or "all cohorts" for key in m.segments.keys], object)
-        earned, expected = m.beta[found, age], self.expected(curves)
-        ahead = expected.level[:, 0] * (earned - m.beta[found, k])
+        earned, outlook = m.beta[found, age], self.outlook(curves)
+        ahead = outlook.level * (earned - m.beta[found, k])
         level = filled(alike, age, alike.observed_value + ahead)
         pattern = filled(curves, age, self.predict(curves, [age]).pattern[:, 0])
-        return Parts(names[found], expected.prior[:, 0] * earned, level, pattern, pattern)
+        return Parts(names[found], outlook.prior * earned, level, pattern, pattern)
 
     def state(self) -> State:
         """Configuration and what was measured."""

@@ -7,7 +7,9 @@ Shapes: N cohorts, H ages asked for, C cells that are forecast.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,11 +17,12 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
-from ltvnet.checks import END, HORIZONS, START
+from ltvnet.checks import HORIZONS
 from ltvnet.curves import AGES, NODES, Curves, Floats
 from ltvnet.explanation import TERMS, Explanation
 from ltvnet.files import whole
 from ltvnet.forecasting import QUANTITIES, Band, Forecast
+from ltvnet.sheets import END, START
 from ltvnet.table import Columns, keys
 
 _OWN = ("grown", "squared")  # sums of a roll-up that its bounds are made of, not in the table
@@ -28,10 +31,55 @@ FIRST_WEEK = 7
 """Forecasts of D1 to D7 are told if a cohort is younger than so many days."""
 
 
-def wide(forecasts: Iterable[Forecast], folder: Path, *, young: bool) -> Iterator[Forecast]:
-    """Write the tables of raw and of final means, one row a cohort.
+@dataclass(frozen=True)
+class Places:
+    """Where tables stand: in a folder, or in one of its numbered `part`s."""
 
-    Below `folder` stand `Files_Predictions/LTV_predictions_YYYY_MM_DD.csv` and
+    folder: Path
+    part: int | None = None
+
+    @property
+    def long(self) -> Path:
+        """`forecasts.parquet`, or a part in the folder `forecasts`."""
+        return self._numbered("forecasts", ".parquet")
+
+    @property
+    def explanations(self) -> Path:
+        """`explanations.csv`, or a part in the folder `explanations`."""
+        return self._numbered("explanations", ".csv")
+
+    def wide(self, stage: str, origin: np.datetime64, kind: str) -> Path:
+        """The table of each day: of the `stage` "" (raw) or "_Final", of a kind of file."""
+        date = str(origin).replace("-", "_")
+        part = "" if self.part is None else f"_{self.part:05}"
+        name = f"LTV_predictions{stage.lower()}_{date}{part}.{kind}"
+        return self.folder / f"Files_Predictions{stage}" / name
+
+    def _numbered(self, name: str, suffix: str) -> Path:
+        if self.part is None:
+            return self.folder / f"{name}{suffix}"
+        return self.folder / name / f"{self.part:05}{suffix}"
+
+
+def clear(folder: Path, parts: int) -> None:
+    """Remove tables of parts from this number on: those of an earlier run of more cohorts."""
+    digits = "[0-9]" * 5
+    for name in ("forecasts", "forecasts/_finished", "explanations", "Files_Predictions*"):
+        for path in folder.glob(f"{name}/*{digits}.*"):
+            if int(path.stem[-5:]) >= parts:
+                path.unlink()
+
+
+WIDE = {"csv": arrow_csv.CSVWriter, "parquet": parquet.ParquetWriter}
+"""Kinds of files of the table of each day, and what writes them."""
+
+
+def wide(
+    forecasts: Iterable[Forecast], places: Places, kind: str, *, young: bool
+) -> Iterator[Forecast]:
+    """Write the tables of raw and of final means, one row a cohort, as files of a kind in WIDE.
+
+    They are `Files_Predictions/LTV_predictions_YYYY_MM_DD.csv` and
     `Files_Predictions_Final/LTV_predictions_final_YYYY_MM_DD.csv`; the latter also has P10 and P90
     at `HORIZONS`, blank until calibrated. Cells are revenue per user, to float32; those of ages
     already observed repeat the observed value; D1 to D7 are there if cohorts are `young`.
@@ -39,18 +87,16 @@ def wide(forecasts: Iterable[Forecast], folder: Path, *, young: bool) -> Iterato
     """
     first = 1 if young else FIRST_WEEK + 1
     with ExitStack() as stack:
-        writers: list[arrow_csv.CSVWriter] = []
+        writers: list[arrow_csv.CSVWriter | parquet.ParquetWriter] = []
         for forecast in forecasts:
             if not np.array_equal(forecast.ages, np.arange(1, AGES)):
                 raise ValueError(f"expected forecasts of all ages 1..{AGES - 1}: {forecast.ages}")
             tables = _wide(forecast, first)
             if not writers:
-                date = str(forecast.curves.origin).replace("-", "_")
-                for name, table in zip(("", "_Final"), tables, strict=True):
-                    file = f"LTV_predictions{name.lower()}_{date}.csv"
-                    part = stack.enter_context(whole(folder / f"Files_Predictions{name}" / file))
-                    writer = arrow_csv.CSVWriter(part, table.schema)
-                    writers.append(stack.enter_context(writer))
+                for stage, table in zip(("", "_Final"), tables, strict=True):
+                    path = places.wide(stage, forecast.curves.origin, kind)
+                    part = stack.enter_context(whole(path))
+                    writers.append(stack.enter_context(WIDE[kind](part, table.schema)))
             for writer, table in zip(writers, tables, strict=True):
                 writer.write(table)
             yield forecast
@@ -177,39 +223,55 @@ def _explained(told: Explanation) -> pa.Table:
     return _table({**keys(told.curves), **own})
 
 
-def rollup(forecasts: Iterable[Forecast], path: Path, by: str | None) -> Iterator[Forecast]:
+class Sums(NamedTuple):
+    """Sums over cohorts: `table` by segment and age, which adds up; of `by`, an attribute or "".
+
+    `last` is a forecast of the same model, which says how uncertain sums are.
+    """
+
+    table: pd.DataFrame
+    by: str
+    last: Forecast
+
+    @classmethod
+    def of(cls, forecast: Forecast, by: str | None) -> "Sums":
+        """Those of a forecast; `by` None: Campaign, or else Source, if there is one.
+
+        Raises ValueError for an attribute that cohorts lack.
+        """
+        by = _deepest(forecast.curves) if by is None else by
+        return cls(_sums(forecast, by), by, forecast)
+
+    def plus(self, table: pd.DataFrame) -> "Sums":
+        """These and others."""
+        both = pd.concat([self.table, table])
+        return self._replace(table=both.groupby(["segment", "age"]).sum(min_count=1))
+
+
+def rollup(sums: Sums, path: Path) -> None:
     """Write `rollup.csv`: sums in currency over the cohorts of each segment and in total.
 
-    Segments are those of the attribute `by` (None: Campaign, or else Source, if there is one).
     A row for each segment and each of `HORIZONS` that was forecast: `cohorts` in the sums and
     `cohorts_left_out` for want of a complete age, `users`, `spend` where known,
     `observed_revenue` up to that age, `forecast_revenue` (final mean, with what was observed),
     and `p10`, `p90` of that sum, blank where the past does not tell or the mean is extrapolated:
     bounds of cohorts do not add up, as they share a part of their errors. `uncalibrated` marks
-    those of another horizon. Raises ValueError for an attribute that cohorts lack.
+    those of another horizon.
     """
-    total, last = None, None
+    total = sums.table
+    overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
+    levels = {sums.by: total, "TOTAL": overall} if sums.by else {"TOTAL": overall}
+    table = pd.concat(levels, names=["level"]).reset_index()
+    table = table.assign(**_bounds(table, sums.last))
+    columns: Columns = {str(name): table[name].to_numpy() for name in table if name not in _OWN}
     with whole(path) as part:
-        for forecast in forecasts:
-            by = _deepest(forecast.curves) if by is None else by
-            sums, last = _sums(forecast, by), forecast
-            total = sums if total is None else pd.concat([total, sums])
-            total = total.groupby(["segment", "age"]).sum(min_count=1)
-            yield forecast
-        if total is None:
-            raise ValueError(f"{path}: expected forecasts to sum up, got none: no cohort had begun")
-        overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
-        levels = {"TOTAL": overall} if not by else {by: total, "TOTAL": overall}
-        table = pd.concat(levels, names=["level"]).reset_index()
-        table = table.assign(**_bounds(table, last))
-        columns: Columns = {str(name): table[name].to_numpy() for name in table if name not in _OWN}
         arrow_csv.write_csv(_table(columns), part)
 
 
-def _bounds(table: pd.DataFrame, forecast: Forecast | None) -> Columns:
+def _bounds(table: pd.DataFrame, forecast: Forecast) -> Columns:
     """The 80 % interval of each sum of a roll-up, not below what was observed."""
     half, borrowed = np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
-    if forecast is not None and forecast.totals is not None:
+    if forecast.totals is not None:
         node = np.searchsorted(np.array(NODES), table["age"])
         place = (np.arange(len(table)), node)
         grown, squared = np.zeros((2, len(table), len(NODES)))

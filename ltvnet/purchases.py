@@ -259,19 +259,20 @@ class Purchases:
 
     def _audited(self, source: Relation, sql: Mapping[str, str]) -> Loaded:
         """Lines by the first rule that leaves them out; dates and amounts are checked."""
+        names = ("where", "customer", "date", "amount", "until", "refunds", "left")
         rules = source.base.execute(f"""
-            SELECT CASE WHEN NOT wanted THEN 'where' WHEN customer IS NULL THEN 'customer'
-                        WHEN NOT coalesce(isfinite(moment), false) THEN 'date'
-                        WHEN NOT coalesce(isfinite(amount), false) THEN 'amount'
-                        WHEN day > {sql_date("until", self.until, "infinity")} THEN 'until'
-                        WHEN NOT {REFUNDS[self.refunds]} THEN 'refunds'
-                        ELSE 'left' END AS rule,
+            SELECT CASE WHEN NOT wanted THEN 0 WHEN customer IS NULL THEN 1
+                        WHEN NOT coalesce(isfinite(moment), false) THEN 2
+                        WHEN NOT coalesce(isfinite(amount), false) THEN 3
+                        WHEN day > {sql_date("until", self.until, "infinity")} THEN 4
+                        WHEN NOT {REFUNDS[self.refunds]} THEN 5
+                        ELSE 6 END AS rule, -- a number, as text takes longer to group by
                    count(*) AS lines, max(day) AS last, max(abs(amount)) AS largest
             FROM (SELECT {sql["person"]}, TRY_CAST({sql["amount"]} AS DOUBLE) AS amount,
                          coalesce({sql["where"]}, false) AS wanted FROM source)
             GROUP BY rule""").df()
-        rules = rules.set_index("rule").reindex([*_RULES, *_KINDS, "left"])
-        if unreadable := [field for field in _KINDS if rules["lines"][field] > 0]:
+        rules = rules.set_index("rule").reindex(range(len(names))).set_axis(list(names))
+        if unreadable := [field for field in ("date", "amount") if rules["lines"][field] > 0]:
             raise ValueError("\n".join(source.unreadable(sql, field) for field in unreadable))
         lines = rules["lines"].fillna(0).astype(int)
         counts = {"lines read": int(lines.sum())}

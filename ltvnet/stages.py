@@ -13,7 +13,7 @@ from ltvnet.calibration import Growing, Intervals, Totals
 from ltvnet.correction import Blend, Correction, increments, scaled
 from ltvnet.curves import NODES, Bools, Curves, Floats, Ints
 from ltvnet.development import Segments
-from ltvnet.forecasting import Band, State, below
+from ltvnet.forecasting import Band, State, below, bucket
 from ltvnet.ledger import Entries
 
 
@@ -45,12 +45,17 @@ class Stages:
         (E,), the last age that data supported, there is no interval.
         """
         observed, value = raw.observed, raw.value
-        expected = increments(raw.pattern, observed, value)
-        mixed = self.blend.apply(models, expected, observed)
-        blended = scaled(raw.band, mixed, observed, value)
-        segment = found(self.correction.segments, cohorts)
-        fixed = self.correction.apply(mixed, observed, segment)
-        corrected = scaled(blended, fixed, observed, value)
+        blended, now = raw.band, bucket(observed)
+        if self.blend.on[now].any():
+            expected = increments(raw.pattern, observed, value)
+            mixed = self.blend.apply(models, expected, observed)
+            blended = scaled(raw.band, mixed, observed, value)
+        corrected = blended
+        if self.correction.on[now].any():
+            grown = increments(blended.mean, observed, value)
+            segment = found(self.correction.segments, cohorts)
+            fixed = self.correction.apply(grown, observed, segment)
+            corrected = scaled(blended, fixed, observed, value)
         final, borrowed = self.intervals.apply(
             replace(raw, band=corrected), found(self.intervals.segments, cohorts)
         )

@@ -5,7 +5,7 @@ Shapes: N cohorts, R vintages, A ages.
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,10 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.checks import (
-    DATE,
-    ROLES,
-    SPEND,
-    USERS,
-    Layout,
-    Sheet,
-    joined,
-    renamed,
-    restatements,
-    summary,
-)
+from ltvnet.checks import Seen, problems, repeated, restatements, summary
 from ltvnet.curves import Curves, Floats, History, day
 from ltvnet.files import Report, blocks, tables, whole
+from ltvnet.sheets import DATE, ROLES, SPEND, USERS, Layout, Sheet, joined, renamed
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +82,12 @@ class Files:
         sheets: dict[Path, Sheet] = {}
         for file, date in dates.items():
             try:
-                sheets[file] = next(self._sheets(file, date, sys.maxsize))
+                sheets[file] = next(self._sheets(blocks(file, sys.maxsize), file, date))
             except ValueError as error:
                 report.add_file(str(error))
         names = self._attributes(list(sheets.values()), report)
         for file, sheet in sheets.items():
-            report.add(file, self._faults(sheet, dates[file], names, set()))
+            report.add(file, self._faults(sheet, dates[file], names, Seen()))
         report.refuse()
         parts = list(sheets.values()), list(dates.values())
         history = joined(*parts, names, self.hierarchy, self.lag_days)
@@ -129,7 +119,7 @@ class Files:
         if others:
             yield from self._pieces(self.history(), rows)
         else:
-            yield from self._stream(file, date, rows)
+            yield from self.parsed(blocks(file, rows), file, date)
 
     def _pieces(self, history: History, rows: int) -> Iterator[Curves]:
         curves = history.as_of(history.last_day)
@@ -138,23 +128,43 @@ class Files:
         for first in range(0, len(curves), rows):
             yield curves.take(np.arange(first, min(first + rows, len(curves))))
 
-    def _stream(self, file: Path, date: np.datetime64, rows: int) -> Iterator[Curves]:
-        report, names = Report(self.columns or {}), None
-        seen: set[int] = set()
+    def parsed(
+        self,
+        tables: Iterable[pa.Table],
+        file: Path,
+        date: np.datetime64,
+        names: list[str] | None = None,
+    ) -> Iterator[Curves]:
+        """What was known on a day of the cohorts in tables, which are blocks of a file.
+
+        `names` of the attributes (None: those of the first block). Raises ValueError for the first
+        block in which something is wrong.
+        """
+        report, seen = Report(self.columns or {}), Seen()
         read = left_out = 0
-        for sheet in self._sheets(file, date, rows):
+        for sheet in self._sheets(tables, file, date):
             names = self._attributes([sheet], report) if names is None else names
-            if self.attributes is None and (late := set(sheet.words()) - set(names)):
+            if self.attributes is None and (late := sheet.words(but=names)):
                 found = f"{file}: {', '.join(sorted(late))} had only numbers up to row {read}"
                 raise ValueError(f"{found}, now text; set data.attributes to say what to use")
             report.add(file, self._faults(sheet, date, names, seen), read)
             report.refuse()
-            curves = joined([sheet], [date], names, self.hierarchy, self.lag_days).as_of(date)
+            curves = sheet.known_at(date, names, self.hierarchy, self.lag_days)
             read += len(sheet)
             left_out += len(sheet) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
+
+    def last_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
+        """The last day on which any age in tables, which are blocks of a file, was complete.
+
+        NaT where no value is known.
+        """
+        days = [np.datetime64("NaT", "D")]
+        days += [sheet.last_day() for sheet in self._sheets(tables, file, None)]
+        last: np.datetime64 = np.fmax.reduce(np.array(days)) + self.lag_days * _DAY
+        return last
 
     def _dates(self) -> dict[Path, np.datetime64]:
         """Files to read and their as-of days, by day."""
@@ -167,18 +177,18 @@ class Files:
         return {file: self._last_day(file) if date is None else date for file, date in found}
 
     def _last_day(self, file: Path) -> np.datetime64:
-        """The last day on which any age in a file was complete."""
-        days = [sheet.last_day() for sheet in self._sheets(file, None, 1 << 16)]
-        last: np.datetime64 = np.fmax.reduce(np.array(days)) + self.lag_days * _DAY
+        last = self.last_day(blocks(file, 1 << 14), file)
         if np.isnat(last):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
         logger.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last)
         return last
 
-    def _sheets(self, file: Path, date: np.datetime64 | None, rows: int) -> Iterator[Sheet]:
-        """The table in a file, parsed, at most so many rows at a time."""
+    def _sheets(
+        self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
+    ) -> Iterator[Sheet]:
+        """Blocks of the table in a file, parsed."""
         layout = None
-        for block in blocks(file, rows):
+        for block in tables:
             table = renamed(file, block, self.columns or {})
             layout = layout or Layout.of(file, table.schema)
             sheet = Sheet.of(table, layout)
@@ -198,12 +208,12 @@ class Files:
         return age
 
     def _faults(
-        self, sheet: Sheet, date: np.datetime64, names: list[str], seen: set[int]
+        self, sheet: Sheet, date: np.datetime64, names: list[str], seen: Seen
     ) -> pd.DataFrame:
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        found = sheet.faults(self._last(sheet, date), tolerance)
-        repeated = sheet.repeated(names, seen)
-        return pd.concat([found, repeated]).sort_values("row", kind="stable")
+        found = problems(sheet, self._last(sheet, date), tolerance)
+        twice = repeated(sheet, names, seen)
+        return pd.concat([found, twice]).sort_values("row", kind="stable")
 
     def _attributes(self, sheets: Sequence[Sheet], report: Report) -> list[str]:
         """The names of attributes: those of the hierarchy, and the chosen ones or all of text."""

@@ -5,31 +5,36 @@ Shapes: B tasks, I intervals, Q quantities, T targets.
 
 import hashlib
 import logging
+import os
 import pickle
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import (
     EarlyStopping,
-    LearningRateMonitor,
     ModelCheckpoint,
     RichProgressBar,
 )
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import distributed as dist
+from torch.optim.lr_scheduler import OneCycleLR
 
-from ltvnet.nets.heads import Targets, at_targets, departures, deviance, huber, pinball
+from ltvnet.draws import BLOCK, Block, Draws, Plan, Share
+from ltvnet.jobs import Job, Machine, Training
+from ltvnet.nets.heads import Inputs, Targets, at_targets, departures, deviance, huber, pinball
 from ltvnet.windows import Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
@@ -37,182 +42,140 @@ log = logging.getLogger(__name__)
 NEGLIGIBLE = 1e-6
 """Targets whose pattern growth is below this share of the mean are masked."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How a net learns. Raises ValueError for a value outside its range.
-
-    `epochs` of `tasks` drawn a cohort, in batches of `batch_size`; AdamW with `weight_decay` and
-    a one-cycle rate up to `rate`; `loss` "deviance" or "huber" for the mean, `quantiles` weight
-    of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
-    at which a task weighs half; `average` epochs in which a step's weight in the averaged net
-    halves; `clip` norm of gradients; `patience` epochs without a better
-    validation before the inner fit stops; `warm_epochs` of a fit that starts from another net;
-    `unseen` share of attributes that are hidden in a step, so that new ones can be forecast.
-    """
-
-    epochs: int
-    tasks: int
-    batch_size: int
-    rate: float
-    weight_decay: float
-    loss: str
-    quantiles: float
-    penalty: float
-    users: float
-    average: float
-    clip: float
-    patience: int
-    warm_epochs: int
-    unseen: float
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        counts = (self.epochs, self.tasks, self.batch_size, self.patience, self.warm_epochs)
-        if min(counts) < 1:
-            raise ValueError("expected epochs, tasks, batch_size, patience and warm_epochs >= 1")
-        if (
-            min(self.rate, self.clip, self.average) <= 0
-            or min(self.weight_decay, self.penalty, self.users) < 0
-        ):
-            raise ValueError(
-                "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
-            )
-        if not 0 <= self.unseen < 1:
-            raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
-        if self.loss not in ("deviance", "huber"):
-            raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
+PROCESS = 1_000_003
+"""Between the seeds of processes: more than there are of epochs."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where a net learns: Lightning's accelerator, devices and strategy, and CPU threads.
+class Shared(DDPStrategy):
+    """Processes whose module adds up gradients by itself, as a loss is a ratio of sums."""
 
-    `log_every` steps between logged losses.
-    """
-
-    accelerator: str
-    devices: int | str
-    strategy: str
-    threads: int
-    log_every: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of `fit()`: the net, its data, and when and where it stops and saves.
-
-    `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
-    `folder` for checkpoints, continued where it stopped, and `events` for TensorBoard (both None:
-    nothing is written).
-    """
-
-    net: nn.Module
-    windows: Windows
-    validation: Validation | None
-    confidence: float
-    seed: int
-    stop: int
-    folder: Path | None
-    events: Path | None
-
-
-class Draws:
-    """Batches of tasks of one epoch, drawn from a seed."""
-
-    def __init__(self, *, windows: Windows, config: Training, seed: int) -> None:
-        """Draw all of them."""
-        self.tasks = windows.draw(config.tasks, torch.Generator().manual_seed(seed))
-        self.size = config.batch_size
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return -(-len(self.tasks.cohort) // self.size)
-
-    def __iter__(self) -> Iterator[Tasks]:
-        """The batches in order."""
-        return batches(self.tasks, self.size)
-
-
-def batches(tasks: Tasks, size: int) -> Iterator[Tasks]:
-    """Tasks in batches of at most `size`."""
-    return map(Tasks, torch.split(tasks.cohort, size), torch.split(tasks.age, size))
+    def configure_ddp(self) -> None:
+        """Wrap nothing."""
 
 
 class Departure(pl.LightningModule):
-    """A net learning its departure from the pattern."""
+    """A net learning its departure from the pattern.
+
+    Lightning's own steps cost as much as those of a small net, so that one of them takes a block
+    of batches; gradients of several processes are added up here.
+    """
 
     scale: Tensor
 
-    def __init__(self, *, job: Job, training: Training) -> None:
+    def __init__(self, *, job: Job, training: Training, machine: Machine) -> None:
         """Take the net and its data; nothing is random here."""
         super().__init__()
+        self.automatic_optimization = False
         self.net, self.windows, self.validation = job.net, job.windows, job.validation
-        self.confidence, self.seed, self.config = job.confidence, job.seed, training
+        self.confidence, self.seed = job.confidence, job.seed
+        self.config, self.machine = training, machine
+        self.plan = Plan(each=training.tasks, size=training.batch_size, unseen=training.unseen)
+        self.steps = self.plan.steps(job.windows)
+        self.weight = 1.0 - 0.5 ** (1 / (training.average * self.steps))
+        self.average = deepcopy(self.net).eval().requires_grad_(requires_grad=False)
+        self.register_buffer("scale", torch.zeros(()))
+        self.told = job.folder is not None and not sys.stderr.isatty()  # else there is a bar
         self.scores: list[list[float]] = []
-        decay = 0.5 ** (1 / (training.average * len(self._draws(0))))
-        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
-        tasks = self._draws(0).tasks
-        targets = self.windows.targets(tasks, self.windows.steps(tasks))
-        users = self.windows.users[tasks.cohort].unsqueeze(1)
-        weight = targets.weight * users / (users + training.users)
-        self.register_buffer("scale", (weight * targets.pattern).sum() / weight.sum())
+        self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.rates: list[float] = []
+
+    def setup(self, stage: str) -> None:
+        """Bring the data to the device of the net, and measure the scale of the loss there."""
+        torch.set_num_threads(self.machine.threads)  # Lightning sets others in its processes
+        self.windows = self.windows.to(self.device)
+        if self.validation is not None:
+            moved = Tasks(*(x.to(self.device) for x in self.validation.tasks))
+            windows, week = self.validation.windows, self.validation.week
+            self.validation = Validation(windows.to(self.device), moved, week.to(self.device))
+        sums = torch.zeros(2, device=self.device)
+        for tasks in self._draws(0).tasks.split(BLOCK):
+            targets = self.windows.targets(tasks)
+            weight = targets.weight * self._credible(tasks.cohort)
+            sums += torch.stack(((weight * targets.pattern).sum(), weight.sum()))
+        self.scale = (sums[0] / sums[1]).to(self.scale.device)
 
     def _seed(self, epoch: int) -> int:
         return self.seed * 100_003 + epoch
 
     def _draws(self, epoch: int) -> Draws:
-        return Draws(windows=self.windows, config=self.config, seed=self._seed(epoch))
+        share = Share(self.global_rank, self.trainer.world_size)
+        return Draws(windows=self.windows, plan=self.plan, seed=self._seed(epoch), share=share)
 
-    def grown(self, windows: Windows, tasks: Tasks) -> tuple[Tensor, Targets, Tensor]:
-        """Forecast growth at the targets of tasks (B, T, Q), the targets, and the mean's z (B, I).
+    def _credible(self, cohort: Tensor) -> Tensor:
+        """Weight of cohorts by their users: (B, 1)."""
+        users = self.windows.users.index_select(0, cohort)
+        return (users / (users + self.config.users)).unsqueeze(1)
 
-        Targets with next to no pattern growth get weight 0, and growth 1 that ratios can be
-        formed with.
+    def _counted(self, targets: Targets) -> tuple[Targets, Tensor]:
+        """Targets without those of next to no pattern growth, and 1 at these, else 0: (B, T, 1).
+
+        They get weight 0, and pattern growth 1 that ratios can be formed with; what is added to
+        the forecast serves the same end.
         """
-        steps = windows.steps(tasks)
-        targets = windows.targets(tasks, steps)
+        counts = (targets.pattern > NEGLIGIBLE * self.scale).float()
+        left_out = 1.0 - counts
+        pattern = targets.pattern * counts + left_out
+        weight = targets.weight * counts
+        return targets._replace(pattern=pattern, weight=weight), left_out.unsqueeze(2)
+
+    def grown(self, inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Forecast growth at targets (B, T, Q), and the mean's z (B, I)."""
         net = self.net if self.training else self.average
-        inputs = windows.inputs(tasks)
-        if self.training:
-            inputs = inputs._replace(codes=self._hidden(inputs.codes))
-        raw = net(inputs)  # (B, I, Q)
-        forecast = at_targets(departures(raw, self.confidence), steps, targets)
-        counts = targets.pattern > NEGLIGIBLE * self.scale  # (B, T)
-        targets = targets._replace(
-            pattern=torch.where(counts, targets.pattern, 1.0),
-            weight=torch.where(counts, targets.weight, 0.0),
-        )
-        forecast = torch.where(counts.unsqueeze(-1), forecast, 1.0)
-        return forecast, targets, self.confidence * raw[..., 0]
+        raw = net(inputs).float()  # (B, I, Q)
+        forecast = at_targets(departures(raw, self.confidence), targets)
+        return forecast, self.confidence * raw[..., 0]
 
-    def _hidden(self, codes: Tensor) -> Tensor:
-        """Codes (B, C) of which a few are hidden: what stands for the unseen is learned so."""
-        chance = torch.rand(codes.shape, device=codes.device)
-        return torch.where(chance < self.config.unseen, 0, codes)
-
-    def losses(self, forecast: Tensor, targets: Targets, value: Tensor) -> Tensor:
-        """Sums over the targets of each task of weighted losses and of weights: (B, 2).
-
-        `forecast` (B, T, Q) growth, `value` (B,) revenue per user at the observed age.
-        """
+    def loss(self, forecast: Tensor, targets: Targets) -> Tensor:
+        """Loss of forecast growth (B, T, Q) at each target: (B, T)."""
         if self.config.loss == "deviance":
             mean = deviance(forecast[..., 0], targets, self.scale)
         else:
-            mean = huber(forecast[..., 0], targets, value.unsqueeze(1))
-        loss = mean + self.config.quantiles * pinball(forecast[..., 1:], targets)
-        return torch.stack(((targets.weight * loss).sum(1), targets.weight.sum(1)), dim=1)
+            mean = huber(forecast[..., 0], targets, targets.value.unsqueeze(1))
+        return mean + self.config.quantiles * pinball(forecast[..., 1:], targets)
 
-    def training_step(self, batch: Tasks, _: int) -> Tensor:
-        """Weighted mean loss of a batch, with the penalty on the departure."""
-        forecast, targets, z = self.grown(self.windows, batch)
-        sums = self.losses(forecast, targets, self.windows.values[batch])
-        users = self.windows.users[batch.cohort]
-        credible = (users / (users + self.config.users)).unsqueeze(1)
-        total = (credible * sums).sum(dim=0)
-        loss = total[0] / total[1] + self.config.penalty * z.square().mean()
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True)
-        return loss
+    def training_step(self, block: Block, _: int) -> None:
+        """Steps through the batches of a block."""
+        targets, left_out = self._counted(block.batch.targets)
+        targets = targets._replace(weight=targets.weight * self._credible(block.batch.cohort))
+        total = torch.stack([part.sum() for part in torch.split(targets.weight, block.own)])
+        summed(total)
+        batches = block.batch._replace(targets=targets).split(block.own)
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer) and isinstance(schedule, OneCycleLR)
+        for batch, out, weight, size in zip(
+            batches, torch.split(left_out, block.own), total, block.sizes, strict=True
+        ):
+            forecast, z = self.grown(batch.inputs, batch.targets)
+            loss = (batch.targets.weight * self.loss(forecast + out, batch.targets)).sum() / weight
+            loss = loss + self.config.penalty * z.square().sum() / (size * z.shape[1])
+            optimizer.zero_grad()
+            loss.backward()
+            self._add_up()
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+            self.rates.append(float(schedule.get_last_lr()[0]))
+            optimizer.step()
+            schedule.step()
+            self._averaged(schedule.last_epoch)
+            self.losses.append(loss.detach())
+        self.sizes.extend(block.sizes)
+
+    def _add_up(self) -> None:
+        """Add up gradients over processes."""
+        if self.trainer.world_size == 1:
+            return
+        gradients = [x.grad for x in self.net.parameters() if x.grad is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        summed(whole)
+        parts = torch.split(whole, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    @torch.no_grad()
+    def _averaged(self, steps: int) -> None:
+        """Average the weights of the steps so far; the first stands for itself."""
+        mean, now = ([x.data for x in net.parameters()] for net in (self.average, self.net))
+        torch._foreach_lerp_(mean, now, 1.0 if steps == 1 else self.weight)
 
     @torch.no_grad()
     def validate(self) -> tuple[list[float], float, float]:
@@ -221,29 +184,27 @@ class Departure(pl.LightningModule):
         And the WAPE and the bias of the mean at the last age known.
         """
         assert self.validation is not None
-        windows, week, size = self.validation.windows, self.validation.week, self.config.batch_size
+        windows, week = self.validation.windows, self.validation.week
         sums = torch.zeros(int(week.max()) + 1, 5, device=self.device)
         self.eval()
-        pieces = zip(batches(self.validation.tasks, size), torch.split(week, size), strict=True)
-        for batch, weeks in pieces:
-            forecast, targets, _ = self.grown(windows, batch)
-            losses = self.losses(forecast, targets, windows.values[batch])
+        pieces = list(
+            zip(self.validation.tasks.split(BLOCK), torch.split(week, BLOCK), strict=True)
+        )
+        for tasks, weeks in pieces[self.global_rank :: self.trainer.world_size]:
+            inputs, targets = windows.both(tasks)
+            targets, out = self._counted(targets)
+            forecast, _ = self.grown(inputs, targets)
+            loss = targets.weight * self.loss(forecast + out, targets)
             error = forecast[:, -1, 0] - targets.growth[:, -1]
-            value = windows.values[batch.cohort, windows.last[batch.cohort]]
-            parts = torch.column_stack((losses, error.abs(), error, value.abs()))
-            sums.index_add_(0, weeks, windows.users[batch.cohort].unsqueeze(1) * parts)
+            value = targets.value + targets.growth[:, -1]
+            columns = (loss.sum(1), targets.weight.sum(1), error.abs(), error, value.abs())
+            users = windows.users[tasks.cohort].unsqueeze(1)
+            sums.index_add_(0, weeks, users * torch.column_stack(columns))
         self.train()
+        summed(sums)
         total = sums.sum(dim=0)
-        weeks_losses = [float(part) for part in sums[:, 0] / total[1]]
+        weeks_losses = (sums[:, 0] / total[1]).tolist()
         return weeks_losses, float(total[2] / total[4]), float(total[3] / total[4])
-
-    def setup(self, stage: str) -> None:
-        """Bring the data to the device of the net."""
-        self.windows = self.windows.to(self.device)
-        if self.validation is not None:
-            moved = Tasks(*(x.to(self.device) for x in self.validation.tasks))
-            windows, week = self.validation.windows, self.validation.week
-            self.validation = Validation(windows.to(self.device), moved, week.to(self.device))
 
     def on_train_start(self) -> None:
         """Score the untrained net: training must beat it."""
@@ -251,20 +212,42 @@ class Departure(pl.LightningModule):
             self.scores.append(self.validate()[0])
 
     def train_dataloader(self) -> Draws:
-        """The tasks of this epoch; called anew for each, so that a resumed run draws the same."""
-        torch.manual_seed(self._seed(self.current_epoch))
+        """The tasks of this epoch; called anew for each, so that a resumed run draws the same.
+
+        Dropout goes on from there, and differs between processes.
+        """
+        torch.manual_seed(self._seed(self.current_epoch) + PROCESS * self.global_rank)
         return self._draws(self.current_epoch)
 
-    def on_train_batch_end(self, *_: object) -> None:
-        """Average the weights of the steps so far."""
-        self.average.update_parameters(self.net)
+    def transfer_batch_to_device(self, batch: Block, *_: object) -> Block:
+        """All is on the device."""
+        return batch
 
     def on_train_epoch_end(self) -> None:
-        """Score the epoch."""
+        """Score the epoch, and log each so many steps."""
+        losses = torch.stack(self.losses)
+        summed(losses)
+        sizes = torch.tensor(self.sizes, device=self.device)
+        metrics = {"train/loss_epoch": float((losses * sizes).sum() / sizes.sum())}
+        self._logged(losses.tolist())
+        self.losses, self.sizes, self.rates = [], [], []
         if self.validation is not None:
-            losses, wape, bias = self.validate()
-            self.scores.append(losses)
-            self.log_dict({"val/loss": sum(losses), "val/wape": wape, "val/bias": bias})
+            weeks, wape, bias = self.validate()
+            self.scores.append(weeks)
+            metrics |= {"val/loss": sum(weeks), "val/wape": wape, "val/bias": bias}
+        self.log_dict(metrics)
+        if self.told and self.trainer.is_global_zero:
+            text = ", ".join(f"{name} {value:.5f}" for name, value in metrics.items())
+            log.info("epoch %d of %d: %s", self.current_epoch + 1, self.trainer.max_epochs, text)
+
+    def _logged(self, losses: list[float]) -> None:
+        """Write each so many losses of the steps of an epoch."""
+        first = self.current_epoch * self.steps
+        if self.logger is None:
+            return
+        for step, (loss, rate) in enumerate(zip(losses, self.rates, strict=True), start=first):
+            if (step + 1) % self.machine.log_every == 0:
+                self.logger.log_metrics({"train/loss_step": loss, "rate": rate}, step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
@@ -274,36 +257,43 @@ class Departure(pl.LightningModule):
             weight_decay=self.config.weight_decay,
             fused=True,
         )
-        steps = self.config.epochs * len(self._draws(0))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.rate, steps)
+        steps = self.config.epochs * self.steps
+        schedule = OneCycleLR(optimizer, self.config.rate, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @cached_property
     def _data(self) -> str:
-        return hashlib.sha256(self.windows.values.cpu().numpy().tobytes()).hexdigest()
+        return fingerprint(self.windows)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores of the epochs so far, and which data they are of."""
-        checkpoint["scores"], checkpoint["data"] = list(self.scores), self._data
+    def get_extra_state(self) -> dict[str, Any]:
+        """The scores of the epochs so far, and which data they are of: with the weights."""
+        return {"scores": self.scores, "data": self._data}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the scores of the epochs so far. Raises ValueError for those of other data."""
-        if checkpoint["data"] != self._data:
-            raise ValueError(
-                "the data have changed since this run was cut off: train anew, with another out"
-            )
-        self.scores = list(checkpoint["scores"])
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the scores of the epochs so far."""
+        self.scores = list(state["scores"])
 
 
-class Lines(pl.Callback):
-    """A plain log line an epoch, where there is no terminal for a bar."""
+def summed(part: Tensor) -> None:
+    """Add up a tensor over processes, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(part)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch's losses."""
-        metrics = trainer.callback_metrics
-        losses = [name for name in ("train/loss_epoch", "val/loss", "val/wape") if name in metrics]
-        text = ", ".join(f"{name} {float(metrics[name]):.5f}" for name in losses)
-        log.info("epoch %d of %d: %s", trainer.current_epoch + 1, trainer.max_epochs, text)
+
+def fingerprint(windows: Windows) -> str:
+    """SHA-256 of the curves that a net learns from."""
+    return hashlib.sha256(windows.values.cpu().numpy().tobytes()).hexdigest()
+
+
+def _processes(machine: Machine) -> Strategy | str:
+    """Lightning's strategy."""
+    return Shared(start_method=_start_method(machine)) if machine.strategy == "ddp" else "auto"
+
+
+def _start_method(machine: Machine) -> Literal["fork", "spawn"]:
+    """Forking is fast, but does not go with CUDA."""
+    cpu = machine.accelerator == "cpu" or not torch.accelerator.is_available()
+    return "fork" if cpu and hasattr(os, "fork") else "spawn"
 
 
 def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
@@ -312,53 +302,58 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
     Returns each week's part of the validation loss before training and after each epoch. With a
     folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
-    checkpoint of this net.
+    checkpoint of this net, or one of other data.
     """
-    torch.set_num_threads(machine.threads)
-    module = Departure(job=job, training=training)
     last = None if job.folder is None else job.folder / "last.ckpt"
     resume = last if last is not None and last.exists() else None
     if resume:
-        _refuse_code(resume)
+        _check(resume, job)
+    module = Departure(job=job, training=training, machine=machine)
+    torch.set_float32_matmul_precision("high" if machine.precision == "tf32" else "highest")
     with _tamed():
         trainer = pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
-            strategy=machine.strategy,
+            strategy=_processes(machine),
+            precision="bf16-mixed" if machine.precision == "bf16-mixed" else "32-true",
             max_epochs=job.stop,
-            gradient_clip_val=training.clip,
             logger=_tensorboard(job.events),
             callbacks=list(_callbacks(job, training)),
             enable_checkpointing=job.folder is not None,
             enable_model_summary=False,
             enable_progress_bar=job.folder is not None and sys.stderr.isatty(),
-            log_every_n_steps=machine.log_every,
             reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
             default_root_dir=job.folder,
         )
         trainer.fit(module, ckpt_path=resume, weights_only=True)
-    job.net.load_state_dict(module.average.module.state_dict())
+    job.net.load_state_dict(module.average.state_dict())
     job.net.cpu().eval()
     return module.scores
 
 
-def _refuse_code(checkpoint: Path) -> None:
-    """Raise ValueError unless a file holds plain tensors and numbers, whole."""
+def _check(checkpoint: Path, job: Job) -> None:
+    """Raise ValueError unless a file holds plain tensors and numbers, whole, of the same data."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            torch.load(checkpoint, map_location="cpu", weights_only=True)
+            found = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{checkpoint} is not a checkpoint of plain tensors (it may be cut off, or hold code) "
             "and was not loaded: delete it to train anew"
         ) from error
+    state = found.get("state_dict", {}).get("_extra_state", {})
+    if state.get("data") != fingerprint(job.windows):
+        raise ValueError(
+            "the data have changed since this run was cut off: train anew, with another out"
+        )
 
 
 def _callbacks(job: Job, training: Training) -> Iterator[pl.Callback]:
     if job.folder is None:
         return
-    yield RichProgressBar() if sys.stderr.isatty() else Lines()
-    yield LearningRateMonitor(logging_interval="step")
+    if sys.stderr.isatty():
+        yield RichProgressBar()
     monitor = "val/loss" if job.validation is not None else None
     yield ModelCheckpoint(
         job.folder,
@@ -378,10 +373,12 @@ def _tensorboard(events: Path | None) -> TensorBoardLogger | bool:
 
 @contextmanager
 def _tamed() -> Iterator[None]:
-    """Keep Lightning's hints, which are about data loaders, off the log; hand ctrl-C on."""
-    logger, stop = logging.getLogger("pytorch_lightning"), signal.getsignal(signal.SIGINT)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep Lightning's hints off the log, and its port out of the environment; hand ctrl-C on."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels, stop = [logger.level for logger in loggers], signal.getsignal(signal.SIGINT)
+    given = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT")}
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -390,4 +387,8 @@ def _tamed() -> Iterator[None]:
         signal.signal(signal.SIGINT, stop)
         raise KeyboardInterrupt from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name, value in given.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}

@@ -4,8 +4,9 @@ Shapes: N cohorts, A ages, B tasks, J nodes, I = J - 1 intervals, F features a n
 C attributes, T = I + 1 targets; of covariates E features, H of nodes to come, P scalars.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -15,10 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltvnet.covariates import Context, Covariates
-from ltvnet.curves import NODES, Curves
+from ltvnet.curves import AGES, NODES, Curves, Floats
 from ltvnet.forecasting import State, categories
+from ltvnet.gathered import (
+    Ahead,
+    Cells,
+    Cohorts,
+    Observed,
+    Outcomes,
+    kept,
+    log_age,
+    log_ratio,
+    mask,
+    steps,
+)
 from ltvnet.nets.heads import Inputs, Sizes, Targets
-from ltvnet.pattern import Expected
+from ltvnet.pattern import Expected, Outlook
 
 FEATURES, SCALARS = 3, 6
 
@@ -37,6 +50,10 @@ class Tasks(NamedTuple):
 
     cohort: Tensor
     age: Tensor
+
+    def split(self, size: int) -> Iterator["Tasks"]:
+        """Tasks in batches of at most `size`."""
+        return map(Tasks, torch.split(self.cohort, size), torch.split(self.age, size))
 
 
 @dataclass(frozen=True)
@@ -69,12 +86,10 @@ class Scaling:
 
     def codes(self, curves: Curves) -> Tensor:
         """Category of each attribute: (N, C)."""
-        columns = [
-            pd.Index(values).get_indexer(pd.Index(curves.attributes[name])) + 1
-            if name in curves.attributes
-            else np.zeros(len(curves), dtype=np.int64)
-            for name, values in self.categories.items()
-        ]
+        columns = []
+        for name, values in self.categories.items():
+            codes, words = curves.words.get(name, (np.zeros(len(curves), dtype=np.int64), [""]))
+            columns.append((pd.Index(values).get_indexer(pd.Index(words)) + 1)[codes])
         empty = np.zeros((len(curves), 0), dtype=np.int64)
         return torch.from_numpy(np.stack(columns, axis=1) if columns else empty)
 
@@ -118,10 +133,26 @@ class Windows:
     @classmethod
     def of(cls, curves: Curves, expected: Expected, scaling: Scaling) -> Self:
         """Tensors of cohorts, each with at least one complete age."""
+        return cls._of(curves, curves.values, expected, scaling)
+
+    @classmethod
+    def now(cls, curves: Curves, outlook: Outlook, scaling: Scaling) -> Inputs:
+        """What a net sees of each cohort where it stands: `inputs` made of nodes alone."""
+        k, nodes = np.maximum(curves.observed_age, 0), np.array(NODES)
+        prior, level = outlook.prior, outlook.level
+        expected = Expected(outlook.earned(nodes), prior[:, None], level[:, None])
+        windows = cls._of(curves, curves.values[:, nodes], expected, scaling)
+        value, beta = np.nan_to_num(curves.observed_value), outlook.earned(k[:, None])[:, 0]
+        cells = Cells(*map(_float32, (value, beta, prior, level)))
+        return windows._inputs(Tasks(torch.arange(len(k)), torch.from_numpy(k)), cells)
+
+    @classmethod
+    def _of(cls, curves: Curves, values: Floats, expected: Expected, scaling: Scaling) -> Self:
+        """The same, of `values` and an expected `beta` at all ages or at nodes alone."""
         seen = scaling.context.seen(curves)
         reached = (curves.observed_age[:, None] >= np.array(NODES)).sum(axis=0)
         return cls(
-            values=_float32(np.nan_to_num(curves.values)),
+            values=_float32(np.nan_to_num(values)),
             last=torch.from_numpy(curves.observed_age),
             beta=_float32(expected.beta),
             prior=_float32(expected.prior),
@@ -154,8 +185,9 @@ class Windows:
         order = torch.randperm(len(rows) * each, generator=generator) % len(rows)
         chance = torch.rand(len(order), generator=generator)
         cohort, chance = rows[order].to(self.last.device), chance.to(self.last.device)
-        age = torch.exp(chance * torch.log1p(self.last[cohort])).long() - 1
-        return Tasks(cohort, torch.minimum(age, self.last[cohort] - 1).clamp(min=0))
+        last = self.last.index_select(0, cohort)
+        age = torch.exp(chance * torch.log1p(last)).long() - 1
+        return Tasks(cohort, torch.minimum(age, last - 1).clamp_(min=0))
 
     def inputs(self, tasks: Tasks) -> Inputs:
         """What a net sees of each task.
@@ -165,73 +197,148 @@ class Windows:
         credible level over the segment's, users, log age, expected volume, the share earned, and
         covariates of all ages and of nodes to come.
         """
-        cohort, age = tasks
-        nodes = self._nodes()
-        rows = cohort.unsqueeze(1)
-        volume = (self.users[cohort] / (NOISE * self.unit)).unsqueeze(1)  # (B, 1)
-        prior = _at(self.prior, tasks)
-        expected = volume * prior.unsqueeze(1) * self.beta[rows, nodes]  # (B, J)
-        seen = volume * self.values[rows, nodes]
-        level = GAIN * _log_ratio(seen, expected)
-        growth = GAIN * _log_ratio(_steps(seen), _steps(expected))
-        place = _log_age(nodes).expand_as(level)
-        observed = nodes <= age.unsqueeze(1)
-        stacked = torch.stack((level, growth, place), dim=-1)
-        features = torch.cat((stacked, self.beside[cohort]), dim=-1)  # (B, J, F)
-        prefix = torch.where(observed.unsqueeze(-1), features, 0.0)
+        return self._inputs(tasks, self._cells(tasks))
 
-        beta = _at(self.beta, tasks)
-        expected_now = volume[:, 0] * prior * beta
+    def targets(self, tasks: Tasks) -> Targets:
+        """What became of each task, with weights: step in log age x rarity of the horizon."""
+        return self._targets(tasks, self._cells(tasks))
+
+    def both(self, tasks: Tasks) -> tuple[Inputs, Targets]:
+        """Inputs and targets."""
+        cells = self._cells(tasks)
+        return self._inputs(tasks, cells), self._targets(tasks, cells)
+
+    def _inputs(self, tasks: Tasks, cells: Cells) -> Inputs:
+        cohort, age = tasks
+        known, observed = self._cohorts, self._observed
+        value, beta, prior, level = cells
+        _, volume, log_users = known.own.index_select(0, cohort).unbind(1)
+        usual = volume * prior
+        expected = known.beta.index_select(0, cohort).mul_(usual.unsqueeze(1))  # (B, J x F)
+        prefix = known.seen.index_select(0, cohort)
+        prefix.sub_(expected.clamp_(min=0.0).log1p_(), alpha=GAIN)
+        prefix = kept(prefix, observed.features.index_select(0, age))
+
+        expected_now = usual * beta
         scalars = torch.stack(
             (
-                _log_ratio(volume[:, 0] * _at(self.values, tasks), expected_now),
-                _at(self.level, tasks).div(prior).nan_to_num(1.0).clamp(min=1e-3).log(),
-                self.users[cohort].clamp(min=1e-3).log(),
-                _log_age(age),
+                log_ratio(volume * value, expected_now),
+                level.div(prior).nan_to_num_(1.0).clamp_(min=1e-3).log_(),
+                log_users,
+                observed.log.index_select(0, age),
                 torch.log1p(expected_now) / 3.0 - 1.0,
                 beta * 2.0 - 1.0,
             ),
             dim=1,
         )
-        ahead = torch.where(observed.unsqueeze(-1), 0.0, self.ahead[cohort]).flatten(1)
-        scalars = torch.cat((scalars, self.fixed[cohort], ahead), dim=1)
-        return Inputs(prefix, observed, scalars, self.codes[cohort])
-
-    def steps(self, tasks: Tasks) -> Tensor:
-        """The pattern's growth in each interval after the observed age: (B, I)."""
-        bounds = torch.maximum(self._nodes(), tasks.age.unsqueeze(1))  # (B, J)
-        beta = self.beta[tasks.cohort.unsqueeze(1), bounds]
-        return _at(self.level, tasks).unsqueeze(1) * torch.diff(beta, dim=1)
-
-    def targets(self, tasks: Tasks, steps: Tensor) -> Targets:
-        """What became of each task, with weights: step in log age x rarity of the horizon."""
-        cohort, age = tasks
-        nodes = self._nodes()
-        last = self.last[cohort]
-        value = _at(self.values, tasks).unsqueeze(1)
-        begin = torch.maximum(nodes[:-1], age.unsqueeze(1))  # (B, I)
-        known = (nodes[1:] > age.unsqueeze(1)) & (nodes[1:] <= last.unsqueeze(1))
-        weight = torch.log1p(nodes[1:]) - torch.log1p(begin)
-        grown = self.values[cohort.unsqueeze(1), nodes[1:]] - value
-
-        interval = (torch.searchsorted(nodes, last) - 1).clamp(min=0)  # (B,)
-        left = torch.maximum(nodes[interval], age)
-        part = _at(self.level, tasks) * (self.beta[cohort, last] - self.beta[cohort, left])
-        between = nodes[interval + 1] != last
-        last_weight = (torch.log1p(last) - torch.log1p(left)) * self.rarity[interval + 1] * between
-        pattern = torch.cumsum(steps, dim=1)
-        row = torch.arange(len(cohort), device=age.device)
-        before = torch.where(interval > 0, pattern[row, (interval - 1).clamp(min=0)], 0.0)
-        return Targets(
-            growth=torch.cat((grown, self.values[cohort, last].unsqueeze(1) - value), dim=1),
-            pattern=torch.cat((pattern, (before + part).unsqueeze(1)), dim=1),
-            weight=torch.cat((weight * self.rarity[1:] * known, last_weight.unsqueeze(1)), dim=1),
-            interval=interval,
-            part=part,
+        ahead = self.ahead.flatten(1).index_select(0, cohort)
+        ahead = kept(ahead, observed.ahead.index_select(0, age))
+        return Inputs(
+            prefix=prefix.view(len(age), len(NODES), -1),
+            observed=observed.nodes.index_select(0, age),
+            scalars=torch.cat((scalars, self.fixed.index_select(0, cohort), ahead), dim=1),
+            codes=self.codes.index_select(0, cohort),
         )
 
+    def _targets(self, tasks: Tasks, cells: Cells) -> Targets:
+        cohort, age = tasks
+        known, ahead = self._outcomes, self._ahead
+        earned = known.beta.index_select(0, cohort).sub_(cells.beta.unsqueeze(1))  # (B, T)
+        earned.mul_(ahead.later.index_select(0, age))
+        pattern = earned.mul_(cells.level.unsqueeze(1))
+        each = pattern[:, :-1].clone()
+        each[:, 1:] -= pattern[:, :-2]
+        interval = known.interval.index_select(0, cohort)
+        before = pattern.gather(1, (interval - 1).clamp_(min=0).unsqueeze(1)).squeeze(1)
+        part = pattern[:, -1] - before.mul_(interval > 0)
+        weight = known.known.index_select(0, cohort).mul_(ahead.weight.index_select(0, age))
+        log_last, log_left, rarity = known.last.index_select(0, cohort).unbind(1)
+        weight[:, -1] = rarity * (log_last - log_left.maximum(ahead.log.index_select(0, age)))
+        return Targets(
+            growth=known.values.index_select(0, cohort).sub_(cells.value.unsqueeze(1)),
+            pattern=pattern,
+            weight=weight,
+            interval=interval,
+            part=part,
+            steps=each,
+            value=cells.value,
+        )
+
+    def _cells(self, tasks: Tasks) -> Cells:
+        place = tasks.cohort * self.values.shape[1] + tasks.age
+        tables = self.values, self.beta, self.prior, self.level
+        found = (
+            table.view(-1).index_select(0, tasks.cohort if table.shape[1] == 1 else place)
+            for table in tables
+        )
+        return Cells(*found)
+
+    @cached_property
     def _nodes(self) -> Tensor:
         return torch.tensor(NODES, device=self.last.device)
+
+    @cached_property
+    def _ages(self) -> Tensor:
+        return torch.arange(AGES, device=self.last.device)
+
+    def _at_nodes(self, table: Tensor) -> Tensor:
+        return table if table.shape[1] == len(NODES) else table.index_select(1, self._nodes)
+
+    @cached_property
+    def _cohorts(self) -> Cohorts:
+        volume = self.users / (NOISE * self.unit)
+        beta = self._at_nodes(self.beta)
+        seen = volume.unsqueeze(1) * self._at_nodes(self.values)
+        logs = [GAIN * torch.log1p(x.clamp(min=-0.5)) for x in (seen, steps(seen))]
+        columns = [*logs, log_age(self._nodes).expand_as(beta)]
+        nothing = torch.zeros_like(torch.cat((beta.unsqueeze(2), self.beside), dim=2))
+        expected = torch.cat((torch.stack((beta, steps(beta)), dim=2), nothing), dim=2)
+        own = self.users, volume, self.users.clamp(min=1e-3).log()
+        return Cohorts(
+            seen=torch.cat((torch.stack(columns, dim=2), self.beside), dim=2).flatten(1),
+            beta=expected.flatten(1),
+            own=torch.stack(own, dim=1),
+        )
+
+    @cached_property
+    def _observed(self) -> Observed:
+        nodes = self._nodes <= self._ages.unsqueeze(1)  # (A, J)
+        features, calendar = FEATURES + self.beside.shape[2], self.ahead.shape[2]
+        return Observed(
+            nodes=nodes,
+            features=mask(nodes.repeat_interleave(features, dim=1)),
+            ahead=mask(~nodes.repeat_interleave(calendar, dim=1)),
+            log=log_age(self._ages),
+        )
+
+    @cached_property
+    def _outcomes(self) -> Outcomes:
+        ends, last = self._nodes[1:], self.last
+        interval = (torch.searchsorted(self._nodes, last) - 1).clamp(min=0)
+        between = ends[interval] != last
+        known = torch.cat((ends <= last.unsqueeze(1), between.unsqueeze(1)), dim=1)
+        logs = torch.log1p(torch.stack((last, self._nodes[interval]), dim=1))
+        rarity = self.rarity[interval + 1] * between
+        ages = torch.cat((ends.expand(len(self), -1), last.unsqueeze(1)), dim=1)  # (N, T)
+        return Outcomes(
+            values=self.values.gather(1, ages),
+            beta=self.beta.gather(1, ages),
+            known=known.float(),
+            interval=interval,
+            last=torch.cat((logs, rarity.unsqueeze(1)), dim=1),
+        )
+
+    @cached_property
+    def _ahead(self) -> Ahead:
+        age, ends = self._ages.unsqueeze(1), self._nodes[1:]
+        log = torch.log1p(self._ages)
+        begin = torch.log1p(torch.maximum(self._nodes[:-1], age))
+        later = ends > age  # (A, I)
+        weight = (torch.log1p(ends) - begin) * self.rarity[1:] * later
+        one = torch.ones_like(log).unsqueeze(1)
+        return Ahead(
+            later=torch.cat((later, one), dim=1), weight=torch.cat((weight, one), dim=1), log=log
+        )
 
 
 @dataclass(frozen=True)
@@ -244,22 +351,6 @@ class Validation:
     windows: Windows
     tasks: Tasks
     week: Tensor
-
-
-def _at(table: Tensor, tasks: Tasks) -> Tensor:
-    return table[tasks.cohort, tasks.age.clamp(max=table.shape[1] - 1)]
-
-
-def _steps(curve: Tensor) -> Tensor:
-    return torch.diff(curve, dim=1, prepend=torch.zeros_like(curve[:, :1]))
-
-
-def _log_age(age: Tensor) -> Tensor:
-    return torch.log1p(age) / 3.0 - 1.0
-
-
-def _log_ratio(seen: Tensor, expected: Tensor) -> Tensor:
-    return torch.log1p(seen.clamp(min=-0.5)) - torch.log1p(expected.clamp(min=0.0))
 
 
 def _float32(array: NDArray[np.floating[Any]]) -> Tensor:

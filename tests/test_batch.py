@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +24,14 @@ from ltvnet.calibration import Intervals
 from ltvnet.corrected import Corrected
 from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES, Curves
-from ltvnet.forecasting import Predictor, create
+from ltvnet.forecasting import Forecast, Predictor, create
 from ltvnet.ledger import Ledger
 from ltvnet.stages import Stages
 from ltvnet.table import Files, write_cohorts
 
 ROOT = Path(__file__).parent.parent
-TABLES = Tables(wide=True, ages=NODES[1:], by=None)
-FEW = Tables(wide=False, ages=[360], by=None)
+TABLES = Tables(wide="csv", ages=NODES[1:], by=None)
+FEW = Tables(wide=None, ages=[360], by=None)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,81 @@ def test_every_cohort_has_a_row_and_a_reason(
     assert total == pytest.approx((final["Users"] * final["P_D360"])[known].sum(), rel=1e-5)
 
 
+def test_wide_tables_as_parquet_hold_the_same(loaded: Bundle, table: Path, tmp_path: Path) -> None:
+    for kind in ("csv", "parquet"):
+        read = Files(path=table).curves(30)
+        predict(loaded, lambda read=read: read, tmp_path, replace(TABLES, wide=kind))
+    for name in (
+        "Files_Predictions/LTV_predictions",
+        "Files_Predictions_Final/LTV_predictions_final",
+    ):
+        found = pd.read_parquet(tmp_path / f"{name}_2024_03_14.parquet")
+        said = pd.read_csv(tmp_path / f"{name}_2024_03_14.csv").astype(found.dtypes)
+        pd.testing.assert_frame_equal(found, said)
+
+
+def whole(folder: Path) -> pd.DataFrame:
+    """The forecasts of all parts, in their order."""
+    return pd.read_parquet(folder / "forecasts")
+
+
+def test_parts_hold_what_one_table_does(loaded: Bundle, table: Path, tmp_path: Path) -> None:
+    def read() -> Iterable[Curves]:
+        return Files(path=table).curves(5)
+
+    parts = replace(TABLES, part=20)
+    counts = predict(loaded, read, tmp_path / "parts", parts)
+    assert counts == predict(loaded, read, tmp_path / "one", TABLES)
+    assert [p.name for p in sorted((tmp_path / "parts" / "forecasts").glob("*.parquet"))] == [
+        f"0000{n}.parquet" for n in range(7)
+    ]
+    one = outputs(tmp_path / "one")
+    pd.testing.assert_frame_equal(whole(tmp_path / "parts"), one["long"])
+    rollup = (pd.read_csv(tmp_path / name / "rollup.csv") for name in ("parts", "one"))
+    pd.testing.assert_frame_equal(*rollup, rtol=1e-12)
+    files = sorted((tmp_path / "parts" / "Files_Predictions").glob("*_2024_03_14_0000?.csv"))
+    raw = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    pd.testing.assert_frame_equal(raw, one["LTV_predictions_2024_03_14.csv"])
+
+
+def test_parts_that_are_finished_are_not_made_again(
+    loaded: Bundle, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in the third part, the same call makes that and the later ones."""
+    parts, asked = replace(FEW, part=20), []
+    forecaster = type(loaded.forecaster)
+    predicted = forecaster.predict
+
+    def counted(self: Predictor, curves: Curves, ages: Sequence[int]) -> Forecast:
+        if len(curves) > 1:  # one is asked for what sums are
+            asked.append(curves.start[0])
+            if len(asked) == 9:
+                raise KeyboardInterrupt
+        return predicted(self, curves, ages)
+
+    def read() -> Iterable[Curves]:
+        return Files(path=table).curves(5)
+
+    monkeypatch.setattr(forecaster, "predict", counted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(loaded, read, tmp_path, parts)
+    assert not (tmp_path / "rollup.csv").exists()
+    names = [path.name for path in (tmp_path / "forecasts").iterdir()]
+    assert sorted(names) == ["00000.parquet", "00001.parquet", "_finished"]
+    counts = predict(loaded, read, tmp_path, parts)
+    pieces = sum(len(piece) > 1 for piece in read())
+    assert len(asked) == 9 + pieces - 8  # so many were in the first two parts
+    again, others = predict(loaded, read, tmp_path, parts), len(asked)
+    assert counts == again and len(asked) == others
+    monkeypatch.undo()
+    predict(loaded, read, tmp_path / "one", FEW)
+    pd.testing.assert_frame_equal(whole(tmp_path), outputs(tmp_path / "one")["long"])
+    other = Files(path=table).curves(10_000)
+    predict(loaded, lambda: [next(iter(other)).take(np.arange(30))], tmp_path, parts)
+    left = sorted(path.name for path in (tmp_path / "forecasts").rglob("0*"))
+    assert left == ["00000.json", "00000.parquet"]  # what is of other cohorts is gone
+
+
 @pytest.mark.parametrize("rows", [5, 37])
 def test_the_size_of_pieces_changes_nothing(
     rows: int, loaded: Bundle, table: Path, tmp_path: Path
@@ -109,7 +184,7 @@ def test_the_size_of_pieces_changes_nothing(
 def test_without_wide_tables_only_the_asked_ages_are_forecast(
     loaded: Bundle, table: Path, tmp_path: Path
 ) -> None:
-    few = Tables(wide=False, ages=[30, 360], by="Apps")
+    few = Tables(wide=None, ages=[30, 360], by="Apps")
     predict(loaded, lambda: Files(path=table).curves(1000), tmp_path, few)
     assert not list(tmp_path.glob("Files_*"))
     assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
@@ -122,7 +197,7 @@ def test_stale_data_older_data_and_lost_columns_are_said(
     def said(rows: Curves) -> str:
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            predict(loaded, lambda: [rows], tmp_path, Tables(wide=False, ages=[360], by=None))
+            predict(loaded, lambda: [rows], tmp_path, Tables(wide=None, ages=[360], by=None))
         return caplog.text
 
     assert said(curves) == ""
@@ -190,7 +265,7 @@ def test_a_ledger_keeps_what_was_forecast(loaded: Bundle, curves: Curves, tmp_pa
     rows = np.flatnonzero((curves.observed_age >= 0) & (curves.observed_age < 360))
     np.testing.assert_allclose(entries.bands["final"].mean, forecast.final.mean[rows], rtol=1e-5)
     assert list(pd.read_parquet(tmp_path / "forecasts.parquet")["age"].unique()) == [360]
-    every = replace(kept, wide=True)
+    every = replace(kept, wide="csv")
     predict(loaded, lambda: pieces, tmp_path, every)  # again: the same rows, not twice
     assert len(Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))) == len(rows)
 
@@ -281,9 +356,15 @@ def test_nothing_to_forecast_is_said(loaded: Bundle, tmp_path: Path) -> None:
 
 def test_ages_must_be_ahead() -> None:
     with pytest.raises(ValueError, match=r"expected ages within 1\.\.360: D0 is never forecast"):
-        Tables(wide=False, ages=[0, 30], by=None)
+        Tables(wide=None, ages=[0, 30], by=None)
     with pytest.raises(ValueError, match=r"expected increasing ages within 0\.\.360"):
-        Tables(wide=False, ages=[30, 400], by=None)
+        Tables(wide=None, ages=[30, 400], by=None)
+    with pytest.raises(ValueError, match="expected wide=csv, parquet or null, got xlsx"):
+        Tables(wide="xlsx", ages=[30], by=None)
+    with pytest.raises(ValueError, match="expected part, a whole number of cohorts >= 1, got 0"):
+        Tables(wide=None, ages=[30], by=None, part=0)
+    with pytest.raises(ValueError, match="expected part=null with a ledger"):
+        Tables(wide=None, ages=[30], by=None, part=9, ledger="ledger")
 
 
 def test_a_killed_prediction_leaves_no_half_file(

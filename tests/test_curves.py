@@ -1,9 +1,11 @@
 """Time has one rule: what was known at the end of a day, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import curve, history
+from cohorts import curve, history, weekly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -260,3 +262,42 @@ def test_origins_include_both_ends() -> None:
     assert [str(date) for date in found] == ["2025-01-01", "2025-01-15", "2025-01-29"]
     with pytest.raises(ValueError, match="expected first <= last"):
         origins("2025-01-02", "2025-01-01", 7)
+
+
+def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
+    curves = weekly(30, beside=True).as_of("2023-06-01")
+    assert curves.take(np.ones(len(curves), dtype=bool)) is curves
+    mask = curves.attributes["Apps"] == "b"
+    for rows in (mask, np.flatnonzero(mask), slice(3, 9)):
+        part = curves.take(rows)
+        again = replace(part)  # checked, and nothing kept from before
+        assert part.index.equals(again.index) and part.index.equals(curves.index[rows])
+        assert part.place.tolist() == again.place.tolist()
+        assert part.observed_age.tolist() == again.observed_age.tolist()
+        np.testing.assert_array_equal(part.series["retention"], curves.series["retention"][rows])
+        assert part.segments(1)[1] == again.segments(1)[1]
+        with pytest.raises(ValueError, match="read-only"):
+            part.values[0, 0] = 1.0
+    for wrong in (np.array([3, 3]), np.array([4, 3]), slice(9, 3, -1)):
+        with pytest.raises(ValueError, match="expected increasing row numbers"):
+            curves.take(wrong)
+
+
+def test_other_values_are_of_the_same_ages() -> None:
+    curves = weekly(10).as_of("2023-02-20")
+    doubled = curves.valued(2 * curves.values)
+    np.testing.assert_array_equal(doubled.values, 2 * curves.values)
+    assert doubled.observed_age.tolist() == curves.observed_age.tolist()
+    for wrong in (np.nan_to_num(curves.values), np.where(curves.values > 1, np.inf, curves.values)):
+        with pytest.raises(ValueError, match="expected finite values at the ages that are known"):
+            curves.valued(wrong)
+
+
+def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
+    known = weekly(40)
+    curves = replace(known, lag_days=2).as_of("2023-09-01")
+    ages = curves.ages_ago([0, 30, 200])
+    for days, found in zip((0, 30, 200), ages, strict=True):
+        then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
+        assert found[: len(then)].tolist() == then.observed_age.tolist()
+        assert (found[len(then) :] == -1).all()

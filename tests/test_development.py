@@ -1,7 +1,10 @@
 """How steeply the revenue of a segment falls off, measured at all ages together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from cohorts import weekly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,11 +12,17 @@ from ltvnet.curves import AGES, Floats
 from ltvnet.development import (
     MOST_TILT,
     Development,
+    Segments,
+    Triangle,
     by_interval,
     credible_growth,
+    development,
     lean,
+    ratio_of_sums,
     tilt,
     tilt_constant,
+    tilt_scores,
+    tilt_weights,
 )
 
 LOG = np.log1p(np.arange(AGES))
@@ -68,15 +77,16 @@ def test_segments_that_differ_by_chance_only_are_not_tilted() -> None:
         cohorts = [developed(decay, 360, 1e3 * rng.gamma(20.0)) for decay in decays]
         own = Development(*(np.concatenate([getattr(c, x) for c in cohorts])
                             for x in ("base", "gain")))  # fmt: skip
-        return tilt_constant(top, own, found)
+        return tilt_constant(tilt_scores(tilt_weights(top), own), found)
 
     noise = rng.normal(0.0, 0.1, 200)
     alike = [constant(1.0 + noise[rng.permutation(200)]) for _ in range(5)]
     apart = constant(1.0 + 0.2 * (found % 2) + 0.1 * noise)
     assert np.isfinite(apart) and apart < 0.1 * min(alike)
     one = Development(*(np.repeat(x, 3, axis=0) for x in vars(developed(1.0, 360)).values()))
-    assert tilt_constant(top, one, np.zeros(3, dtype=int)) == np.inf
-    assert tilt_constant(top, one, np.arange(3)) == np.inf  # a cohort each: nothing to tell by
+    told = tilt_scores(tilt_weights(top), one)
+    assert tilt_constant(told, np.zeros(3, dtype=int)) == np.inf
+    assert tilt_constant(told, np.arange(3)) == np.inf  # a cohort each: nothing to tell by
 
 
 def test_without_a_tilt_growth_is_credible_by_interval() -> None:
@@ -106,3 +116,43 @@ def test_a_day_of_full_refunds_has_a_lean() -> None:
     falling = growth(1.0)
     falling[0, 20] = -1.0
     assert np.isfinite(lean(falling)).all()
+
+
+@pytest.mark.parametrize("half_life", [None, 60.0])
+def test_what_stood_on_past_days_is_what_curves_of_these_days_show(half_life: float | None) -> None:
+    """Sums, reach and first age, each day cut by `as_of`; one segment earned nothing."""
+    known = weekly(60, ("a", "b", "c"))
+    values = np.where((known.attributes["Apps"] == "c")[:, None], 0.0, known.values)
+    curves = replace(known, values=values).as_of("2024-01-31")
+    curves = curves.take(curves.observed_age >= 0)
+    segments = Segments.of(curves, None)
+    triangle = Triangle(curves, segments, segments.find(curves), half_life)
+    ago = [0, 28, 200]
+    for days, standing in zip(ago, triangle.standings(ago, 5), strict=True):
+        then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
+        then = then.take(then.observed_age >= 0)
+        own = development(then, then.reach(5), half_life)
+        found = segments.find(then)
+        assert standing.reach == then.reach(5) and standing.first == 0
+        assert standing.age[: len(then)].tolist() == then.observed_age.tolist()
+        assert (standing.age[len(then) :] == -1).all()
+        for name in ("base", "gain"):
+            made, direct = getattr(standing.sums, name), segments.totals(getattr(own, name), found)
+            np.testing.assert_allclose(made, direct, rtol=1e-12)
+        assert not standing.sums.base[3].any()
+
+
+def test_the_tilt_of_a_past_day_is_that_of_its_curves() -> None:
+    curves = weekly(60).as_of("2024-01-31")
+    curves = curves.take(curves.observed_age >= 0)
+    segments = Segments.of(curves, None)
+    found = segments.find(curves)
+    triangle = Triangle(curves, segments, found, None)
+    standings = triangle.standings([0, 84], 5)
+    then = curves.as_of(curves.origin - np.timedelta64(84, "D"))
+    then = then.take(then.observed_age >= 0)
+    own = development(then, then.reach(5), None)
+    pooled = Development(own.base.sum(axis=0)[None], own.gain.sum(axis=0)[None])
+    weights = tilt_weights(ratio_of_sums(pooled))
+    direct = tilt_constant(tilt_scores(weights, own), found[: len(then)])
+    assert triangle.tiltings(standings, [0, 84])[1] == pytest.approx(direct, rel=1e-9)

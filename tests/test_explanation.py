@@ -293,7 +293,7 @@ def loaded(
 def test_a_table_of_explanations(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
     table = tmp_path / "LTV_2024_02_29.csv"
     write_cohorts(curves, table)
-    tables = Tables(wide=True, ages=[30, 360], by=None, explain=True)
+    tables = Tables(wide="csv", ages=[30, 360], by=None, explain=True)
     predict(loaded, lambda: Files(path=table).curves(40), tmp_path, tables)
     made = pd.read_csv(tmp_path / "explanations.csv")
     own = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
@@ -313,7 +313,7 @@ def test_a_table_of_explanations(loaded: Bundle, curves: Curves, tmp_path: Path)
 def test_explanations_are_not_asked_for_unless_they_are(
     loaded: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
-    predict(loaded, lambda: [curves], tmp_path, Tables(wide=False, ages=[360], by=None))
+    predict(loaded, lambda: [curves], tmp_path, Tables(wide=None, ages=[360], by=None))
     assert not (tmp_path / "explanations.csv").exists()
 
 
@@ -322,7 +322,7 @@ def test_half_a_table_is_none(loaded: Bundle, curves: Curves, tmp_path: Path) ->
         yield curves
         raise RuntimeError
 
-    tables = Tables(wide=False, ages=[360], by=None, explain=True)
+    tables = Tables(wide=None, ages=[360], by=None, explain=True)
     with pytest.raises(RuntimeError):
         predict(loaded, broken, tmp_path, tables)
     with pytest.raises(ValueError, match="expected forecasts to explain, got none"):

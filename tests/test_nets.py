@@ -71,12 +71,11 @@ def made(config: dict[str, Any], sizes: Sizes) -> nn.Module:
 
 def loss(net: nn.Module, windows: Windows, tasks: Tasks, kind: str) -> Tensor:
     """The mean's loss and the pinball loss of the quantiles, as training weighs targets."""
-    steps = windows.steps(tasks)
-    targets = windows.targets(tasks, steps)
+    targets = windows.targets(tasks)
     counts = targets.pattern > 1e-6 * targets.pattern.mean()
     targets = targets._replace(pattern=torch.where(counts, targets.pattern, 1.0))
     z = departures(net(windows.inputs(tasks)), 0.8)
-    forecast = torch.where(counts.unsqueeze(-1), at_targets(z, steps, targets), 1.0)
+    forecast = torch.where(counts.unsqueeze(-1), at_targets(z, targets), 1.0)
     value = windows.values[tasks.cohort, tasks.age].unsqueeze(1)
     scale = targets.pattern.mean()
     mean = (

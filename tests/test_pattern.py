@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ltvnet.curves import AGES, NODES, Curves, Floats
 from ltvnet.forecasting import create
-from ltvnet.pattern import KAPPA_AGES, KAPPAS, Pattern, Replay, credible_level, learned_kappas
+from ltvnet.kappas import KAPPA_AGES, KAPPAS, Replay, credible_level, learned_kappas
+from ltvnet.pattern import Pattern
 
 DEFAULT: dict[str, Any] = {
     "levels": None,
@@ -252,6 +253,32 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
     k = curves.observed_age
     natural = pattern.held_out(curves).prior[np.arange(len(k)), k]
     np.testing.assert_allclose(natural, pattern.expected(curves).prior[:, 0], rtol=1e-9)
+
+
+@given(st.integers(1, 300))
+@settings(max_examples=5, deadline=None)
+def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
+    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    config = DEFAULT | {"tilt": True, "calendar": True, "trend": True}
+    found = []
+    for size in (1000, block):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ltvnet.curves.BLOCK", size)
+            pattern = Pattern(**config).fit(curves)
+            held_out = pattern.held_out(curves)
+        found.append((pattern.kappas, pattern.measured.beta, held_out.beta, held_out.level))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
+    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    pattern = Pattern(**DEFAULT).fit(curves)
+    exact, short = pattern.held_out(curves), pattern.held_out(curves, np.float32)
+    for name in ("beta", "prior", "level"):
+        kept = getattr(short, name)
+        assert kept.dtype == np.float32
+        np.testing.assert_array_equal(kept, getattr(exact, name).astype(np.float32))
 
 
 def test_recent_steps_weigh_more_with_a_half_life() -> None:

@@ -45,7 +45,7 @@ def test_every_cohort_of_online_retail_has_a_forecast_or_a_reason(
     forecaster = model(name).fit(curves)
     bundle.save(tmp_path / "bundle", "neural" if name == "lstm" else name, forecaster, curves, {})
     loaded = bundle.load(tmp_path / "bundle")
-    tables = Tables(wide=True, ages=NODES[1:], by=None)
+    tables = Tables(wide="csv", ages=NODES[1:], by=None)
     reasons = predict(loaded, lambda: [curves], tmp_path, tables)
     table = pd.read_csv(tmp_path / "Files_Predictions" / "LTV_predictions_2011_03_31.csv")
     assert len(table) == len(curves) == reasons.total() == 56

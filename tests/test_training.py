@@ -17,6 +17,8 @@ from test_neural import COVARIATES, MACHINE, TRAINING, neural
 
 from ltvnet.covariates import Covariates
 from ltvnet.curves import NODES, Curves
+from ltvnet.draws import Draws, Plan, Share
+from ltvnet.jobs import Machine, Training
 from ltvnet.nets.heads import (
     Targets,
     anchored,
@@ -26,7 +28,6 @@ from ltvnet.nets.heads import (
     huber,
     pinball,
 )
-from ltvnet.training import Draws, Machine, Training
 from ltvnet.windows import Scaling, Tasks, Windows
 
 ROOT = Path(__file__).parent.parent
@@ -70,18 +71,23 @@ def test_tasks_are_log_uniform_and_leave_something_to_forecast(windows: Windows)
 
 
 def test_an_epoch_is_drawn_from_its_seed(windows: Windows) -> None:
-    config = Training(**TRAINING)
-    one, same, other = (Draws(windows=windows, config=config, seed=s) for s in (1, 1, 2))
-    assert torch.equal(one.tasks.age, same.tasks.age)
+    plan = Plan(each=4, size=128, unseen=0.3)
+    one, same, other = (
+        Draws(windows=windows, plan=plan, seed=s, share=Share(0, 1)) for s in (1, 1, 2)
+    )
+    assert torch.equal(one.tasks.age, same.tasks.age) and torch.equal(one.hidden, same.hidden)
     assert not torch.equal(one.tasks.age, other.tasks.age)
-    assert len(list(one)) == len(one) == -(-len(one.tasks.age) // 128)
+    assert float(one.hidden.float().mean()) == pytest.approx(0.3, abs=0.1)
+    sizes = [size for block in one for size in block.sizes]
+    assert len(sizes) == one.steps == plan.steps(windows) == -(-len(one.tasks.age) // 128)
+    assert sum(sizes) == len(one.tasks.age)
 
 
 def test_targets_are_growth_since_the_observed_age(windows: Windows, curves: Curves) -> None:
     row, age = 30, 18
     tasks = Tasks(torch.tensor([row]), torch.tensor([age]))
-    steps = windows.steps(tasks)
-    targets = windows.targets(tasks, steps)
+    targets = windows.targets(tasks)
+    steps = targets.steps
     last = int(curves.observed_age[row])
     assert last not in NODES
     later = [j for j, node in enumerate(NODES[1:]) if age < node <= last]
@@ -99,10 +105,9 @@ def test_targets_are_growth_since_the_observed_age(windows: Windows, curves: Cur
 
 def test_untrained_growth_is_the_patterns(windows: Windows) -> None:
     tasks = windows.draw(3, torch.Generator().manual_seed(1))
-    steps = windows.steps(tasks)
-    targets = windows.targets(tasks, steps)
-    z = torch.zeros(len(steps), len(NODES) - 1, 4)
-    grown = at_targets(z, steps, targets)
+    targets = windows.targets(tasks)
+    z = torch.zeros(len(tasks.age), len(NODES) - 1, 4)
+    grown = at_targets(z, targets)
     for quantity in range(4):
         torch.testing.assert_close(grown[..., quantity], targets.pattern, rtol=1e-5, atol=1e-7)
 
@@ -123,7 +128,8 @@ def test_anchored_growth_is_a_sum_over_intervals() -> None:
 
 def targets_of(growth: list[float], pattern: list[float]) -> Targets:
     rows = torch.tensor([growth]), torch.tensor([pattern]), torch.ones(1, len(growth))
-    return Targets(*rows, torch.zeros(1, dtype=torch.long), torch.zeros(1))
+    nothing = torch.zeros(1)
+    return Targets(*rows, torch.zeros(1, dtype=torch.long), nothing, nothing, nothing)
 
 
 def test_deviance_is_least_where_sums_agree() -> None:

@@ -123,6 +123,35 @@ def test_standard_error_is_that_of_a_mean_over_users(tmp_path: Path) -> None:
     assert errors.iloc[1:].isna().all(axis=None)  # one user has no variance
 
 
+def test_users_in_parts_give_the_same_standard_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    lines = table([(user, int(random.integers(500)), user + 0.01) for user in range(300)] * 3)
+    lines.to_parquet(tmp_path / "lines.parquet")
+    choices = {"period": "month", "until": "2026-01-01"}
+    errors = []
+    for part, size in enumerate((1 << 20, 8 * len(NODES) * 7)):  # all users at once, or seven
+        monkeypatch.setattr("ltvnet.transactions._TOTALS_BYTES", size)
+        choices["cache"] = str(tmp_path / str(part))
+        errors.append(source(tmp_path / "lines.parquet", choices).standard_errors())
+    assert errors[0].notna().sum().sum() > 100
+    pd.testing.assert_frame_equal(*errors, check_exact=True)
+
+
+def test_of_first_lines_at_one_moment_the_least_attributes_count(tmp_path: Path) -> None:
+    header = "customer_id,date,amount,country,os\n"
+    both = ["a,2024-01-01,1,US,x\n", "a,2024-01-01,1,KR,z\n", "a,2024-01-01,1,KR,y\n"]
+    before = "b,1969-12-31 23:59:59,1,US,x\nb,1970-01-01,1,KR,x\n"  # negative since 1970
+    for number, lines in enumerate((both, both[::-1])):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(header + "".join(lines) + before)
+        by = {"by": ["country", "os"], "cache": str(tmp_path)}
+        history = source(path, by).history()
+        found = zip(history.attributes["country"], history.attributes["os"], strict=True)
+        assert list(found) == [("US", "x"), ("KR", "y")]
+
+
 purchase = st.tuples(
     st.integers(0, 6), st.integers(0, 500), st.integers(-50_000, 100_000).map(lambda x: x / 100)
 )

@@ -26,7 +26,7 @@ from ltvnet.baselines.reference import (
 from ltvnet.curves import NODES, Curves, Floats
 from ltvnet.development import Development, development, ratio_of_sums
 from ltvnet.forecasting import Forecast, State
-from ltvnet.pattern import Measured
+from ltvnet.kappas import Measured
 
 PRIORS = ("cape_cod", "mean_ultimate", "additive")
 

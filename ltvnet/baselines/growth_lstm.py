@@ -9,7 +9,7 @@ Shapes: N cohorts, A ages, W days of a window, M windows, B windows of a batch, 
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -153,8 +153,13 @@ class GrowthLSTM:
             return self
         return self.learn(window, target)
 
-    def learn(self, window: Floats, target: Floats) -> Self:
-        """Train a new net to forecast rates (M,) above 0 on average from windows (M, W)."""
+    def learn(
+        self, window: Floats, target: Floats, watch: Callable[[Growth], None] | None = None
+    ) -> Self:
+        """Train a new net to forecast rates (M,) above 0 on average from windows (M, W).
+
+        `watch` is shown the net after each epoch, and leaves it in training mode.
+        """
         x, y = (torch.from_numpy(array.astype(np.float32)) for array in (window, target))
         with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -171,6 +176,8 @@ class GrowthLSTM:
                     nn.utils.clip_grad_norm_(net.parameters(), CLIP)
                     optimizer.step()
                     falling.step()
+                if watch is not None:
+                    watch(net)
         self.net = net.eval()
         return self
 

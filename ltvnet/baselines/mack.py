@@ -26,7 +26,7 @@ from ltvnet.baselines.reference import (
 from ltvnet.curves import NODES, Bools, Curves, Floats, Ints
 from ltvnet.development import STEPS, Development, development, ratio_of_sums
 from ltvnet.forecasting import Forecast, State
-from ltvnet.pattern import Measured
+from ltvnet.kappas import Measured
 
 NORMAL_P90 = 1.2816
 """Standard errors between the mean and P90 of a normal distribution."""

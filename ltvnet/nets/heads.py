@@ -70,7 +70,7 @@ class Head(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Raw z of each interval and quantity."""
         raw: Tensor = self.linear(hidden)
-        return raw.reshape(len(raw), -1, 4)  # (B, I, Q)
+        return raw.reshape(len(raw), raw.shape[1] // 4, 4)  # (B, I, Q)
 
 
 def departures(raw: Tensor, confidence: float) -> Tensor:
@@ -101,7 +101,8 @@ class Targets(NamedTuple):
 
     `growth` and `pattern` (B, T) actual and pattern growth since the observed age; `weight`
     (B, T), 0 where not known; `interval` (B,) the one that holds the last age and `part` (B,)
-    the pattern's growth in it up to that age. T = I + 1.
+    the pattern's growth in it up to that age; `steps` (B, I) that in each interval, `value` (B,)
+    revenue per user at the observed age. T = I + 1.
     """
 
     growth: Tensor
@@ -109,17 +110,18 @@ class Targets(NamedTuple):
     weight: Tensor
     interval: Tensor
     part: Tensor
+    steps: Tensor
+    value: Tensor
 
 
-def at_targets(z: Tensor, steps: Tensor, targets: Targets) -> Tensor:
+def at_targets(z: Tensor, targets: Targets) -> Tensor:
     """Forecast growth at each target: (B, T, Q)."""
-    grown = anchored(z, steps)  # (B, I, Q)
-    rows = torch.arange(len(z), device=z.device)
-    before = torch.where(
-        (targets.interval > 0)[:, None], grown[rows, (targets.interval - 1).clamp(min=0)], 0.0
-    )
-    last = before + z[rows, targets.interval].exp() * targets.part[:, None]  # (B, Q)
-    return torch.cat((grown, last.unsqueeze(1)), dim=1)
+    grown = anchored(z, targets.steps)  # (B, I, Q)
+    place = targets.interval[:, None, None].expand(-1, 1, z.shape[2])  # (B, 1, Q)
+    before = grown.gather(1, (place - 1).clamp(min=0))
+    before = torch.where(place > 0, before, 0.0)
+    last = before + z.gather(1, place).exp() * targets.part[:, None, None]
+    return torch.cat((grown, last), dim=1)
 
 
 def deviance(forecast: Tensor, targets: Targets, scale: Tensor) -> Tensor:

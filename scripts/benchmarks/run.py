@@ -263,7 +263,15 @@ ACCURACY = {"leaderboard": leaderboard, "proof": proof}
 FILES = ("claim", "ett", "peers")
 """Files of a benchmark, each a function of the file's name that gives its text."""
 
-SPEED: dict[str, str] = {}
+SPEED: dict[str, str] = {
+    "train": "fit_speed",
+    "backtest": "fold_cost",
+    "gpu": "gpu_speed",
+    "startup": "startup",
+    "keras": "keras_job",
+    "race": "race",
+    "prepare": "prepare_speed",
+}
 """Benchmarks of speed: what to ask for, and the file whose function `lines` measures it."""
 
 

@@ -17,11 +17,11 @@ LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "duckdb", "pytorch-lightning
 class Line:
     """A figure, its unit ("" of a ratio), and its target: the `least` or else the most it may be.
 
-    None: a figure that stands beside others and has no target of its own.
+    Without a value a line is a note; without a target a figure stands beside others.
     """
 
     what: str
-    value: float
+    value: float | None
     unit: str = ""
     target: float | None = None
     least: bool = False
@@ -29,7 +29,7 @@ class Line:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None where there is none."""
-        if self.target is None:
+        if self.value is None or self.target is None:
             return None
         return self.value >= self.target if self.least else self.value <= self.target
 
@@ -37,7 +37,8 @@ class Line:
         """The line as cells of a table."""
         aim = "" if self.target is None else f"{'≥' if self.least else '≤'} {shown(self.target)}"
         met = {True: "yes", False: "NO", None: ""}[self.met]
-        return [self.what, f"{shown(self.value)} {self.unit}".strip(), aim, met]
+        measured = "" if self.value is None else f"{shown(self.value)} {self.unit}".strip()
+        return [self.what, measured, aim, met]
 
 
 def shown(value: float) -> str:

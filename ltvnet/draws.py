@@ -1,0 +1,111 @@
+"""Tasks of an epoch, drawn from a seed, as the batches of one process or of one of several.
+
+Shapes: M tasks of an epoch, B of a batch, C attributes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ltvnet.nets.heads import Inputs, Targets
+from ltvnet.windows import Tasks, Windows
+
+BLOCK = 4096
+"""Tasks whose tensors are made at a time: calls cost less than numbers, which stay in the cache."""
+
+
+class Share(NamedTuple):
+    """Which of several processes this one is: it takes each `ranks`-th task of every batch."""
+
+    rank: int
+    ranks: int
+
+
+class Batch(NamedTuple):
+    """Tasks with their tensors: cohorts (B,), what a net sees, and what became of them."""
+
+    cohort: Tensor
+    inputs: Inputs
+    targets: Targets
+
+    def split(self, counts: list[int]) -> Iterator["Batch"]:
+        """Parts of so many tasks each."""
+        inputs = zip(*(torch.split(x, counts) for x in self.inputs), strict=True)
+        targets = zip(*(torch.split(x, counts) for x in self.targets), strict=True)
+        cohorts = torch.split(self.cohort, counts)
+        for cohort, seen, became in zip(cohorts, inputs, targets, strict=True):
+            yield Batch(cohort, Inputs(*seen), Targets(*became))
+
+
+class Block(NamedTuple):
+    """Batches whose tensors are made together.
+
+    `batch` this process's tasks of all of them, `own` how many each has, `sizes` how many it has
+    in all processes.
+    """
+
+    batch: Batch
+    own: list[int]
+    sizes: list[int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an epoch is: `each` tasks of a cohort, batches of `size`, the share of codes `unseen`.
+
+    Hidden attributes stand for values that were never seen, so that these can be forecast.
+    """
+
+    each: int
+    size: int
+    unseen: float
+
+    def steps(self, windows: Windows) -> int:
+        """Number of batches of an epoch: cohorts that have not grown have no tasks."""
+        return -(-int((windows.last > 0).sum()) * self.each // self.size)
+
+
+class Draws:
+    """The tasks of one epoch, drawn from a seed; tensors are made of those of this process only."""
+
+    def __init__(self, *, windows: Windows, plan: Plan, seed: int, share: Share) -> None:
+        """Draw tasks and what is hidden of them: the same in every process."""
+        generator = torch.Generator().manual_seed(seed)
+        self.windows, self.plan, self.share = windows, plan, share
+        self.tasks = windows.draw(plan.each, generator)
+        codes = len(self.tasks.cohort), windows.codes.shape[1]
+        hidden = torch.rand(codes, generator=generator) < plan.unseen
+        self.hidden = hidden.to(self.tasks.cohort.device)  # (M, C)
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return -(-len(self.hidden) // self.plan.size)
+
+    @property
+    def together(self) -> int:
+        """Number of batches in a block."""
+        return max(BLOCK // self.plan.size, 1)
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return -(-self.steps // self.together)
+
+    def __iter__(self) -> Iterator[Block]:
+        """The blocks in order."""
+        size, (rank, ranks) = self.plan.size, self.share
+        for begin in range(0, len(self.hidden), size * self.together):
+            end = min(begin + size * self.together, len(self.hidden))
+            sizes = [min(size, end - first) for first in range(begin, end, size)]
+            rows = torch.arange(begin, end, device=self.hidden.device)
+            rows = rows[rows % size % ranks == rank]
+            yield Block(self._made(rows), [len(range(rank, n, ranks)) for n in sizes], sizes)
+
+    def _made(self, rows: Tensor) -> Batch:
+        tasks = Tasks(self.tasks.cohort[rows], self.tasks.age[rows])
+        inputs, targets = self.windows.both(tasks)
+        codes = torch.where(self.hidden[rows], 0, inputs.codes)
+        return Batch(tasks.cohort, inputs._replace(codes=codes), targets)

@@ -1,0 +1,98 @@
+"""What a net is to learn from, how, and where: plain data, checked where they are made."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ltvnet.windows import Validation, Windows
+
+STRATEGIES, PRECISIONS = ("auto", "ddp"), ("32-true", "tf32", "bf16-mixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a net learns. Raises ValueError for a value outside its range.
+
+    `epochs` of `tasks` drawn a cohort, in batches of `batch_size`; AdamW with `weight_decay` and
+    a one-cycle rate up to `rate`; `loss` "deviance" or "huber" for the mean, `quantiles` weight
+    of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
+    at which a task weighs half; `average` epochs in which a step's weight in the averaged net
+    halves; `clip` norm of gradients; `patience` epochs without a better
+    validation before the inner fit stops; `warm_epochs` of a fit that starts from another net;
+    `unseen` share of attributes that are hidden in a step, so that new ones can be forecast.
+    """
+
+    epochs: int
+    tasks: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    loss: str
+    quantiles: float
+    penalty: float
+    users: float
+    average: float
+    clip: float
+    patience: int
+    warm_epochs: int
+    unseen: float
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        counts = (self.epochs, self.tasks, self.batch_size, self.patience, self.warm_epochs)
+        if min(counts) < 1:
+            raise ValueError("expected epochs, tasks, batch_size, patience and warm_epochs >= 1")
+        if (
+            min(self.rate, self.clip, self.average) <= 0
+            or min(self.weight_decay, self.penalty, self.users) < 0
+        ):
+            raise ValueError(
+                "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
+            )
+        if not 0 <= self.unseen < 1:
+            raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
+        if self.loss not in ("deviance", "huber"):
+            raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a net learns: Lightning's accelerator and devices, and threads of each process.
+
+    `strategy` "auto", or "ddp" for a process a device, which share each batch; `log_every` steps
+    between logged losses; `precision` "32-true", "tf32" (matrix products of GPUs that have it) or
+    "bf16-mixed" (the net in bfloat16). Raises ValueError for another strategy or precision.
+    """
+
+    accelerator: str
+    devices: int | str
+    strategy: str
+    threads: int
+    log_every: int
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        """Check."""
+        for name, known in (("strategy", STRATEGIES), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"expected {name} out of {', '.join(known)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `fit()`: the net, its data, and when and where it stops and saves.
+
+    `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
+    `folder` for checkpoints, continued where it stopped, and `events` for TensorBoard (both None:
+    nothing is written).
+    """
+
+    net: nn.Module
+    windows: Windows
+    validation: Validation | None
+    confidence: float
+    seed: int
+    stop: int
+    folder: Path | None
+    events: Path | None

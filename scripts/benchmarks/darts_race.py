@@ -1,0 +1,63 @@
+"""Fits of darts against the clock: python darts_race.py FOLDER.
+
+Runs where that library is installed and knows nothing of ltvnet. Reads `settings.json` (name ->
+model, arguments and the number of windows to see) and `known.parquet` (unique_id, ds the age, y);
+writes `costs.json` (name -> seconds, windows, parameters).
+"""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from darts import TimeSeries, models
+
+QUIET = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "logger": False,
+}
+
+
+def main(folder: Path) -> None:
+    """Fit each setting once."""
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    settings = json.loads((folder / "settings.json").read_text())
+    known = pd.read_parquet(folder / "known.parquet")
+    costs = {name: cost(setting, known) for name, setting in settings.items()}
+    (folder / "costs.json").write_text(json.dumps(costs))
+
+
+def cost(setting: Any, known: pd.DataFrame) -> dict[str, float]:  # noqa: ANN401
+    """Seconds of one fit, windows seen and parameters.
+
+    The library pads nothing: a window needs the whole horizon, and series that end before it are
+    left out. Those that are left stand in the list as often as makes an epoch a share of the
+    windows, as an epoch has a price of its own.
+    """
+    arguments = setting["arguments"]
+    shortest = arguments["input_chunk_length"] + arguments["output_chunk_length"]
+    rows = [part.to_numpy(np.float32) for _, part in known.groupby("unique_id")["y"]]
+    series = [TimeSeries.from_values(row) for row in rows if len(row) >= shortest]
+    each = sum(len(one) - shortest + 1 for one in series)
+    again = max(1, round(setting["windows"] / arguments["n_epochs"] / each))
+    model = getattr(models, setting["model"])(**arguments, pl_trainer_kwargs=QUIET)
+    begun = time.perf_counter()
+    model.fit(series * again)
+    return {
+        "seconds": time.perf_counter() - begun,
+        "windows": each * again * arguments["n_epochs"],
+        "parameters": sum(p.numel() for p in model.model.parameters()),
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

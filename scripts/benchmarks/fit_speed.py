@@ -1,0 +1,231 @@
+"""Training beside a bare PyTorch loop, its data path beside a DataLoader, and how it grows.
+
+Shapes: N cohorts, A ages, J nodes.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from launch import plain
+from omegaconf import DictConfig
+from targets import Line, slope
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ltvnet.draws import Draws, Plan, Share
+from ltvnet.jobs import Job, Machine, Training
+from ltvnet.nets.heads import Inputs, Sizes, Targets, at_targets, departures, huber, pinball
+from ltvnet.neural import Neural, build
+from ltvnet.training import NEGLIGIBLE, fit
+from ltvnet.windows import Windows
+
+log = logging.getLogger("benchmark")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Curves to learn from as tensors, and the widths of a net's inputs."""
+
+    windows: Windows
+    sizes: Sizes
+    confidence: float
+
+
+def lines(config: DictConfig) -> list[Line]:
+    """Overhead of `fit` over a bare loop, examples a second, and the slope of fit time."""
+    chosen = config.train
+    case = prepared(chosen.overrides)
+    return [*overheads(case, chosen), *data_path(case, chosen), growth(chosen)]
+
+
+def overheads(case: Case, chosen: DictConfig) -> Iterator[Line]:
+    """Seconds of `fit` over those of a bare loop, for each net and size of batch."""
+    for size, target in chosen.targets.items():
+        for name in chosen.nets:
+            how = settings(name, size, chosen.epochs[size])
+            runs = {"fit": partial(fitted, case, *how), "bare": partial(bare, case, *how[:2])}
+            seconds = interleaved(runs, chosen.repeats)
+            log.info("batch %d, %s: %s seconds", size, name, seconds)
+            what = f"fit over a bare PyTorch loop, {name}, batch {size}"
+            yield Line(what, seconds["fit"] / seconds["bare"], "", target)
+
+
+def data_path(case: Case, chosen: DictConfig) -> Iterator[Line]:
+    """Examples a second without a net: ours, and those of a DataLoader over single windows."""
+    ours, theirs = chosen.examples.epochs, chosen.examples.items
+    runs = {"ours": lambda: drawn(case.windows, ours), "items": lambda: loaded(case, theirs)}
+    seconds = interleaved(runs, chosen.repeats)
+    plan = Plan(each=1, size=4096, unseen=0.05)
+    count = ours * len(Draws(windows=case.windows, plan=plan, seed=0, share=Share(0, 1)).hidden)
+    unit = "thousand a second"
+    rate = count / seconds["ours"] / 1000
+    yield Line(
+        "training examples, features and all", rate, unit, chosen.examples.target, least=True
+    )
+    yield Line("windows of a plain DataLoader", theirs / seconds["items"] / 1000, unit)
+
+
+def growth(chosen: DictConfig) -> Line:
+    """How the time of `fit` grows with cohorts."""
+    cases = [prepared([*chosen.overrides, *words]) for words in chosen.growth.data]
+    how = settings(chosen.growth.net, 4096, chosen.growth.epochs)
+    runs = {str(len(case.windows)): partial(fitted, case, *how) for case in cases}
+    seconds = interleaved(runs, chosen.repeats)
+    log.info("fit of so many cohorts: %s seconds", seconds)
+    found = slope([float(size) for size in seconds], list(seconds.values()))
+    return Line(f"log-log slope of fit over {', '.join(seconds)} cohorts", found)
+
+
+def prepared(overrides: list[str]) -> Case:
+    """Tensors of the simulated portfolio with these overrides, as of the end of acquisition."""
+    config = compose("train", ["model=mlp", *overrides])
+    config.out = ""
+    source = instantiate(config.data)
+    model: Any = plain(config.model, resolve=True)
+    del model["name"]
+    curves = source.history().as_of(source.origin)
+    curves = curves.take(curves.observed_age >= 0)
+    start = Neural(**model | {"folder": None})._untrained(curves)
+    windows = Windows.of(curves, start.pattern.held_out(curves), start.scaling)
+    return Case(windows, start.scaling.sizes, start.confidence)
+
+
+def settings(name: str, size: int, epochs: int) -> tuple[Mapping[str, Any], Training, Machine]:
+    """A net's config, and how it learns in batches of a size for so many epochs."""
+    config = compose("train", [f"model={name}"])
+    config.out = ""
+    model: Any = plain(config.model, resolve=True)
+    training = Training(**model["training"] | {"batch_size": size, "epochs": epochs})
+    return model["net"], training, Machine(**model["machine"])
+
+
+def fitted(case: Case, net: Mapping[str, Any], training: Training, machine: Machine) -> nn.Module:
+    """A new net, fitted; nothing is written."""
+    torch.manual_seed(0)
+    made = build(net, case.sizes)
+    stop = training.epochs
+    fit(Job(made, case.windows, None, case.confidence, 0, stop, None, None), training, machine)
+    return made
+
+
+def bare(case: Case, config: Mapping[str, Any], training: Training) -> nn.Module:
+    """The same steps by hand: no Trainer, no hooks, nothing logged."""
+    torch.manual_seed(0)
+    net, windows = build(config, case.sizes).train(), case.windows
+    mean = deepcopy(net)
+    plan = Plan(each=training.tasks, size=training.batch_size, unseen=training.unseen)
+    steps = plan.steps(windows)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=training.rate, weight_decay=training.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, training.rate, training.epochs * steps
+    )
+    credible = windows.users / (windows.users + training.users)
+    least = NEGLIGIBLE * scale(windows, plan, credible)
+    pace = 1.0 - 0.5 ** (1 / (training.average * steps))
+    for epoch in range(training.epochs):
+        torch.manual_seed(epoch)
+        for block in Draws(windows=windows, plan=plan, seed=epoch, share=Share(0, 1)):
+            targets = block.batch.targets
+            counts = (targets.pattern > least).float()
+            targets = targets._replace(
+                pattern=targets.pattern * counts + 1.0 - counts,
+                weight=targets.weight * counts * credible[block.batch.cohort].unsqueeze(1),
+            )
+            batch = block.batch._replace(targets=targets)
+            outside = torch.split(1.0 - counts, block.own)
+            for part, out in zip(batch.split(block.own), outside, strict=True):
+                loss = loss_of(net, part.inputs, part.targets, out, case.confidence, training)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), training.clip)
+                optimizer.step()
+                schedule.step()
+                first = schedule.last_epoch == 1
+                with torch.no_grad():
+                    pairs = list(mean.parameters()), list(net.parameters())
+                    torch._foreach_lerp_(*pairs, 1.0 if first else pace)
+    return mean
+
+
+def scale(windows: Windows, plan: Plan, credible: Tensor) -> Tensor:
+    """Mean growth of the pattern, weighted as training weighs it."""
+    tasks = Draws(windows=windows, plan=plan, seed=0, share=Share(0, 1)).tasks
+    targets = windows.targets(tasks)
+    weight = targets.weight * credible[tasks.cohort].unsqueeze(1)
+    return (weight * targets.pattern).sum() / weight.sum()
+
+
+def loss_of(
+    net: nn.Module,
+    inputs: Inputs,
+    targets: Targets,
+    out: Tensor,
+    confidence: float,
+    training: Training,
+) -> Tensor:
+    """The Huber loss of the mean and the pinball loss of quantiles, with the penalty."""
+    raw = net(inputs)
+    forecast = at_targets(departures(raw, confidence), targets) + out.unsqueeze(2)
+    each = huber(forecast[..., 0], targets, targets.value.unsqueeze(1))
+    each = each + training.quantiles * pinball(forecast[..., 1:], targets)
+    penalty = (confidence * raw[..., 0]).square().mean()
+    return (targets.weight * each).sum() / targets.weight.sum() + training.penalty * penalty
+
+
+def drawn(windows: Windows, epochs: int) -> None:
+    """Make the tensors of all tasks of some epochs, one task a cohort in each."""
+    for epoch in range(epochs):
+        plan = Plan(each=1, size=4096, unseen=0.05)
+        for block in Draws(windows=windows, plan=plan, seed=epoch, share=Share(0, 1)):
+            del block
+
+
+class Items(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Windows of curves one by one, as a tutorial has it: prefix, mask and growth at nodes."""
+
+    def __init__(self, case: Case, count: int) -> None:
+        """So many of them."""
+        self.windows, self.count = case.windows, count
+        self.tasks = case.windows.draw(1, torch.Generator().manual_seed(0))
+        self.nodes = case.windows._nodes
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self.count
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One of them."""
+        place %= len(self.tasks.age)
+        curve, age = self.windows.values[self.tasks.cohort[place]], self.tasks.age[place]
+        seen = (self.nodes <= age).float()
+        at_nodes = curve[self.nodes]
+        return torch.log1p(at_nodes.clamp(min=-0.5)) * seen, seen, at_nodes - curve[age]
+
+
+def loaded(case: Case, count: int) -> None:
+    """Go through so many windows in a DataLoader of this process."""
+    for batch in DataLoader(Items(case, count), batch_size=4096, shuffle=True):
+        del batch
+
+
+def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turn; what only the first run costs is left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            begin = perf_counter()
+            run()
+            if repeat:
+                seconds[name].append(perf_counter() - begin)
+    return {name: median(each) for name, each in seconds.items()}

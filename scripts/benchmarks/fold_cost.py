@@ -1,0 +1,214 @@
+"""What a backtest takes beside one fit from nothing, and how that grows: what=backtest.
+
+Contenders alternate in one process, a fit and then a backtest, so that both see the same machine.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hydra import compose
+from hydra.utils import instantiate
+from launch import model_config, plain
+from omegaconf import DictConfig, OmegaConf
+from targets import Line, slope
+
+if TYPE_CHECKING:
+    from ltvnet.backtest import Fold, Plan
+    from ltvnet.curves import History
+
+log = logging.getLogger("benchmark")
+
+Days = Sequence[np.datetime64]
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Past:
+    """A history, the days of it that are replayed, and how."""
+
+    history: "History"
+    days: Days
+    plan: "Plan"
+
+
+def lines(config: DictConfig) -> list[Line]:
+    """Each model's backtest over its cold fit, what a fold is made of, workers, and slopes."""
+    from ltvnet.backtest import Warm
+    from ltvnet.forecasting import resolve
+
+    chosen, job = config.backtest, backtest(config)
+    past = replayed(job)
+    made = []
+    for name in chosen.models:
+        model = apart(job, name)
+        warm = issubclass(resolve(model["name"]), Warm)
+        cold, whole = costs(model, past, chosen.repeats)
+        what = f"{name}: {len(past.days)} origins"
+        target = chosen.target if warm else None
+        made += [
+            Line(f"{what} over one cold fit", float(np.median(whole / cold)), target=target),
+            Line(f"{name}: a cold fit", float(np.median(cold)), "s"),
+            Line(f"{what}", float(np.median(whole)), "s"),
+        ]
+        made += [
+            Line(f"{name}: of a fold, {part}", 100 * share, "%")
+            for part, share in shares(model, past).items()
+        ]
+    return [*made, *parallel(config, past), *growing(config, past)]
+
+
+def backtest(config: DictConfig, words: Sequence[str] = ()) -> DictConfig:
+    """The benchmark's backtest, its data changed by some words of configs/backtest.yaml."""
+    job = compose("backtest", [*config.backtest.overrides, *words])
+    job.out = config.out
+    OmegaConf.resolve(job)
+    return job
+
+
+def replayed(job: DictConfig) -> Past:
+    """The past that a backtest replays."""
+    from ltvnet.backtest import Plan, calendar
+
+    history = instantiate(job.data).history()
+    plan = Plan(**{name: job[name] for name in ("window", "refit", "ages", "warm", "workers")})
+    return Past(history, calendar(history, **plain(job.origins)), plan)
+
+
+def apart(job: DictConfig, name: str) -> dict[str, Any]:
+    """The config of a backtest's model that writes nothing."""
+    model = plain(model_config(job, name), resolve=True)
+    return model | ({"folder": None} if "folder" in model else {})
+
+
+def costs(model: Config, past: Past, repeats: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of a cold fit as of the last day, and of a backtest: (repeats,) each."""
+    from ltvnet.forecasting import create
+
+    create(model).fit(past.history.as_of(past.days[0]))  # imports what it needs
+    cold, whole = np.zeros((2, repeats))
+    for repeat in range(repeats):
+        begun = perf_counter()
+        create(model).fit(past.history.as_of(past.days[-1]))
+        cold[repeat] = perf_counter() - begun
+        whole[repeat] = seconds(model, past)
+        log.info(
+            "%s: a cold fit %.2f s, a backtest %.2f s", model["name"], cold[repeat], whole[repeat]
+        )
+    return cold, whole
+
+
+def seconds(model: Config, past: Past) -> float:
+    """How long a backtest takes, its ledger written."""
+    from ltvnet.backtest import replay
+    from ltvnet.ledger import Ledger
+
+    with tempfile.TemporaryDirectory() as folder:
+        begun = perf_counter()
+        done = list(replay(model, past.history, past.days, past.plan, Ledger(Path(folder))))
+        took = perf_counter() - begun
+    assert len(done) == len(past.days)
+    return took
+
+
+def fold(model: Config, past: Past) -> "Fold":
+    """The last fold; it starts warm from the earliest that learned anything, if the model can."""
+    from ltvnet.backtest import Fold, Warm
+
+    last = Fold(model, past.plan, past.days[-1], past.days[-1:], None)
+    for day in past.days:
+        fitted, _ = replace(last, fitted=day).fit(past.history)
+        if not isinstance(fitted, Warm):
+            return last
+        if fitted.can_start():
+            return replace(last, start=fitted.state())
+    return last
+
+
+def shares(model: Config, past: Past) -> dict[str, float]:
+    """Of the seconds of the last fold: those of its parts."""
+    from ltvnet.ledger import Ledger
+    from ltvnet.pattern import Pattern
+
+    last = fold(model, past)
+    curves = past.history.as_of(last.fitted)
+    curves = curves.take(curves.observed_age >= 0)
+    under = {k: v for k, v in model.get("pattern", model).items() if k != "name"}
+    pattern, times = Pattern(**under), {}
+    with tempfile.TemporaryDirectory() as folder:
+        begun = perf_counter()
+        pattern.fit(curves)
+        times["the pattern"] = perf_counter() - begun
+        if "net" in model:
+            begun = perf_counter()
+            pattern.held_out(curves)
+            times["the pattern without each cohort"] = perf_counter() - begun
+        begun = perf_counter()
+        fitted, cost = last.fit(past.history)
+        times["the net"] = max(cost.seconds - sum(times.values()), 0.0)
+        whole = perf_counter() - begun
+        begun = perf_counter()
+        issued = last.issued(fitted, past.history)
+        times["forecasts"] = perf_counter() - begun
+        begun = perf_counter()
+        Ledger(Path(folder)).append("one", issued[0], "one", last.fitted)
+        times["the ledger"] = perf_counter() - begun
+    whole += times["forecasts"] + times["the ledger"]
+    if "net" not in model:
+        times.pop("the net")
+    return {part: took / whole for part, took in times.items()}
+
+
+def parallel(config: DictConfig, past: Past) -> list[Line]:
+    """How much sooner a backtest is done by several workers."""
+    chosen = config.backtest.parallel
+    model, many = apart(backtest(config), chosen.model), replace(past.plan, workers=chosen.workers)
+    took = np.array(
+        [
+            (seconds(model, past), seconds(model, replace(past, plan=many)))
+            for _ in range(config.backtest.repeats)
+        ]
+    )
+    log.info("%s: seconds of one worker and of %d: %s", chosen.model, chosen.workers, took)
+    what = f"{chosen.model}: {len(past.days)} origins, 1 worker over {chosen.workers}"
+    sooner = float(np.median(took[:, 0] / took[:, 1]))
+    return [Line(what, sooner, target=chosen.target, least=True)]
+
+
+def growing(config: DictConfig, past: Past) -> list[Line]:
+    """Log-log slopes of a backtest over origins, and of a fold over cohorts."""
+    chosen = config.backtest.growth
+    model = apart(backtest(config), chosen.model)
+    counts, took = [], []
+    for step in chosen.every:
+        some = replace(past, days=past.days[::-1][::step][::-1])
+        counts.append(len(some.days))
+        took.append(seconds(model, some))
+    sizes, times = zip(*_folds(config, model), strict=True)
+    log.info("%s: origins %s in %s s, cohorts %s in %s s", chosen.model, counts, took, sizes, times)
+    return [
+        Line(
+            f"{chosen.model}: slope of a backtest over {_span(counts)} origins", slope(counts, took)
+        ),
+        Line(f"{chosen.model}: slope of a fold over {_span(sizes)} cohorts", slope(sizes, times)),
+    ]
+
+
+def _folds(config: DictConfig, model: Config) -> Iterator[tuple[int, float]]:
+    """Number of cohorts, and seconds of the last fold, of portfolios of several sizes."""
+    chosen = config.backtest
+    for words in chosen.growth.data:
+        past = replayed(backtest(config, words))
+        last = fold(model, past)
+        begun = perf_counter()
+        last.run(past.history)
+        yield len(past.history.as_of(last.fitted)), perf_counter() - begun
+
+
+def _span(sizes: Sequence[int]) -> str:
+    return f"{min(sizes):,} to {max(sizes):,}"

@@ -1,0 +1,344 @@
+"""Training and forecasting on a GPU, all data resident there: what=gpu.
+
+Whether the device and its faster number formats forecast as the CPU does, how fast it is, and which
+limit it meets: that of its memory or that of starting kernels.
+
+Shapes: N cohorts, B tasks of a batch, J nodes, Q quantities.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from targets import Line
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from ltvnet.draws import Batch, Draws, Plan, Share
+from ltvnet.nets.heads import anchored, departures
+from ltvnet.training import Departure, Job, Machine, Training, fit
+from ltvnet.windows import Tasks, Windows
+
+log = logging.getLogger("benchmark")
+
+CHANGE = 1e-3
+"""Most by which a forecast may change, relative to it."""
+
+Step = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A net, its data on the CPU, and how it learns; `confidence` in 0..1 scales its departure."""
+
+    net: nn.Module
+    windows: Windows
+    training: Training
+    confidence: float
+    seed: int
+
+    @classmethod
+    def of(cls, chosen: DictConfig, model: str) -> "Ready":
+        """The net of a model, untrained, with the data of `chosen.overrides`."""
+        from ltvnet.covariates import Covariates
+        from ltvnet.forecasting import confidence
+        from ltvnet.neural import build
+        from ltvnet.pattern import Pattern
+        from ltvnet.windows import Scaling
+
+        job = compose("train", [f"model={model}", *chosen.overrides])
+        job.out = ""
+        source, found = instantiate(job.data), plain(job.model)
+        curves = source.history().as_of(source.origin)
+        curves = curves.take(curves.observed_age >= 0)
+        own = {name: value for name, value in found["pattern"].items() if name != "name"}
+        pattern = Pattern(**own).fit(curves)
+        scaling = Scaling.of(curves, pattern.measured.unit, Covariates(**found["covariates"]))
+        torch.manual_seed(found["seed"])
+        return cls(
+            net=build(found["net"], scaling.sizes),
+            windows=Windows.of(curves, pattern.held_out(curves), scaling),
+            training=Training(**found["training"] | plain(chosen.training)),
+            confidence=confidence(curves),
+            seed=found["seed"],
+        )
+
+    def job(self, windows: Windows) -> Job:
+        """A call of `fit()` on these windows to the end of the schedule."""
+        return Job(
+            net=self.net, windows=windows, validation=None, confidence=self.confidence,
+            seed=self.seed, stop=self.training.epochs, folder=None, events=None,
+        )  # fmt: skip
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A config as a dictionary."""
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return values  # type: ignore[no-any-return]
+
+
+def lines(config: DictConfig) -> list[Line]:
+    """What is said above of each model of `config.gpu`; a note where there is no GPU."""
+    chosen = config.gpu
+    device = torch.device(chosen.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        log.warning("what=gpu: no GPU is at hand, so nothing was measured")
+        return [Line("GPU: none is at hand", None)]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    rate, launch = copied(device, chosen.copied), launched(device, chosen.launches)
+    found = [
+        Line(f"{name}: bytes read and written by a copy", rate / 1e9, "GB/s"),
+        Line(f"{name}: least time between two kernels", launch * 1e6, "µs"),
+    ]
+    for model in chosen.models:
+        ready = Ready.of(chosen, model)
+        log.info("gpu: %s", model)
+        found += [
+            *agreement(ready, chosen, device),
+            *steps(ready, chosen, device, rate, launch),
+            *whole(ready, chosen, device),
+        ]
+    return found
+
+
+def synchronised(device: torch.device) -> float:
+    """The time at which everything asked of a device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Seconds of a piece of work, of so many in a row; a first one is not counted."""
+    work()
+    began = synchronised(device)
+    for _ in range(repeats):
+        work()
+    return (synchronised(device) - began) / repeats
+
+
+def copied(device: torch.device, size: int) -> float:
+    """Bytes a second that are read and written when so many are copied within the memory."""
+    one = torch.ones(size, dtype=torch.uint8, device=device)
+    other = torch.empty_like(one)
+    return 2 * size / seconds(lambda: other.copy_(one), device, 20)
+
+
+def launched(device: torch.device, count: int) -> float:
+    """Seconds from one kernel to the next where kernels have next to nothing to do."""
+    one = torch.zeros(1, device=device)
+    return seconds(lambda: one.add_(1.0), device, count)
+
+
+def tiled(windows: Windows, cohorts: int) -> Windows:
+    """So many cohorts, those of some windows again and again, on their device."""
+    rows = torch.arange(cohorts, device=windows.last.device) % len(windows)
+    kept = {
+        field.name: value[rows]
+        for field in fields(windows)
+        if isinstance(value := getattr(windows, field.name), Tensor) and field.name != "rarity"
+    }
+    return replace(windows, **kept)
+
+
+def precise(precision: str, device: torch.device) -> Any:  # noqa: ANN401 a context
+    """The context that a net is run in: 32-true, tf32 or bf16-mixed."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    bf16 = precision == "bf16-mixed"
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+@torch.inference_mode()
+def forecasts(ready: Ready, windows: Windows, tasks: Tasks, precision: str = "32-true") -> Tensor:
+    """Revenue per user at the nodes after each task's age, where windows are: (B, I, Q)."""
+    inputs, targets = windows.both(tasks)
+    with precise(precision, windows.last.device):
+        raw = ready.net(inputs)
+    z = departures(raw.float(), ready.confidence)
+    return targets.value[:, None, None] + anchored(z, targets.steps)
+
+
+def last(windows: Windows) -> Tasks:
+    """Each cohort where it stands."""
+    return Tasks(torch.arange(len(windows), device=windows.last.device), windows.last)
+
+
+def change(one: Tensor, other: Tensor) -> float:
+    """The largest difference of forecasts, relative to the second."""
+    one, other = one.double().cpu(), other.double().cpu()
+    return float(((one - other).abs() / other.abs().clamp(min=1e-12)).max())
+
+
+def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
+    """How far forecasts on the device are from the CPU's, by a net that was trained."""
+    machine = Machine(**plain(chosen.machine))
+    fit(ready.job(ready.windows), ready.training, machine)
+    model = type(ready.net).__name__
+    expected = forecasts(ready, ready.windows, last(ready.windows))
+    there = ready.windows.to(device)
+    ready.net.to(device).eval()
+    for precision in chosen.precisions:
+        found = change(forecasts(ready, there, last(there), precision), expected)
+        used = precision in (
+            "32-true",
+            machine.precision,
+        )  # the others only show what they would do
+        aim = CHANGE if used else None
+        yield Line(f"{model}: forecasts in {precision} differ from the CPU's by", found, "", aim)
+    ready.net.cpu()
+
+
+def static(draws: Draws) -> Iterator[Batch]:
+    """Batches of one size: those of the epoch but for a smaller last one."""
+    for block in draws:
+        for batch, size in zip(block.batch.split(block.own), block.sizes, strict=True):
+            if size == draws.plan.size:
+                yield batch
+
+
+def learning(ready: Ready, windows: Windows, machine: Machine) -> Departure:
+    """What `fit()` hands to Lightning, ready to step without it on the device of the windows."""
+    module = Departure(job=ready.job(windows), training=ready.training, machine=machine)
+    module.to(windows.last.device).train()
+    targets = windows.targets(last(windows)._replace(age=windows.last // 2))
+    weight = targets.weight * module._credible(last(windows).cohort)
+    module.scale = (weight * targets.pattern).sum() / weight.sum()
+    return module
+
+
+def stepped(module: Departure) -> Step:
+    """A step of training of a batch, as `fit()` does it; the loss stays on the device."""
+    capturable = module.scale.device.type == "cuda"
+    weights = module.net.parameters()
+    optimizer = torch.optim.AdamW(weights, lr=1e-3, fused=True, capturable=capturable)
+
+    def step(batch: Batch) -> Tensor:
+        targets, out = module._counted(batch.targets)
+        weight = targets.weight * module._credible(batch.cohort)
+        forecast, z = module.grown(batch.inputs, targets)
+        loss = (weight * module.loss(forecast + out, targets)).sum() / weight.sum()
+        loss = loss + module.config.penalty * z.square().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(module.net.parameters(), module.config.clip)
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    """All tensors of a batch."""
+    return [batch.cohort, *batch.inputs, *batch.targets]
+
+
+def size(batch: Batch) -> int:
+    """Bytes of a batch."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(batch))
+
+
+class Static:
+    """A step on tensors that stay where they are.
+
+    On a GPU its kernels are recorded once, as a CUDA graph, and started together from then on.
+    """
+
+    def __init__(self, step: Step, batch: Batch) -> None:
+        """Record the step, which needs a few runs before: they train too."""
+        copy = [tensor.clone() for tensor in tensors(batch)]
+        inputs, targets = copy[1 : 1 + len(batch.inputs)], copy[1 + len(batch.inputs) :]
+        self.batch = Batch(copy[0], type(batch.inputs)(*inputs), type(batch.targets)(*targets))
+        self.step, self.graph = step, None
+        if batch.cohort.device.type != "cuda":
+            return
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step(self.batch)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = step(self.batch)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Step through a batch of the size that was recorded; its loss, until the next step."""
+        for mine, other in zip(tensors(self.batch), tensors(batch), strict=True):
+            mine.copy_(other)
+        if self.graph is None:
+            return self.step(self.batch)
+        self.graph.replay()
+        return self.loss
+
+
+def kernels(work: Callable[[], object]) -> int:
+    """How many kernels a piece of work starts on a GPU; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        work()
+        torch.cuda.synchronize()
+    return sum(event.count for event in found.key_averages() if event.device_time > 0)
+
+
+def steps(
+    ready: Ready, chosen: DictConfig, device: torch.device, rate: float, launch: float
+) -> Iterator[Line]:
+    """Examples a second of the data path and of whole steps, and the limits that they reach.
+
+    `rate` (bytes a second) and `launch` (seconds) of the device.
+    """
+    model, machine = type(ready.net).__name__, Machine(**plain(chosen.machine))
+    windows = tiled(ready.windows.to(device), chosen.cohorts)
+    plan = Plan(ready.training.tasks, ready.training.batch_size, ready.training.unseen)
+    draws = Draws(windows=windows, plan=plan, seed=ready.seed, share=Share(0, 1))
+    blocks = min(len(draws), chosen.blocks)
+    taken = seconds(lambda: [None for _ in islice(draws, blocks)], device, 1)
+    batches = list(islice(static(draws), blocks * draws.together))
+    count, examples = len(batches), len(batches) * plan.size
+    yield Line(f"{model}: examples of the data path, features included", examples / taken, "/s")
+    reached = 2 * sum(map(size, batches)) / taken / rate
+    yield Line(f"{model}: memory bandwidth that they reach, of a copy's", reached)
+    module = learning(ready, windows, machine)
+    step = stepped(module)
+    each = seconds(lambda: [step(batch) for batch in batches], device, 1) / count
+    yield Line(f"{model}: examples of training steps", plan.size / each, "/s")
+    if started := kernels(lambda: step(batches[0])):
+        yield Line(f"{model}: kernels of a step", started)
+        yield Line(f"{model}: launch limit that it reaches", started * launch / each)
+    for name, net in (("as one graph", module.net), ("compiled, as one graph", None)):
+        if net is None and not chosen.compile:
+            continue
+        module.net = torch.compile(module.net, dynamic=False) if net is None else net
+        whole = Static(stepped(module), batches[0])
+        each = seconds(lambda: [whole(batch) for batch in batches], device, 1) / count  # noqa: B023
+        yield Line(f"{model}: examples of training steps, {name}", plan.size / each, "/s")
+
+
+def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
+    """Seconds to train on `chosen.cohorts` and to forecast `chosen.forecasts` cohorts."""
+    model, machine = type(ready.net).__name__, Machine(**plain(chosen.machine))
+    windows = tiled(ready.windows.to(device), chosen.cohorts)
+    began = synchronised(device)
+    fit(ready.job(windows), ready.training, machine)
+    taken = synchronised(device) - began
+    yield Line(f"{model}: training on {chosen.cohorts:,} cohorts", taken, "s")
+    ready.net.to(device)
+    everything = list(last(windows).split(chosen.chunk))
+    for precision in chosen.precisions:
+        done, began = 0, synchronised(device)
+        while done < chosen.forecasts:
+            for tasks in everything:
+                forecasts(ready, windows, tasks, precision)
+            done += len(windows)
+        taken = (synchronised(device) - began) * chosen.forecasts / done
+        yield Line(f"{model}: forecasts of {chosen.forecasts:,} cohorts in {precision}", taken, "s")
+    ready.net.cpu()
