@@ -70,7 +70,7 @@ class Machine:
     strategy: str
     threads: int
     log_every: int
-    precision: str = "32-true"
+    precision: str
 
     def __post_init__(self) -> None:
         """Check."""

@@ -161,9 +161,9 @@ class Files:
 
         NaT where no value is known.
         """
-        days = [np.datetime64("NaT", "D")]
-        days += [sheet.last_day() for sheet in self._sheets(tables, file, None)]
-        last: np.datetime64 = np.fmax.reduce(np.array(days)) + self.lag_days * _DAY
+        days = [sheet.last_day() for sheet in self._sheets(tables, file, None)]
+        none = np.datetime64("NaT", "D")
+        last: np.datetime64 = np.fmax.reduce(np.array([none, *days])) + self.lag_days * _DAY
         return last
 
     def _dates(self) -> dict[Path, np.datetime64]:

@@ -342,8 +342,10 @@ def _check(checkpoint: Path, job: Job) -> None:
             f"{checkpoint} is not a checkpoint of plain tensors (it may be cut off, or hold code) "
             "and was not loaded: delete it to train anew"
         ) from error
-    state = found.get("state_dict", {}).get("_extra_state", {})
-    if state.get("data") != fingerprint(job.windows):
+    state = found.get("state_dict", {}).get("_extra_state")
+    if state is None:
+        raise ValueError(f"{checkpoint} was written by another version: delete it to train anew")
+    if state["data"] != fingerprint(job.windows):
         raise ValueError(
             "the data have changed since this run was cut off: train anew, with another out"
         )

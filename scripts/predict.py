@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
         reasons = batch.predict(loaded, lambda: [curves], folder, tables)
     counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     seconds = time.perf_counter() - began
-    log.info("%s cohorts in %.1f s: %s", f"{reasons.total():,}", seconds, counts)
+    log.info("%s cohorts in %.2f s: %s", f"{reasons.total():,}", seconds, counts)
     log.info("%s\nwrote %s: forecasts and others", batch.learned(loaded), folder)
 
 

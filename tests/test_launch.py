@@ -68,7 +68,7 @@ def test_options_of_a_backtest_are_checked(
     [
         ("train", "model", "benktander, best, boosting, "),
         ("train", "validation", "none, rolling"),
-        ("backtest", "trainer", "auto, cpu, gpu"),
+        ("backtest", "trainer", "auto, cpu, ddp, gpu"),
         ("simulate", "data", "cdnow, files, "),
     ],
 )

@@ -50,7 +50,14 @@ COVARIATES = {
     "calendar": False,
     "holidays": None,
 }
-MACHINE = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "threads": 1, "log_every": 5}
+MACHINE = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "strategy": "auto",
+    "threads": 1,
+    "log_every": 5,
+    "precision": "32-true",
+}
 
 
 def neural(seed: int = 0, folder: str | None = None, **training: object) -> Neural:

@@ -39,20 +39,19 @@ class Past:
 
 def lines(config: DictConfig) -> list[Line]:
     """Each model's backtest over its cold fit, what a fold is made of, workers, and slopes."""
-    from ltvnet.backtest import Warm
-    from ltvnet.forecasting import resolve
-
     chosen, job = config.backtest, backtest(config)
     past = replayed(job)
     made = []
     for name in chosen.models:
         model = apart(job, name)
-        warm = issubclass(resolve(model["name"]), Warm)
         cold, whole = costs(model, past, chosen.repeats)
         what = f"{name}: {len(past.days)} origins"
-        target = chosen.target if warm else None
         made += [
-            Line(f"{what} over one cold fit", float(np.median(whole / cold)), target=target),
+            Line(
+                f"{what} over one cold fit",
+                float(np.median(whole / cold)),
+                target=chosen.targets.get(name),
+            ),
             Line(f"{name}: a cold fit", float(np.median(cold)), "s"),
             Line(f"{what}", float(np.median(whole)), "s"),
         ]

@@ -270,6 +270,7 @@ SPEED: dict[str, str] = {
     "startup": "startup",
     "keras": "keras_job",
     "race": "race",
+    "predict": "predict_speed",
     "prepare": "prepare_speed",
 }
 """Benchmarks of speed: what to ask for, and the file whose function `lines` measures it."""
