@@ -1,12 +1,13 @@
 """Figures beside their targets."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "benchmarks"))
-from targets import Line, machine, shown, slope, table  # noqa: E402
+from targets import Line, machine, run, shown, slope, table  # noqa: E402
 
 
 def test_a_target_is_met_from_its_own_side() -> None:
@@ -29,3 +30,12 @@ def test_the_slope_of_a_power_is_its_exponent() -> None:
     assert slope([1, 10, 100], [2.0, 2.0 * 10**1.5, 2.0 * 10**3]) == pytest.approx(1.5)
     with pytest.raises(ValueError, match="expected seconds of two sizes or more"):
         slope([1], [1.0])
+
+
+def test_processes_tell_their_own_memory_and_failure() -> None:
+    """Not that of this process, which is larger: half a GiB that it fills."""
+    held = bytearray(os.urandom(1 << 20) * 1024)
+    text, gib = run([sys.executable, "-c", "a = bytearray(b'1') * (1 << 29); print('said')"])
+    assert text == "said" and 0.5 < gib < 0.6 and len(held) == 1 << 30
+    with pytest.raises(ValueError, match="expected -c to end well, got 3"):
+        run([sys.executable, "-c", "raise SystemExit(3)"])

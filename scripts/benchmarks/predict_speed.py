@@ -5,10 +5,8 @@ Shapes: N cohorts.
 
 import json
 import logging
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ import pyarrow.parquet as parquet
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from targets import Line, slope
+from targets import Line, run, slope
 
 from ltvnet.curves import AGES, Curves, Ints
 from ltvnet.table import keys
@@ -138,22 +136,6 @@ def by_hand(way: str, table: Path) -> float:
     """Seconds of a way of bare_prediction.py."""
     text, _ = run([sys.executable, str(HERE / "bare_prediction.py"), way, str(table)])
     return float(json.loads(text))
-
-
-def run(command: Sequence[str]) -> tuple[str, float]:
-    """What a process printed, and the most memory it held, in GiB.
-
-    Raises ValueError when it fails.
-    """
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)  # which alone tells its own peak of memory
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise ValueError(f"expected {command[1]} to end well, got {process.returncode}: {text}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return text, usage.ru_maxrss * unit / 2**30
 
 
 def pooled(costs: Sequence[Cost]) -> Cost:

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from omegaconf import DictConfig
-from targets import Line, slope
+from targets import Line, run, slope
 
 log = logging.getLogger("benchmark")
 
@@ -43,7 +41,7 @@ def lines(config: DictConfig) -> list[Line]:
         raise ValueError(f"expected prepare.lines to grow, got {list(chosen.lines)}")
     found = {count: measured(chosen, out, count) for count in chosen.lines}
     table = purchases(chosen, out, chosen.pandas)
-    pandas = run(by_hand(chosen, "pandas", table, chosen.by))
+    pandas = spent(by_hand(chosen, "pandas", table, chosen.by))
     table.unlink()
     log.info("pandas, %s lines: %.1f s", f"{chosen.pandas:,}", pandas.seconds)
     return told(found, pandas, chosen.pandas)
@@ -57,7 +55,7 @@ def measured(chosen: DictConfig, out: Path, count: int) -> dict[str, Cost]:
         for way in WAYS:
             ours = way == "prepare"
             command = prepare(chosen, table) if ours else by_hand(chosen, way, table, chosen.by)
-            costs[way].append(run(command))
+            costs[way].append(spent(command))
             shutil.rmtree(out / "prepared", ignore_errors=True)
         last = ", ".join(f"{way} {each[-1].seconds:.1f} s" for way, each in costs.items())
         log.info("%s lines: %s", f"{count:,}", last)
@@ -72,7 +70,7 @@ def purchases(chosen: DictConfig, out: Path, count: int) -> Path:
     """A Parquet file of so many generated purchases, made anew."""
     out.mkdir(parents=True, exist_ok=True)
     table = out / f"purchases_{count}.parquet"
-    run(by_hand(chosen, "generate", table, [str(count), str(chosen.customer_lines)]))
+    spent(by_hand(chosen, "generate", table, [str(count), str(chosen.customer_lines)]))
     return table
 
 
@@ -97,24 +95,13 @@ def prepare(chosen: DictConfig, table: Path) -> list[str]:
     ]
 
 
-def run(command: Sequence[str]) -> Cost:
-    """Run a process: the seconds that it prints, or else all that it took.
-
-    Raises ValueError when it fails.
-    """
+def spent(command: Sequence[str]) -> Cost:
+    """What a process took: the seconds that it prints, or else all of them."""
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)  # which alone tells its own peak of memory
-        process.returncode = os.waitstatus_to_exitcode(status)
+    output, gib = run(command)
     seconds = time.perf_counter() - begin
-    if process.returncode:
-        raise ValueError(f"expected {command[1]} to end well, got {process.returncode}")
     *_, last = ["", *output.splitlines()]
-    told = seconds if "prepare.py" in command[1] else float(json.loads(last))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Cost(told, usage.ru_maxrss * unit / 2**30, output)
+    return Cost(seconds if "prepare.py" in command[1] else float(json.loads(last)), gib, output)
 
 
 def told(found: dict[int, dict[str, Cost]], pandas: Cost, pandas_lines: int) -> list[Line]:

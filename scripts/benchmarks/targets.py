@@ -1,7 +1,10 @@
 """What was measured, beside what was aimed at and on which machine."""
 
+import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -71,6 +74,31 @@ def processor() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+_WATCH = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_maxrss]))
+"""
+"""A process that starts another and tells how it ended; the peak of memory of one that is started
+includes that of who started it, which is small here."""
+
+
+def run(command: Sequence[str]) -> tuple[str, float]:
+    """What a process printed, and the most memory it held, in GiB.
+
+    Raises ValueError when it fails.
+    """
+    words = [sys.executable, "-S", "-c", _WATCH, *command]
+    text = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    *said, last = text.splitlines()
+    code, peak = json.loads(last)
+    if code:
+        raise ValueError(f"expected {command[1]} to end well, got {code}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return "\n".join(said), peak * unit / 2**30
 
 
 def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
