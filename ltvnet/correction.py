@@ -366,6 +366,8 @@ def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
     share = np.divide(raw.raw.mean - low, grown, out=share, where=grown > 0)
 
     def spread(name: str) -> Floats:
+        if getattr(final, name) is getattr(nodes.raw, name):
+            return np.where(raw.open, getattr(raw.raw, name), np.nan)
         left, to = ends(getattr(final, name))
         before, after = ends(getattr(nodes.raw, name))
         cells = np.minimum(left + share * (to - left), to)  # rounding may end above a node

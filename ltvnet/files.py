@@ -248,6 +248,8 @@ def numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
         flat = pc.utf8_trim_whitespace(flat)
         values = pd.to_numeric(flat.to_pandas(), errors="coerce").to_numpy(float)
     bad = np.flatnonzero(np.isnan(values)) if textual else np.empty(0, dtype=np.int64)
+    if not len(bad):
+        return values.reshape(-1, len(table)).T, faults(bad, "", "", _NO_NUMBER)
     shown = flat.take(pa.array(bad)).cast(pa.string()).fill_null("").to_numpy()
     bad, shown = bad[shown != ""], shown[shown != ""]
     column, row = np.divmod(bad, len(table))

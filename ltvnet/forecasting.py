@@ -96,7 +96,9 @@ class Forecast:
             return self
         if missing := sorted(set(ages) - set(self.ages.tolist())):
             raise ValueError(f"expected ages that were forecast, got also {missing}")
-        place = np.searchsorted(self.ages, checked_ages(ages))
+        found = np.searchsorted(self.ages, checked_ages(ages))
+        together = found[-1] - found[0] == len(found) - 1
+        place = slice(found[0], found[-1] + 1) if together else found  # a view, not a copy
 
         def chosen(band: Band) -> Band:
             return Band(*(cells[:, place] for cells in (band.mean, band.p10, band.p50, band.p90)))

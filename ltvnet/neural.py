@@ -174,7 +174,7 @@ class Neural:
         from ltvnet.training import fit
 
         torch.manual_seed(self.seed)
-        expected = fitted.pattern.held_out(curves)
+        expected = fitted.pattern.held_out(curves, np.float32)
         net, schedule = build(self.net, fitted.scaling.sizes), self.training
         if self.start is not None:
             net.load_state_dict(transplanted(self.start, fitted.scaling))

@@ -70,7 +70,13 @@ def clear(folder: Path, parts: int) -> None:
                 path.unlink()
 
 
-WIDE = {"csv": arrow_csv.CSVWriter, "parquet": parquet.ParquetWriter}
+def _parquet(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
+    """A writer that looks for repeated cells in all columns but those of fractions."""
+    repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]
+    return parquet.ParquetWriter(path, schema, use_dictionary=repeated)
+
+
+WIDE = {"csv": arrow_csv.CSVWriter, "parquet": _parquet}
 """Kinds of files of the table of each day, and what writes them."""
 
 
@@ -145,7 +151,7 @@ def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[For
         for forecast in forecasts:
             table = rows(forecast, bundle)
             if writer is None:
-                writer = stack.enter_context(parquet.ParquetWriter(part, table.schema))
+                writer = stack.enter_context(_parquet(part, table.schema))
             writer.write_table(table, row_group_size=max(len(table), 1))
             yield forecast
         if writer is None:

@@ -18,6 +18,7 @@ def main(config: DictConfig) -> None:
     from ltvnet import batch, bundle, spark
 
     torch.set_num_threads(config.threads)
+    batch.keep_memory()
     loaded, source, folder = bundle.load(config.bundle), instantiate(config.data), Path(config.out)
     began, names = time.perf_counter(), ("wide", "ages", "by", "ledger", "explain", "part")
     tables = batch.Tables(**{name: plain(config)[name] for name in names})
@@ -31,9 +32,8 @@ def main(config: DictConfig) -> None:
         curves = history.as_of(config.as_of or getattr(source, "origin", history.last_day))
         reasons = batch.predict(loaded, lambda: [curves], folder, tables)
     counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-    seconds = time.perf_counter() - began
-    log.info("%s cohorts in %.2f s: %s", f"{reasons.total():,}", seconds, counts)
-    log.info("%s\nwrote %s: forecasts and others", batch.learned(loaded), folder)
+    took = f"{reasons.total():,} cohorts in {time.perf_counter() - began:.2f} s"
+    log.info("%s: %s\n%s\nwrote %s", took, counts, batch.learned(loaded), folder)
 
 
 if __name__ == "__main__":
