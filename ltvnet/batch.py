@@ -1,6 +1,5 @@
 """Batch prediction: a bundle and cohorts in, forecast tables out, in bounded memory."""
 
-import ctypes
 import hashlib
 import json
 import logging
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from rich.progress import Progress
 
 from ltvnet import predictions
@@ -38,10 +36,6 @@ STALE_DAYS = 60
 
 TURN = 5e-5
 """Seconds after which a thread lets another go on: both mostly wait for numbers, not for turns."""
-
-GLIBC = {-8: 1, -3: 1 << 30, -1: (1 << 31) - 1}
-"""Options of glibc's mallopt: one arena for all threads, no pages of their own for what is smaller
-than 1 GiB, nothing handed back."""
 
 
 @dataclass(frozen=True)
@@ -199,19 +193,6 @@ def prefetched(pieces: Iterator[Curves]) -> Iterator[Curves]:
                 yield piece
     finally:
         sys.setswitchinterval(usual)
-
-
-def keep_memory() -> None:
-    """Let this process keep what it frees, where the C library is glibc.
-
-    The arrays of a piece are as large as those of the last: fresh pages for them, which a system
-    has to clear, take a fifth of all time.
-    """
-    pa.set_memory_pool(pa.system_memory_pool())
-    allocator = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if allocator is not None:
-        for option, value in GLIBC.items():
-            allocator(option, value)
 
 
 def learned(bundle: Bundle) -> str:

@@ -161,7 +161,8 @@ def _regrouped(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Tabl
 
 def _batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     if _is(path, ".parquet"):
-        file = parquet.ParquetFile(path)
+        # a file that is buffered ahead stays in memory as a whole
+        file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
         yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
     else:
         encoding = _encoding(path)

@@ -18,7 +18,6 @@ def main(config: DictConfig) -> None:
     from ltvnet import batch, bundle, spark
 
     torch.set_num_threads(config.threads)
-    batch.keep_memory()
     loaded, source, folder = bundle.load(config.bundle), instantiate(config.data), Path(config.out)
     began, names = time.perf_counter(), ("wide", "ages", "by", "ledger", "explain", "part")
     tables = batch.Tables(**{name: plain(config)[name] for name in names})

@@ -18,9 +18,14 @@ ROWS = 10_000
 """Cohorts at a time."""
 
 
+def opened(table: Path) -> parquet.ParquetFile:
+    """A file that is read as a stream."""
+    return parquet.ParquetFile(table, pre_buffer=False, buffer_size=1 << 16)
+
+
 def read(table: Path) -> None:
     """Read all columns."""
-    for _ in parquet.ParquetFile(table).iter_batches(ROWS):
+    for _ in opened(table).iter_batches(ROWS):
         pass
 
 
@@ -30,7 +35,7 @@ def net(table: Path) -> None:
     small = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.GELU(), torch.nn.Linear(64, 6))
     names = [f"day_{day}" for day in range(8)]
     writer = None
-    for batch in parquet.ParquetFile(table).iter_batches(ROWS):
+    for batch in opened(table).iter_batches(ROWS):
         seen = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], 1)
         with torch.inference_mode():
             said = small(torch.from_numpy(np.nan_to_num(seen).astype(np.float32))).numpy()

@@ -61,7 +61,7 @@ def overheads(case: Case, chosen: DictConfig) -> Iterator[Line]:
 
 def data_path(case: Case, chosen: DictConfig) -> Iterator[Line]:
     """Examples a second without a net: ours, and those of a DataLoader over single windows."""
-    ours, theirs = chosen.examples.epochs, chosen.examples.items
+    ours, theirs = chosen.examples.epochs, chosen.examples["items"]
     runs = {"ours": lambda: drawn(case.windows, ours), "items": lambda: loaded(case, theirs)}
     seconds = interleaved(runs, chosen.repeats)
     plan = Plan(each=1, size=4096, unseen=0.05)
