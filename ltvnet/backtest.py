@@ -25,7 +25,7 @@ from ltvnet.forecasting import Forecaster, Predictor, State, checked_ages, creat
 from ltvnet.ledger import Entries, Ledger
 
 WEEK = np.timedelta64(7, "D")
-FORECASTS = 1
+FORECASTS = 2
 """Part of an identity in a ledger: raise it when the same config would forecast otherwise."""
 
 MIXTURE = "best"
@@ -260,15 +260,15 @@ def _same_pattern(models: Mapping[str, Mapping[str, Any]]) -> None:
 def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.datetime64) -> str:
     """Name of a model in a ledger: its kind, and a hash of all that its forecasts are of.
 
-    The model's config without the folder and machine it runs on, the plan without its workers,
-    the first origin, the history, and what the code makes of them: FORECASTS.
+    The model's config without the folder and, but for its precision, the machine it runs on, the
+    plan without its workers, the first origin, the history, and the code's FORECASTS.
     """
-    digest = hashlib.sha256()
-    models = [{k: b[k] for k in b if k not in ("folder", "machine")} for b in bases(config)]
-    model = models[0] if len(models) == 1 else models
+    digest, models = hashlib.sha256(), [{**base, "folder": None} for base in bases(config)]
+    for base in models:
+        base["machine"] = base.get("machine", {}).get("precision")
     chosen = {key: value for key, value in asdict(plan).items() if key != "workers"}
     data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
-    text = json.dumps([FORECASTS, model, chosen, str(first), data], sort_keys=True, default=_plain)
+    text = json.dumps([FORECASTS, models, chosen, str(first), data], sort_keys=True, default=_plain)
     digest.update(text.encode())
     digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
     further = [history.series[name] for name in sorted(history.series)]

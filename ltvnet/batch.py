@@ -34,6 +34,9 @@ STALE_DAYS = 60
 """Data newer than the bundle by more than so many days call for training anew."""
 
 
+TABLES = 1
+"""Part of what tables depend on: raise it when the code would write others of the same cohorts."""
+
 TURN = 5e-5
 """Seconds after which a thread lets another go on: both mostly wait for numbers, not for turns."""
 
@@ -61,7 +64,7 @@ class Tables:
             raise ValueError(f"expected ages within 1..{MAX_AGE}: D0 is never forecast")
         if self.wide is not None and self.wide not in predictions.WIDE:
             raise ValueError(f"expected wide=csv, parquet or null, got {self.wide}")
-        if self.part is not None and (not isinstance(self.part, int) or self.part < 1):
+        if self.part is not None and (type(self.part) is not int or self.part < 1):
             raise ValueError(f"expected part, a whole number of cohorts >= 1, got {self.part}")
         if self.part is not None and self.ledger is not None:
             raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
@@ -127,7 +130,7 @@ def _in_parts(
         path = places.long.parent / "_finished" / f"{number:05}.json"
         stamp = _stamp(bundle, part, tables, young=young)
         done = json.loads(path.read_text()) if path.exists() else {}
-        if done.get("stamp") != stamp:
+        if done.get("stamp") != stamp or not all(map(Path.exists, _tables(places, part, tables))):
             path.unlink(missing_ok=True)
             counts, own = _written(bundle, part, places, tables, young=young)
             done = {
@@ -144,10 +147,18 @@ def _in_parts(
         else:
             sums = sums.plus(table)
         reasons.update(done["reasons"])
+        del part  # before the next one is read
     if sums is None:
         raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
-    predictions.clear(folder, number + 1)
+    predictions.clear(folder, number + 1, sums.sample.curves.origin)
     return reasons, sums
+
+
+def _tables(places: Places, part: Sequence[Curves], tables: Tables) -> list[Path]:
+    """The files of a part."""
+    kind, origin = tables.wide, part[0].origin
+    wide = [] if kind is None else [places.wide(stage, origin, kind) for stage in ("", "_Final")]
+    return [places.long, *wide, *[places.explanations] * tables.explain]
 
 
 def _grouped(pieces: Iterable[Curves], part: int) -> Iterator[list[Curves]]:
@@ -164,8 +175,10 @@ def _grouped(pieces: Iterable[Curves], part: int) -> Iterator[list[Curves]]:
 
 def _stamp(bundle: Bundle, part: Sequence[Curves], tables: Tables, *, young: bool) -> str:
     """SHA-256 of all that the tables of a part depend on."""
-    told = [bundle.identity, tables.wide, list(tables.ages), tables.by, tables.explain, young]
-    digest = hashlib.sha256(json.dumps([*told, str(part[0].origin)]).encode())
+    told = [TABLES, bundle.identity, tables.wide, list(tables.ages), tables.by, tables.explain]
+    names = [list(part[0].words), sorted(part[0].series), list(part[0].hierarchy)]
+    text = json.dumps([*told, young, *names, part[0].lag_days, str(part[0].origin)])
+    digest = hashlib.sha256(text.encode())
     for curves in part:
         digest.update(json.dumps([w.values.tolist() for w in curves.words.values()]).encode())
         further = [curves.series[name] for name in sorted(curves.series)]

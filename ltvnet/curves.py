@@ -55,6 +55,9 @@ class Coded(NamedTuple):
 def coded(column: NDArray[Any]) -> Coded:
     """A column as codes."""
     codes, values = pd.factorize(column, sort=True)
+    if (codes < 0).any():
+        row = int(np.argmax(codes < 0))
+        raise ValueError(f"expected a value in a key, got none in row {row}: '' is an unknown one")
     return Coded(codes.astype(np.int64), values)
 
 

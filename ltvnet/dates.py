@@ -6,7 +6,6 @@ Shapes: N cohorts, A ages, I intervals between nodes after D7, C clusters.
 """
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -185,12 +184,9 @@ class Dates:
         after = np.pad(weight, ((0, 0), (0, 1)))  # nothing is weighed after the last age
         falls, k = weight - after[:, 1:], curves.observed_age
         value: Floats = curves.observed_value * after[date, np.maximum(k, 0) + 1]
-        for begin, end in pairwise([*np.flatnonzero(np.diff(date, prepend=-1)), len(k)]):
-            known = np.s_[: k[begin:end].max() + 1]
-            seen = curves.values[begin:end, known]
-            if (k[begin:end] < k[begin:end].max()).any():
-                seen = np.nan_to_num(seen)
-            value[begin:end] += np.einsum("na,a->n", seen, falls[date[begin], known])
+        for block in blocks(len(k)):
+            seen = np.nan_to_num(curves.values[block])
+            value[block] += np.einsum("na,na->n", seen, falls[date[block]])
         return value
 
     def _alike(self, curves: Curves) -> tuple[Ints, Ints]:

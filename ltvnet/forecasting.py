@@ -259,7 +259,7 @@ def unseen(curves: Curves, vocabulary: Mapping[str, Sequence[str]]) -> Bools:
     for name, values in vocabulary.items():
         if name in curves.words:
             codes, words = curves.words[name]
-            rows |= ~np.isin(words, np.array(values, dtype=object))[codes]
+            rows |= ~pd.Index(words).isin(values)[codes]
         else:
             rows[:] = True
     return rows

@@ -77,6 +77,8 @@ class Machine:
         for name, known in (("strategy", STRATEGIES), ("precision", PRECISIONS)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"expected {name} out of {', '.join(known)}, got {value!r}")
+        if self.strategy == "auto" and self.devices != 1:
+            raise ValueError(f"expected trainer=ddp for devices other than 1, got {self.devices!r}")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Neural:
     """A net that predicts the departure from the pattern.
 
     `net` its kind and sizes, `pattern` the config of a Pattern, `training` those of
-    training.Training and `machine` those of training.Machine, `covariates` those of
+    jobs.Training and `machine` those of jobs.Machine, `covariates` those of
     covariates.Covariates, `seed`, `folder` for checkpoints and logs (None: none are written;
     events go beside it). Raises ValueError for an unknown kind.
     """

@@ -5,6 +5,7 @@ A table appears when the last forecast was taken, whole, or not at all.
 Shapes: N cohorts, H ages asked for, C cells that are forecast.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -61,12 +62,21 @@ class Places:
         return self.folder / name / f"{self.part:05}{suffix}"
 
 
-def clear(folder: Path, parts: int) -> None:
-    """Remove tables of parts from this number on: those of an earlier run of more cohorts."""
-    digits = "[0-9]" * 5
-    for name in ("forecasts", "forecasts/_finished", "explanations", "Files_Predictions*"):
-        for path in folder.glob(f"{name}/*{digits}.*"):
-            if int(path.stem[-5:]) >= parts:
+def clear(folder: Path, parts: int, origin: np.datetime64) -> None:
+    """Remove tables of parts from this number on: those of an earlier run of more cohorts.
+
+    Tables of every day of other origins stay.
+    """
+    date = str(origin).replace("-", "_")
+    kinds = {
+        "forecasts": r"(\d{5})\.parquet",
+        "forecasts/_finished": r"(\d{5})\.json",
+        "explanations": r"(\d{5})\.csv",
+        "Files_Predictions*": rf"LTV_predictions(?:_final)?_{date}_(\d{{5}})\.(?:csv|parquet)",
+    }
+    for name, pattern in kinds.items():
+        for path in folder.glob(f"{name}/*"):
+            if (found := re.fullmatch(pattern, path.name)) and int(found[1]) >= parts:
                 path.unlink()
 
 
@@ -232,12 +242,12 @@ def _explained(told: Explanation) -> pa.Table:
 class Sums(NamedTuple):
     """Sums over cohorts: `table` by segment and age, which adds up; of `by`, an attribute or "".
 
-    `last` is a forecast of the same model, which says how uncertain sums are.
+    `sample` is a forecast of the same model, which says how uncertain sums are.
     """
 
     table: pd.DataFrame
     by: str
-    last: Forecast
+    sample: Forecast
 
     @classmethod
     def of(cls, forecast: Forecast, by: str | None) -> "Sums":
@@ -268,7 +278,7 @@ def rollup(sums: Sums, path: Path) -> None:
     overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
     levels = {sums.by: total, "TOTAL": overall} if sums.by else {"TOTAL": overall}
     table = pd.concat(levels, names=["level"]).reset_index()
-    table = table.assign(**_bounds(table, sums.last))
+    table = table.assign(**_bounds(table, sums.sample))
     columns: Columns = {str(name): table[name].to_numpy() for name in table if name not in _OWN}
     with whole(path) as part:
         arrow_csv.write_csv(_table(columns), part)

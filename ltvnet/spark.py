@@ -178,7 +178,7 @@ def predict(
     if not isinstance(source, Files):
         raise ValueError("engine=spark reads cohort tables: set data=files")  # noqa: TRY004 the user
     trained = bundle.load(folder)
-    target = cluster.out or f"file://{(out / 'forecasts.parquet').absolute()}"
+    target = (cluster.out or f"file://{(out / 'forecasts.parquet').absolute()}").rstrip("/")
     with cluster.session(rows) as session:
         frame = _read(session, str(source.path))
         part, sample = _planned(
@@ -258,11 +258,15 @@ def _counted(made: "DataFrame", part: Part) -> Counter[str]:
 
 
 def _renamed(session: "SparkSession", written: str, target: str) -> None:
-    """Put a folder in the place of another, where ever they are."""
-    files, (old, new) = _files(session, written, target)
-    files.delete(new, True)  # noqa: FBT003 all that is in it; as Hadoop has it
-    if not files.rename(old, new):
-        raise OSError(f"{written} cannot be renamed to {target}")
+    """Put a folder in the place of another, wherever they are; that one goes when it is done."""
+    files, (new, place, old) = _files(session, written, target, f"{target}.old")
+    files.delete(old, True)  # noqa: FBT003 all that is in it; as Hadoop has it
+    there = files.exists(place) and files.rename(place, old)
+    if not files.rename(new, place):
+        if there:
+            files.rename(old, place)
+        raise OSError(f"{written} cannot be renamed to {target}: see who else writes there")
+    files.delete(old, True)  # noqa: FBT003
 
 
 def _removed(session: "SparkSession", folder: str) -> None:

@@ -188,7 +188,7 @@ class Files:
     ) -> Iterator[Sheet]:
         """Blocks of the table in a file, parsed."""
         layout = None
-        for block in tables:
+        for block in filter(len, tables):
             table = renamed(file, block, self.columns or {})
             layout = layout or Layout.of(file, table.schema)
             sheet = Sheet.of(table, layout)

@@ -308,6 +308,7 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
     resume = last if last is not None and last.exists() else None
     if resume:
         _check(resume, job)
+    torch.set_num_threads(machine.threads)
     module = Departure(job=job, training=training, machine=machine)
     torch.set_float32_matmul_precision("high" if machine.precision == "tf32" else "highest")
     with _tamed():

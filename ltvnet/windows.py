@@ -88,8 +88,12 @@ class Scaling:
         """Category of each attribute: (N, C)."""
         columns = []
         for name, values in self.categories.items():
-            codes, words = curves.words.get(name, (np.zeros(len(curves), dtype=np.int64), [""]))
-            columns.append((pd.Index(values).get_indexer(pd.Index(words)) + 1)[codes])
+            said = curves.words.get(name)
+            if said is None:
+                columns.append(np.zeros(len(curves), dtype=np.int64))
+                continue
+            known = pd.Index(values).get_indexer(pd.Index(said.values)) + 1
+            columns.append(known[said.codes])
         empty = np.zeros((len(curves), 0), dtype=np.int64)
         return torch.from_numpy(np.stack(columns, axis=1) if columns else empty)
 

@@ -162,10 +162,26 @@ def test_parts_that_are_finished_are_not_made_again(
     monkeypatch.undo()
     predict(loaded, read, tmp_path / "one", FEW)
     pd.testing.assert_frame_equal(whole(tmp_path), outputs(tmp_path / "one")["long"])
-    other = Files(path=table).curves(10_000)
-    predict(loaded, lambda: [next(iter(other)).take(np.arange(30))], tmp_path, parts)
-    left = sorted(path.name for path in (tmp_path / "forecasts").rglob("0*"))
-    assert left == ["00000.json", "00000.parquet"]  # what is of other cohorts is gone
+    (tmp_path / "forecasts" / "00001.parquet").unlink()
+    predict(loaded, read, tmp_path, parts)  # a finished part whose table is gone is made again
+    pd.testing.assert_frame_equal(whole(tmp_path), outputs(tmp_path / "one")["long"])
+
+
+def test_parts_of_more_cohorts_than_now_are_removed(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    """Those of other days stay, and what another process is writing."""
+    parts = replace(TABLES, part=20)
+    predict(loaded, lambda: [curves.take(np.arange(i, i + 20)) for i in (0, 20)], tmp_path, parts)
+    yesterday = tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_13_00009.csv"
+    writing = tmp_path / "forecasts" / ".00003.parquet.123.part"
+    for path in (yesterday, writing):
+        path.touch()
+    predict(loaded, lambda: [curves.take(np.arange(20))], tmp_path, parts)
+    left = sorted(path.name for path in (tmp_path / "forecasts").rglob("*") if path.is_file())
+    assert left == [".00003.parquet.123.part", "00000.json", "00000.parquet"]
+    left = sorted(path.name for path in (tmp_path / "Files_Predictions").iterdir())
+    assert left == [yesterday.name, "LTV_predictions_2024_03_14_00000.csv"]
 
 
 @pytest.mark.parametrize("rows", [5, 37])

@@ -15,7 +15,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 SCRIPTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(SCRIPTS))
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
 from backtest import replayed  # noqa: E402 the scripts' folder must be on the path
 from launch import launch, model_configs, plain  # noqa: E402
 from targets import table  # noqa: E402
@@ -33,7 +33,7 @@ ALL = "all"
 """What to ask for to get every benchmark of speed in one table."""
 
 PLACES = ("machine", "folder")
-"""Keys of a model, at any depth, that say where it is fitted, and so nothing of its forecasts."""
+"""Keys of a model, at any depth, that say where it is fitted: of these its precision counts."""
 
 ELSEWHERE = (*PLACES, "out", "ledger", "workers", "trainer")
 """The same of a backtest; `trainer` is the machine of its models."""
@@ -77,7 +77,8 @@ def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path,
     job.out = ""
     models = model_configs(job)
     job.settings = {}  # models have them
-    told = [FORECASTS, without(plain(job, resolve=True), ELSEWHERE), without(models, PLACES)]
+    told = [FORECASTS, job.trainer.precision]
+    told += [without(plain(job, resolve=True), ELSEWHERE), without(models, PLACES)]
     return folder, given, json.dumps(told, sort_keys=True, default=str)
 
 
