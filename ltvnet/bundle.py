@@ -8,10 +8,10 @@ One model is made of its history: the bundle of `neighbours` holds curves at nod
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from safetensors import SafetensorError
@@ -42,6 +42,13 @@ class Bundle:
     identity: str
     manifest: Mapping[str, Any]
 
+    def to(self, device: str) -> Self:
+        """The same, its nets on "cpu" or "cuda". Raises ValueError for another, or if not there."""
+        for model in _models(self.forecaster):
+            if isinstance(model, Movable):
+                model.to(device)
+        return self
+
 
 @runtime_checkable
 class Reading(Protocol):
@@ -49,6 +56,15 @@ class Reading(Protocol):
 
     def reads(self) -> list[str]:
         """What it learned from beside them, such as "spend" or "series retention"."""
+        ...
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A model that can forecast on a GPU."""
+
+    def to(self, device: str) -> None:
+        """Forecast on "cpu" or "cuda" from now on; ValueError for another, or if not there."""
         ...
 
 
@@ -161,10 +177,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _reads(forecaster: Predictor) -> list[str]:
-    models = forecaster.models if isinstance(forecaster, Corrected) else [forecaster]
+    models = _models(forecaster)
     return sorted(
         {name for model in models if isinstance(model, Reading) for name in model.reads()}
     )
+
+
+def _models(forecaster: Predictor) -> Sequence[Predictor]:
+    return forecaster.models if isinstance(forecaster, Corrected) else [forecaster]
 
 
 def _median(users: Floats) -> float | None:

@@ -16,6 +16,9 @@ from ltvnet.windows import Tasks, Windows
 BLOCK = 4096
 """Tasks whose tensors are made at a time: calls cost less than numbers, which stay in the cache."""
 
+LAUNCHES = 32
+"""Blocks that are one where there is no such cache: launching work costs more than the work."""
+
 
 class Share(NamedTuple):
     """Which of several processes this one is: it takes each `ranks`-th task of every batch."""
@@ -72,13 +75,14 @@ class Draws:
     """The tasks of one epoch, drawn from a seed; tensors are made of those of this process only."""
 
     def __init__(self, *, windows: Windows, plan: Plan, seed: int, share: Share) -> None:
-        """Draw tasks and what is hidden of them: the same in every process."""
-        generator = torch.Generator().manual_seed(seed)
+        """Draw tasks and what is hidden of them, where the windows are: the same in every process."""
+        device = windows.last.device
+        generator = torch.Generator(device).manual_seed(seed)
         self.windows, self.plan, self.share = windows, plan, share
         self.tasks = windows.draw(plan.each, generator)
         codes = len(self.tasks.cohort), windows.codes.shape[1]
-        hidden = torch.rand(codes, generator=generator) < plan.unseen
-        self.hidden = hidden.to(self.tasks.cohort.device)  # (M, C)
+        chance = torch.rand(codes, generator=generator, device=device)
+        self.hidden = chance < plan.unseen  # (M, C)
 
     @property
     def steps(self) -> int:
@@ -88,7 +92,8 @@ class Draws:
     @property
     def together(self) -> int:
         """Number of batches in a block."""
-        return max(BLOCK // self.plan.size, 1)
+        block = BLOCK if self.hidden.device.type == "cpu" else BLOCK * LAUNCHES
+        return max(block // self.plan.size, 1)
 
     def __len__(self) -> int:
         """Number of blocks."""

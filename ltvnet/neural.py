@@ -36,11 +36,13 @@ from ltvnet.forecasting import (
     too_little,
 )
 from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.heads import Sizes, departures
+from ltvnet.nets.heads import Inputs, Sizes, departures
 from ltvnet.pattern import Outlook, Pattern
 from ltvnet.windows import Scaling, Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
+
+DEVICES = ("cpu", "cuda")
 
 NETS: Mapping[str, str] = {
     "lstm": "ltvnet.nets.lstm:LSTM",
@@ -69,13 +71,15 @@ class Fitted:
 
 
 class Neural:
-    """A net that predicts the departure from the pattern.
+    """A net that predicts the departure from the pattern, on `device`.
 
     `net` its kind and sizes, `pattern` the config of a Pattern, `training` those of
     jobs.Training and `machine` those of jobs.Machine, `covariates` those of
     covariates.Covariates, `seed`, `folder` for checkpoints and logs (None: none are written;
     events go beside it). Raises ValueError for an unknown kind.
     """
+
+    device = torch.device("cpu")
 
     def __init__(
         self,
@@ -205,6 +209,19 @@ class Neural:
         band = Band(*np.where(forecast.open, value, np.nan))
         return replace(forecast, raw=band, final=band)
 
+    def to(self, device: str) -> None:
+        """Let the net forecast on "cpu" or "cuda"; all else stays where the curves are.
+
+        Raises ValueError for another device, and for cuda where there is none.
+        """
+        if device not in DEVICES or (device == "cuda" and not torch.cuda.is_available()):
+            here = "" if torch.cuda.is_available() else "; no GPU is at hand"
+            raise ValueError(f"expected device=cpu or cuda, got {device!r}{here}")
+        torch.backends.cudnn.allow_tf32 = False  # cuDNN would round within recurrent layers
+        self.device = torch.device(device)
+        if self.fitted.net is not None:
+            self.fitted.net.to(device)
+
     def parts(self, curves: Curves, age: int) -> Parts:
         """What a forecast is made of: the pattern's parts, and the net's with usual attributes."""
         pattern = self.fitted.pattern
@@ -230,7 +247,8 @@ class Neural:
         level = outlook.level[:, None]
         steps = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
-            z = departures(net(inputs), self.fitted.confidence)  # (N, I, Q)
+            raw = net(Inputs(*(x.to(self.device) for x in inputs))).cpu()
+            z = departures(raw, self.fitted.confidence)  # (N, I, Q)
             multiple = z.permute(2, 0, 1).exp().double()  # (Q, N, I)
             grown = functional.pad(torch.cumsum(multiple * steps, dim=2), (1, 0))  # (Q, N, J)
         growth: Floats = grown.numpy()
@@ -262,7 +280,7 @@ class Neural:
             "net": None if net is None else self.net,
         }
         stored = nested(arrays, "pattern/") | nested(references, "series/")
-        return described, stored | {f"net/{k}": w.numpy() for k, w in weights.items()}
+        return described, stored | {f"net/{k}": w.cpu().numpy() for k, w in weights.items()}
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:

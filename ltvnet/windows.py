@@ -184,11 +184,15 @@ class Windows:
         return replace(self, **moved)
 
     def draw(self, each: int, generator: torch.Generator) -> Tasks:
-        """`each` tasks of every cohort that has grown, in random order, ages log-uniform."""
-        rows = torch.nonzero(self.last.cpu() > 0).squeeze(1)
-        order = torch.randperm(len(rows) * each, generator=generator) % len(rows)
-        chance = torch.rand(len(order), generator=generator)
-        cohort, chance = rows[order].to(self.last.device), chance.to(self.last.device)
+        """`each` tasks of every cohort that has grown, in random order, ages log-uniform.
+
+        Drawn on the device of the windows, which is that of `generator`.
+        """
+        device = self.last.device
+        rows = torch.nonzero(self.last > 0).squeeze(1)
+        order = torch.randperm(len(rows) * each, generator=generator, device=device) % len(rows)
+        chance = torch.rand(len(order), generator=generator, device=device)
+        cohort = rows[order]
         last = self.last.index_select(0, cohort)
         age = torch.exp(chance * torch.log1p(last)).long() - 1
         return Tasks(cohort, torch.minimum(age, last - 1).clamp_(min=0))

@@ -18,7 +18,8 @@ def main(config: DictConfig) -> None:
     from ltvnet import batch, bundle, spark
 
     torch.set_num_threads(config.threads)
-    loaded, source, folder = bundle.load(config.bundle), instantiate(config.data), Path(config.out)
+    loaded = bundle.load(config.bundle).to(config.device)
+    source, folder = instantiate(config.data), Path(config.out)
     began, names = time.perf_counter(), ("wide", "ages", "by", "ledger", "explain", "part")
     tables = batch.Tables(**{name: plain(config)[name] for name in names})
     if spark.chosen(config.engine, config.as_of):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cohorts import weekly
 from test_neural import PATTERN, neural
 
@@ -167,3 +168,20 @@ def test_predicting_needs_no_training_library(
     run = [sys.executable, "-c", code]
     out = subprocess.run(run, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_device_that_is_not_there_is_told(
+    tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves
+) -> None:
+    save(tmp_path / "bundle", "neural", forecasters["neural"], curves, ABOUT)
+    loaded = load(tmp_path / "bundle")
+    assert loaded.to("cpu") is loaded
+    with pytest.raises(ValueError, match="expected device=cpu or cuda, got 'tpu'"):
+        loaded.to("tpu")
+    if torch.cuda.is_available():
+        loaded.to("cuda")
+        there, here = loaded.forecaster.predict(curves), forecasters["neural"].predict(curves)
+        np.testing.assert_allclose(there.final.mean, here.final.mean, rtol=1e-3)
+    else:
+        with pytest.raises(ValueError, match="got 'cuda'; no GPU is at hand"):
+            loaded.to("cuda")

@@ -13,12 +13,12 @@ from ltvnet.backtest import Plan, bases
 from ltvnet.batch import Tables
 from ltvnet.corrected import Corrected, Learning
 from ltvnet.forecasting import create
+from ltvnet.jobs import Machine, Training
 from ltvnet.neural import NETS
 from ltvnet.scores import SCORED_AGES
 from ltvnet.space import Space
 from ltvnet.study import Settings
 from ltvnet.table import Files
-from ltvnet.training import Machine, Training
 
 
 def names(group: str) -> list[str]:

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "benchmarks"))
 from gpu_speed import (  # noqa: E402
+    Card,
     Ready,
-    Static,
     agreement,
     change,
     copied,
@@ -25,17 +25,17 @@ from gpu_speed import (  # noqa: E402
     launched,
     learning,
     lines,
+    replayed,
     size,
-    static,
-    stepped,
     steps,
-    tensors,
     tiled,
     whole,
+    whole_steps,
 )
 
 from ltvnet.draws import Draws, Plan, Share  # noqa: E402
-from ltvnet.training import Machine  # noqa: E402
+from ltvnet.jobs import Machine  # noqa: E402
+from ltvnet.recorded import tensors  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -98,35 +98,22 @@ def test_a_change_is_relative() -> None:
     assert change(torch.tensor([1.0, 101.0]), torch.tensor([1.0, 100.0])) == pytest.approx(0.01)
 
 
-def test_batches_are_of_one_size_and_their_bytes_are_counted(ready: Ready) -> None:
+def test_steps_are_of_one_size_and_their_bytes_are_counted(
+    ready: Ready, chosen: DictConfig
+) -> None:
     drawn = draws(ready)
-    found = list(static(drawn))
-    grown = int((drawn.windows.last > 0).sum())
-    assert len(found) == grown // 64
-    shapes = {tuple(tensor.shape for tensor in tensors(batch)) for batch in found}
-    assert len(shapes) == 1 and all(shape[0] == 64 for shape in next(iter(shapes)))
+    module = learning(ready, drawn.windows, Machine(**chosen.machine))
+    found = whole_steps(module, drawn, len(drawn))
+    assert len(found) == int((drawn.windows.last > 0).sum()) // 64
+    shapes = {tuple(tensor.shape for tensor in tensors(step)) for step in found}
+    assert len(shapes) == 1
     assert size(found[0]) == sum(len(x.numpy().tobytes()) for x in tensors(found[0]))
-
-
-def test_static_steps_are_the_same_steps(ready: Ready) -> None:
-    """Eager and on buffers: the same losses, which fall from step to step on the same batch."""
-    machine = Machine(
-        accelerator="cpu", devices=1, strategy="auto", threads=1, log_every=1, precision="32-true"
-    )
-    losses = []
-    for made in (lambda step, batch: step, Static):
-        torch.manual_seed(0)
-        fresh = replace(ready, net=deepcopy(ready.net))
-        module = learning(fresh, tiled(ready.windows, 150), machine)
-        batches = list(static(draws(ready)))
-        step = made(stepped(module), batches[0])
-        torch.manual_seed(1)
-        losses.append([float(step(batch)) for batch in batches])
-    assert losses[0] == losses[1] and len(set(losses[0])) > 1
+    losses = [float(module.learn(step, 64)) for step in found]
+    assert len(set(losses)) > 1 and all(x.grad is not None for x in module.net.head.parameters())
 
 
 def test_limits_are_positive_and_a_cpu_has_no_kernels() -> None:
-    assert copied(CPU, 1000) > 0 and launched(CPU, 3) > 0
+    assert copied(CPU, 1000) > 0 and launched(CPU, 3) > 0 and replayed(CPU, 3) > 0
     if not torch.cuda.is_available():
         assert kernels(lambda: torch.zeros(1)) == 0
 
@@ -135,7 +122,7 @@ def test_every_part_gives_its_lines(ready: Ready, chosen: DictConfig) -> None:
     ready = replace(ready, net=deepcopy(ready.net))  # which is trained
     told = [
         *agreement(ready, chosen, CPU),
-        *steps(ready, chosen, CPU, rate=1e9, launch=1e-6),
+        *steps(ready, chosen, CPU, Card(1e9, 1e-6, 1e-6)),
         *whole(ready, chosen, CPU),
     ]
     assert [line.what for line in told] == [
@@ -143,8 +130,8 @@ def test_every_part_gives_its_lines(ready: Ready, chosen: DictConfig) -> None:
         "MLP: forecasts in bf16-mixed differ from the CPU's by",
         "MLP: examples of the data path, features included",
         "MLP: memory bandwidth that they reach, of a copy's",
-        "MLP: examples of training steps",
-        "MLP: examples of training steps, as one graph",
+        "MLP: examples of training steps, kernel by kernel",
+        "MLP: examples of training steps, recorded",
         "MLP: training on 150 cohorts",
         "MLP: forecasts of 300 cohorts in 32-true",
         "MLP: forecasts of 300 cohorts in bf16-mixed",

@@ -12,7 +12,7 @@ from composing import composed
 from test_neural import NET, Trained, neural
 
 from ltvnet.curves import Curves
-from ltvnet.training import Job
+from ltvnet.jobs import Job
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]

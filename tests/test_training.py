@@ -274,7 +274,7 @@ def test_ctrl_c_is_handed_on(curves: Curves, monkeypatch: pytest.MonkeyPatch) ->
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ltvnet.training.Departure.training_step", stop)
+    monkeypatch.setattr("ltvnet.departure.Departure.training_step", stop)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         neural().fit(curves)

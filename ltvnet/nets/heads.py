@@ -8,6 +8,7 @@ Shapes: B tasks (a cohort at an observed age), J nodes, I = J - 1 intervals, F f
 S scalars, C attributes, Q = 4 quantities (mean, p10, p50, p90), T targets.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -147,5 +148,11 @@ def huber(forecast: Tensor, targets: Targets, base: Tensor) -> Tensor:
 def pinball(forecast: Tensor, targets: Targets) -> Tensor:
     """Pinball loss of quantiles of growth over the pattern's growth, summed over them: (B, T)."""
     error = (targets.growth.unsqueeze(-1) - forecast) / targets.pattern.unsqueeze(-1)
-    level = torch.tensor(QUANTILES, device=error.device, dtype=error.dtype)
+    level = _levels(error.device, error.dtype)
     return torch.maximum(level * error, (level - 1.0) * error).sum(-1)
+
+
+@cache
+def _levels(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The levels of quantiles: copied to a device but once, as it waits for that."""
+    return torch.tensor(QUANTILES, device=device, dtype=dtype)

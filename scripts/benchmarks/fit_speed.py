@@ -21,11 +21,12 @@ from targets import Line, slope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ltvnet.departure import NEGLIGIBLE
 from ltvnet.draws import Draws, Plan, Share
 from ltvnet.jobs import Job, Machine, Training
 from ltvnet.nets.heads import Inputs, Sizes, Targets, at_targets, departures, huber, pinball
 from ltvnet.neural import Neural, build
-from ltvnet.training import NEGLIGIBLE, fit
+from ltvnet.training import fit
 from ltvnet.windows import Windows
 
 log = logging.getLogger("benchmark")

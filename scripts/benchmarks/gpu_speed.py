@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hydra import compose
@@ -22,17 +22,18 @@ from targets import Line
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from ltvnet.draws import Batch, Draws, Plan, Share
+from ltvnet.departure import Departure, Step
+from ltvnet.draws import Draws, Plan, Share
+from ltvnet.jobs import Job, Machine, Training
 from ltvnet.nets.heads import anchored, departures
-from ltvnet.training import Departure, Job, Machine, Training, fit
+from ltvnet.recorded import Recorded, tensors
+from ltvnet.training import fit
 from ltvnet.windows import Tasks, Windows
 
 log = logging.getLogger("benchmark")
 
 CHANGE = 1e-3
 """Most by which a forecast may change, relative to it."""
-
-Step = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,18 @@ def lines(config: DictConfig) -> list[Line]:
         log.warning("what=gpu: no GPU is at hand, so nothing was measured")
         return [Line("GPU: none is at hand", None)]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    rate, launch = copied(device, chosen.copied), launched(device, chosen.launches)
+    card = Card.of(device, chosen)
     found = [
-        Line(f"{name}: bytes read and written by a copy", rate / 1e9, "GB/s"),
-        Line(f"{name}: least time between two kernels", launch * 1e6, "µs"),
+        Line(f"{name}: bytes read and written by a copy", card.copied / 1e9, "GB/s"),
+        Line(f"{name}: least time between two kernels", card.launch * 1e6, "µs"),
+        Line(f"{name}: the same of recorded ones", card.replay * 1e6, "µs"),
     ]
     for model in chosen.models:
         ready = Ready.of(chosen, model)
         log.info("gpu: %s", model)
         found += [
             *agreement(ready, chosen, device),
-            *steps(ready, chosen, device, rate, launch),
+            *steps(ready, chosen, device, card),
             *whole(ready, chosen, device),
         ]
     return found
@@ -136,6 +138,39 @@ def launched(device: torch.device, count: int) -> float:
     """Seconds from one kernel to the next where kernels have next to nothing to do."""
     one = torch.zeros(1, device=device)
     return seconds(lambda: one.add_(1.0), device, count)
+
+
+def replayed(device: torch.device, count: int) -> float:
+    """The same where they are recorded once and started together; without a GPU, as above."""
+    if device.type != "cuda":
+        return launched(device, count)
+
+    def work(read: Tensor) -> Tensor:
+        for _ in range(count):
+            read.add_(1.0)
+        return read
+
+    one = torch.zeros(1, device=device)
+    recorded = Recorded(work, one)
+    return seconds(lambda: recorded(one), device, 3) / count
+
+
+class Card(NamedTuple):
+    """What a device can do at most.
+
+    `copied` bytes a second, read and written; seconds from one kernel to the next, `launch` where
+    each is asked for and `replay` where they are recorded.
+    """
+
+    copied: float
+    launch: float
+    replay: float
+
+    @classmethod
+    def of(cls, device: torch.device, chosen: DictConfig) -> "Card":
+        """The limits of a device, measured."""
+        count = chosen.launches
+        return cls(copied(device, chosen.copied), launched(device, count), replayed(device, count))
 
 
 def tiled(windows: Windows, cohorts: int) -> Windows:
@@ -196,87 +231,28 @@ def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterato
     ready.net.cpu()
 
 
-def static(draws: Draws) -> Iterator[Batch]:
-    """Batches of one size: those of the epoch but for a smaller last one."""
-    for block in draws:
-        for batch, size in zip(block.batch.split(block.own), block.sizes, strict=True):
-            if size == draws.plan.size:
-                yield batch
-
-
 def learning(ready: Ready, windows: Windows, machine: Machine) -> Departure:
     """What `fit()` hands to Lightning, ready to step without it on the device of the windows."""
     module = Departure(job=ready.job(windows), training=ready.training, machine=machine)
     module.to(windows.last.device).train()
-    targets = windows.targets(last(windows)._replace(age=windows.last // 2))
-    weight = targets.weight * module._credible(last(windows).cohort)
-    module.scale = (weight * targets.pattern).sum() / weight.sum()
+    _, targets = windows.both(last(windows)._replace(age=windows.last // 2))
+    module.scale = (targets.weight * targets.pattern).sum() / targets.weight.sum()
     return module
 
 
-def stepped(module: Departure) -> Step:
-    """A step of training of a batch, as `fit()` does it; the loss stays on the device."""
-    capturable = module.scale.device.type == "cuda"
-    weights = module.net.parameters()
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, fused=True, capturable=capturable)
-
-    def step(batch: Batch) -> Tensor:
-        targets, out = module._counted(batch.targets)
-        weight = targets.weight * module._credible(batch.cohort)
-        forecast, z = module.grown(batch.inputs, targets)
-        loss = (weight * module.loss(forecast + out, targets)).sum() / weight.sum()
-        loss = loss + module.config.penalty * z.square().mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(module.net.parameters(), module.config.clip)
-        optimizer.step()
-        return loss.detach()
-
-    return step
+def whole_steps(module: Departure, draws: Draws, blocks: int) -> list[Step]:
+    """Steps of some blocks: all of one size, so without a smaller last one."""
+    return [
+        step
+        for block in islice(draws, blocks)
+        for step, size in zip(module.steps_of(block), block.sizes, strict=True)
+        if size == draws.plan.size
+    ]
 
 
-def tensors(batch: Batch) -> list[Tensor]:
-    """All tensors of a batch."""
-    return [batch.cohort, *batch.inputs, *batch.targets]
-
-
-def size(batch: Batch) -> int:
-    """Bytes of a batch."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(batch))
-
-
-class Static:
-    """A step on tensors that stay where they are.
-
-    On a GPU its kernels are recorded once, as a CUDA graph, and started together from then on.
-    """
-
-    def __init__(self, step: Step, batch: Batch) -> None:
-        """Record the step, which needs a few runs before: they train too."""
-        copy = [tensor.clone() for tensor in tensors(batch)]
-        inputs, targets = copy[1 : 1 + len(batch.inputs)], copy[1 + len(batch.inputs) :]
-        self.batch = Batch(copy[0], type(batch.inputs)(*inputs), type(batch.targets)(*targets))
-        self.step, self.graph = step, None
-        if batch.cohort.device.type != "cuda":
-            return
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                step(self.batch)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.loss = step(self.batch)
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Step through a batch of the size that was recorded; its loss, until the next step."""
-        for mine, other in zip(tensors(self.batch), tensors(batch), strict=True):
-            mine.copy_(other)
-        if self.graph is None:
-            return self.step(self.batch)
-        self.graph.replay()
-        return self.loss
+def size(step: Step) -> int:
+    """Bytes of the tensors of a step."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(step))
 
 
 def kernels(work: Callable[[], object]) -> int:
@@ -289,38 +265,50 @@ def kernels(work: Callable[[], object]) -> int:
     return sum(event.count for event in found.key_averages() if event.device_time > 0)
 
 
-def steps(
-    ready: Ready, chosen: DictConfig, device: torch.device, rate: float, launch: float
-) -> Iterator[Line]:
-    """Examples a second of the data path and of whole steps, and the limits that they reach.
-
-    `rate` (bytes a second) and `launch` (seconds) of the device.
-    """
+def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) -> Iterator[Line]:
+    """Examples a second of the data path and of whole steps, and the limits that they reach."""
     model, machine = type(ready.net).__name__, Machine(**plain(chosen.machine))
     windows = tiled(ready.windows.to(device), chosen.cohorts)
     plan = Plan(ready.training.tasks, ready.training.batch_size, ready.training.unseen)
     draws = Draws(windows=windows, plan=plan, seed=ready.seed, share=Share(0, 1))
     blocks = min(len(draws), chosen.blocks)
     taken = seconds(lambda: [None for _ in islice(draws, blocks)], device, 1)
-    batches = list(islice(static(draws), blocks * draws.together))
-    count, examples = len(batches), len(batches) * plan.size
-    yield Line(f"{model}: examples of the data path, features included", examples / taken, "/s")
-    reached = 2 * sum(map(size, batches)) / taken / rate
-    yield Line(f"{model}: memory bandwidth that they reach, of a copy's", reached)
     module = learning(ready, windows, machine)
-    step = stepped(module)
-    each = seconds(lambda: [step(batch) for batch in batches], device, 1) / count
-    yield Line(f"{model}: examples of training steps", plan.size / each, "/s")
-    if started := kernels(lambda: step(batches[0])):
+    found = whole_steps(module, draws, blocks)
+    examples = len(found) * plan.size
+    yield Line(f"{model}: examples of the data path, features included", examples / taken, "/s")
+    reached = 2 * sum(map(size, found)) / taken / card.copied
+    yield Line(f"{model}: memory bandwidth that they reach, of a copy's", reached)
+
+    def through(learn: Callable[[Step, int], Tensor]) -> float:
+        """Seconds of a step of training."""
+        weights = module.net.parameters()
+        optimizer = torch.optim.AdamW(weights, lr=ready.training.rate / 10, fused=True)
+
+        def stepped() -> None:
+            for step in found:
+                learn(step, plan.size)
+                optimizer.step()
+
+        return seconds(stepped, device, 1) / len(found)
+
+    each = through(module.gradient)
+    yield Line(f"{model}: examples of training steps, kernel by kernel", plan.size / each, "/s")
+    if started := kernels(lambda: module.gradient(found[0], plan.size)):
         yield Line(f"{model}: kernels of a step", started)
-        yield Line(f"{model}: launch limit that it reaches", started * launch / each)
-    for name, net in (("as one graph", module.net), ("compiled, as one graph", None)):
-        if net is None and not chosen.compile:
-            continue
-        module.net = torch.compile(module.net, dynamic=False) if net is None else net
-        whole = Static(stepped(module), batches[0])
-        each = seconds(lambda: [whole(batch) for batch in batches], device, 1) / count  # noqa: B023
-        yield Line(f"{model}: examples of training steps, {name}", plan.size / each, "/s")
+        yield Line(f"{model}: launch limit that it reaches", started * card.launch / each)
+    each = through(module.learn)
+    yield Line(f"{model}: examples of training steps, recorded", plan.size / each, "/s")
+    if started:
+        reached = started * card.replay / each
+        yield Line(f"{model}: limit of replayed kernels that it reaches", reached)
+    if chosen.compile:
+        module.recorded, eager = None, module.net
+        module.net = torch.compile(module.net, dynamic=False)
+        each = through(module.learn)
+        module.net = eager
+        name = f"{model}: examples of training steps, compiled and recorded"
+        yield Line(name, plan.size / each, "/s")
 
 
 def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:

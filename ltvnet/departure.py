@@ -1,0 +1,301 @@
+"""A net that learns its departure from the pattern, as a LightningModule.
+
+Shapes: B tasks, I intervals, Q quantities, T targets.
+"""
+
+import hashlib
+import logging
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.optim.lr_scheduler import OneCycleLR
+
+from ltvnet.draws import BLOCK, Batch, Block, Draws, Plan, Share
+from ltvnet.jobs import Job, Machine, Training
+from ltvnet.nets.heads import Inputs, Targets, at_targets, departures, deviance, huber, pinball
+from ltvnet.recorded import Recorded
+from ltvnet.windows import Tasks, Validation, Windows
+
+log = logging.getLogger(__name__)
+
+NEGLIGIBLE = 1e-6
+"""Targets whose pattern growth is below this share of the mean are masked."""
+
+PROCESS = 1_000_003
+"""Between the seeds of processes: more than there are of epochs."""
+
+
+class Step(NamedTuple):
+    """What a step of training learns from.
+
+    A `batch`; where a target does not count (B, T, 1), 1 or 0; and the weight of all targets ().
+    """
+
+    batch: Batch
+    left_out: Tensor
+    weight: Tensor
+
+
+class Departure(pl.LightningModule):
+    """A net learning its departure from the pattern.
+
+    Lightning's own steps cost as much as those of a small net, so that one of them takes a block
+    of batches; gradients of several processes are added up here.
+    """
+
+    scale: Tensor
+
+    def __init__(self, *, job: Job, training: Training, machine: Machine) -> None:
+        """Take the net and its data; nothing is random here."""
+        super().__init__()
+        self.automatic_optimization = False
+        self.net, self.windows, self.validation = job.net, job.windows, job.validation
+        self.confidence, self.seed = job.confidence, job.seed
+        self.config, self.machine = training, machine
+        self.plan = Plan(each=training.tasks, size=training.batch_size, unseen=training.unseen)
+        self.steps = self.plan.steps(job.windows)
+        self.weight = 1.0 - 0.5 ** (1 / (training.average * self.steps))
+        self.average = deepcopy(self.net).eval().requires_grad_(requires_grad=False)
+        self.register_buffer("scale", torch.zeros(()))
+        self.recorded: Recorded | None = None
+        self.told = job.folder is not None and not sys.stderr.isatty()  # else there is a bar
+        self.scores: list[list[float]] = []
+        self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.rates: list[float] = []
+
+    def setup(self, stage: str) -> None:
+        """Bring the data to the device of the net, and measure the scale of the loss there."""
+        torch.set_num_threads(self.machine.threads)  # Lightning sets others in its processes
+        self.windows = self.windows.to(self.device)
+        if self.validation is not None:
+            moved = Tasks(*(x.to(self.device) for x in self.validation.tasks))
+            windows, week = self.validation.windows, self.validation.week
+            self.validation = Validation(windows.to(self.device), moved, week.to(self.device))
+        sums = torch.zeros(2, device=self.device)
+        for tasks in self._draws(0).tasks.split(BLOCK):
+            targets = self.windows.targets(tasks)
+            weight = targets.weight * self._credible(tasks.cohort)
+            sums += torch.stack(((weight * targets.pattern).sum(), weight.sum()))
+        self.scale = (sums[0] / sums[1]).to(self.scale.device)
+
+    def _seed(self, epoch: int) -> int:
+        return self.seed * 100_003 + epoch
+
+    def _draws(self, epoch: int) -> Draws:
+        share = Share(self.global_rank, self.trainer.world_size)
+        return Draws(windows=self.windows, plan=self.plan, seed=self._seed(epoch), share=share)
+
+    def _credible(self, cohort: Tensor) -> Tensor:
+        """Weight of cohorts by their users: (B, 1)."""
+        users = self.windows.users.index_select(0, cohort)
+        return (users / (users + self.config.users)).unsqueeze(1)
+
+    def _counted(self, targets: Targets) -> tuple[Targets, Tensor]:
+        """Targets without those of next to no pattern growth, and 1 at these, else 0: (B, T, 1).
+
+        They get weight 0, and pattern growth 1 that ratios can be formed with; what is added to
+        the forecast serves the same end.
+        """
+        counts = (targets.pattern > NEGLIGIBLE * self.scale).float()
+        left_out = 1.0 - counts
+        pattern = targets.pattern * counts + left_out
+        weight = targets.weight * counts
+        return targets._replace(pattern=pattern, weight=weight), left_out.unsqueeze(2)
+
+    def grown(self, inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Forecast growth at targets (B, T, Q), and the mean's z (B, I)."""
+        net = self.net if self.training else self.average
+        bfloat16 = self.machine.precision == "bf16-mixed"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            raw = net(inputs).float()  # (B, I, Q)
+        forecast = at_targets(departures(raw, self.confidence), targets)
+        return forecast, self.confidence * raw[..., 0]
+
+    def loss(self, forecast: Tensor, targets: Targets) -> Tensor:
+        """Loss of forecast growth (B, T, Q) at each target: (B, T)."""
+        if self.config.loss == "deviance":
+            mean = deviance(forecast[..., 0], targets, self.scale)
+        else:
+            mean = huber(forecast[..., 0], targets, targets.value.unsqueeze(1))
+        return mean + self.config.quantiles * pinball(forecast[..., 1:], targets)
+
+    def training_step(self, block: Block, _: int) -> None:
+        """Steps through the batches of a block."""
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer) and isinstance(schedule, OneCycleLR)
+        for step, size in zip(self.steps_of(block), block.sizes, strict=True):
+            loss = self.learn(step, size)
+            self.rates.append(float(schedule.get_last_lr()[0]))
+            optimizer.step()
+            schedule.step()
+            self._averaged(schedule.last_epoch)
+            self.losses.append(loss)
+        self.sizes.extend(block.sizes)
+
+    def steps_of(self, block: Block) -> Iterator[Step]:
+        """What each batch of a block is learned from."""
+        targets, left_out = self._counted(block.batch.targets)
+        targets = targets._replace(weight=targets.weight * self._credible(block.batch.cohort))
+        total = torch.stack([part.sum() for part in torch.split(targets.weight, block.own)])
+        summed(total)
+        batches = block.batch._replace(targets=targets).split(block.own)
+        yield from map(Step, batches, torch.split(left_out, block.own), total)
+
+    def learn(self, step: Step, size: int) -> Tensor:
+        """What `gradient` does; on one GPU as a piece of work that is recorded once."""
+        if self.recorded is None and self.device.type == "cuda" and alone():
+            self.recorded = Recorded(partial(self.gradient, size=size), step)
+        if self.recorded is not None and self.recorded.fits(step):
+            return self.recorded(step)
+        return self.gradient(step, size)
+
+    def gradient(self, step: Step, size: int) -> Tensor:
+        """Loss of a batch of `size` in all processes; its clipped gradient is left in the net."""
+        self.net.zero_grad(set_to_none=self.recorded is None)  # a replay knows where it is
+        forecast, z = self.grown(step.batch.inputs, step.batch.targets)
+        errors = self.loss(forecast + step.left_out, step.batch.targets)
+        loss = (step.batch.targets.weight * errors).sum() / step.weight
+        loss = loss + self.config.penalty * z.square().sum() / (size * z.shape[1])
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._add_up()
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+        return loss.detach()
+
+    def _add_up(self) -> None:
+        """Add up gradients over processes."""
+        if alone():
+            return
+        gradients = [x.grad for x in self.net.parameters() if x.grad is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        summed(whole)
+        parts = torch.split(whole, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    @torch.no_grad()
+    def _averaged(self, steps: int) -> None:
+        """Average the weights of the steps so far; the first stands for itself."""
+        mean, now = ([x.data for x in net.parameters()] for net in (self.average, self.net))
+        torch._foreach_lerp_(mean, now, 1.0 if steps == 1 else self.weight)
+
+    @torch.no_grad()
+    def validate(self) -> tuple[list[float], float, float]:
+        """Each week's part of the user-weighted training loss after the inner origin.
+
+        And the WAPE and the bias of the mean at the last age known.
+        """
+        assert self.validation is not None
+        windows, week = self.validation.windows, self.validation.week
+        sums = torch.zeros(int(week.max()) + 1, 5, device=self.device)
+        self.eval()
+        pieces = list(
+            zip(self.validation.tasks.split(BLOCK), torch.split(week, BLOCK), strict=True)
+        )
+        for tasks, weeks in pieces[self.global_rank :: self.trainer.world_size]:
+            inputs, targets = windows.both(tasks)
+            targets, out = self._counted(targets)
+            forecast, _ = self.grown(inputs, targets)
+            loss = targets.weight * self.loss(forecast + out, targets)
+            error = forecast[:, -1, 0] - targets.growth[:, -1]
+            value = targets.value + targets.growth[:, -1]
+            columns = (loss.sum(1), targets.weight.sum(1), error.abs(), error, value.abs())
+            users = windows.users[tasks.cohort].unsqueeze(1)
+            sums.index_add_(0, weeks, users * torch.column_stack(columns))
+        self.train()
+        summed(sums)
+        total = sums.sum(dim=0)
+        weeks_losses = (sums[:, 0] / total[1]).tolist()
+        return weeks_losses, float(total[2] / total[4]), float(total[3] / total[4])
+
+    def on_train_start(self) -> None:
+        """Score the untrained net: training must beat it."""
+        if self.validation is not None and not self.scores:
+            self.scores.append(self.validate()[0])
+
+    def train_dataloader(self) -> Draws:
+        """The tasks of this epoch; called anew for each, so that a resumed run draws the same.
+
+        Dropout goes on from there, and differs between processes.
+        """
+        torch.manual_seed(self._seed(self.current_epoch) + PROCESS * self.global_rank)
+        return self._draws(self.current_epoch)
+
+    def transfer_batch_to_device(self, batch: Block, *_: object) -> Block:
+        """All is on the device."""
+        return batch
+
+    def on_train_epoch_end(self) -> None:
+        """Score the epoch, and log each so many steps."""
+        losses = torch.stack(self.losses)
+        summed(losses)
+        sizes = torch.tensor(self.sizes, device=self.device)
+        metrics = {"train/loss_epoch": float((losses * sizes).sum() / sizes.sum())}
+        self._logged(losses.tolist())
+        self.losses, self.sizes, self.rates = [], [], []
+        if self.validation is not None:
+            weeks, wape, bias = self.validate()
+            self.scores.append(weeks)
+            metrics |= {"val/loss": sum(weeks), "val/wape": wape, "val/bias": bias}
+        self.log_dict(metrics)
+        if self.told and self.trainer.is_global_zero:
+            text = ", ".join(f"{name} {value:.5f}" for name, value in metrics.items())
+            log.info("epoch %d of %d: %s", self.current_epoch + 1, self.trainer.max_epochs, text)
+
+    def _logged(self, losses: list[float]) -> None:
+        """Write each so many losses of the steps of an epoch."""
+        first = self.current_epoch * self.steps
+        if self.logger is None:
+            return
+        for step, (loss, rate) in enumerate(zip(losses, self.rates, strict=True), start=first):
+            if (step + 1) % self.machine.log_every == 0:
+                self.logger.log_metrics({"train/loss_step": loss, "rate": rate}, step)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
+        optimizer = torch.optim.AdamW(
+            self.net.parameters(),
+            lr=self.config.rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        steps = self.config.epochs * self.steps
+        schedule = OneCycleLR(optimizer, self.config.rate, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @cached_property
+    def _data(self) -> str:
+        return fingerprint(self.windows)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The scores of the epochs so far, and which data they are of: with the weights."""
+        return {"scores": self.scores, "data": self._data}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the scores of the epochs so far."""
+        self.scores = list(state["scores"])
+
+
+def alone() -> bool:
+    """Whether there is one process."""
+    return not (dist.is_available() and dist.is_initialized())
+
+
+def summed(part: Tensor) -> None:
+    """Add up a tensor over processes, in place."""
+    if not alone():
+        dist.all_reduce(part)
+
+
+def fingerprint(windows: Windows) -> str:
+    """SHA-256 of the curves that a net learns from."""
+    return hashlib.sha256(windows.values.cpu().numpy().tobytes()).hexdigest()

@@ -1,0 +1,73 @@
+"""Work on tensors that a GPU records once and replays, as a CUDA graph.
+
+The kernels of a small net take less time than Python needs to ask for each of them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3
+"""Times that work is done before it is recorded, so that libraries have chosen their kernels."""
+
+Nested = Any
+"""Tensors in tuples and named tuples, at any depth."""
+
+
+class Recorded:
+    """Work whose kernels are replayed on other tensors of the same shapes.
+
+    `work` reads nothing but its argument and tensors that stay where they are, such as the weights
+    of a net, and waits for nothing that the GPU does; it may add to the gradients of weights, which
+    then must stay where they are too. Each replay draws other random numbers.
+    """
+
+    def __init__(self, work: Callable[[Nested], Tensor], example: Nested) -> None:
+        """Record the work on a copy of tensors on a GPU; the state of random numbers is kept."""
+        self.read = copied(example)
+        first = next(tensors(self.read))
+        with torch.random.fork_rng([first.device]):
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    work(self.read)
+            torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.result = work(self.read)
+
+    def fits(self, read: Nested) -> bool:
+        """Whether these tensors have the shapes of those recorded."""
+        return [x.shape for x in tensors(read)] == [x.shape for x in tensors(self.read)]
+
+    def __call__(self, read: Nested) -> Tensor:
+        """Do the work on these tensors; the result is a copy."""
+        by_type: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for mine, other in zip(tensors(self.read), tensors(read), strict=True):
+            into, out_of = by_type.setdefault(mine.dtype, ([], []))
+            into.append(mine)
+            out_of.append(other)
+        for into, out_of in by_type.values():
+            torch._foreach_copy_(into, out_of)  # one kernel for those of a type
+        self.graph.replay()
+        return self.result.clone()
+
+
+def tensors(nested: Nested) -> Iterator[Tensor]:
+    """The tensors, in order."""
+    if isinstance(nested, Tensor):
+        yield nested
+        return
+    for part in nested:
+        yield from tensors(part)
+
+
+def copied(nested: Nested) -> Nested:
+    """A copy, of the same named tuples."""
+    if isinstance(nested, Tensor):
+        return nested.clone()
+    parts = [copied(part) for part in nested]
+    return type(nested)(*parts) if hasattr(nested, "_fields") else tuple(parts)

@@ -1,0 +1,149 @@
+"""Recorded work gives what the same work gives unrecorded; most of this needs a GPU."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from cohorts import weekly
+from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
+from torch import Tensor
+
+from ltvnet.curves import Curves
+from ltvnet.departure import Departure, Step
+from ltvnet.draws import Draws, Plan, Share
+from ltvnet.jobs import Job, Machine, Training
+from ltvnet.neural import Neural, build
+from ltvnet.recorded import Recorded, copied, tensors
+from ltvnet.windows import Windows
+
+GPU = torch.device("cuda")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+ON_GPU = MACHINE | {"accelerator": "gpu"}
+
+
+class Pair(NamedTuple):
+    one: Tensor
+    others: tuple[Tensor, ...]
+
+
+def test_a_copy_has_the_same_form_and_tensors_of_its_own() -> None:
+    pair = Pair(torch.ones(2), (torch.zeros(3), torch.arange(2)))
+    copy = copied(pair)
+    assert isinstance(copy, Pair) and isinstance(copy.others, tuple)
+    for mine, other in zip(tensors(copy), tensors(pair), strict=True):
+        assert torch.equal(mine, other) and mine is not other
+    assert [len(x) for x in tensors(pair)] == [2, 3, 2]
+
+
+@needs_gpu
+def test_recorded_work_reads_what_it_is_given_and_draws_anew() -> None:
+    pair = Pair(torch.ones(4, device=GPU), (torch.zeros(4, device=GPU),))
+    torch.manual_seed(1)
+    expected = torch.rand(4, device=GPU)
+    torch.manual_seed(1)
+    recorded = Recorded(lambda x: x.one + 2 * x.others[0] + torch.rand_like(x.one), pair)
+    torch.testing.assert_close(recorded(pair), 1 + expected)
+    other = Pair(torch.full((4,), 5.0, device=GPU), (torch.ones(4, device=GPU),))
+    first, second = recorded(other), recorded(other)
+    assert (first - 7 < 1).all() and (first >= 7).all() and not torch.equal(first, second)
+    assert not recorded.fits(Pair(torch.ones(3, device=GPU), (torch.ones(4, device=GPU),)))
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    known = weekly(60).as_of("2024-02-29")
+    return known.take(known.observed_age >= 0)
+
+
+def model(machine: dict[str, object], **net: object) -> Neural:
+    return Neural(
+        net=NET | net, pattern=PATTERN, training=TRAINING, machine=machine, covariates=COVARIATES,
+        seed=0, folder=None,
+    )  # fmt: skip
+
+
+def on(device: torch.device, curves: Curves) -> Departure:
+    """A module on a device, before its first step; without dropout, which is drawn there."""
+    neural = model(MACHINE, dropout=0.0)
+    fitted = neural._untrained(curves)
+    windows = Windows.of(curves, fitted.pattern.held_out(curves), fitted.scaling)
+    torch.manual_seed(0)
+    net = build(neural.net, fitted.scaling.sizes)
+    job = Job(
+        net=net, windows=windows.to(device), validation=None, confidence=fitted.confidence, seed=0,
+        stop=1, folder=None, events=None,
+    )  # fmt: skip
+    module = Departure(job=job, training=Training(**TRAINING), machine=Machine(**MACHINE))
+    module.scale = torch.ones(())
+    return module.to(device).train()
+
+
+def stepped(module: Departure, steps: list[Step]) -> list[float]:
+    """Losses of steps of gradient descent."""
+    losses = []
+    for step in steps:
+        losses.append(float(module.learn(step, len(step.batch.cohort))))
+        with torch.no_grad():
+            for weight in module.net.parameters():
+                weight -= 0.05 * weight.grad
+    return losses
+
+
+@needs_gpu
+def test_steps_on_a_gpu_learn_what_those_on_a_cpu_do(curves: Curves) -> None:
+    """Recorded ones, and the smaller last one of an epoch that is not, and ones after it."""
+    here, there = on(torch.device("cpu"), curves), on(GPU, curves)
+    plan = Plan(TRAINING["tasks"], TRAINING["batch_size"], TRAINING["unseen"])
+    draws = Draws(windows=here.windows, plan=plan, seed=0, share=Share(0, 1))
+    steps = [step for block in draws for step in here.steps_of(block)] * 2
+    sizes = {len(step.batch.cohort) for step in steps}
+    assert len(sizes) == 2
+    moved = [copied_to(step) for step in steps]
+    expected, found = stepped(here, steps), stepped(there, moved)
+    assert there.recorded is not None and here.recorded is None
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    for mine, other in zip(there.net.parameters(), here.net.parameters(), strict=True):
+        torch.testing.assert_close(mine.cpu(), other, rtol=1e-3, atol=1e-4)
+
+
+def copied_to(step: Step) -> Step:
+    """A step on the GPU."""
+    batch = step.batch
+    inputs, targets = ([x.to(GPU) for x in part] for part in (batch.inputs, batch.targets))
+    moved = batch._replace(
+        cohort=batch.cohort.to(GPU),
+        inputs=type(batch.inputs)(*inputs),
+        targets=type(batch.targets)(*targets),
+    )
+    return Step(moved, step.left_out.to(GPU), step.weight.to(GPU))
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["32-true", "tf32", "bf16-mixed"])
+def test_a_fit_on_a_gpu_is_repeatable_and_forecasts_anywhere(
+    curves: Curves, precision: str
+) -> None:
+    machine = ON_GPU | {"precision": precision}
+    one, same = model(machine).fit(curves), model(machine).fit(curves)
+    here = one.predict(curves).final.mean
+    np.testing.assert_allclose(same.predict(curves).final.mean, here, rtol=1e-4)
+    one.to("cuda")
+    np.testing.assert_allclose(one.predict(curves).final.mean, here, rtol=1e-4)
+    values, arrays = one.state()
+    again = Neural.from_state(values, arrays)
+    np.testing.assert_allclose(again.predict(curves).final.mean, here, rtol=1e-6)
+
+
+def test_rounded_weights_are_of_the_step_that_reads_them(
+    curves: Curves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of a block are steps of their own in bfloat16 too, whatever is kept of casts."""
+    states = []
+    for block in (4096, 1):
+        monkeypatch.setattr("ltvnet.draws.BLOCK", block)
+        net = model(MACHINE | {"precision": "bf16-mixed"}).fit(curves).fitted.net
+        assert net is not None
+        states.append(net.state_dict())
+    for one, other in zip(*(state.values() for state in states), strict=True):
+        assert torch.equal(one, other)
