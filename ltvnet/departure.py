@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,7 +21,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from ltvnet.draws import BLOCK, Batch, Block, Draws, Plan, Share
 from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.heads import Inputs, Targets, at_targets, departures, deviance, huber, pinball
+from ltvnet.nets.heads import Inputs, Targets
+from ltvnet.nets.losses import Rule, graded, grown, learned
 from ltvnet.recorded import Recorded
 from ltvnet.windows import Tasks, Validation, Windows
 
@@ -32,17 +33,6 @@ NEGLIGIBLE = 1e-6
 
 PROCESS = 1_000_003
 """Between the seeds of processes: more than there are of epochs."""
-
-
-class Step(NamedTuple):
-    """What a step of training learns from.
-
-    A `batch`; where a target does not count (B, T, 1), 1 or 0; and the weight of all targets ().
-    """
-
-    batch: Batch
-    left_out: Tensor
-    weight: Tensor
 
 
 class Departure(pl.LightningModule):
@@ -100,76 +90,69 @@ class Departure(pl.LightningModule):
         users = self.windows.users.index_select(0, cohort)
         return (users / (users + self.config.users)).unsqueeze(1)
 
-    def _counted(self, targets: Targets) -> tuple[Targets, Tensor]:
-        """Targets without those of next to no pattern growth, and 1 at these, else 0: (B, T, 1).
+    @property
+    def rule(self) -> Rule:
+        """What is learned, on the scale of these data."""
+        return Rule(self.config.loss, self.confidence, self.config.quantiles, self.scale)
 
-        They get weight 0, and pattern growth 1 that ratios can be formed with; what is added to
-        the forecast serves the same end.
+    def _counted(self, targets: Targets) -> Targets:
+        """Targets of which those of next to no pattern growth have weight 0.
+
+        They get pattern growth 1 too, that ratios can be formed with.
         """
         counts = (targets.pattern > NEGLIGIBLE * self.scale).float()
-        left_out = 1.0 - counts
-        pattern = targets.pattern * counts + left_out
-        weight = targets.weight * counts
-        return targets._replace(pattern=pattern, weight=weight), left_out.unsqueeze(2)
+        pattern = targets.pattern * counts + (1.0 - counts)
+        return targets._replace(pattern=pattern, weight=targets.weight * counts)
 
-    def grown(self, inputs: Inputs, targets: Targets) -> tuple[Tensor, Tensor]:
-        """Forecast growth at targets (B, T, Q), and the mean's z (B, I)."""
+    def said(self, inputs: Inputs) -> Tensor:
+        """Raw z (B, I, Q) of the net, or of its average where it does not train."""
         net = self.net if self.training else self.average
         bfloat16 = self.machine.precision == "bf16-mixed"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            raw = net(inputs).float()  # (B, I, Q)
-        forecast = at_targets(departures(raw, self.confidence), targets)
-        return forecast, self.confidence * raw[..., 0]
-
-    def loss(self, forecast: Tensor, targets: Targets) -> Tensor:
-        """Loss of forecast growth (B, T, Q) at each target: (B, T)."""
-        if self.config.loss == "deviance":
-            mean = deviance(forecast[..., 0], targets, self.scale)
-        else:
-            mean = huber(forecast[..., 0], targets, targets.value.unsqueeze(1))
-        return mean + self.config.quantiles * pinball(forecast[..., 1:], targets)
+            raw: Tensor = net(inputs)
+        return raw
 
     def training_step(self, block: Block, _: int) -> None:
         """Steps through the batches of a block."""
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer) and isinstance(schedule, OneCycleLR)
-        for step, size in zip(self.steps_of(block), block.sizes, strict=True):
-            loss = self.learn(step, size)
+        for batch, size in zip(self.batches(block), block.sizes, strict=True):
+            self.losses.append(self.learn(batch, size))
             self.rates.append(float(schedule.get_last_lr()[0]))
             optimizer.step()
             schedule.step()
             self._averaged(schedule.last_epoch)
-            self.losses.append(loss)
         self.sizes.extend(block.sizes)
 
-    def steps_of(self, block: Block) -> Iterator[Step]:
-        """What each batch of a block is learned from."""
-        targets, left_out = self._counted(block.batch.targets)
+    def batches(self, block: Block) -> Iterator[Batch]:
+        """The batches of a block, the weights of whose targets add up to 1 over all processes."""
+        targets = self._counted(block.batch.targets)
         targets = targets._replace(weight=targets.weight * self._credible(block.batch.cohort))
         total = torch.stack([part.sum() for part in torch.split(targets.weight, block.own)])
         summed(total)
         batches = block.batch._replace(targets=targets).split(block.own)
-        yield from map(Step, batches, torch.split(left_out, block.own), total)
+        for batch, weight in zip(batches, total, strict=True):
+            share = batch.targets.weight / weight
+            yield batch._replace(targets=batch.targets._replace(weight=share))
 
-    def learn(self, step: Step, size: int) -> Tensor:
+    def learn(self, batch: Batch, size: int) -> Tensor:
         """What `gradient` does; on one GPU as a piece of work that is recorded once."""
         if self.recorded is None and self.device.type == "cuda" and alone():
-            self.recorded = Recorded(partial(self.gradient, size=size), step)
-        if self.recorded is not None and self.recorded.fits(step):
-            return self.recorded(step)
-        return self.gradient(step, size)
+            self.recorded = Recorded(partial(self.gradient, size=size), batch)
+        if self.recorded is not None and self.recorded.fits(batch):
+            return self.recorded(batch)
+        return self.gradient(batch, size)
 
-    def gradient(self, step: Step, size: int) -> Tensor:
+    def gradient(self, batch: Batch, size: int) -> Tensor:
         """Loss of a batch of `size` in all processes; its clipped gradient is left in the net."""
         self.net.zero_grad(set_to_none=self.recorded is None)  # a replay knows where it is
-        forecast, z = self.grown(step.batch.inputs, step.batch.targets)
-        errors = self.loss(forecast + step.left_out, step.batch.targets)
-        loss = (step.batch.targets.weight * errors).sum() / step.weight
-        loss = loss + self.config.penalty * z.square().sum() / (size * z.shape[1])
-        loss.backward()  # type: ignore[no-untyped-call]
+        raw = self.said(batch.inputs)
+        penalty = self.config.penalty / (size * raw.shape[1])
+        loss, slope = learned(raw.detach().float(), batch.targets, self.rule, penalty)
+        raw.backward(slope.to(raw.dtype))  # type: ignore[no-untyped-call]
         self._add_up()
         nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
-        return loss.detach()
+        return loss
 
     def _add_up(self) -> None:
         """Add up gradients over processes."""
@@ -203,10 +186,10 @@ class Departure(pl.LightningModule):
         )
         for tasks, weeks in pieces[self.global_rank :: self.trainer.world_size]:
             inputs, targets = windows.both(tasks)
-            targets, out = self._counted(targets)
-            forecast, _ = self.grown(inputs, targets)
-            loss = targets.weight * self.loss(forecast + out, targets)
-            error = forecast[:, -1, 0] - targets.growth[:, -1]
+            targets = self._counted(targets)
+            forecast = grown(self.said(inputs).float(), targets, self.confidence).forecast
+            loss = targets.weight * graded(forecast, targets, self.rule).loss
+            error = forecast[0, :, -1] - targets.growth[:, -1]
             value = targets.value + targets.growth[:, -1]
             columns = (loss.sum(1), targets.weight.sum(1), error.abs(), error, value.abs())
             users = windows.users[tasks.cohort].unsqueeze(1)

@@ -26,9 +26,9 @@ class Recorded:
 
     def __init__(self, work: Callable[[Nested], Tensor], example: Nested) -> None:
         """Record the work on a copy of tensors on a GPU; the state of random numbers is kept."""
-        self.read = copied(example)
-        first = next(tensors(self.read))
-        with torch.random.fork_rng([first.device]):
+        device = next(tensors(example)).device
+        self.read = copied(example, device)
+        with torch.random.fork_rng([device]):
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
@@ -65,9 +65,9 @@ def tensors(nested: Nested) -> Iterator[Tensor]:
         yield from tensors(part)
 
 
-def copied(nested: Nested) -> Nested:
-    """A copy, of the same named tuples."""
+def copied(nested: Nested, device: torch.device) -> Nested:
+    """A copy on a device, of the same named tuples."""
     if isinstance(nested, Tensor):
-        return nested.clone()
-    parts = [copied(part) for part in nested]
+        return nested.to(device, copy=True)
+    parts = [copied(part, device) for part in nested]
     return type(nested)(*parts) if hasattr(nested, "_fields") else tuple(parts)

@@ -30,7 +30,7 @@ from gpu_speed import (  # noqa: E402
     steps,
     tiled,
     whole,
-    whole_steps,
+    whole_batches,
 )
 
 from ltvnet.draws import Draws, Plan, Share  # noqa: E402
@@ -98,17 +98,17 @@ def test_a_change_is_relative() -> None:
     assert change(torch.tensor([1.0, 101.0]), torch.tensor([1.0, 100.0])) == pytest.approx(0.01)
 
 
-def test_steps_are_of_one_size_and_their_bytes_are_counted(
+def test_batches_are_of_one_size_and_their_bytes_are_counted(
     ready: Ready, chosen: DictConfig
 ) -> None:
     drawn = draws(ready)
     module = learning(ready, drawn.windows, Machine(**chosen.machine))
-    found = whole_steps(module, drawn, len(drawn))
+    found = whole_batches(module, drawn, len(drawn))
     assert len(found) == int((drawn.windows.last > 0).sum()) // 64
-    shapes = {tuple(tensor.shape for tensor in tensors(step)) for step in found}
+    shapes = {tuple(tensor.shape for tensor in tensors(batch)) for batch in found}
     assert len(shapes) == 1
     assert size(found[0]) == sum(len(x.numpy().tobytes()) for x in tensors(found[0]))
-    losses = [float(module.learn(step, 64)) for step in found]
+    losses = [float(module.learn(batch, 64)) for batch in found]
     assert len(set(losses)) > 1 and all(x.grad is not None for x in module.net.head.parameters())
 
 

@@ -11,15 +11,8 @@ from torch import Tensor, nn
 
 from ltvnet.curves import NODES
 from ltvnet.nets.blocks import ResidualBlock
-from ltvnet.nets.heads import (
-    Inputs,
-    Sizes,
-    at_targets,
-    departures,
-    deviance,
-    huber,
-    pinball,
-)
+from ltvnet.nets.heads import Inputs, Sizes
+from ltvnet.nets.losses import Rule, learned
 from ltvnet.nets.lstm import LSTM
 from ltvnet.nets.mlp import MLP
 from ltvnet.nets.tide import CohortTiDE, Layers, Shape, TiDE, places
@@ -69,30 +62,25 @@ def made(config: dict[str, Any], sizes: Sizes) -> nn.Module:
     return build(config, sizes)
 
 
-def loss(net: nn.Module, windows: Windows, tasks: Tasks, kind: str) -> Tensor:
-    """The mean's loss and the pinball loss of the quantiles, as training weighs targets."""
+def backward(net: nn.Module, windows: Windows, tasks: Tasks, kind: str) -> None:
+    """Gradients of the loss, as training weighs targets."""
     targets = windows.targets(tasks)
     counts = targets.pattern > 1e-6 * targets.pattern.mean()
-    targets = targets._replace(pattern=torch.where(counts, targets.pattern, 1.0))
-    z = departures(net(windows.inputs(tasks)), 0.8)
-    forecast = torch.where(counts.unsqueeze(-1), at_targets(z, targets), 1.0)
-    value = windows.values[tasks.cohort, tasks.age].unsqueeze(1)
-    scale = targets.pattern.mean()
-    mean = (
-        deviance(forecast[..., 0], targets, scale)
-        if kind == "deviance"
-        else huber(forecast[..., 0], targets, value)
+    targets = targets._replace(
+        pattern=torch.where(counts, targets.pattern, 1.0), weight=targets.weight * counts
     )
-    return (counts * targets.weight * (mean + pinball(forecast[..., 1:], targets))).mean()
+    raw = net(windows.inputs(tasks))
+    rule = Rule(kind, 0.8, 1.0, targets.pattern.mean())
+    raw.backward(learned(raw.detach(), targets, rule, 0.0).slope / targets.weight.numel())
 
 
 def stepped(net: nn.Module, windows: Windows, tasks: Tasks, kind: str) -> nn.Module:
     """The net after one step of the optimiser, with the gradients of the next."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    loss(net, windows, tasks, kind).backward()  # type: ignore[no-untyped-call]
+    backward(net, windows, tasks, kind)
     optimizer.step()
     optimizer.zero_grad()
-    loss(net, windows, tasks, kind).backward()  # type: ignore[no-untyped-call]
+    backward(net, windows, tasks, kind)
     return net
 
 

@@ -10,8 +10,8 @@ from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 from torch import Tensor
 
 from ltvnet.curves import Curves
-from ltvnet.departure import Departure, Step
-from ltvnet.draws import Draws, Plan, Share
+from ltvnet.departure import Departure
+from ltvnet.draws import Batch, Draws, Plan, Share
 from ltvnet.jobs import Job, Machine, Training
 from ltvnet.neural import Neural, build
 from ltvnet.recorded import Recorded, copied, tensors
@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 def test_a_copy_has_the_same_form_and_tensors_of_its_own() -> None:
     pair = Pair(torch.ones(2), (torch.zeros(3), torch.arange(2)))
-    copy = copied(pair)
+    copy = copied(pair, torch.device("cpu"))
     assert isinstance(copy, Pair) and isinstance(copy.others, tuple)
     for mine, other in zip(tensors(copy), tensors(pair), strict=True):
         assert torch.equal(mine, other) and mine is not other
@@ -79,13 +79,14 @@ def on(device: torch.device, curves: Curves) -> Departure:
     return module.to(device).train()
 
 
-def stepped(module: Departure, steps: list[Step]) -> list[float]:
+def stepped(module: Departure, batches: list[Batch]) -> list[float]:
     """Losses of steps of gradient descent."""
     losses = []
-    for step in steps:
-        losses.append(float(module.learn(step, len(step.batch.cohort))))
+    for batch in batches:
+        losses.append(float(module.learn(batch, len(batch.cohort))))
         with torch.no_grad():
             for weight in module.net.parameters():
+                assert weight.grad is not None
                 weight -= 0.05 * weight.grad
     return losses
 
@@ -96,27 +97,14 @@ def test_steps_on_a_gpu_learn_what_those_on_a_cpu_do(curves: Curves) -> None:
     here, there = on(torch.device("cpu"), curves), on(GPU, curves)
     plan = Plan(TRAINING["tasks"], TRAINING["batch_size"], TRAINING["unseen"])
     draws = Draws(windows=here.windows, plan=plan, seed=0, share=Share(0, 1))
-    steps = [step for block in draws for step in here.steps_of(block)] * 2
-    sizes = {len(step.batch.cohort) for step in steps}
-    assert len(sizes) == 2
-    moved = [copied_to(step) for step in steps]
-    expected, found = stepped(here, steps), stepped(there, moved)
+    batches = [batch for block in draws for batch in here.batches(block)] * 2
+    assert len({len(batch.cohort) for batch in batches}) == 2
+    moved = [copied(batch, GPU) for batch in batches]
+    expected, found = stepped(here, batches), stepped(there, moved)
     assert there.recorded is not None and here.recorded is None
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     for mine, other in zip(there.net.parameters(), here.net.parameters(), strict=True):
         torch.testing.assert_close(mine.cpu(), other, rtol=1e-3, atol=1e-4)
-
-
-def copied_to(step: Step) -> Step:
-    """A step on the GPU."""
-    batch = step.batch
-    inputs, targets = ([x.to(GPU) for x in part] for part in (batch.inputs, batch.targets))
-    moved = batch._replace(
-        cohort=batch.cohort.to(GPU),
-        inputs=type(batch.inputs)(*inputs),
-        targets=type(batch.targets)(*targets),
-    )
-    return Step(moved, step.left_out.to(GPU), step.weight.to(GPU))
 
 
 @needs_gpu

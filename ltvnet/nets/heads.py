@@ -8,14 +8,11 @@ Shapes: B tasks (a cohort at an observed age), J nodes, I = J - 1 intervals, F f
 S scalars, C attributes, Q = 4 quantities (mean, p10, p50, p90), T targets.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-QUANTILES = (0.1, 0.5, 0.9)
 
 
 class Inputs(NamedTuple):
@@ -113,46 +110,3 @@ class Targets(NamedTuple):
     part: Tensor
     steps: Tensor
     value: Tensor
-
-
-def at_targets(z: Tensor, targets: Targets) -> Tensor:
-    """Forecast growth at each target: (B, T, Q)."""
-    grown = anchored(z, targets.steps)  # (B, I, Q)
-    place = targets.interval[:, None, None].expand(-1, 1, z.shape[2])  # (B, 1, Q)
-    before = grown.gather(1, (place - 1).clamp(min=0))
-    before = torch.where(place > 0, before, 0.0)
-    last = before + z.gather(1, place).exp() * targets.part[:, None, None]
-    return torch.cat((grown, last), dim=1)
-
-
-def deviance(forecast: Tensor, targets: Targets, scale: Tensor) -> Tensor:
-    """Over-dispersed Poisson deviance of the mean: (M - G+ log M) / scale, (B, T).
-
-    Unbiased in sums, takes zeros; its saturated case is the chain ladder. `scale` weighted mean
-    growth of the pattern, so that the unit of money cancels.
-    """
-    actual = targets.growth.clamp(min=0.0)
-    ratio = forecast / targets.pattern
-    return (forecast - actual * ratio.log()) / scale
-
-
-def huber(forecast: Tensor, targets: Targets, base: Tensor) -> Tensor:
-    """Huber loss of the log ratio of values, y(k) + growth: (B, T). `base` (B, 1) is y(k)."""
-    value = base + forecast
-    actual = base + targets.growth.clamp(min=0.0)
-    floor = 1e-3 * (base + targets.pattern)
-    ratio = ((actual + floor) / (value + floor)).log()
-    return functional.huber_loss(ratio, torch.zeros_like(ratio), reduction="none", delta=0.5)
-
-
-def pinball(forecast: Tensor, targets: Targets) -> Tensor:
-    """Pinball loss of quantiles of growth over the pattern's growth, summed over them: (B, T)."""
-    error = (targets.growth.unsqueeze(-1) - forecast) / targets.pattern.unsqueeze(-1)
-    level = _levels(error.device, error.dtype)
-    return torch.maximum(level * error, (level - 1.0) * error).sum(-1)
-
-
-@cache
-def _levels(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The levels of quantiles: copied to a device but once, as it waits for that."""
-    return torch.tensor(QUANTILES, device=device, dtype=dtype)

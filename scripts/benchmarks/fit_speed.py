@@ -19,12 +19,14 @@ from launch import plain
 from omegaconf import DictConfig
 from targets import Line, slope
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ltvnet.departure import NEGLIGIBLE
 from ltvnet.draws import Draws, Plan, Share
 from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.heads import Inputs, Sizes, Targets, at_targets, departures, huber, pinball
+from ltvnet.nets.heads import Inputs, Sizes, Targets, anchored, departures
+from ltvnet.nets.losses import FLOOR, HUBER, QUANTILES
 from ltvnet.neural import Neural, build
 from ltvnet.training import fit
 from ltvnet.windows import Windows
@@ -178,10 +180,36 @@ def loss_of(
     """The Huber loss of the mean and the pinball loss of quantiles, with the penalty."""
     raw = net(inputs)
     forecast = at_targets(departures(raw, confidence), targets) + out.unsqueeze(2)
-    each = huber(forecast[..., 0], targets, targets.value.unsqueeze(1))
+    each = huber(forecast[..., 0], targets)
     each = each + training.quantiles * pinball(forecast[..., 1:], targets)
     penalty = (confidence * raw[..., 0]).square().mean()
     return (targets.weight * each).sum() / targets.weight.sum() + training.penalty * penalty
+
+
+def at_targets(z: Tensor, targets: Targets) -> Tensor:
+    """Forecast growth at each target, as one would write it: (B, T, Q)."""
+    grown = anchored(z, targets.steps)  # (B, I, Q)
+    place = targets.interval[:, None, None].expand(-1, 1, z.shape[2])  # (B, 1, Q)
+    before = torch.where(place > 0, grown.gather(1, (place - 1).clamp(min=0)), 0.0)
+    last = before + z.gather(1, place).exp() * targets.part[:, None, None]
+    return torch.cat((grown, last), dim=1)
+
+
+def huber(forecast: Tensor, targets: Targets) -> Tensor:
+    """Huber loss of the log ratio of values: (B, T)."""
+    base = targets.value.unsqueeze(1)
+    floor = FLOOR * (base + targets.pattern)
+    actual = base + targets.growth.clamp(min=0.0)
+    ratio = ((actual + floor) / (base + forecast + floor)).log()
+    none = torch.zeros_like(ratio)
+    return functional.huber_loss(ratio, none, reduction="none", delta=HUBER)
+
+
+def pinball(forecast: Tensor, targets: Targets) -> Tensor:
+    """Pinball loss of quantiles (B, T, Q - 1) over the pattern's growth: (B, T)."""
+    error = (targets.growth.unsqueeze(-1) - forecast) / targets.pattern.unsqueeze(-1)
+    level = error.new_tensor(QUANTILES)
+    return torch.maximum(level * error, (level - 1.0) * error).sum(-1)
 
 
 def drawn(windows: Windows, epochs: int) -> None:

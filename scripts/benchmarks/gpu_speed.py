@@ -22,8 +22,8 @@ from targets import Line
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from ltvnet.departure import Departure, Step
-from ltvnet.draws import Draws, Plan, Share
+from ltvnet.departure import Departure
+from ltvnet.draws import Batch, Draws, Plan, Share
 from ltvnet.jobs import Job, Machine, Training
 from ltvnet.nets.heads import anchored, departures
 from ltvnet.recorded import Recorded, tensors
@@ -240,19 +240,19 @@ def learning(ready: Ready, windows: Windows, machine: Machine) -> Departure:
     return module
 
 
-def whole_steps(module: Departure, draws: Draws, blocks: int) -> list[Step]:
-    """Steps of some blocks: all of one size, so without a smaller last one."""
+def whole_batches(module: Departure, draws: Draws, blocks: int) -> list[Batch]:
+    """Batches of some blocks: all of one size, so without a smaller last one."""
     return [
-        step
+        batch
         for block in islice(draws, blocks)
-        for step, size in zip(module.steps_of(block), block.sizes, strict=True)
+        for batch, size in zip(module.batches(block), block.sizes, strict=True)
         if size == draws.plan.size
     ]
 
 
-def size(step: Step) -> int:
-    """Bytes of the tensors of a step."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(step))
+def size(batch: Batch) -> int:
+    """Bytes of the tensors of a batch."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(batch))
 
 
 def kernels(work: Callable[[], object]) -> int:
@@ -274,20 +274,20 @@ def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) ->
     blocks = min(len(draws), chosen.blocks)
     taken = seconds(lambda: [None for _ in islice(draws, blocks)], device, 1)
     module = learning(ready, windows, machine)
-    found = whole_steps(module, draws, blocks)
+    found = whole_batches(module, draws, blocks)
     examples = len(found) * plan.size
     yield Line(f"{model}: examples of the data path, features included", examples / taken, "/s")
     reached = 2 * sum(map(size, found)) / taken / card.copied
     yield Line(f"{model}: memory bandwidth that they reach, of a copy's", reached)
 
-    def through(learn: Callable[[Step, int], Tensor]) -> float:
+    def through(learn: Callable[[Batch, int], Tensor]) -> float:
         """Seconds of a step of training."""
         weights = module.net.parameters()
         optimizer = torch.optim.AdamW(weights, lr=ready.training.rate / 10, fused=True)
 
         def stepped() -> None:
-            for step in found:
-                learn(step, plan.size)
+            for batch in found:
+                learn(batch, plan.size)
                 optimizer.step()
 
         return seconds(stepped, device, 1) / len(found)
