@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.backtest import MIXTURE, Plan, bases, identity, names, past_origins, replay
+from ltvnet.backtest import replay
 from ltvnet.calibration import Growing, Intervals, Issued, Totals
 from ltvnet.correction import (
     KAPPAS,
@@ -45,7 +45,9 @@ from ltvnet.forecasting import (
     create,
     resolve,
 )
+from ltvnet.identity import MIXTURE, bases, identity, names
 from ltvnet.ledger import STAGES, Entries, Ledger
+from ltvnet.origins import Plan, past_origins
 from ltvnet.stages import Stages, found, growing
 
 log = logging.getLogger(__name__)
@@ -222,7 +224,7 @@ class Corrected:
 
     `base` the config of the model, or of a mixture of several, whose weights by observed age are
     learned too; `every_weeks` between the past origins that are replayed and `origins` how many at
-    most (0: none, nothing is learned); `plan` the arguments of backtest.Plan; `learning` those of
+    most (0: none, nothing is learned); `plan` the arguments of origins.Plan; `learning` those of
     Learning; `ledger` the folder of past forecasts (None: they are not kept). After `fit`, `past`
     are the forecasts of the past as they would have been issued (None: there were none).
     """

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from ltvnet import metrics
-from ltvnet.backtest import MIXTURE, Cost
+from ltvnet.backtest import Cost
 from ltvnet.files import whole
 from ltvnet.findings import NOTHING, at_age, percent
+from ltvnet.identity import MIXTURE
 from ltvnet.scores import DRAWS, HORIZONS, SCORED_AGES, SCORED_HORIZONS, Cells, Record
 
 OBSERVED = (3, 7, 14, 30, 60)

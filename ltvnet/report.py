@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 
 from ltvnet import page, scores
-from ltvnet.backtest import Plan, issue, names, spent
+from ltvnet.backtest import issue, spent
 from ltvnet.corrected import Corrected, Learning, Walk, walked
 from ltvnet.curves import AGES, MAX_AGE, NODES, Curves, Days, Floats, History
 from ltvnet.explanation import explain
 from ltvnet.files import whole
 from ltvnet.forecasting import Forecast
+from ltvnet.identity import names
 from ltvnet.leaderboard import Entrant, Leaderboard, is_baseline
 from ltvnet.ledger import Ledger
+from ltvnet.origins import Plan
 from ltvnet.scores import Record, table
 
 if TYPE_CHECKING:

@@ -14,12 +14,14 @@ from typing import Any, Self
 import numpy as np
 
 from ltvnet import metrics, scores
-from ltvnet.backtest import Plan, bases, calendar, identity, past_origins, replay, spent
+from ltvnet.backtest import replay, spent
 from ltvnet.corrected import Learning, averaged, walked
 from ltvnet.curves import Bools, History, day
 from ltvnet.files import whole
+from ltvnet.identity import bases, identity
 from ltvnet.leaderboard import Entrant, Leaderboard
 from ltvnet.ledger import Ledger
+from ltvnet.origins import Plan, calendar, past_origins
 from ltvnet.scores import SCORED_AGES, Record
 from ltvnet.space import Space, Value, changed
 

@@ -23,8 +23,8 @@ def main(config: DictConfig) -> None:
 
 def replayed(config: DictConfig) -> "Backtest":
     """Replay the past with each model."""
-    from ltvnet.backtest import Plan, calendar
     from ltvnet.corrected import Learning
+    from ltvnet.origins import Plan, calendar
     from ltvnet.report import Backtest
 
     models = model_configs(config)

@@ -16,11 +16,13 @@ from test_ledger import AFTER_5, AFTER_20, assert_same
 from test_ledger import files as every_file
 from test_neural import PATTERN
 
-from ltvnet import backtest, forecasting
-from ltvnet.backtest import Cost, Fold, Plan, calendar, identity, issue, past_origins, replay, spent
+from ltvnet import forecasting
+from ltvnet.backtest import Cost, Fold, issue, replay, spent
 from ltvnet.curves import NODES, Curves, History
 from ltvnet.forecasting import Band, Forecast, State, checked_ages
+from ltvnet.identity import FORECASTS, identity
 from ltvnet.ledger import Entries, Ledger
+from ltvnet.origins import Plan, calendar, past_origins
 
 EXPANDING: dict[str, Any] = {
     "window": "expanding",
@@ -411,7 +413,7 @@ def test_an_identity_is_of_the_code_that_forecasts(
     past: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = identity(FLAT, past, plan(), ORIGINS[0])
-    monkeypatch.setattr(backtest, "FORECASTS", backtest.FORECASTS + 1)
+    monkeypatch.setattr("ltvnet.identity.FORECASTS", FORECASTS + 1)
     assert identity(FLAT, past, plan(), ORIGINS[0]) != name
 
 

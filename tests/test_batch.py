@@ -17,7 +17,6 @@ from cohorts import weekly
 from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING, Trained, neural
 
 from ltvnet import bundle
-from ltvnet.backtest import MIXTURE
 from ltvnet.batch import Tables, learned, predict
 from ltvnet.bundle import Bundle
 from ltvnet.calibration import Intervals
@@ -25,6 +24,7 @@ from ltvnet.corrected import Corrected
 from ltvnet.correction import Blend, Correction
 from ltvnet.curves import NODES, Curves
 from ltvnet.forecasting import Forecast, Predictor, create
+from ltvnet.identity import MIXTURE
 from ltvnet.ledger import Ledger
 from ltvnet.stages import Stages
 from ltvnet.table import Files, write_cohorts

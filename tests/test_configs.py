@@ -9,12 +9,13 @@ from composing import CONFIGS, composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ltvnet.backtest import Plan, bases
 from ltvnet.batch import Tables
 from ltvnet.corrected import Corrected, Learning
 from ltvnet.forecasting import create
+from ltvnet.identity import bases
 from ltvnet.jobs import Machine, Training
 from ltvnet.neural import NETS
+from ltvnet.origins import Plan
 from ltvnet.scores import SCORED_AGES
 from ltvnet.space import Space
 from ltvnet.study import Settings

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from test_leaks import CHAIN_LADDER, LEARNING, LSTM, arguments, assert_same, corrected
 
 from ltvnet import bundle
-from ltvnet.backtest import Plan
 from ltvnet.calibration import Intervals, Issued
 from ltvnet.corrected import (
     Corrected,
@@ -31,6 +30,7 @@ from ltvnet.correction import HALF_LIFE, KAPPAS, increments
 from ltvnet.curves import AGES, NODES, Curves, Floats, History
 from ltvnet.forecasting import QUANTITIES, Band, Forecast, bucket, create
 from ltvnet.ledger import STAGES, Entries, Ledger
+from ltvnet.origins import Plan
 from ltvnet.pattern import Pattern
 
 DAY, LATE = np.datetime64("2024-05-30"), np.datetime64("2024-12-29")

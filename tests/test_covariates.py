@@ -13,10 +13,11 @@ from cohorts import Row, curve, history, weekly
 from test_contract import assert_sound
 from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 
-from ltvnet.backtest import Plan, identity
 from ltvnet.covariates import DAMPING, MIN_SPREAD, Almanac, Context, Covariates, Reference
 from ltvnet.curves import AGES, NODES, Curves, Floats, History
+from ltvnet.identity import identity
 from ltvnet.neural import Neural, build
+from ltvnet.origins import Plan
 from ltvnet.windows import Tasks, Windows
 
 ALL = COVARIATES | {"spend": True, "calendar": True}

@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from test_leaks import LSTM
 from test_pattern import DEFAULT
 
-from ltvnet.backtest import Plan
 from ltvnet.neural import Neural
+from ltvnet.origins import Plan
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "benchmarks")]

@@ -19,11 +19,12 @@ from test_boosting import BOOSTING
 from test_nets import TIDE
 from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 
-from ltvnet.backtest import identity, replay
+from ltvnet.backtest import replay
 from ltvnet.corrected import Corrected, Learning, Walk
 from ltvnet.covariates import Context
 from ltvnet.curves import AGES, NODES, Curves, Floats, History
 from ltvnet.forecasting import QUANTITIES, Band, Forecast, Predictor, create
+from ltvnet.identity import identity
 from ltvnet.ledger import STAGES, Entries, Ledger
 from ltvnet.neural import Fitted, Neural
 from ltvnet.pattern import Pattern

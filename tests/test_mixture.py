@@ -11,11 +11,12 @@ from test_corrected import DAY, DAYS, drifting
 from test_leaks import BENKTANDER, CHAIN_LADDER, LEARNING, LSTM, MIXTURE, arguments, corrected
 from test_neural import PATTERN
 
-from ltvnet.backtest import Plan, bases, identity
 from ltvnet.corrected import Corrected, Walk, averaged, walked
 from ltvnet.curves import NODES, History
 from ltvnet.forecasting import BUCKETS, QUANTITIES, Band, create
+from ltvnet.identity import bases, identity
 from ltvnet.ledger import STAGES, Entries, Ledger
+from ltvnet.origins import Plan
 
 PLAN = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
 

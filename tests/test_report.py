@@ -14,11 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_neural import PATTERN
 
 from ltvnet import report, scores
-from ltvnet.backtest import Plan, calendar
 from ltvnet.corrected import Corrected, Learning, Walk
 from ltvnet.curves import Curves, History
 from ltvnet.forecasting import Band
 from ltvnet.ledger import STAGES
+from ltvnet.origins import Plan, calendar
 from ltvnet.report import Backtest, Run, as_text, losses, vintages
 
 PLAN = {"window": "expanding", "refit": "each", "ages": [7, 30], "warm": True, "workers": 1}

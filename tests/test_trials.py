@@ -20,11 +20,13 @@ from test_leaks import BENKTANDER, CHAIN_LADDER
 from test_neural import PATTERN
 
 from ltvnet import scores, trials
-from ltvnet.backtest import Plan, identity, issue, replay
+from ltvnet.backtest import issue, replay
 from ltvnet.corrected import Corrected, Walk
 from ltvnet.curves import Curves, History
 from ltvnet.forecasting import Band
+from ltvnet.identity import identity
 from ltvnet.ledger import STAGES, Ledger
+from ltvnet.origins import Plan
 from ltvnet.pattern import Pattern
 from ltvnet.scores import Record
 from ltvnet.trials import Gain, Outcome, Run, Task, biases, held_out

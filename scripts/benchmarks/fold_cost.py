@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from targets import Line, slope
 
 if TYPE_CHECKING:
-    from ltvnet.backtest import Fold, Plan
+    from ltvnet.backtest import Fold
     from ltvnet.curves import History
+    from ltvnet.origins import Plan
 
 log = logging.getLogger("benchmark")
 
@@ -72,7 +73,7 @@ def backtest(config: DictConfig, words: Sequence[str] = ()) -> DictConfig:
 
 def replayed(job: DictConfig) -> Past:
     """The past that a backtest replays."""
-    from ltvnet.backtest import Plan, calendar
+    from ltvnet.origins import Plan, calendar
 
     history = instantiate(job.data).history()
     plan = Plan(**{name: job[name] for name in ("window", "refit", "ages", "warm", "workers")})

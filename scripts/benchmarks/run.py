@@ -69,7 +69,7 @@ def leaderboard(config: DictConfig) -> str:
 
 def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path, list[str], str]:
     """The folder of a part, its backtest's command line, and all that its results depend on."""
-    from ltvnet.backtest import FORECASTS
+    from ltvnet.identity import FORECASTS
 
     chosen, folder = config.leaderboard, Path(config.out) / part
     given = [*words, f"models=[{','.join(chosen.models)}]", *chosen.overrides]
