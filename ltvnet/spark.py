@@ -197,7 +197,7 @@ def predict(
 
 def _read(session: "SparkSession", path: str) -> "DataFrame":
     """A table of one day, cells of a CSV as text."""
-    if ".csv" in Path(path).suffixes:
+    if ".csv" in Path(path.lower()).suffixes:
         return session.read.csv(path, header=True, mode="FAILFAST", escape='"')
     return session.read.parquet(path)
 

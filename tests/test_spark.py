@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -140,6 +141,43 @@ def test_spark_that_is_not_installed_is_told(trained: Path, tmp_path: Path) -> N
         spark.predict(trained, Files(path="t.csv"), ALONE, 100, cluster, tmp_path)
 
 
+class Disk:
+    """Hadoop's file system, as far as folders are renamed; some renames are refused."""
+
+    def __init__(self, refused: str) -> None:
+        self.refused = refused
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def delete(self, path: Path, _: bool) -> None:  # noqa: FBT001 as Hadoop has it
+        shutil.rmtree(path, ignore_errors=True)
+
+    def rename(self, old: Path, new: Path) -> bool:
+        return old.name != self.refused and bool(old.rename(new))
+
+
+@pytest.mark.parametrize("refused", ["", "new"])
+def test_a_result_takes_the_place_of_another_or_leaves_it(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        spark, "_files", lambda _, *paths: (Disk(refused), [Path(path) for path in paths])
+    )
+    for name in ("new", "result"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "told").write_text(name)
+    session: Any = None
+    written, target = str(tmp_path / "new"), str(tmp_path / "result")
+    if refused:
+        with pytest.raises(OSError, match="new cannot be renamed to .*result: see who else writes"):
+            spark._renamed(session, written, target)
+    else:
+        spark._renamed(session, written, target)
+    assert (tmp_path / "result" / "told").read_text() == ("result" if refused else "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*["new"] * bool(refused), "result"]
+
+
 def told(*words: str) -> subprocess.CompletedProcess[str]:
     """Run scripts/predict.py at AGES."""
     command = [sys.executable, str(ROOT / "scripts" / "predict.py"), f"ages={AGES}", *words]
@@ -164,7 +202,7 @@ def test_spark_forecasts_what_one_machine_does(
     """A CSV with a byte order mark and a Parquet file; no name tells the as-of day."""
     model = tmp_path / "bundle"
     bundle.save(model, "neural", neural().fit(curves), curves, {})
-    csv, binary = tmp_path / "cohorts.csv", tmp_path / "cohorts.parquet"
+    csv, binary = tmp_path / "cohorts.CSV", tmp_path / "cohorts.parquet"
     write_cohorts(curves, csv)
     csv.write_bytes(b"\xef\xbb\xbf" + csv.read_bytes())
     write_cohorts(curves, tmp_path / "whole.parquet")
