@@ -145,20 +145,24 @@ class Departure(pl.LightningModule):
 
     def gradient(self, batch: Batch, size: int) -> Tensor:
         """Loss of a batch of `size` in all processes; its clipped gradient is left in the net."""
-        self.net.zero_grad(set_to_none=self.recorded is None)  # a replay knows where it is
+        for weight in self.weights:
+            if self.recorded is None or weight.grad is None:
+                weight.grad = None
+            else:  # a replay knows where it is
+                weight.grad.zero_()
         raw = self.said(batch.inputs)
         penalty = self.config.penalty / (size * raw.shape[1])
         loss, slope = learned(raw.detach().float(), batch.targets, self.rule, penalty)
         raw.backward(slope.to(raw.dtype))  # type: ignore[no-untyped-call]
         self._add_up()
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+        nn.utils.clip_grad_norm_(self.weights, self.config.clip)
         return loss
 
     def _add_up(self) -> None:
         """Add up gradients over processes."""
         if alone():
             return
-        gradients = [x.grad for x in self.net.parameters() if x.grad is not None]
+        gradients = [x.grad for x in self.weights if x.grad is not None]
         whole = torch.cat([gradient.flatten() for gradient in gradients])
         summed(whole)
         parts = torch.split(whole, [gradient.numel() for gradient in gradients])
@@ -168,8 +172,8 @@ class Departure(pl.LightningModule):
     @torch.no_grad()
     def _averaged(self, steps: int) -> None:
         """Average the weights of the steps so far; the first stands for itself."""
-        mean, now = ([x.data for x in net.parameters()] for net in (self.average, self.net))
-        torch._foreach_lerp_(mean, now, 1.0 if steps == 1 else self.weight)
+        pace = 1.0 if steps == 1 else self.weight
+        torch._foreach_lerp_(self.averages, self.weights, pace)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def validate(self) -> tuple[list[float], float, float]:
@@ -246,7 +250,7 @@ class Departure(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
         optimizer = torch.optim.AdamW(
-            self.net.parameters(),
+            self.weights,
             lr=self.config.rate,
             weight_decay=self.config.weight_decay,
             fused=True,
@@ -254,6 +258,16 @@ class Departure(pl.LightningModule):
         steps = self.config.epochs * self.steps
         schedule = OneCycleLR(optimizer, self.config.rate, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @cached_property
+    def weights(self) -> list[nn.Parameter]:
+        """Those of the net: looking for them takes a while, at each step."""
+        return list(self.net.parameters())
+
+    @cached_property
+    def averages(self) -> list[nn.Parameter]:
+        """Those of the averaged net."""
+        return list(self.average.parameters())
 
     @cached_property
     def _data(self) -> str:
