@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from ltvnet.explanation import explain
 from ltvnet.files import whole
 from ltvnet.forecasting import BUCKETS, Forecast, checked_ages
 from ltvnet.ledger import Entries, Ledger
+from ltvnet.pattern import followed
 from ltvnet.predictions import Places, Sums
 from ltvnet.stages import Stages
 
@@ -36,6 +37,9 @@ STALE_DAYS = 60
 
 TABLES = 1
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
+
+AHEAD = 2
+"""Pieces that are read before their turn: some take longer, to read or to forecast, than others."""
 
 TURN = 5e-5
 """Seconds after which a thread lets another go on: both mostly wait for numbers, not for turns."""
@@ -99,7 +103,8 @@ def _written(
     """Forecast the pieces and write all tables but the roll-up."""
     reasons: Counter[str] = Counter()
     sums: Sums | None = None
-    ages = _ages(tables)
+    pattern = followed([bundle.forecaster])
+    ages = _ages(tables, every=tables.wide is not None and pattern is None)
     stream: Iterable[Forecast] = (bundle.forecaster.predict(piece, ages) for piece in pieces)
     if tables.ledger is not None:
         stream = _recorded(stream, bundle, Ledger(Path(tables.ledger)))
@@ -107,8 +112,8 @@ def _written(
         told = partial(explain, bundle.forecaster)
         stream = predictions.explained(stream, places.explanations, told)
     if tables.wide is not None:
-        every = (forecast.at(range(1, AGES)) for forecast in stream)
-        stream = predictions.wide(every, places, tables.wide, young=young)
+        courses = None if pattern is None else pattern.course
+        stream = predictions.wide(stream, places, tables.wide, courses, young=young)
     stream = (forecast.at(tables.ages) for forecast in stream)
     for forecast in predictions.long(stream, places.long, bundle.identity):
         own = Sums.of(forecast, tables.by)
@@ -189,20 +194,22 @@ def _stamp(bundle: Bundle, part: Sequence[Curves], tables: Tables, *, young: boo
     return digest.hexdigest()
 
 
-def _ages(tables: Tables) -> list[int]:
-    asked = {*(range(1, AGES) if tables.wide is not None else tables.ages)}
-    return sorted(asked.union(NODES) if tables.ledger or tables.explain else asked)
+def _ages(tables: Tables, *, every: bool) -> list[int]:
+    """The ages to forecast at, `every` one or those that the tables need."""
+    asked = {*(range(1, AGES) if every else tables.ages)}
+    nodes = tables.ledger or tables.explain or tables.wide is not None
+    return sorted(asked.union(NODES) if nodes else asked)
 
 
 def prefetched(pieces: Iterator[Curves]) -> Iterator[Curves]:
-    """The pieces, of which a thread reads the next while one is worked on."""
+    """The pieces, of which a thread reads the next ones while one is worked on."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(TURN)
     try:
         with ThreadPoolExecutor(1) as thread:
-            waiting = thread.submit(next, pieces, None)
-            while (piece := waiting.result()) is not None:
-                waiting = thread.submit(next, pieces, None)
+            waiting = deque(thread.submit(next, pieces, None) for _ in range(AHEAD))
+            while (piece := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, pieces, None))
                 yield piece
     finally:
         sys.setswitchinterval(usual)

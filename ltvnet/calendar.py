@@ -8,11 +8,12 @@ Shapes: N cohorts, G groups of them, A ages, T dates, D dates with revenue to co
 variation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
-from scipy import linalg
+from scipy.linalg import lapack
 
 from ltvnet.curves import AGES, Bools, Curves, Days, Floats, Ints, blocks
 
@@ -29,7 +30,10 @@ ROUNDS, SEARCHES = 20, 2
 """Passes over cohorts, ages and dates, and over the amplitudes, until they change no more."""
 
 RECENT = 1100
-"""Dates that the amplitudes are chosen from, at most: the cost grows with their cube."""
+"""Dates that the amplitudes are chosen from, at most."""
+
+BAND = 26
+"""Days beyond which events are not alike to the last digit of a number: EVENT sqrt(2 log 1e16)."""
 
 LEAST, MOST = 0.3, 3.0
 """Range of the multiplier of a date."""
@@ -159,6 +163,68 @@ def effects(curves: Curves, begin: np.datetime64) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True)
+class Bands:
+    """Events, drift and sampling error between D dates: (P (e^2 E + V) + d^2 I) = P K.
+
+    E the correlation of events and V the sampling error, both bands; P the inverse of that of
+    drift, tridiagonal as drift has no memory (Rasmussen and Williams 2006, appendix B). `events`
+    and `noise` are P E and P V as LAPACK stores bands, `whole` (D,) and `beside` (D - 1,) the
+    diagonals of P, `volume` the log of its determinant.
+    """
+
+    events: Floats
+    noise: Floats
+    whole: Floats
+    beside: Floats
+    volume: float
+
+    @classmethod
+    def of(cls, at: Floats, noise: Floats) -> Self:
+        """Those of days (D,), rising, and the sampling variance of each."""
+        alike = np.exp(-np.diff(at) / DRIFT)
+        rest = -1.0 / np.expm1(-2 * np.diff(at) / DRIFT)
+        whole = np.ones_like(at)
+        for side in (whole[1:], whole[:-1]):
+            side += alike**2 * rest
+        place = np.arange(len(at))[:, None] + np.arange(-BAND, BAND + 1)
+        lag = at[place.clip(0, len(at) - 1)] - at[:, None]
+        correlation = np.exp(-0.5 * (lag / EVENT) ** 2)
+        correlation[(place < 0) | (place >= len(at))] = 0.0
+        error = np.where(place == place[:, [BAND]], noise[:, None], 0.0)
+        bands = cls(correlation, error, whole, -alike * rest, float(np.log(rest).sum()))
+        return replace(bands, events=bands._stored(correlation), noise=bands._stored(error))
+
+    def times(self, columns: Floats) -> Floats:
+        """P times columns: (D, R) -> (D, R)."""
+        product: Floats = self.whole[:, None] * columns
+        product[1:] += self.beside[:, None] * columns[:-1]
+        product[:-1] += self.beside[:, None] * columns[1:]
+        return product
+
+    def _stored(self, band: Floats) -> Floats:
+        """P times a band (D, 2 x BAND + 1), row by row from left to right, as LAPACK stores it."""
+        count, width = len(band), BAND + 1
+        product = np.zeros((count, 2 * width + 1))
+        product[:, 1:-1] = self.whole[:, None] * band
+        product[1:, :-2] += self.beside[:, None] * band[:-1]
+        product[:-1, 2:] += self.beside[:, None] * band[1:]
+        stored = np.zeros((3 * width + 1, count))
+        for k in range(-width, width + 1):
+            rows = np.arange(max(0, -k), max(min(count, count - k), 0))
+            stored[2 * width - k, rows + k] = product[rows, k + width]
+        return stored
+
+    def solved(self, events: float, drift: float, columns: Floats) -> tuple[Floats, float]:
+        """K^-1 times columns (D, R), and the log of K's determinant, for such amplitudes."""
+        width = BAND + 1
+        stored = events**2 * self.events + self.noise
+        stored[2 * width] += drift**2
+        factor, pivots, _ = lapack.dgbtrf(stored, width, width, overwrite_ab=1)
+        solved, _ = lapack.dgbtrs(factor, width, width, self.times(columns), pivots)
+        return solved, float(np.log(np.abs(factor[2 * width])).sum() - self.volume)
+
+
+@dataclass(frozen=True)
 class Process:
     """Gaussian-process regression of date effects.
 
@@ -176,7 +242,6 @@ class Process:
     def amplitudes(self) -> Floats:
         """Standard deviation of each kind of variation (K,), by the likelihood, one at a time."""
         kinds = [kind for kind in range(len(KINDS)) if kind != SEASON or self._seasons]
-        apart = self._apart(self.at)
         chosen = np.zeros(len(KINDS))
         chosen[kinds] = AMPLITUDES[2]
         tried: dict[tuple[float, ...], float] = {}
@@ -186,7 +251,7 @@ class Process:
                 trial[kind] = amplitude
                 for one in (chosen, trial):
                     if tuple(one) not in tried:
-                        tried[tuple(one)] = self._likelihood(one, apart)
+                        tried[tuple(one)] = self._likelihood(one)
                 if tried[tuple(trial)] > tried[tuple(chosen)]:
                     chosen = trial
         return chosen
@@ -197,36 +262,53 @@ class Process:
 
     def mean(self, later: Floats, amplitudes: Floats) -> Floats:
         """The expected effect at days `later` (T,), without the linear trend: (T,)."""
-        rest, factor, _ = self._trendless(amplitudes, self._apart(self.at))
-        weight = linalg.cho_solve(factor, rest)
-        return np.asarray(_covariance(amplitudes, self._apart(later)) @ weight)
+        weight, _, _ = self._trendless(amplitudes)
+        apart = np.abs(later[:, None] - self.at).astype(np.int64)  # (T, D)
+        return np.asarray(_covariance(amplitudes, apart) @ weight)
 
-    def _apart(self, days: Floats) -> Ints:
-        """Whole days between such and those of the process: (T, D)."""
-        apart: Ints = np.abs(days[:, None] - self.at).astype(np.int64)
-        return apart
+    @cached_property
+    def _bands(self) -> Bands:
+        return Bands.of(self.at, self.noise)
 
-    def _trendless(
-        self, amplitudes: Floats, apart: Ints
-    ) -> tuple[Floats, tuple[Floats, bool], Floats]:
-        """Effects less their linear trend, the factor of their covariance, and that of the trend.
+    @cached_property
+    def _columns(self) -> Floats:
+        """Roots of the correlation of weekdays and seasons, the trend, and effects: (D, 12)."""
+        weekday = np.eye(7)[(self.at % 7).astype(np.int64)] - 1 / 7
+        angle = 2 * np.pi * self.at / YEAR
+        trend = np.ones_like(angle), self.at / YEAR
+        own = np.cos(angle), np.sin(angle), *trend, self.effect
+        return np.concatenate((np.sqrt(7 / 6) * weekday, np.stack(own, axis=1)), axis=1)
 
-        `apart` (D, D) days. The trend has a flat prior (Rasmussen and Williams 2006, section 2.7).
+    @cached_property
+    def _solved(self) -> dict[tuple[float, float], tuple[Floats, float]]:
+        """What `Bands.solved` found of the columns, by amplitudes."""
+        return {}
+
+    def _trendless(self, amplitudes: Floats) -> tuple[Floats, float, Floats]:
+        """K^-1 times effects less their linear trend (D,), log of K's determinant, and information.
+
+        `information` (2, 2) about the trend, which has a flat prior (Rasmussen and Williams 2006,
+        section 2.7). Weekdays and seasons are columns that are added to the covariance of the rest
+        (their appendix A.3).
         """
-        covariance = _covariance(amplitudes, apart)
-        covariance.flat[:: len(covariance) + 1] += self.noise
-        factor = linalg.cho_factor(covariance.T, lower=True, overwrite_a=True, check_finite=False)
-        trend = np.stack((np.ones_like(self.at), self.at / YEAR), axis=1)
-        solved = linalg.cho_solve(factor, trend)
-        information = trend.T @ solved
-        slope = np.linalg.solve(information, solved.T @ self.effect)
-        return self.effect - trend @ slope, factor, information
+        events, drift, *few = map(float, amplitudes)
+        if (events, drift) not in self._solved:
+            self._solved[events, drift] = self._bands.solved(events, drift, self._columns)
+        solved, volume = self._solved[events, drift]
+        scale = np.repeat(few, (7, 2))
+        root, trend = self._columns[:, :9] * scale, self._columns[:, 9:11]
+        inner = np.eye(9) + root.T @ solved[:, :9] * scale
+        left = solved[:, 9:] - (solved[:, :9] * scale) @ np.linalg.solve(
+            inner, root.T @ solved[:, 9:]
+        )
+        information = trend.T @ left[:, :2]
+        slope = np.linalg.solve(information, trend.T @ left[:, 2])
+        return left[:, 2] - left[:, :2] @ slope, volume + np.linalg.slogdet(inner)[1], information
 
-    def _likelihood(self, amplitudes: Floats, apart: Ints) -> float:
-        rest, factor, information = self._trendless(amplitudes, apart)
-        fit = rest @ linalg.cho_solve(factor, rest)
-        volume = 2 * np.log(np.diag(factor[0])).sum() + np.linalg.slogdet(information)[1]
-        return float(-0.5 * (fit + volume))
+    def _likelihood(self, amplitudes: Floats) -> float:
+        weight, volume, information = self._trendless(amplitudes)
+        volume += np.linalg.slogdet(information)[1]
+        return float(-0.5 * (self.effect @ weight + volume))
 
 
 def _covariance(amplitudes: Floats, apart: Ints) -> Floats:

@@ -176,8 +176,7 @@ def _unlikely(volume: Floats, relative: Floats, node: Ints, noise: float) -> flo
 
 def _rising(values: Floats) -> Floats:
     """Cumulative maximum in age; NaN stays where it is."""
-    filled = np.where(np.isnan(values), -np.inf, values)
-    return np.where(np.isnan(values), np.nan, np.maximum.accumulate(filled, axis=1))
+    return np.where(np.isnan(values), np.nan, np.fmax.accumulate(values, axis=1))
 
 
 def _order_statistics(issued: Issued, misses: Floats, segments: Segments) -> Floats:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.curves import AGES, Bools, Floats, History, Strings
-from ltvnet.files import faults
+from ltvnet.files import faults, no_faults
 from ltvnet.sheets import DATE, SPEND, USERS, Sheet, column_of, late
 
 HORIZONS = (30, 60, 90, 180, 360)
@@ -50,27 +50,31 @@ def _suspects(sheet: Sheet, last: Floats, tolerance: float | None) -> Bools:
     amounts = np.column_stack((sheet.users, sheet.spend))
     values = sheet.values
     known = ~np.isnan(values)
-    count = np.count_nonzero(known, axis=1)
+    count = known.view(np.uint8).sum(axis=1, dtype=np.uint16).astype(np.int64)
     wrong: Bools = ~(length >= np.timedelta64(0, "D"))
     wrong |= ((amounts < 0) | np.isinf(amounts)).any(axis=1)
     wrong |= np.isnan(sheet.users) & (count > 0)
     wrong |= (known[:, 1:] > known[:, :-1]).any(axis=1) | (count - 1 > last)
     for name, cells in sheet.curves.items():
-        wrong |= np.isinf(cells).any(axis=1)
+        if name or tolerance is None:
+            wrong |= np.isinf(cells).any(axis=1)
         if name:
             wrong |= late(cells, last).any(axis=1)
     if tolerance is not None:
         wrong |= (values[:, 0] < 0) | (values[:, 1:] < values[:, :-1]).any(axis=1)
+        # of values that never fall from 0 on the last alone can be infinite
+        wrong |= np.isinf(values[np.arange(len(count)), np.maximum(count - 1, 0)])
     return wrong
 
 
 def _checked(sheet: Sheet, last: Floats, tolerance: float | None) -> pd.DataFrame:
     users = np.isnan(sheet.users) & np.isfinite(sheet.values).any(axis=1)
     undated = np.isnat(sheet.start) | np.isnat(sheet.end)
+    written = sheet.written.values[sheet.written.codes]
     found = [
-        _cells(undated, DATE, sheet.written, _NO_DATE),
+        _cells(undated, DATE, written, _NO_DATE),
         _cells(users, USERS, np.full(len(sheet), "", dtype=object), _NO_USERS),
-        _cells(sheet.end < sheet.start, DATE, sheet.written, _REVERSED),
+        _cells(sheet.end < sheet.start, DATE, written, _REVERSED),
         *_amiss(USERS, sheet.users),
         *_amiss(SPEND, sheet.spend),
         *(_first(np.isinf(cells), cells, _INFINITE, n) for n, cells in sheet.curves.items()),
@@ -99,11 +103,26 @@ def repeated(sheet: Sheet, names: Sequence[str], seen: "Seen") -> pd.DataFrame:
     The keys of this sheet, with the attributes `names`, are added to it; 64 bits leave a
     chance of 3e-8 that two of a million keys are taken for one.
     """
-    key = {"start": sheet.start, "end": sheet.end, **{name: sheet.label(name) for name in names}}
-    hashes = pd.util.hash_pandas_object(pd.DataFrame(key), index=False)
-    again = hashes.duplicated().to_numpy() | seen.before(np.asarray(hashes, np.uint64))
+    hashes = np.zeros(len(sheet), dtype=np.uint64)
+    for days in (sheet.start, sheet.end):
+        _stir(hashes, pd.util.hash_array(days.astype(np.int64)))
+    for name in names:
+        codes, values = sheet.label(name)
+        _stir(hashes, pd.util.hash_array(values, categorize=False)[codes])
+    again = pd.Series(hashes).duplicated().to_numpy() | seen.before(hashes)
     rows = np.flatnonzero(again & ~np.isnat(sheet.end))
-    return faults(rows, DATE, sheet.written[rows], TWICE)
+    if not len(rows):
+        return no_faults()
+    return faults(rows, DATE, sheet.written.values[sheet.written.codes[rows]], TWICE)
+
+
+def _stir(hashes: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
+    """Mix more hashes (N,) in, by the rounds of SplitMix64 (Steele, Lea and Flood 2014)."""
+    hashes ^= more
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        hashes ^= hashes >> np.uint64(shift)
+        hashes *= np.uint64(factor)
+    hashes ^= hashes >> np.uint64(31)
 
 
 class Seen:

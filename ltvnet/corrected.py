@@ -48,6 +48,7 @@ from ltvnet.forecasting import (
 from ltvnet.identity import MIXTURE, bases, identity, names
 from ltvnet.ledger import STAGES, Entries, Ledger
 from ltvnet.origins import Plan, past_origins
+from ltvnet.pattern import Pattern, followed
 from ltvnet.stages import Stages, found, growing
 
 log = logging.getLogger(__name__)
@@ -297,6 +298,10 @@ class Corrected:
             totals=self.stages.totals,
         )
         return issued.at(asked.tolist())
+
+    def followed(self) -> Pattern | None:
+        """The pattern that all models follow between nodes, as what is corrected does then."""
+        return followed(self.models)
 
     def parts(self, curves: Curves, age: int) -> Parts:
         """What a forecast is made of before its correction: the mean over models, on one pattern.

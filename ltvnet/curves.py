@@ -110,11 +110,20 @@ class Cohorts:
             raise ValueError(f"expected lag_days >= 0, got {self.lag_days}")
         if (self.end < self.start).any():
             raise ValueError("a cohort ends before it starts")
-        known = np.isfinite(self.values)
-        if (known[:, 1:] > known[:, :-1]).any():
-            raise ValueError("a curve has a gap: ages must be complete from day_0 to the last one")
+        vars(self)["observed_age"] = self._last_known()
         for _, column in (*self._columns(), *self._by_age()):
             column.flags.writeable = False
+
+    def _last_known(self) -> Ints:
+        """The last age known of each row (R,), -1 for none. Raises ValueError for a gap."""
+        last = np.empty(len(self), dtype=np.int64)
+        for block in blocks(len(self)):
+            known = np.isfinite(self.values[block])
+            if (known[:, 1:] > known[:, :-1]).any():
+                told = "a curve has a gap: ages must be complete from day_0 to the last one"
+                raise ValueError(told)
+            last[block] = np.count_nonzero(known, axis=1) - 1
+        return last
 
     def _columns(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
         yield from (("start", self.start), ("end", self.end))
@@ -177,6 +186,11 @@ class Cohorts:
         }
 
 
+def _infinite(cells: Floats) -> bool:
+    """Whether any of the cells (R, A) is."""
+    return any(bool(np.isinf(cells[block]).any()) for block in blocks(len(cells)))
+
+
 def _last(end: Days, date: np.datetime64 | Days, lag_days: int) -> Ints:
     """The last age that is complete at the end of `date`, one or (R,), below 0 where none is: (R,).
 
@@ -204,7 +218,7 @@ class Curves(Cohorts):
     def __post_init__(self) -> None:
         """Check that nothing is known from after the origin and that keys are sorted and unique."""
         super().__post_init__()
-        if any(np.isinf(cells).any() for _, cells in self._by_age()):
+        if any(_infinite(cells) for _, cells in self._by_age()):
             raise ValueError("a value is infinite")
         self._refuse_later(self.origin, str(self.origin))
         steps = np.diff(self.place)

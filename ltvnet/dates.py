@@ -136,6 +136,12 @@ class Dates:
         """Whether dates make no difference."""
         return not len(self.calendar.multiplier) and not self.trend.rate
 
+    def like(self, other: "Dates") -> bool:
+        """Whether dates do the same by another."""
+        ours, theirs = self.calendar, other.calendar
+        same = ours.begin == theirs.begin and self.trend == other.trend
+        return bool(same) and np.array_equal(ours.multiplier, theirs.multiplier)
+
     def multipliers(self, curves: Curves) -> Floats:
         """What dates do to each cohort at each age: (N, A)."""
         if not self.trend.rate:
@@ -166,11 +172,14 @@ class Dates:
         pair, row, which = np.unique(
             date * len(beta) + found, return_index=True, return_inverse=True
         )
-        own = beta[pair % len(beta)]
+        own, day = pair % len(beta), date[row]
         if self.alike:
-            return own, which
-        times = self.multipliers(curves.take(first))
-        return _stretched(own, times[date[row]]), which
+            return beta[own], which
+        gain, times = np.diff(beta, axis=1, prepend=0.0), self.multipliers(curves.take(first))
+        shape = np.empty((len(pair), AGES))
+        for block in blocks(len(pair)):
+            np.cumsum(gain[own[block]] * times[day[block]], axis=1, out=shape[block])
+        return shape, which
 
     def value(self, curves: Curves) -> Floats:
         """What was observed (N,) had all dates been alike, NaN where no age is complete.
@@ -185,8 +194,9 @@ class Dates:
         falls, k = weight - after[:, 1:], curves.observed_age
         value: Floats = curves.observed_value * after[date, np.maximum(k, 0) + 1]
         for block in blocks(len(k)):
-            seen = np.nan_to_num(curves.values[block])
-            value[block] += np.einsum("na,na->n", seen, falls[date[block]])
+            ages = np.arange(k[block].max() + 1)
+            seen = np.where(ages <= k[block, None], curves.values[block, : len(ages)], 0.0)
+            value[block] += np.einsum("na,na->n", seen, falls[date[block], : len(ages)])
         return value
 
     def _alike(self, curves: Curves) -> tuple[Ints, Ints]:

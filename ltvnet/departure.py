@@ -51,7 +51,8 @@ class Departure(pl.LightningModule):
         self.net, self.windows, self.validation = job.net, job.windows, job.validation
         self.confidence, self.seed = job.confidence, job.seed
         self.config, self.machine = training, machine
-        self.plan = Plan(each=training.tasks, size=training.batch_size, unseen=training.unseen)
+        size = training.batch(job.windows.grown * training.tasks)
+        self.plan = Plan(each=training.tasks, size=size, unseen=training.unseen)
         self.steps = self.plan.steps(job.windows)
         self.weight = 1.0 - 0.5 ** (1 / (training.average * self.steps))
         self.average = deepcopy(self.net).eval().requires_grad_(requires_grad=False)
@@ -251,12 +252,12 @@ class Departure(pl.LightningModule):
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""
         optimizer = torch.optim.AdamW(
             self.weights,
-            lr=self.config.rate,
+            lr=self.config.peak(self.plan.size),
             weight_decay=self.config.weight_decay,
             fused=True,
         )
         steps = self.config.epochs * self.steps
-        schedule = OneCycleLR(optimizer, self.config.rate, steps)
+        schedule = OneCycleLR(optimizer, self.config.peak(self.plan.size), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @cached_property

@@ -18,7 +18,12 @@ from ltvnet.curves import AGES, NODES, Coded, Curves, Floats, Ints, blocks
 STEPS = np.arange(1, AGES)
 """Age at which each daily step of development ends: (A - 1,)."""
 
-INTERVAL = np.repeat(np.arange(len(NODES) - 1), np.diff(NODES))
+LOG_AGE = np.log1p(np.arange(AGES))
+
+LENGTHS = np.diff(NODES)
+"""Daily steps of each interval between nodes: (J,)."""
+
+INTERVAL = np.repeat(np.arange(len(NODES) - 1), LENGTHS)
 """Interval j, (node_j, node_j+1], that holds each daily step: (A - 1,)."""
 
 TILT_ROUNDS, MOST_TILT = 4, 0.5
@@ -107,6 +112,10 @@ class Segments:
 
     def rolled_up(self, sums: Floats) -> Floats:
         """Sums of each segment (S, ...) with those of its descendants added, in place."""
+        if sums.ndim > 1:  # a sum of wide rows takes longer than a step of Python
+            for segment in range(len(sums) - 1, 0, -1):
+                sums[self.parent[segment]] += sums[segment]
+            return sums
         for below in reversed(self.below()):
             below = below[np.argsort(self.parent[below], kind="stable")]
             parents, begin = np.unique(self.parent[below], return_index=True)
@@ -132,10 +141,10 @@ class Development:
         """The sums of some of the rows."""
         return Development(self.base[rows], self.gain[rows])
 
-    def until(self, last: Ints) -> "Development":
-        """The same up to an age of each row (R,)."""
-        known = STEPS <= last[:, None]
-        return Development(np.where(known, self.base, 0.0), np.where(known, self.gain, 0.0))
+    def steps(self, begin: int, end: int, last: Ints) -> "Development":
+        """Some of the steps, those up to an age of each row (R,)."""
+        known = STEPS[begin:end] <= last[:, None]
+        return Development(self.base[:, begin:end] * known, self.gain[:, begin:end] * known)
 
 
 def development(
@@ -145,13 +154,14 @@ def development(
 
     Of all cohorts or of some `rows`, in any order.
     """
-    known = (curves.observed_age[rows, None] >= STEPS) & (last >= STEPS)
-    weight = np.where(known, curves.users[rows, None], 0.0)
+    seen = curves.observed_age[rows, None] >= np.arange(AGES)
+    weight = np.where(seen[:, 1:] & (last >= STEPS), curves.users[rows, None], 0.0)
     if half_life is not None:
         ended = (curves.origin - curves.end[rows]).astype(np.int64)[:, None] - STEPS
         weight = weight * 0.5 ** (ended / half_life)
-    values = np.nan_to_num(curves.values[rows])
-    return Development(weight * values[:, :-1], weight * np.diff(values, axis=1))
+    values = np.where(seen, curves.values[rows], 0.0)
+    gain = values[:, 1:] - values[:, :-1]
+    return Development(np.multiply(weight, values[:, :-1], out=values[:, :-1]), gain * weight)
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,11 @@ class Triangle:
             own = development(self.curves, AGES - 1, self.half_life, block)
             for day, standing in enumerate(standings):
                 last = np.minimum(standing.age[block], standing.reach)
-                scores[day, block] = tilt_scores(weights[day], own.until(last))
+                sure, most = max(last.min(), 0), max(last.max(), 0)  # all and some have seen these
+                whole = Development(own.base[:, :sure], own.gain[:, :sure])
+                part = own.steps(sure, most, last)
+                scores[day, block] = tilt_scores(weights[day][:, :sure], whole)
+                scores[day, block] += tilt_scores(weights[day][:, sure:most], part)
         if self.half_life is not None:
             scores *= 2.0 ** (np.array(ago) / self.half_life)[:, None, None]
         return [tilt_constant(told, self.found) for told in scores]
@@ -255,16 +269,21 @@ def lean(growth: Floats) -> Floats:
     Revenue that falls as (1 + age)^-c more than it did grows by exp(-c x lean) as much: the log of
     1 + age, less its mean over the revenue earned before, to first order in c.
     """
-    log = np.log1p(np.arange(AGES))
-    first = np.argmax(growth > 0, axis=1)[:, None]  # age of the revenue that there is to grow
-    earned, weighted = np.ones((2, len(growth), AGES - 1))
-    np.cumprod(1.0 + growth[:, :-1], axis=1, out=earned[:, 1:])
-    weighted[:, 1:] = np.diff(earned, axis=1) * log[1:-1]
-    weighted[:, :1] = log[first]
+    first = np.argmax(growth > 0, axis=1)  # age of the revenue that there is to grow
+    earned, weighted = np.empty_like(growth), np.empty_like(growth)
+    earned[:, 0], weighted[:, 0] = 1.0, LOG_AGE[first]
+    np.add(growth[:, :-1], 1.0, out=earned[:, 1:])
+    np.cumprod(earned, axis=1, out=earned)
+    np.subtract(earned[:, 1:], earned[:, :-1], out=weighted[:, 1:])
+    weighted[:, 1:] *= LOG_AGE[1:-1]
     np.cumsum(weighted, axis=1, out=weighted)
-    mean = np.divide(weighted, earned, out=np.zeros_like(earned), where=earned > 0)
-    whole = by_interval(growth)
-    part = by_interval(growth * (log[1:] - mean))
+    nothing = earned <= 0
+    if nothing.any():
+        earned[nothing], weighted[nothing] = 1.0, 0.0
+    weighted /= earned
+    np.subtract(LOG_AGE[1:], weighted, out=weighted)
+    weighted *= growth
+    whole, part = by_interval(growth), by_interval(weighted)
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
@@ -320,9 +339,13 @@ def tilt_constant(scores: Floats, found: Ints) -> float:
 
 
 def credible_growth(
-    parent: Floats, own: Development, credibility: float, tilting: float = np.inf
+    parent: Floats,
+    own: Development,
+    credibility: float,
+    tilting: float = np.inf,
+    whose: Ints | slice = slice(None),
 ) -> Floats:
-    """A segment's daily growth (R, A - 1), shrunk to its parent's.
+    """A segment's daily growth (R, A - 1), shrunk to its parent's: row `whose` (R,) of parents.
 
     The parent's growth is first tilted as the segment's is over all ages (`tilting`, the constant
     of `tilt`; infinite: not at all): late growth of a young segment is told by its early growth.
@@ -330,15 +353,18 @@ def credible_growth(
     `credibility` (currency) of revenue that grew as the tilted parent did: Buhlmann-Straub with a
     constant volume. Curves proportional to the parent's are left as they are.
     """
-    expected, actual = by_interval(own.base * parent), by_interval(own.gain)
+    growth: Floats = parent[whose]
+    expected, actual = by_interval(own.base * growth), by_interval(own.gain)
     tilted = np.ones_like(expected)
     if np.isfinite(tilting):
-        leans = lean(parent)
+        leans = lean(parent)[whose]
         tilted = np.exp(tilt(actual, expected, leans, tilting) * leans)
-    prior = credibility * by_interval(parent)
+    prior = credibility * by_interval(parent)[whose]
     volume = expected + prior
     ratio = np.divide(actual + prior * tilted, volume, out=tilted.copy(), where=volume > 0)
-    return parent * np.maximum(ratio, 0.0)[:, INTERVAL]
+    credible: Floats = np.repeat(np.maximum(ratio, 0.0), LENGTHS, axis=1)
+    credible *= growth
+    return credible
 
 
 def share_earned(growth: Floats, first: int) -> Floats:
@@ -347,11 +373,15 @@ def share_earned(growth: Floats, first: int) -> Floats:
     `first` is the first age at which anybody had revenue. Where refunds made sums fall, the
     share stays at its highest so far.
     """
-    factors = np.ones((len(growth), AGES))
-    factors[:, 1:] = np.cumprod(1.0 + np.where(first < STEPS, growth, 0.0), axis=1)
-    factors = np.maximum.accumulate(factors, axis=1)
+    factors = np.empty((len(growth), AGES))
+    factors[:, : first + 1] = 1.0
+    np.add(growth[:, first:], 1.0, out=factors[:, first + 1 :])
+    np.cumprod(factors[:, first:], axis=1, out=factors[:, first:])
+    if growth.min(initial=0.0) < 0:
+        np.maximum.accumulate(factors, axis=1, out=factors)
     factors[:, :first] = 0.0
-    return factors / factors[:, -1:]
+    factors /= factors[:, -1:].copy()
+    return factors
 
 
 def with_tail(growth: Floats, last: int) -> Floats:

@@ -68,14 +68,14 @@ class Plan:
 
     def steps(self, windows: Windows) -> int:
         """Number of batches of an epoch: cohorts that have not grown have no tasks."""
-        return -(-int((windows.last > 0).sum()) * self.each // self.size)
+        return -(-windows.grown * self.each // self.size)
 
 
 class Draws:
     """The tasks of one epoch, drawn from a seed; tensors are made of those of this process only."""
 
     def __init__(self, *, windows: Windows, plan: Plan, seed: int, share: Share) -> None:
-        """Draw tasks and what is hidden of them, where the windows are: the same in every process."""
+        """Draw tasks and what is hidden of them: the same in every process."""
         device = windows.last.device
         generator = torch.Generator(device).manual_seed(seed)
         self.windows, self.plan, self.share = windows, plan, share
@@ -101,16 +101,22 @@ class Draws:
 
     def __iter__(self) -> Iterator[Block]:
         """The blocks in order."""
-        size, (rank, ranks) = self.plan.size, self.share
-        for begin in range(0, len(self.hidden), size * self.together):
-            end = min(begin + size * self.together, len(self.hidden))
+        count, size, (rank, ranks) = len(self.hidden), self.plan.size, self.share
+        own: Tensor | slice = slice(None)
+        if ranks > 1:
+            rows = torch.arange(count, device=self.hidden.device)
+            own = rows[rows % size % ranks == rank]
+        mine = self.tasks.cohort[own], self.tasks.age[own], self.hidden[own]
+        at = 0
+        for begin in range(0, count, size * self.together):
+            end = min(begin + size * self.together, count)
             sizes = [min(size, end - first) for first in range(begin, end, size)]
-            rows = torch.arange(begin, end, device=self.hidden.device)
-            rows = rows[rows % size % ranks == rank]
-            yield Block(self._made(rows), [len(range(rank, n, ranks)) for n in sizes], sizes)
+            counts = [len(range(rank, n, ranks)) for n in sizes]
+            block = slice(at, at + sum(counts))
+            yield Block(self._made(*(x[block] for x in mine)), counts, sizes)
+            at = block.stop
 
-    def _made(self, rows: Tensor) -> Batch:
-        tasks = Tasks(self.tasks.cohort[rows], self.tasks.age[rows])
-        inputs, targets = self.windows.both(tasks)
-        codes = torch.where(self.hidden[rows], 0, inputs.codes)
-        return Batch(tasks.cohort, inputs._replace(codes=codes), targets)
+    def _made(self, cohort: Tensor, age: Tensor, hidden: Tensor) -> Batch:
+        inputs, targets = self.windows.both(Tasks(cohort, age))
+        inputs.codes.masked_fill_(hidden, 0)
+        return Batch(cohort, inputs, targets)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from glob import escape
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -227,22 +228,25 @@ def places(path: Path, rows: Sequence[int]) -> list[str]:
     return [f"line {lines[row + 1]}" for row in rows]
 
 
-def text(column: pa.ChunkedArray) -> Strings:
-    """Cells as text (N,), "" where empty; a point in time is its day."""
+def text(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
+    """Cells as codes (N,) of words, "" where empty, each of which stands there once.
+
+    A point in time is its day.
+    """
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.date32(), safe=False)
     coded = column.cast(pa.string()).fill_null("").dictionary_encode().combine_chunks()
-    words = np.array(coded.dictionary.to_pylist(), dtype=object)
-    found: Strings = words[coded.indices.to_numpy()]
-    return found
+    return coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()
 
 
 def numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
     """Cells as numbers (N, C), NaN where empty, and a fault for each cell that is no number."""
-    textual = any(map(is_text, table.schema.types))
+    types = table.schema.types
+    textual = any(map(is_text, set(types)))
     kind = pa.string() if textual else pa.float64()
-    cells = table.cast(pa.schema([(name, kind) for name in table.column_names]), safe=False)
-    flat = pa.chunked_array([part for cell in cells.columns for part in cell.chunks], kind)
+    if set(types) != {kind}:
+        table = table.cast(pa.schema([(name, kind) for name in table.column_names]), safe=False)
+    flat = pa.chunked_array([part for cell in table.columns for part in cell.chunks], kind)
     try:
         values = flat.cast(pa.float64()).to_numpy()  # (C * N,), column after column
     except pa.ArrowInvalid:
@@ -250,7 +254,7 @@ def numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
         values = pd.to_numeric(flat.to_pandas(), errors="coerce").to_numpy(float)
     bad = np.flatnonzero(np.isnan(values)) if textual else np.empty(0, dtype=np.int64)
     if not len(bad):
-        return values.reshape(-1, len(table)).T, faults(bad, "", "", _NO_NUMBER)
+        return values.reshape(-1, len(table)).T, no_faults()
     shown = flat.take(pa.array(bad)).cast(pa.string()).fill_null("").to_numpy()
     bad, shown = bad[shown != ""], shown[shown != ""]
     column, row = np.divmod(bad, len(table))
@@ -274,6 +278,12 @@ def faults(
     """
     cells = {"row": row, "column": column, "value": value, "more": 0, "problem": problem}
     return pd.DataFrame(cells)
+
+
+@lru_cache(maxsize=1)  # a frame takes long to make, for each block of a large table
+def no_faults() -> pd.DataFrame:
+    """What is wrong where nothing is."""
+    return faults(np.empty(0, dtype=np.int64), "", "", "")
 
 
 @dataclass

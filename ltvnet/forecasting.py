@@ -6,13 +6,14 @@ Shapes: N cohorts, H ages asked for.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.curves import MAX_AGE, NODES, Bools, Curves, Floats, Ints, Strings
+from ltvnet.curves import AGES, MAX_AGE, NODES, Bools, Curves, Floats, Ints, Strings
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """What a fitted forecaster is made of: JSON values, and arrays by name."""
@@ -30,6 +31,9 @@ MIN_COHORTS, MIN_MATURED, MATURE_AGE = 30, 2, 30
 
 CAUTION = 40
 """Number of matured cohorts at which what is learned beside the pattern is halved."""
+
+DAYS_TOGETHER = 2048
+"""Cohorts whose means at every day are made together."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,76 @@ class Parts(NamedTuple):
     pattern: Floats
     shape: Floats
     whole: bool = False
+
+
+@dataclass(frozen=True)
+class Course:
+    """How means go from node to node: they grow as `shape` (P, A) does.
+
+    `which` (N,) of the shapes each cohort has.
+    """
+
+    shape: Floats
+    which: Ints
+
+    def days(self, curves: Curves, means: Sequence[Floats]) -> list[NDArray[np.float32]]:
+        """Means at every age (A, N) of cohorts whose `means` (N, J) at NODES are known.
+
+        At ages observed they are what was observed. Where the shape does not grow, theirs is that
+        of log age.
+        """
+        made = [np.empty((AGES, len(curves)), np.float32) for _ in means]
+        shape = np.ascontiguousarray(self.shape.T)
+        for first in range(0, len(curves), DAYS_TOGETHER):
+            rows = slice(first, first + DAYS_TOGETHER)
+            known = curves.values[rows], curves.observed_age[rows]
+            own = [mean[rows] for mean in means]
+            _fill([cells[:, rows] for cells in made], shape, self.which[rows], known, own)
+        return made
+
+
+def _fill(
+    made: Sequence[NDArray[np.float32]],
+    shape: Floats,
+    which: Ints,
+    known: tuple[Floats, Ints],
+    means: Sequence[Floats],
+) -> None:
+    """Means at every age, `made` (A, N), as `Course.days` has them, of a block of cohorts.
+
+    `shape` (A, P), `which` (N,) of them, values (N, A) that are `known` up to ages (N,), and
+    `means` (N, J) at NODES.
+    """
+    values, k = known
+    now = np.maximum(k, 0)
+    value = np.where(k < 0, np.nan, values[np.arange(len(k)), now])
+    for j, (begin, end) in enumerate(pairwise(NODES)):
+        if (k >= end).all():
+            continue
+        part = _gained(shape, which, np.maximum(begin, now), range(begin + 1, end + 1))  # (H, N)
+        whole = part[-1].copy()
+        for mean, cells in zip(means, made, strict=True):
+            left, right = np.where(begin > k, mean[:, j], value), mean[:, j + 1]
+            each = np.divide(right - left, whole, where=whole > 0, out=np.zeros_like(whole))
+            days = part * each
+            days += left
+            np.minimum(days, right, out=cells[begin + 1 : end + 1])  # rounding may end above a node
+            cells[end] = right
+    seen = int(now.max()) + 1
+    observed = np.arange(seen)[:, None] <= k
+    for cells in made:
+        np.copyto(cells[:seen], values[:, :seen].T, where=observed, casting="same_kind")
+        cells[0, k < 0] = np.nan
+
+
+def _gained(shape: Floats, which: Ints, low: Ints, ages: range) -> Floats:
+    """What shapes (A, P) gain from ages `low` (N,) to each of `ages`: (H, N), or log age does."""
+    part = shape[ages.start : ages.stop].take(which, axis=1)
+    part -= shape[low, which]
+    flat = np.flatnonzero(part[-1] <= 0)
+    if len(flat):
+        part[:, flat] = np.log1p(ages)[:, None] - np.log1p(low[flat])
+    return part
 
 
 def filled(curves: Curves, age: int, ahead: Floats) -> Floats:
@@ -259,7 +333,8 @@ def unseen(curves: Curves, vocabulary: Mapping[str, Sequence[str]]) -> Bools:
     for name, values in vocabulary.items():
         if name in curves.words:
             codes, words = curves.words[name]
-            rows |= ~pd.Index(words).isin(values)[codes]
+            known = set(values)
+            rows |= np.array([word not in known for word in words], dtype=bool)[codes]
         else:
             rows[:] = True
     return rows

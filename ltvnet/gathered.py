@@ -1,10 +1,11 @@
 """What the inputs and targets of a task are made of: tables by cohort, and tables by age.
 
 Shapes: N cohorts, A ages, B tasks, J nodes, I = J - 1 intervals, F features a node, H covariates
-of nodes to come, T = I + 1 targets.
+of nodes to come, P of all ages, T = I + 1 targets.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,54 +20,75 @@ class Cells(NamedTuple):
     level: Tensor
 
 
-class Cohorts(NamedTuple):
-    """What each cohort brings to the inputs of its tasks.
+class Known(NamedTuple):
+    """What cohorts bring to their tasks: of all cohorts, or a row a task.
 
-    `seen` (N, J x F) features but for what was expected by then, `beta` (N, J x F) the share of
-    its level that was, `own` (N, 3) its users, its volume to one of revenue, and log users.
+    `seen` (N, 2 x J) GAIN x log of revenue since the node before, and by each node; `beta`
+    (N, 2 x J + 1) the share of their level that was expected of both, and by the last age;
+    `values` (N, T) at the ends of intervals and at the last age; `volume` (N, 1) to one of revenue,
+    and log `users` (N, 1); `codes` (N, C), `beside` (N, J x E), `ahead` (N, J x H) and `fixed`
+    (N, P) those of Windows, whole numbers as floats.
     """
 
     seen: Tensor
     beta: Tensor
-    own: Tensor
+    values: Tensor
+    volume: Tensor
+    users: Tensor
+    codes: Tensor
+    beside: Tensor
+    ahead: Tensor
+    fixed: Tensor
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of cohorts side by side, `rows` (N, W): one look-up finds all that a task needs."""
+
+    rows: Tensor
+    widths: list[int]
+
+    @classmethod
+    def of(cls, known: Known) -> Self:
+        """What is known of all cohorts."""
+        return cls(torch.cat(known, dim=1), [part.shape[1] for part in known])
+
+    def find(self, cohort: Tensor) -> Known:
+        """What is known of tasks (B,), a row each."""
+        return Known(*torch.split(self.rows.index_select(0, cohort), self.widths, dim=1))
 
 
 class Observed(NamedTuple):
     """What each observed age brings to the inputs of a task.
 
-    `nodes` (A, J) which nodes are observed, `features` (A, J x F) and `ahead` (A, J x H) masks of
-    bits, `log` (A,) of the age.
+    `nodes` (A, J) which nodes are observed, `bits` (A, J) the same for `keep`, and the `log` (A,)
+    of the age.
     """
 
     nodes: Tensor
-    features: Tensor
-    ahead: Tensor
+    bits: Tensor
     log: Tensor
-
-
-class Outcomes(NamedTuple):
-    """What became of each cohort, at the end of each interval and at its last age.
-
-    `values` and `beta` (N, T), `known` (N, T) 1 or 0, `interval` (N,) that holds the last age, and
-    `last` (N, 3): log of the last age and of the node before, and the rarity of that horizon.
-    """
-
-    values: Tensor
-    beta: Tensor
-    known: Tensor
-    interval: Tensor
-    last: Tensor
 
 
 class Ahead(NamedTuple):
-    """What of each target is after each observed age: `later` 1 or 0, and `weight`, (A, T) each.
+    """What each observed age brings to the targets of a task: `weight` (A, T), `log` (A,) of it."""
 
-    `log` (A,) of the age.
-    """
-
-    later: Tensor
     weight: Tensor
     log: Tensor
+
+
+class Ends(NamedTuple):
+    """What each last age brings to the targets of a task.
+
+    `known` (A, T) 1 or 0, `interval` (A,) that holds it, and for its own weight the `log` (A,) of
+    it, `begin` (A,) that of the node before, and `rarity` (A,) of that horizon.
+    """
+
+    known: Tensor
+    interval: Tensor
+    log: Tensor
+    begin: Tensor
+    rarity: Tensor
 
 
 def steps(curve: Tensor) -> Tensor:
@@ -79,20 +101,14 @@ def log_age(age: Tensor) -> Tensor:
     return torch.log1p(age) / 3.0 - 1.0
 
 
-def log_ratio(seen: Tensor, expected: Tensor) -> Tensor:
-    """Log of what was seen over what was expected, both in volume units."""
-    return torch.log1p(seen.clamp(min=-0.5)) - torch.log1p(expected.clamp(min=0.0))
-
-
 def mask(chosen: Tensor) -> Tensor:
-    """All bits or none: (...), int32, for `kept`."""
+    """All bits or none: (...), int32, for `keep`."""
     return -chosen.to(torch.int32)
 
 
-def kept(values: Tensor, bits: Tensor) -> Tensor:
-    """Values where all `bits` are set, else 0 whatever they are: a choice by bits is fast.
+def keep(values: Tensor, bits: Tensor, out: Tensor) -> None:
+    """Bits of `values` where all `bits` are set, else of 0 whatever they are: a fast choice.
 
-    In place; `values` float32 and `bits` int32 of -1 and 0.
+    `values` float32, `bits` int32 of -1 and 0, `out` int32, of shapes that go together.
     """
-    values.view(torch.int32).bitwise_and_(bits)
-    return values
+    torch.bitwise_and(values.view(torch.int32), bits, out=out)

@@ -11,7 +11,7 @@ import numpy as np
 from ltvnet.curves import History
 from ltvnet.origins import Plan
 
-FORECASTS = 2
+FORECASTS = 3
 """Part of an identity in a ledger: raise it when the same config would forecast otherwise."""
 
 MIXTURE = "best"

@@ -1,5 +1,6 @@
 """What a net is to learn from, how, and where: plain data, checked where they are made."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +15,20 @@ STRATEGIES, PRECISIONS = ("auto", "ddp"), ("32-true", "tf32", "bf16-mixed")
 class Training:
     """How a net learns. Raises ValueError for a value outside its range.
 
-    `epochs` of `tasks` drawn a cohort, in batches of `batch_size`; AdamW with `weight_decay` and
-    a one-cycle rate up to `rate`; `loss` "deviance" or "huber" for the mean, `quantiles` weight
-    of the pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users
-    at which a task weighs half; `average` epochs in which a step's weight in the averaged net
-    halves; `clip` norm of gradients; `patience` epochs without a better
-    validation before the inner fit stops; `warm_epochs` of a fit that starts from another net;
-    `unseen` share of attributes that are hidden in a step, so that new ones can be forecast.
+    `epochs` of `tasks` drawn a cohort, in batches of `batch_size`, or of fewer where an epoch would
+    not have `min_steps` of them; AdamW with `weight_decay` and a one-cycle rate up to `rate`, less
+    for smaller batches; `loss` "deviance" or "huber" for the mean, `quantiles` weight of the
+    pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users at which
+    a task weighs half; `average` epochs in which a step's weight in the averaged net halves;
+    `clip` norm of gradients; `patience` epochs without a better validation before the inner fit
+    stops; `warm_epochs` of a fit that starts from another net; `unseen` share of attributes that
+    are hidden in a step, so that new ones can be forecast.
     """
 
     epochs: int
     tasks: int
     batch_size: int
+    min_steps: int
     rate: float
     weight_decay: float
     loss: str
@@ -40,9 +43,9 @@ class Training:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        counts = (self.epochs, self.tasks, self.batch_size, self.patience, self.warm_epochs)
-        if min(counts) < 1:
-            raise ValueError("expected epochs, tasks, batch_size, patience and warm_epochs >= 1")
+        counts = ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs")
+        if min(getattr(self, name) for name in counts) < 1:
+            raise ValueError(f"expected {', '.join(counts[:-1])} and {counts[-1]} >= 1")
         if (
             min(self.rate, self.clip, self.average) <= 0
             or min(self.weight_decay, self.penalty, self.users) < 0
@@ -54,6 +57,14 @@ class Training:
             raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
         if self.loss not in ("deviance", "huber"):
             raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
+
+    def batch(self, tasks: int) -> int:
+        """Size of the batches of an epoch of so many tasks."""
+        return max(min(self.batch_size, tasks // self.min_steps), 1)
+
+    def peak(self, batch: int) -> float:
+        """Highest learning rate of batches of a size: the noise of a gradient falls as its root."""
+        return self.rate * math.sqrt(batch / self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,10 @@ def credible_level(prior: Floats, earned: Floats, own: Floats, constant: float |
     nothing seen the prior stays.
     """
     volume = constant + prior * earned
-    ratio = np.divide(constant + own, volume, out=np.ones_like(volume), where=volume > 0)
-    return prior * np.maximum(ratio, 0.0)
+    known = True if volume.min(initial=1.0) > 0 else volume > 0
+    ratio = np.divide(constant + own, volume, out=np.ones_like(volume), where=known)
+    level: Floats = prior * np.maximum(ratio, 0.0, out=ratio)
+    return level
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,10 @@ class Neural:
         if self.fitted.net is not None:
             self.fitted.net.to(device)
 
+    def followed(self) -> Pattern:
+        """The pattern in whose shape forecasts grow between nodes."""
+        return self.fitted.pattern
+
     def parts(self, curves: Curves, age: int) -> Parts:
         """What a forecast is made of: the pattern's parts, and the net's with usual attributes."""
         pattern = self.fitted.pattern
@@ -248,7 +252,8 @@ class Neural:
         steps = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
             raw = net(Inputs(*(x.to(self.device) for x in inputs))).cpu()
-            z = departures(raw, self.fitted.confidence)  # (N, I, Q)
+            apart = raw.permute(2, 1, 0).contiguous()  # each quantity in one piece of memory
+            z = departures(apart.permute(2, 1, 0), self.fitted.confidence)  # (N, I, Q)
             multiple = z.permute(2, 0, 1).exp().double()  # (Q, N, I)
             grown = functional.pad(torch.cumsum(multiple * steps, dim=2), (1, 0))  # (Q, N, J)
         growth: Floats = grown.numpy()

@@ -8,7 +8,7 @@ Shapes: N cohorts, A ages, J intervals between nodes, S segments, R rows, H ages
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,10 @@ from ltvnet.development import (
 )
 from ltvnet.forecasting import (
     Band,
+    Course,
     Forecast,
     Parts,
+    Predictor,
     State,
     checked_ages,
     filled,
@@ -85,6 +87,23 @@ class Outlook:
     def everywhere(self) -> Expected:
         """The same with a row a cohort."""
         return Expected(self.shape[self.which], self.prior[:, None], self.level[:, None])
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A model whose means grow between nodes as a pattern does."""
+
+    def followed(self) -> "Pattern | None":
+        """That pattern; None where there is none after all."""
+        ...
+
+
+def followed(models: Sequence[Predictor]) -> "Pattern | None":
+    """The pattern that all of the models follow between nodes, and so their mean; None for none."""
+    found = [model.followed() if isinstance(model, Follower) else None for model in models]
+    first = found[0]
+    same = first is not None and all(one is not None and first.like(one) for one in found)
+    return first if same else None
 
 
 @dataclass(kw_only=True)
@@ -149,7 +168,7 @@ class Pattern:
         days = self._replayed(curves) if isinstance(self.kappa, str) else []
         standings = triangle.standings([0, *days], self.min_cohorts)
         measured = self._measure(triangle, standings, [0, *days])
-        self.measured = measured[0]
+        self.measured, self.sums = measured[0], standings[0].sums
         if isinstance(self.kappa, str):
             past = zip(measured[1:], standings[1:], strict=True)
             replays = (one for then, known in past for one in replay(then, known, alike, found))
@@ -192,8 +211,9 @@ class Pattern:
         unit = float(np.median(users[begun]) * level[0] * top[max(7, first)])
 
         for s in segments.below():
-            parent = rate[segments.parent[s]]
-            rate[s] = credible_growth(parent, known.sums[s], self.credibility * unit, tilting)
+            above, whose = np.unique(segments.parent[s], return_inverse=True)
+            own, credibility = known.sums[s], self.credibility * unit
+            rate[s] = credible_growth(rate[above], own, credibility, tilting, whose)
         beta = self._share(rate, last, first)
         earned = earned_by(line, beta, users, k)
         for s in segments.below():
@@ -230,14 +250,12 @@ class Pattern:
         alike = self.dates.without(dated)
         found = m.segments.find(alike)
         line = m.segments.lineage(found)
-        triangle = Triangle(alike, m.segments, found, self.half_life)
-        sums = triangle.standings([0], self.min_cohorts)[0].sums
         seen = m.segments.totals(alike.users * alike.observed_value, found)
         earned = earned_by(line, m.beta, alike.users, alike.observed_age)
         made = Expected(*(np.empty((len(found), AGES), kept) for _ in fields(Expected)))
         for block in blocks(len(found)):
             own = development(alike, m.reach, self.half_life, block)
-            beta = self._grown([(sums[ids[block]] - own) for ids in line])
+            beta = self._grown([self.sums[ids[block]] - own for ids in line])
             at = alike.take(block)
             above = [(ids[block], seen[ids[block]], earned[ids[block]]) for ids in line]
             prior, level = self._levels(at, beta, above)
@@ -262,13 +280,15 @@ class Pattern:
         """
         m = self.measured
         users, row = curves.users[:, None], np.arange(len(curves))
-        values = users * np.nan_to_num(curves.values)  # (N, A)
+        known = curves.observed_age[:, None] >= np.arange(AGES)
+        values = users * np.where(known, curves.values, 0.0)  # (N, A)
         k, last = curves.observed_age, values[row, curves.observed_age][:, None]
         prior = np.zeros_like(values)
         for depth, (ids, seen, earned) in enumerate(above):
-            share = users * m.beta[ids]  # (N, A)
+            share = m.beta[ids]  # (N, A)
+            share *= users
             others = np.maximum(earned[:, None] - share[row, k][:, None], 0.0)
-            have, want = seen[:, None] - last + values, others + share
+            have, want = seen[:, None] - last + values, np.add(share, others, out=share)
             if depth == 0:
                 np.divide(have, want, out=prior, where=want > 0)
                 prior = np.maximum(prior, 0.0)
@@ -299,6 +319,24 @@ class Pattern:
             curves, unseen(curves, self.vocabulary), m.reach, no_signal=m.level[0] == 0
         )
         return Forecast(curves, asked, value, band, band, reason, m.reach)
+
+    def followed(self) -> "Pattern":
+        """The pattern in whose shape forecasts grow between nodes: this."""
+        return self
+
+    def like(self, other: "Pattern") -> bool:
+        """Whether curves of all cohorts have the shape that they have by another."""
+        own, its = self.measured, other.measured
+        return (
+            own.segments.keys == its.segments.keys
+            and np.array_equal(own.beta, its.beta)
+            and self.dates.like(other.dates)
+        )
+
+    def course(self, curves: Curves) -> Course:
+        """How means of cohorts grow between nodes."""
+        m = self.measured
+        return Course(*self.dates.shapes(curves, m.beta, m.segments.find(curves)))
 
     def parts(self, curves: Curves, age: int) -> Parts:
         """What the pattern at an age is made of: the segment, the cohort's level, its dates."""

@@ -6,23 +6,25 @@ Shapes: N cohorts, H ages asked for, C cells that are forecast.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
+from numpy.typing import NDArray
 
 from ltvnet.checks import HORIZONS
-from ltvnet.curves import AGES, NODES, Curves, Floats
+from ltvnet.curves import AGES, NODES, Curves, Floats, Ints, coded
 from ltvnet.explanation import TERMS, Explanation
 from ltvnet.files import whole
-from ltvnet.forecasting import QUANTITIES, Band, Forecast
+from ltvnet.forecasting import QUANTITIES, Course, Forecast
 from ltvnet.sheets import END, START
 from ltvnet.table import Columns, keys
 
@@ -90,8 +92,17 @@ WIDE = {"csv": arrow_csv.CSVWriter, "parquet": _parquet}
 """Kinds of files of the table of each day, and what writes them."""
 
 
+Courses = Callable[[Curves], Course]
+"""How the means of cohorts go from node to node."""
+
+
 def wide(
-    forecasts: Iterable[Forecast], places: Places, kind: str, *, young: bool
+    forecasts: Iterable[Forecast],
+    places: Places,
+    kind: str,
+    courses: Courses | None,
+    *,
+    young: bool,
 ) -> Iterator[Forecast]:
     """Write the tables of raw and of final means, one row a cohort, as files of a kind in WIDE.
 
@@ -99,35 +110,53 @@ def wide(
     `Files_Predictions_Final/LTV_predictions_final_YYYY_MM_DD.csv`; the latter also has P10 and P90
     at `HORIZONS`, blank until calibrated. Cells are revenue per user, to float32; those of ages
     already observed repeat the observed value; D1 to D7 are there if cohorts are `young`.
-    Raises ValueError unless each forecast is of all ages from 1 to 360.
+    Forecasts are of all ages from 1 to 360 or, where their `courses` are known, of NODES.
+    Raises ValueError for forecasts that are not.
     """
     first = 1 if young else FIRST_WEEK + 1
+    wanted = np.arange(1, AGES) if courses is None else np.array(NODES)
     with ExitStack() as stack:
-        writers: list[arrow_csv.CSVWriter | parquet.ParquetWriter] = []
+        writing: list[Future[None]] = []
         for forecast in forecasts:
-            if not np.array_equal(forecast.ages, np.arange(1, AGES)):
-                raise ValueError(f"expected forecasts of all ages 1..{AGES - 1}: {forecast.ages}")
-            tables = _wide(forecast, first)
-            if not writers:
+            if not np.isin(wanted, forecast.ages).all():
+                said = f"all ages 1..{AGES - 1}" if courses is None else "all of NODES"
+                raise ValueError(f"expected forecasts of {said}: {forecast.ages}")
+            tables = _wide(forecast, first, courses)
+            if not writing:
+                writers: list[arrow_csv.CSVWriter | parquet.ParquetWriter] = []
                 for stage, table in zip(("", "_Final"), tables, strict=True):
                     path = places.wide(stage, forecast.curves.origin, kind)
                     part = stack.enter_context(whole(path))
                     writers.append(stack.enter_context(WIDE[kind](part, table.schema)))
-            for writer, table in zip(writers, tables, strict=True):
-                writer.write(table)
+                threads = stack.enter_context(ThreadPoolExecutor(len(writers)))  # which ends first
+            for one in writing:
+                one.result()
+            pairs = zip(writers, tables, strict=True)
+            writing = [threads.submit(writer.write, table) for writer, table in pairs]
             yield forecast
+        for one in writing:
+            one.result()
 
 
-def _wide(forecast: Forecast, first: int) -> tuple[pa.Table, pa.Table]:
-    key = {**keys(forecast.curves), "observed_age": forecast.curves.observed_age}
-    reason = {"reason": forecast.reason}
-    raw = {**key, **_means(forecast, forecast.raw, first), **reason}
-    final = {**key, **_means(forecast, forecast.final, first), **_intervals(forecast), **reason}
-    return _table(raw), _table(final)
+def _wide(forecast: Forecast, first: int, courses: Courses | None) -> tuple[pa.Table, pa.Table]:
+    curves = forecast.curves
+    key = _arrays({**keys(curves), "observed_age": curves.observed_age})
+    reason = _arrays({"reason": forecast.reason})
+    before, after = _means(forecast, courses)
+    raw = _arrays({f"P_D{age}": before[age] for age in range(first, AGES)})
+    final = raw
+    if after is not before:
+        final = _arrays({f"P_D{age}": after[age] for age in range(first, AGES)})
+    intervals = _arrays(_intervals(forecast))
+    return pa.table({**key, **raw, **reason}), pa.table({**key, **final, **intervals, **reason})
+
+
+def _arrays(columns: Columns) -> dict[str, pa.Array]:
+    return {name: pa.array(cells, from_pandas=True) for name, cells in columns.items()}
 
 
 def _table(columns: Columns) -> pa.Table:
-    return pa.table({name: pa.array(cells, from_pandas=True) for name, cells in columns.items()})
+    return pa.table(_arrays(columns))
 
 
 def _cells(forecast: Forecast, values: Floats) -> Floats:
@@ -136,17 +165,26 @@ def _cells(forecast: Forecast, values: Floats) -> Floats:
     return cells
 
 
-def _means(forecast: Forecast, band: Band, first: int) -> Columns:
-    cells = _cells(forecast, band.mean).T.astype(np.float32, order="C")  # (H, N)
-    return {f"P_D{age}": cells[age - 1] for age in range(first, AGES)}
+def _means(forecast: Forecast, courses: Courses | None) -> Sequence[NDArray[np.float32]]:
+    """Raw and final means of every day, with what was observed before: (A, N) each."""
+    if courses is not None:
+        nodes = forecast.at(NODES)
+        same = np.array_equal(nodes.raw.mean, nodes.final.mean, equal_nan=True)
+        means = [nodes.raw.mean] if same else [nodes.raw.mean, nodes.final.mean]
+        return (courses(forecast.curves).days(forecast.curves, means) * 2)[:2]
+    every = forecast.at(range(1, AGES))
+    bands = (every.raw, every.final)
+    cells = [_cells(every, band.mean).T.astype(np.float32, order="C") for band in bands]
+    return [np.concatenate((own[:1], own)) for own in cells]  # no table has D0
 
 
 def _intervals(forecast: Forecast) -> Columns:
+    forecast = forecast.at(HORIZONS)
     bounds = {"P10": forecast.final.p10, "P90": forecast.final.p90}
     cells = {name: _cells(forecast, bound).astype(np.float32) for name, bound in bounds.items()}
     if not forecast.calibrated:
         cells = {name: np.full_like(bound, np.nan) for name, bound in cells.items()}
-    return {f"{name}_D{age}": cells[name][:, age - 1] for age in HORIZONS for name in cells}
+    return {f"{name}_D{age}": cells[name][:, h] for h, age in enumerate(HORIZONS) for name in cells}
 
 
 def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[Forecast]:
@@ -172,8 +210,10 @@ def rows(forecast: Forecast, bundle: str) -> pa.Table:
     """The rows of `forecasts.parquet` for one forecast: see `long`."""
     curves = forecast.curves
     row, place = np.nonzero(forecast.open)  # (C,)
-    texts = {**curves.attributes, "reason": forecast.reason}
-    words = {name: pa.array(cells, pa.string()).take(row) for name, cells in texts.items()}
+    words = {
+        name: pa.array(text.values, pa.string()).take(pa.array(text.codes[row]))
+        for name, text in {**curves.words, "reason": coded(forecast.reason)}.items()
+    }
     bands = {"raw_": forecast.raw, "": forecast.final}
     bounds = {
         f"{stage}{name}": getattr(band, name)[row, place].astype(np.float32)
@@ -310,23 +350,38 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
     if by and by not in curves.attributes:
         raise ValueError(f"expected to sum by one of {', '.join(curves.attributes)}, got {by!r}")
     horizons = np.intersect1d(HORIZONS, forecast.ages)
-    row, place = np.indices((len(curves), len(horizons))).reshape(2, -1)
-    age, k = horizons[place], curves.observed_age[row]
-    known = k >= 0
-    users = np.where(known, curves.users[row], np.nan)
-    mean = _cells(forecast, forecast.final.mean)
-    grown = np.maximum(forecast.final.mean, forecast.pattern) - curves.observed_value[:, None]
-    grown = users * np.where(forecast.open, grown, 0.0)[row, np.searchsorted(forecast.ages, age)]
-    cells = {
-        "segment": curves.attributes[by][row] if by else "",
-        "age": age,
-        "cohorts": known.astype(np.int64),
-        "cohorts_left_out": (~known).astype(np.int64),
+    chosen, k = forecast.at(horizons.tolist()), curves.observed_age
+    known, seen = k >= 0, np.clip(k[:, None], 0, horizons)  # (N,), (N, H)
+    users = np.where(known, curves.users, np.nan)
+    grown = np.maximum(chosen.final.mean, chosen.pattern) - curves.observed_value[:, None]
+    grown = users[:, None] * np.where(chosen.open, grown, 0.0)
+    amounts = {
         "users": users,
-        "spend": np.where(known, curves.spend[row], np.nan),
-        "observed_revenue": users * curves.values[row, np.clip(k, 0, age)],
-        "forecast_revenue": users * mean[row, np.searchsorted(forecast.ages, age)],
+        "spend": np.where(known, curves.spend, np.nan),
+        "observed_revenue": users[:, None] * np.take_along_axis(curves.values, seen, axis=1),
+        "forecast_revenue": users[:, None] * _cells(chosen, chosen.final.mean),
         "grown": grown,
         "squared": grown**2,
     }
-    return pd.DataFrame(cells).groupby(["segment", "age"]).sum(min_count=1)
+    codes, words = curves.words[by] if by else (np.zeros(len(k), dtype=np.int64), [""])
+    present = np.flatnonzero(np.bincount(codes, minlength=len(words)))
+    place = np.searchsorted(present, codes)
+    index = pd.MultiIndex.from_product(
+        [[str(words[code]) for code in present], horizons], names=["segment", "age"]
+    )
+    counts = {"cohorts": known, "cohorts_left_out": ~known}
+    whole = [_summed(rows, place, len(horizons)).astype(np.int64) for rows in counts.values()]
+    sums = {name: _summed(rows, place, len(horizons)) for name, rows in amounts.items()}
+    return pd.DataFrame({**dict(zip(counts, whole, strict=True)), **sums}, index=index)
+
+
+def _summed(rows: NDArray[Any], place: Ints, horizons: int) -> Floats:
+    """Sums of rows (N,) or (N, H) over the segment that each is in: (S x H,), NaN of none known."""
+    cells = rows.reshape(len(rows), -1).T.astype(np.float64)  # (1, N) or (H, N)
+    known = ~np.isnan(cells)
+    cells = np.where(known, cells, 0.0)
+    count = int(place.max(initial=-1)) + 1
+    sums = np.stack([np.bincount(place, own, count) for own in cells], axis=1)  # (S, 1 or H)
+    some = np.stack([np.bincount(place, own, count) for own in known], axis=1) > 0
+    told: Floats = np.broadcast_to(np.where(some, sums, np.nan), (count, horizons)).ravel()
+    return told

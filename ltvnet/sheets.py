@@ -19,12 +19,14 @@ from ltvnet.curves import (
     AGES,
     MAX_AGE,
     Bools,
+    Coded,
     Curves,
     Days,
     Floats,
     History,
     Ints,
     Strings,
+    blocks,
     coded,
     places,
 )
@@ -124,19 +126,29 @@ def _mistyped(schema: pa.Schema, ages: Ages) -> Iterator[str]:
             yield f"expected numbers in {column.name}, got {column.type}; convert the column"
 
 
-def spans(table: pa.Table) -> tuple[Strings, Days, Days]:
+def spans(table: pa.Table) -> tuple[Coded, Days, Days]:
     """Dates (N,) as written in one or two columns, first and last day (NaT where unreadable)."""
-    written = text(table.column(0))
+    written = said(table.column(0))
     if table.num_columns > 1:
-        written = written + "~" + text(table.column(1))
-    codes, unique = pd.factorize(written)
-    parts = pd.Series(unique, dtype=str).str.partition("~")
-    last = parts[2].where(parts[1] != "", parts[0])
-    days = [
-        pd.to_datetime(part.str.strip(), format="%Y-%m-%d", errors="coerce").to_numpy()[codes]
-        for part in (parts[0], last)
-    ]
-    return written, days[0].astype("datetime64[D]"), days[1].astype("datetime64[D]")
+        last = said(table.column(1))
+        written = coded(written.values[written.codes] + "~" + last.values[last.codes])
+    parts = [word.partition("~") for word in written.values]
+    words = [first for first, _, _ in parts]
+    words += [last if mark else first for first, mark, last in parts]
+    bare = pd.Series([word.strip() for word in words], dtype=object)
+    days = pd.to_datetime(bare, format="%Y-%m-%d", errors="coerce").to_numpy()
+    start, end = days.astype("datetime64[D]").reshape(2, -1)[:, written.codes]
+    return written, start, end
+
+
+def said(column: pa.ChunkedArray) -> Coded:
+    """The cells (N,) of a column as text."""
+    codes, words = text(column)
+    values = np.array(words, dtype=object)
+    order = np.argsort(values, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return Coded(rank[codes], values[order])
 
 
 @dataclass(frozen=True)
@@ -145,17 +157,18 @@ class Sheet:
 
     `written` (N,) the dates as they stand there; `start`, `end` (N,) days, NaT where unreadable;
     `users` (1 where the table has none) and `spend` (N,); `curves` name -> (N, A): the curve,
-    named "", and each further series; `labels` name -> (N,) text of each column without a part of
-    its own; `unread` faults of cells that are no numbers.
+    named "", and each further series, an age beside the other in memory where the table has all;
+    `labels` name -> (N,) text of each column without a part of its own; `unread` faults of cells
+    that are no numbers.
     """
 
-    written: Strings
+    written: Coded
     start: Days
     end: Days
     users: Floats
     spend: Floats
     curves: Mapping[str, Floats]
-    labels: Mapping[str, Strings]
+    labels: Mapping[str, Coded]
     unread: pd.DataFrame
 
     @classmethod
@@ -179,13 +192,13 @@ class Sheet:
             users=known.get(USERS, np.ones(len(table))),
             spend=known.get(SPEND, np.full(len(table), np.nan)),
             curves=curves,
-            labels={name: text(table.column(name)) for name in layout.others},
+            labels={name: said(table.column(name)) for name in layout.others},
             unread=unread,
         )
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self.written)
+        return len(self.start)
 
     @property
     def values(self) -> Floats:
@@ -201,9 +214,15 @@ class Sheet:
         """A further series (N, A), NaN where the table lacks it."""
         return self.curves.get(name, np.full((len(self), AGES), np.nan))
 
-    def label(self, name: str) -> Strings:
+    def label(self, name: str) -> Coded:
         """The text (N,) of one column, "" where the table lacks it."""
-        return self.labels.get(name, np.full(len(self), "", dtype=object))
+        nothing = Coded(np.zeros(len(self), dtype=np.int64), np.array([""], dtype=object))
+        return self.labels.get(name, nothing)
+
+    def attributes(self, names: Sequence[str]) -> dict[str, Strings]:
+        """The text (N,) of columns."""
+        found = {name: self.label(name) for name in names}
+        return {name: words.values[words.codes] for name, words in found.items()}
 
     def words(self, but: Sequence[str] = ()) -> list[str]:
         """The names of labels, `but` some, whose cells are not all numbers or empty."""
@@ -213,13 +232,13 @@ class Sheet:
         """Some of the rows, without what was unread."""
         return replace(
             self,
-            written=self.written[rows],
+            written=self.written._replace(codes=self.written.codes[rows]),
             start=self.start[rows],
             end=self.end[rows],
             users=self.users[rows],
             spend=self.spend[rows],
-            curves={name: cells[rows] for name, cells in self.curves.items()},
-            labels={name: cells[rows] for name, cells in self.labels.items()},
+            curves={name: _chosen(cells, rows) for name, cells in self.curves.items()},
+            labels={n: words._replace(codes=words.codes[rows]) for n, words in self.labels.items()},
             unread=self.unread.head(0),
         )
 
@@ -230,17 +249,18 @@ class Sheet:
 
         The sheet is one without faults.
         """
-        key = [self.start, self.end, *(self.label(name) for name in sorted(names))]
-        place = places([coded(column) for column in key])
+        dates = [coded(self.start), coded(self.end)]
+        place = places([*dates, *(self.label(name) for name in sorted(names))])
         order = np.argsort(place, kind="stable")
         order = order[self.start[order] <= date]
         whole = len(order) == len(self) and bool((np.diff(order) == 1).all())
-        rows = self if whole else self.take(order)
+        turned = any(not cells.flags.c_contiguous for cells in self.curves.values())
+        rows = self.take(order) if turned or not whole else self
         ended = rows.end <= date
         return Curves(
             start=rows.start,
             end=rows.end,
-            attributes={name: rows.label(name) for name in names},
+            attributes=rows.attributes(names),
             users=np.where(ended, rows.users, np.nan),
             spend=np.where(ended, rows.spend, np.nan),
             values=rows.values,
@@ -270,18 +290,28 @@ def late(values: Floats, last: Floats) -> Bools:
 
 def _placed(part: Floats, ages: list[int]) -> Floats:
     """Columns of some ages as a curve (N, A), NaN at the others."""
-    cells = np.empty((len(part), AGES))
-    if ages == list(range(len(ages))):
-        cells[:, : len(ages)], cells[:, len(ages) :] = part, np.nan
-    else:
-        cells.fill(np.nan)
-        cells[:, ages] = part
+    if ages == list(range(AGES)):
+        return part
+    cells = np.full((len(part), AGES), np.nan)
+    cells[:, ages] = part
     return cells
 
 
-def _worded(cells: Strings) -> bool:
-    words = pd.Series(pd.unique(cells), dtype=str)
-    return bool(pd.to_numeric(words[words != ""], errors="coerce").isna().any())
+def _chosen(cells: Floats, rows: Ints) -> Floats:
+    """Rows (R,) of cells (N, A), each in one piece of memory; all are turned at most once."""
+    if cells.flags.c_contiguous or 2 * len(rows) < len(cells):
+        return np.ascontiguousarray(cells[rows])
+    place = np.full(len(cells), len(rows))  # of those that are left out: a row too many
+    place[rows] = np.arange(len(rows))
+    made = np.empty((len(rows) + 1, AGES))
+    for block in blocks(len(cells)):
+        made[place[block]] = np.ascontiguousarray(cells[block])
+    return made[:-1]
+
+
+def _worded(words: Coded) -> bool:
+    text = pd.Series(words.values[words.values != ""], dtype=str)
+    return bool(pd.to_numeric(text, errors="coerce").isna().any())
 
 
 def joined(
@@ -293,15 +323,21 @@ def joined(
 ) -> History:
     """The history in sheets and the days on which they were exported, with attributes `names`."""
     further = sorted({name for sheet in sheets for name in sheet.curves if name})
+    texts = [sheet.attributes(names) for sheet in sheets]
     return History(
         start=np.concatenate([sheet.start for sheet in sheets]),
         end=np.concatenate([sheet.end for sheet in sheets]),
-        attributes={n: np.concatenate([sheet.label(n) for sheet in sheets]) for n in names},
+        attributes={n: np.concatenate([text[n] for text in texts]) for n in names},
         users=np.concatenate([sheet.users for sheet in sheets]),
         spend=np.concatenate([sheet.spend for sheet in sheets]),
-        values=np.concatenate([sheet.values for sheet in sheets]),
+        values=_stacked([sheet.values for sheet in sheets]),
         hierarchy=tuple(name for name in hierarchy if name in names),
         lag_days=lag_days,
         snapshot=np.repeat(np.array(dates), [len(sheet) for sheet in sheets]),
-        series={n: np.concatenate([sheet.series(n) for sheet in sheets]) for n in further},
+        series={n: _stacked([sheet.series(n) for sheet in sheets]) for n in further},
     )
+
+
+def _stacked(parts: Sequence[Floats]) -> Floats:
+    """Cells (N, A) one below the other, each row in one piece of memory."""
+    return np.concatenate([np.ascontiguousarray(cells) for cells in parts])

@@ -213,6 +213,8 @@ class Files:
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
         found = problems(sheet, self._last(sheet, date), tolerance)
         twice = repeated(sheet, names, seen)
+        if not len(found) and not len(twice):
+            return found
         return pd.concat([found, twice]).sort_values("row", kind="stable")
 
     def _attributes(self, sheets: Sequence[Sheet], report: Report) -> list[str]:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ltvnet.covariates import Context, Covariates
 from ltvnet.curves import AGES, NODES, Curves, Floats
@@ -21,12 +22,12 @@ from ltvnet.forecasting import State, categories
 from ltvnet.gathered import (
     Ahead,
     Cells,
-    Cohorts,
+    Ends,
+    Known,
     Observed,
-    Outcomes,
-    kept,
+    Table,
+    keep,
     log_age,
-    log_ratio,
     mask,
     steps,
 )
@@ -148,7 +149,7 @@ class Windows:
         windows = cls._of(curves, curves.values[:, nodes], expected, scaling)
         value, beta = np.nan_to_num(curves.observed_value), outlook.earned(k[:, None])[:, 0]
         cells = Cells(*map(_float32, (value, beta, prior, level)))
-        return windows._inputs(Tasks(torch.arange(len(k)), torch.from_numpy(k)), cells)
+        return windows._inputs(torch.from_numpy(k), windows._known(), cells)
 
     @classmethod
     def _of(cls, curves: Curves, values: Floats, expected: Expected, scaling: Scaling) -> Self:
@@ -174,6 +175,11 @@ class Windows:
         """Number of cohorts."""
         return len(self.last)
 
+    @property
+    def grown(self) -> int:
+        """Number of cohorts that have grown, so that there is something to learn of them."""
+        return int((self.last > 0).sum())
+
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
         moved: dict[str, Any] = {
@@ -188,14 +194,13 @@ class Windows:
 
         Drawn on the device of the windows, which is that of `generator`.
         """
-        device = self.last.device
-        rows = torch.nonzero(self.last > 0).squeeze(1)
-        order = torch.randperm(len(rows) * each, generator=generator, device=device) % len(rows)
+        device, rows = self.last.device, self._grown
+        order = torch.randperm(len(rows) * each, generator=generator, device=device)
         chance = torch.rand(len(order), generator=generator, device=device)
-        cohort = rows[order]
+        cohort = rows.index_select(0, order.remainder_(len(rows)))
         last = self.last.index_select(0, cohort)
-        age = torch.exp(chance * torch.log1p(last)).long() - 1
-        return Tasks(cohort, torch.minimum(age, last - 1).clamp_(min=0))
+        age = chance.mul_(self._ends.log.index_select(0, last)).exp_().long().sub_(1)
+        return Tasks(cohort, torch.minimum(age, last.sub_(1)).clamp_(min=0))
 
     def inputs(self, tasks: Tasks) -> Inputs:
         """What a net sees of each task.
@@ -205,70 +210,77 @@ class Windows:
         credible level over the segment's, users, log age, expected volume, the share earned, and
         covariates of all ages and of nodes to come.
         """
-        return self._inputs(tasks, self._cells(tasks))
+        return self._inputs(tasks.age, self._table.find(tasks.cohort), self._cells(tasks))
 
     def targets(self, tasks: Tasks) -> Targets:
         """What became of each task, with weights: step in log age x rarity of the horizon."""
-        return self._targets(tasks, self._cells(tasks))
+        return self._targets(tasks, self._table.find(tasks.cohort), self._cells(tasks))
 
     def both(self, tasks: Tasks) -> tuple[Inputs, Targets]:
         """Inputs and targets."""
-        cells = self._cells(tasks)
-        return self._inputs(tasks, cells), self._targets(tasks, cells)
+        known, cells = self._table.find(tasks.cohort), self._cells(tasks)
+        return self._inputs(tasks.age, known, cells), self._targets(tasks, known, cells)
 
-    def _inputs(self, tasks: Tasks, cells: Cells) -> Inputs:
-        cohort, age = tasks
-        known, observed = self._cohorts, self._observed
-        value, beta, prior, level = cells
-        _, volume, log_users = known.own.index_select(0, cohort).unbind(1)
+    def _inputs(self, age: Tensor, known: Known, cells: Cells) -> Inputs:
+        """Of tasks at ages (B,)."""
+        observed, (value, beta, prior, level) = self._observed, cells
+        volume = known.volume.squeeze(1)
         usual = volume * prior
-        expected = known.beta.index_select(0, cohort).mul_(usual.unsqueeze(1))  # (B, J x F)
-        prefix = known.seen.index_select(0, cohort)
-        prefix.sub_(expected.clamp_(min=0.0).log1p_(), alpha=GAIN)
-        prefix = kept(prefix, observed.features.index_select(0, age))
-
-        expected_now = usual * beta
-        scalars = torch.stack(
-            (
-                log_ratio(volume * value, expected_now),
-                level.div(prior).nan_to_num_(1.0).clamp_(min=1e-3).log_(),
-                log_users,
-                observed.log.index_select(0, age),
-                torch.log1p(expected_now) / 3.0 - 1.0,
-                beta * 2.0 - 1.0,
-            ),
-            dim=1,
-        )
-        ahead = self.ahead.flatten(1).index_select(0, cohort)
-        ahead = kept(ahead, observed.ahead.index_select(0, age))
+        expected_now = usual.mul(beta).clamp_(min=0.0).log1p_()
+        scalars = [
+            volume.mul(value).clamp_(min=-0.5).log1p_().sub_(expected_now).unsqueeze(1),
+            level.div(prior).nan_to_num_(1.0).clamp_(min=1e-3).log_().unsqueeze(1),
+            known.users,
+            observed.log.index_select(0, age).unsqueeze(1),
+            expected_now.div_(3.0).sub_(1.0).unsqueeze(1),
+            beta.mul(2.0).sub_(1.0).unsqueeze(1),
+            known.fixed,
+        ]
+        bits = observed.bits.index_select(0, age)
+        if self.ahead.shape[2]:
+            ahead = known.ahead.view(-1, len(NODES), self.ahead.shape[2]).clone()
+            keep(ahead, ~bits.unsqueeze(2), ahead.view(torch.int32))
+            scalars.append(ahead.flatten(1))
         return Inputs(
-            prefix=prefix.view(len(age), len(NODES), -1),
+            prefix=self._prefix(known, usual, bits),
             observed=observed.nodes.index_select(0, age),
-            scalars=torch.cat((scalars, self.fixed.index_select(0, cohort), ahead), dim=1),
-            codes=self.codes.index_select(0, cohort),
+            scalars=torch.cat(scalars, dim=1),
+            codes=known.codes.long(),
         )
 
-    def _targets(self, tasks: Tasks, cells: Cells) -> Targets:
-        cohort, age = tasks
-        known, ahead = self._outcomes, self._ahead
-        earned = known.beta.index_select(0, cohort).sub_(cells.beta.unsqueeze(1))  # (B, T)
-        earned.mul_(ahead.later.index_select(0, age))
-        pattern = earned.mul_(cells.level.unsqueeze(1))
-        each = pattern[:, :-1].clone()
-        each[:, 1:] -= pattern[:, :-2]
-        interval = known.interval.index_select(0, cohort)
-        before = pattern.gather(1, (interval - 1).clamp_(min=0).unsqueeze(1)).squeeze(1)
-        part = pattern[:, -1] - before.mul_(interval > 0)
-        weight = known.known.index_select(0, cohort).mul_(ahead.weight.index_select(0, age))
-        log_last, log_left, rarity = known.last.index_select(0, cohort).unbind(1)
-        weight[:, -1] = rarity * (log_last - log_left.maximum(ahead.log.index_select(0, age)))
+    def _prefix(self, known: Known, usual: Tensor, bits: Tensor) -> Tensor:
+        """Features at the nodes of `bits` (B, J), others 0, where a level is `usual` (B,)."""
+        count, covariates = len(NODES), self.beside.shape[2]
+        expected = known.beta[:, : 2 * count].mul(usual.unsqueeze(1)).log1p_()
+        ratio = torch.sub(known.seen, expected, alpha=GAIN, out=expected)
+        prefix = ratio.new_empty(len(bits), count, FEATURES + covariates)  # (B, J, F)
+        whole, step, log, *_ = prefix.view(torch.int32).unbind(2)
+        keep(ratio[:, count:], bits, whole)
+        keep(ratio[:, :count], bits, step)
+        keep(self._log_nodes, bits, log)
+        if covariates:
+            beside = known.beside.view(-1, count, covariates)
+            keep(beside, bits.unsqueeze(2), prefix[..., FEATURES:].view(torch.int32))
+        return prefix
+
+    def _targets(self, tasks: Tasks, known: Known, cells: Cells) -> Targets:
+        last, ends, ahead = self.last.index_select(0, tasks.cohort), self._ends, self._ahead
+        pattern = known.beta[:, len(NODES) :].sub(cells.beta.unsqueeze(1)).clamp_(min=0.0)
+        pattern.mul_(cells.level.unsqueeze(1))  # (B, J + 1), growth to nodes and the last age
+        interval = ends.interval.index_select(0, last)
+        before = pattern.gather(1, interval.unsqueeze(1)).squeeze(1)
+        weight = ends.known.index_select(0, last)
+        weight.mul_(ahead.weight.index_select(0, tasks.age))
+        begin = ends.begin.index_select(0, last).maximum(ahead.log.index_select(0, tasks.age))
+        step = ends.log.index_select(0, last).sub_(begin)
+        torch.mul(step, ends.rarity.index_select(0, last), out=weight[:, -1])
         return Targets(
-            growth=known.values.index_select(0, cohort).sub_(cells.value.unsqueeze(1)),
-            pattern=pattern,
+            growth=known.values.sub(cells.value.unsqueeze(1)),
+            pattern=pattern[:, 1:],
             weight=weight,
             interval=interval,
-            part=part,
-            steps=each,
+            part=pattern[:, -1] - before,
+            steps=pattern[:, 1:-1] - pattern[:, :-2],
             value=cells.value,
         )
 
@@ -282,8 +294,16 @@ class Windows:
         return Cells(*found)
 
     @cached_property
+    def _grown(self) -> Tensor:
+        return torch.nonzero(self.last > 0).squeeze(1)
+
+    @cached_property
     def _nodes(self) -> Tensor:
         return torch.tensor(NODES, device=self.last.device)
+
+    @cached_property
+    def _log_nodes(self) -> Tensor:
+        return log_age(self._nodes)
 
     @cached_property
     def _ages(self) -> Tensor:
@@ -292,60 +312,54 @@ class Windows:
     def _at_nodes(self, table: Tensor) -> Tensor:
         return table if table.shape[1] == len(NODES) else table.index_select(1, self._nodes)
 
-    @cached_property
-    def _cohorts(self) -> Cohorts:
+    def _known(self) -> Known:
+        """All but what became of cohorts."""
         volume = self.users / (NOISE * self.unit)
         beta = self._at_nodes(self.beta)
         seen = volume.unsqueeze(1) * self._at_nodes(self.values)
-        logs = [GAIN * torch.log1p(x.clamp(min=-0.5)) for x in (seen, steps(seen))]
-        columns = [*logs, log_age(self._nodes).expand_as(beta)]
-        nothing = torch.zeros_like(torch.cat((beta.unsqueeze(2), self.beside), dim=2))
-        expected = torch.cat((torch.stack((beta, steps(beta)), dim=2), nothing), dim=2)
-        own = self.users, volume, self.users.clamp(min=1e-3).log()
-        return Cohorts(
-            seen=torch.cat((torch.stack(columns, dim=2), self.beside), dim=2).flatten(1),
-            beta=expected.flatten(1),
-            own=torch.stack(own, dim=1),
+        logs = torch.cat((steps(seen), seen), dim=1).clamp_(min=-0.5).log1p_().mul_(GAIN)
+        return Known(
+            seen=logs,
+            beta=torch.cat((steps(beta).clamp_(min=0.0), beta), dim=1),
+            values=beta[:, :0],
+            volume=volume.unsqueeze(1),
+            users=self.users.clamp(min=1e-3).log_().unsqueeze(1),
+            codes=self.codes.to(beta.dtype),
+            beside=self.beside.flatten(1),
+            ahead=self.ahead.flatten(1),
+            fixed=self.fixed,
         )
+
+    @cached_property
+    def _table(self) -> Table:
+        last, known = self.last.unsqueeze(1), self._known()
+        beta = torch.cat((known.beta, self.beta.gather(1, last)), dim=1)
+        ends = self._at_nodes(self.values)[:, 1:]
+        values = torch.cat((ends, self.values.gather(1, last)), dim=1)
+        return Table.of(known._replace(beta=beta, values=values))
 
     @cached_property
     def _observed(self) -> Observed:
         nodes = self._nodes <= self._ages.unsqueeze(1)  # (A, J)
-        features, calendar = FEATURES + self.beside.shape[2], self.ahead.shape[2]
-        return Observed(
-            nodes=nodes,
-            features=mask(nodes.repeat_interleave(features, dim=1)),
-            ahead=mask(~nodes.repeat_interleave(calendar, dim=1)),
-            log=log_age(self._ages),
-        )
-
-    @cached_property
-    def _outcomes(self) -> Outcomes:
-        ends, last = self._nodes[1:], self.last
-        interval = (torch.searchsorted(self._nodes, last) - 1).clamp(min=0)
-        between = ends[interval] != last
-        known = torch.cat((ends <= last.unsqueeze(1), between.unsqueeze(1)), dim=1)
-        logs = torch.log1p(torch.stack((last, self._nodes[interval]), dim=1))
-        rarity = self.rarity[interval + 1] * between
-        ages = torch.cat((ends.expand(len(self), -1), last.unsqueeze(1)), dim=1)  # (N, T)
-        return Outcomes(
-            values=self.values.gather(1, ages),
-            beta=self.beta.gather(1, ages),
-            known=known.float(),
-            interval=interval,
-            last=torch.cat((logs, rarity.unsqueeze(1)), dim=1),
-        )
+        return Observed(nodes=nodes, bits=mask(nodes), log=log_age(self._ages))
 
     @cached_property
     def _ahead(self) -> Ahead:
-        age, ends = self._ages.unsqueeze(1), self._nodes[1:]
-        log = torch.log1p(self._ages)
-        begin = torch.log1p(torch.maximum(self._nodes[:-1], age))
-        later = ends > age  # (A, I)
-        weight = (torch.log1p(ends) - begin) * self.rarity[1:] * later
-        one = torch.ones_like(log).unsqueeze(1)
-        return Ahead(
-            later=torch.cat((later, one), dim=1), weight=torch.cat((weight, one), dim=1), log=log
+        log, ends = torch.log1p(self._ages), self._nodes[1:]
+        begin = torch.maximum(torch.log1p(self._nodes[:-1]), log.unsqueeze(1))
+        weight = (torch.log1p(ends) - begin) * self.rarity[1:] * (ends > self._ages.unsqueeze(1))
+        return Ahead(functional.pad(weight, (0, 1)), log)
+
+    @cached_property
+    def _ends(self) -> Ends:
+        last, ends = self._ages, self._nodes[1:]
+        interval = (torch.searchsorted(self._nodes, last) - 1).clamp(min=0)
+        return Ends(
+            known=functional.pad((ends <= last.unsqueeze(1)).float(), (0, 1)),
+            interval=interval,
+            log=torch.log1p(last),
+            begin=torch.log1p(self._nodes[interval]),
+            rarity=self.rarity[interval + 1] * (ends[interval] != last),
         )
 
 

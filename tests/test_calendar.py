@@ -14,6 +14,7 @@ from ltvnet.calendar import (
     KINDS,
     SEASON,
     YEAR,
+    Bands,
     Calendar,
     Process,
     effects,
@@ -176,6 +177,39 @@ def test_a_process_by_hand() -> None:
     assert wander.tolist() == pytest.approx([1.0, np.exp(-1), np.exp(-7 / DRIFT)])
     assert weekday.tolist() == pytest.approx([1.0, -1 / 6, 1.0])
     assert event[1] < 1e-9 and wave[0] == 1.0
+
+
+def covariance(amplitudes: Floats, one: Floats, other: Floats) -> Floats:
+    """Of effects without sampling error, kind by kind: (len(one), len(other))."""
+    kinds = [kind(one, other) for kind in KINDS]
+    return np.tensordot(amplitudes**2, kinds, axes=1)
+
+
+@pytest.mark.parametrize("days", [5, 300])
+@pytest.mark.parametrize("amplitudes", [(0.1, 0.2), (0.0, 0.3), (0.3, 0.0), (0.0, 0.0)])
+def test_bands_stand_for_the_covariance(days: int, amplitudes: tuple[float, float]) -> None:
+    rng = np.random.default_rng(days)
+    at = np.cumsum(rng.choice([1.0, 1.0, 2.0, 40.0], days))
+    noise, columns = rng.uniform(1e-4, 1e-2, days), rng.normal(size=(days, 3))
+    dense = covariance(np.array([*amplitudes, 0.0, 0.0]), at, at) + np.diag(noise)
+    solved, volume = Bands.of(at, noise).solved(*amplitudes, columns)
+    np.testing.assert_allclose(dense @ solved, columns, atol=1e-8)
+    assert volume == pytest.approx(np.linalg.slogdet(dense)[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("amplitudes", [(0.1, 0.2, 0.05, 0.1), (0.2, 0.0, 0.0, 0.1), (0, 0, 0, 0)])
+def test_the_expected_effect_is_the_regression_written_out(amplitudes: tuple[float, ...]) -> None:
+    """A trend by generalised least squares, and the rest by its covariance with what was seen."""
+    rng, scale = np.random.default_rng(1), np.array(amplitudes)
+    at = np.flatnonzero(rng.random(800) < 0.7).astype(float)
+    effect, noise = 0.1 * rng.normal(size=len(at)), rng.uniform(1e-3, 1e-2, len(at))
+    inverse = np.linalg.inv(covariance(scale, at, at) + np.diag(noise))
+    trend = np.stack((np.ones_like(at), at), axis=1)
+    slope = np.linalg.solve(trend.T @ inverse @ trend, trend.T @ inverse @ effect)
+    later = np.arange(1000.0)
+    told = covariance(scale, later, at) @ inverse @ (effect - trend @ slope)
+    found = Process(at, effect, noise).mean(later, scale)
+    np.testing.assert_allclose(found, told, atol=1e-9)
 
 
 def test_amplitudes_are_those_of_what_varies() -> None:

@@ -279,6 +279,29 @@ def vintages(*values: list[float], snapshots: list[str], app: list[str]) -> Hist
     )
 
 
+@pytest.mark.parametrize("age", [0, 1, 2])
+@pytest.mark.parametrize("revenue", ["gross", "net"])
+@pytest.mark.parametrize("value", ["inf", "-inf"])
+def test_no_infinite_value_goes_unseen(tmp_path: Path, age: int, revenue: str, value: str) -> None:
+    cells = ["1", "2", "3"]
+    cells[age] = value
+    path = tmp_path / "a_2025_02_10.csv"
+    path.write_text(table(f"2025-01-13~2025-01-19,app,5,50,{','.join(cells)}"))
+    with pytest.raises(ValueError, match=f"line 3, day_{age} = '{value}': expected a finite"):
+        Files(path=path, revenue=revenue).history()
+
+
+def test_a_key_is_its_columns_in_order(tmp_path: Path) -> None:
+    """What stands in one attribute and in another are different cohorts; twice it is refused."""
+    rows = [f"2025-01-06,{a},{b},1" for a, b in (("x", "y"), ("y", "x"), ("x", "x"), ("y", "y"))]
+    path = tmp_path / "a_2025_02_10.csv"
+    path.write_text("\n".join(["Date,Apps,Source,day_0", *rows]))
+    assert len(next(Files(path=path).curves(10))) == 4
+    path.write_text("\n".join(["Date,Apps,Source,day_0", *rows, rows[1]]))
+    with pytest.raises(ValueError, match=r"line 6, Date = '2025-01-06': expected a cohort once"):
+        next(Files(path=path).curves(10))
+
+
 def test_restatements_in_numbers() -> None:
     history = vintages(
         [1.0, 2.0, 4.0],  # a on the 3rd

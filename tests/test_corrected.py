@@ -31,7 +31,7 @@ from ltvnet.curves import AGES, NODES, Curves, Floats, History
 from ltvnet.forecasting import QUANTITIES, Band, Forecast, bucket, create
 from ltvnet.ledger import STAGES, Entries, Ledger
 from ltvnet.origins import Plan
-from ltvnet.pattern import Pattern
+from ltvnet.pattern import Pattern, followed
 
 DAY, LATE = np.datetime64("2024-05-30"), np.datetime64("2024-12-29")
 DAYS = list(np.arange(DAY - 28 * 8, DAY + 1, 28))
@@ -419,6 +419,29 @@ def test_ages_asked_for_do_not_move_a_forecast(model: Corrected, curves: Curves)
     row = int(np.flatnonzero(curves.observed_age == 18)[0])
     np.testing.assert_allclose(moved[row, 19:22], moved[row, 21], rtol=1e-9)
     assert moved[row, 21] < 1
+
+
+def test_every_day_follows_from_nodes_and_the_pattern(model: Corrected, curves: Curves) -> None:
+    """The mean of each day is that of a forecast of every day, raw and corrected."""
+    pattern = followed([model])
+    assert pattern is not None
+    every = model.predict(curves, range(AGES))
+    nodes, observed = every.at(NODES), every.ages <= curves.observed_age[:, None]
+    assert not np.array_equal(nodes.raw.mean, nodes.final.mean, equal_nan=True)
+    days = pattern.course(curves).days(curves, [nodes.raw.mean, nodes.final.mean])
+    for made, band in zip(days, (every.raw, every.final), strict=True):
+        expected = np.where(observed, curves.values, band.mean)
+        np.testing.assert_allclose(made.T, expected, rtol=1e-6)
+
+
+def test_models_follow_one_pattern_or_none(past: History, curves: Curves) -> None:
+    known = past.as_of(DAY)
+    one, same = (create(CHAIN_LADDER).fit(known) for _ in range(2))
+    other = create(CHAIN_LADDER | {"half_life": 50.0}).fit(known)
+    alone = create({"name": "power_law", "pattern": CHAIN_LADDER})
+    assert followed([one, same]) is one
+    assert followed([one, other]) is None
+    assert followed([alone]) is None
 
 
 def bias(model: Corrected, past: History, horizon: int) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from ltvnet.development import (
     development,
     lean,
     ratio_of_sums,
+    share_earned,
     tilt,
     tilt_constant,
     tilt_scores,
@@ -156,3 +157,21 @@ def test_the_tilt_of_a_past_day_is_that_of_its_curves() -> None:
     weights = tilt_weights(ratio_of_sums(pooled))
     direct = tilt_constant(tilt_scores(weights, own), found[: len(then)])
     assert triangle.tiltings(standings, [0, 84])[1] == pytest.approx(direct, rel=1e-9)
+
+
+def test_segments_that_share_a_parent_need_it_once() -> None:
+    own = Development(*(np.concatenate(x) for x in zip(
+        *(vars(developed(decay, last)).values() for decay, last in ((0.8, 60), (1.2, 200), (1, 9))),
+        strict=True)))  # fmt: skip
+    parents, whose = np.concatenate((growth(1.0), growth(0.7))), np.array([1, 0, 1])
+    once = credible_growth(parents, own, 1e5, 1e3, whose)
+    np.testing.assert_array_equal(once, credible_growth(parents[whose], own, 1e5, 1e3))
+
+
+def test_the_share_earned_begins_with_the_first_revenue_and_never_falls() -> None:
+    """Nothing by day 1, then 1, 2, a refund to 1.5, 3: over the last."""
+    daily = np.zeros((1, AGES - 1))
+    daily[0, :5] = [7.0, 7.0, 1.0, -0.25, 1.0]
+    share = share_earned(daily, 2)[0]
+    assert share[:6].tolist() == pytest.approx([0, 0, 1 / 3, 2 / 3, 2 / 3, 1])
+    assert (share[5:] == 1).all() and daily[0, 0] == 7.0

@@ -46,7 +46,7 @@ def chosen() -> DictConfig:
     config.machine.accelerator = "cpu"
     config.models, config.precisions, config.compile = ["mlp"], ["32-true", "bf16-mixed"], False
     config.overrides = ["data=simulated", "data.timeline.weeks=60", "data.campaigns.count=6"]
-    config.training = {"batch_size": 64, "epochs": 1, "tasks": 1}
+    config.training = {"batch_size": 64, "min_steps": 1, "epochs": 1, "tasks": 1}
     config.cohorts, config.forecasts, config.chunk, config.blocks = 150, 300, 64, 1
     config.copied, config.launches = 1000, 3
     return config

@@ -31,6 +31,7 @@ TRAINING = {
     "epochs": 2,
     "tasks": 4,
     "batch_size": 128,
+    "min_steps": 1,
     "rate": 0.01,
     "weight_decay": 0.01,
     "loss": "deviance",

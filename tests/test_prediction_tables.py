@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ltvnet.curves import AGES, NODES, Curves
-from ltvnet.forecasting import Band, Forecast
+from ltvnet.forecasting import Band, Course, Forecast
 from ltvnet.predictions import Places, Sums, long, rollup, wide
 from ltvnet.table import Files
 
@@ -65,7 +65,7 @@ def drain(stream: Iterator[Forecast]) -> None:
 
 
 def write_predictions(made: Forecast, folder: Path, *, young: bool = True) -> tuple[Path, Path]:
-    drain(wide([made], Places(folder), "csv", young=young))
+    drain(wide([made], Places(folder), "csv", None, young=young))
     raw = folder / "Files_Predictions" / "LTV_predictions_2025_02_10.csv"
     return raw, folder / "Files_Predictions_Final" / "LTV_predictions_final_2025_02_10.csv"
 
@@ -123,10 +123,36 @@ def test_the_first_week_is_there_for_young_cohorts_only(tmp_path: Path) -> None:
 def test_predictions_need_every_age(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected forecasts of all ages 1\.\.360: \[ *0"):
         write_predictions(forecast(NODES), tmp_path)
+    with pytest.raises(ValueError, match=r"expected forecasts of all of NODES: \[ *1 *2"):
+        drain(wide([forecast()], Places(tmp_path), "csv", straight, young=True))
+
+
+def straight(cohorts: Curves) -> Course:
+    """Growth is the same each day."""
+    return Course(np.linspace(0.0, 1.0, AGES)[None], np.zeros(len(cohorts), dtype=np.int64))
+
+
+def test_days_between_nodes_have_the_shape_of_their_course(tmp_path: Path) -> None:
+    every = write_predictions(forecast(calibrated=True), tmp_path / "every")
+    nodes = tmp_path / "nodes"
+    drain(wide([forecast(NODES, calibrated=True)], Places(nodes), "csv", straight, young=True))
+    for path in every:
+        found = pd.read_csv(nodes / path.relative_to(tmp_path / "every"))
+        pd.testing.assert_frame_equal(found, pd.read_csv(path), rtol=1e-6)
+
+
+def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
+    made = forecast(NODES)
+    flat = Course(np.ones((1, AGES)), np.zeros(4, dtype=np.int64))
+    (days,) = flat.days(made.curves, [made.raw.mean])
+    row = OBSERVED.index(11) + 1
+    share = np.log(13 / 12) / np.log(15 / 12)  # of the way from D11 to D14, of 0.3
+    value = made.curves.observed_value[row]
+    np.testing.assert_allclose(days[[11, 12, 14], row] - value, [0, 0.3 * share, 0.3], atol=1e-6)
 
 
 def test_predictions_of_pieces_are_one_table(tmp_path: Path) -> None:
-    drain(wide([forecast(), forecast()], Places(tmp_path), "csv", young=True))
+    drain(wide([forecast(), forecast()], Places(tmp_path), "csv", None, young=True))
     raw, _ = write_predictions(forecast(), tmp_path / "one")
     twice = tmp_path / "Files_Predictions" / raw.name
     one = raw.read_text().splitlines()
@@ -199,7 +225,7 @@ def test_an_error_on_the_way_leaves_no_table(tmp_path: Path) -> None:
         raise RuntimeError
 
     for write in (
-        lambda: drain(wide(broken_days(), Places(tmp_path), "csv", young=True)),
+        lambda: drain(wide(broken_days(), Places(tmp_path), "csv", None, young=True)),
         lambda: write_forecasts(broken(), tmp_path / "forecasts.parquet", "b"),
     ):
         with pytest.raises(RuntimeError):

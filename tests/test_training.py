@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
     ("change", "message"),
     [
         ({"unseen": 1.0}, r"expected unseen in \[0, 1\), got 1.0"),
-        ({"epochs": 0}, "expected epochs, tasks, batch_size, patience and warm_epochs >= 1"),
+        ({"epochs": 0}, "expected epochs, .*, min_steps, patience and warm_epochs >= 1"),
         ({"rate": 0.0}, "expected rate, clip and average > 0"),
         ({"penalty": -1.0}, "weight_decay, penalty and users >= 0"),
         ({"loss": "mse"}, "expected loss=deviance or loss=huber, got 'mse'"),
@@ -39,6 +39,13 @@ ROOT = Path(__file__).parent.parent
 def test_settings_are_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Training(**TRAINING | change)  # type: ignore[arg-type]
+
+
+def test_few_tasks_are_learned_in_smaller_batches_at_a_lower_rate() -> None:
+    chosen = {"batch_size": 1024, "min_steps": 8, "rate": 0.012}
+    training = Training(**TRAINING | chosen)  # type: ignore[arg-type]
+    assert [training.batch(tasks) for tasks in (3, 800, 8192, 100_000)] == [1, 100, 1024, 1024]
+    assert training.peak(1024) == 0.012 and training.peak(256) == pytest.approx(0.006)
 
 
 @pytest.fixture(scope="module")

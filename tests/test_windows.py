@@ -9,7 +9,8 @@ from cohorts import weekly
 from test_ddp import neural
 
 from ltvnet.curves import NODES
-from ltvnet.gathered import kept, mask
+from ltvnet.draws import BLOCK, LAUNCHES, Draws, Plan, Share
+from ltvnet.gathered import keep, mask
 from ltvnet.windows import GAIN, NOISE, Tasks, Windows
 
 
@@ -61,7 +62,8 @@ def test_what_is_not_observed_is_not_seen_whatever_it_is(windows: Windows, garba
 
 def test_bits_choose_values_exactly() -> None:
     values = torch.tensor([1.5, float("nan"), float("-inf"), -2.0])
-    chosen = kept(values, mask(torch.tensor([True, False, False, True])))
+    chosen = torch.full((4,), 7.0)
+    keep(values, mask(torch.tensor([True, False, False, True])), chosen.view(torch.int32))
     assert chosen.tolist() == [1.5, 0.0, 0.0, -2.0]
 
 
@@ -86,3 +88,18 @@ def test_the_patterns_growth_adds_up(windows: Windows) -> None:
     before = torch.arange(len(NODES) - 1) < targets.interval.unsqueeze(1)
     added = (targets.steps * before).sum(dim=1) + targets.part
     torch.testing.assert_close(added, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_more_batches_are_made_together_where_launches_cost(windows: Windows) -> None:
+    draws = Draws(windows=windows, plan=Plan(1, 256, 0.1), seed=0, share=Share(0, 1))
+    assert draws.together == BLOCK // 256
+    draws.hidden = draws.hidden.to("meta")
+    assert draws.together == BLOCK * LAUNCHES // 256
+
+
+def test_what_is_hidden_is_the_unseen_category(windows: Windows) -> None:
+    draws = Draws(windows=windows, plan=Plan(2, 16, 0.5), seed=0, share=Share(0, 1))
+    codes = torch.cat([block.batch.inputs.codes for block in draws])
+    drawn = windows.codes[draws.tasks.cohort]
+    assert codes[draws.hidden].eq(0).all() and draws.hidden.any()
+    assert codes[~draws.hidden].equal(drawn[~draws.hidden])

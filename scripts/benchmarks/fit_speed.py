@@ -33,6 +33,9 @@ from ltvnet.windows import Windows
 
 log = logging.getLogger("benchmark")
 
+RATE = 0.006
+"""Peak of the learning rate, whatever the batch: that both loops do the same is what counts."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -107,7 +110,8 @@ def settings(name: str, size: int, epochs: int) -> tuple[Mapping[str, Any], Trai
     config = compose("train", [f"model={name}"])
     config.out = ""
     model: Any = plain(config.model, resolve=True)
-    training = Training(**model["training"] | {"batch_size": size, "epochs": epochs})
+    chosen = {"batch_size": size, "epochs": epochs, "min_steps": 1, "rate": RATE}
+    training = Training(**model["training"] | chosen)
     return model["net"], training, Machine(**model["machine"])
 
 
