@@ -51,6 +51,13 @@ class Coded(NamedTuple):
     codes: Ints
     values: NDArray[Any]
 
+    def among(self, known: Sequence[Any]) -> Ints:
+        """The place of each row's value in a list, -1 of others: (R,)."""
+        place = {value: number for number, value in enumerate(known)}
+        found = np.array([place.get(value, -1) for value in self.values], dtype=np.int64)
+        each: Ints = found[self.codes]
+        return each
+
 
 def coded(column: NDArray[Any]) -> Coded:
     """A column as codes."""

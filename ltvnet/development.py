@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.curves import AGES, NODES, Coded, Curves, Floats, Ints, blocks
@@ -87,8 +86,7 @@ class Segments:
             values, code = np.unique([self.keys[s][-1] for s in known], return_inverse=True)
             pairs = self.parent[known] * len(values) + code  # a parent and a value: one child
             order = np.argsort(pairs)
-            given = cohorts.words.get(name, absent)
-            code = pd.Index(values).get_indexer(pd.Index(given.values))[given.codes]
+            code = cohorts.words.get(name, absent).among(values.tolist())
             pair = found * len(values) + code
             place = order[np.searchsorted(pairs, pair, sorter=order).clip(max=len(order) - 1)]
             alive &= (code >= 0) & (pairs[place] == pair)

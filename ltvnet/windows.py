@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -93,8 +92,7 @@ class Scaling:
             if said is None:
                 columns.append(np.zeros(len(curves), dtype=np.int64))
                 continue
-            known = pd.Index(values).get_indexer(pd.Index(said.values)) + 1
-            columns.append(known[said.codes])
+            columns.append(said.among(values) + 1)
         empty = np.zeros((len(curves), 0), dtype=np.int64)
         return torch.from_numpy(np.stack(columns, axis=1) if columns else empty)
 

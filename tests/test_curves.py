@@ -9,7 +9,7 @@ from cohorts import curve, history, weekly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltvnet.curves import AGES, NODES, Curves, History, day, origins
+from ltvnet.curves import AGES, NODES, Curves, History, coded, day, origins
 
 
 def test_nodes_are_the_contract() -> None:
@@ -301,3 +301,9 @@ def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
         then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
         assert found[: len(then)].tolist() == then.observed_age.tolist()
         assert (found[len(then) :] == -1).all()
+
+
+def test_rows_are_found_in_a_list() -> None:
+    column = coded(np.array(["b", "a", "c", "a"], dtype=object))
+    assert column.among(["a", "c"]).tolist() == [-1, 0, 1, 0]
+    assert column.among([]).tolist() == [-1] * 4

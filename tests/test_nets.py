@@ -269,3 +269,22 @@ def test_places_count_from_the_last_observed_node() -> None:
     assert place.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     assert lead.tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5]
     assert seen_.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_an_lstm_in_parts_is_the_same_lstm(
+    prepared: tuple[Windows, Scaling], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a batch stop at their longest prefix: states and gradients are those of all."""
+    windows, scaling = prepared
+    net = made(NETS["lstm"], scaling.sizes).eval()
+    nn.init.normal_(net.head.linear.weight)  # it starts at zero
+    tasks = windows.draw(3, torch.Generator().manual_seed(2))
+    inputs, found = windows.inputs(tasks), []
+    for part in (10**9, 16):
+        monkeypatch.setattr("ltvnet.nets.lstm.PART", part)
+        raw = net(inputs)
+        gradients = torch.autograd.grad(raw.square().sum(), list(net.layers.parameters()))
+        found.append((raw.detach(), *gradients))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert len(tasks.age) > 2 * 16

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from ltvnet.nets.heads import Attributes, Head, Inputs, Sizes
 
+PART, MOST_PARTS = 128, 8
+"""Tasks that are worth a part of their own on a CPU, and the most parts of a batch."""
+
 
 class LSTM(nn.Module):
     """Stacked LSTM over the prefix, a dense layer with scalars and attributes, the head.
@@ -39,11 +42,31 @@ class LSTM(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Raw z (B, I, Q). A state depends on earlier nodes only, so the last observed is taken."""
-        hidden = inputs.prefix  # (B, J, F)
-        for layer in self.layers:
-            hidden = self.dropout(layer(hidden)[0])  # (B, J, units)
         last = inputs.observed.sum(dim=1) - 1  # (B,)
-        state = hidden[torch.arange(len(last), device=last.device), last]
+        state = self.dropout(self._states(inputs.prefix, last))
         joined = torch.cat((state, inputs.scalars, self.attributes(inputs.codes)), dim=1)
         raw: Tensor = self.head(self.dropout(functional.gelu(self.dense(joined))))
         return raw
+
+    def _states(self, prefix: Tensor, last: Tensor) -> Tensor:
+        """States (B, units) after the last node observed, at place `last` (B,).
+
+        On a CPU in parts, from short prefixes to long, none of which goes on after its longest: a
+        usual prefix has half of the nodes.
+        """
+        parts = min(len(last) // PART, MOST_PARTS) if last.device.type == "cpu" else 1
+        if parts < 2:
+            return self._run(prefix, last)
+        order = last.argsort()
+        ends = last[order]
+        states = [
+            self._run(prefix[:, : int(end[-1]) + 1].index_select(0, rows), end)
+            for rows, end in zip(order.chunk(parts), ends.chunk(parts), strict=True)
+        ]
+        return torch.cat(states).index_select(0, order.argsort())
+
+    def _run(self, prefix: Tensor, last: Tensor) -> Tensor:
+        hidden = prefix  # (B, J, F)
+        for i, layer in enumerate(self.layers):
+            hidden = layer(self.dropout(hidden) if i else hidden)[0]  # (B, J, units)
+        return hidden[torch.arange(len(last), device=last.device), last]
