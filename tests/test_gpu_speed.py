@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 def chosen() -> DictConfig:
     config = composed("benchmark", "what=gpu", "gpu.device=cpu").gpu
     config.machine.accelerator = "cpu"
-    config.models, config.precisions, config.compile = ["mlp"], ["32-true", "bf16-mixed"], False
+    config.models, config.precisions = ["mlp"], ["32-true", "bf16-mixed"]
     config.overrides = ["data=simulated", "data.timeline.weeks=60", "data.campaigns.count=6"]
     config.training = {"batch_size": 64, "min_steps": 1, "epochs": 1, "tasks": 1}
     config.cohorts, config.forecasts, config.chunk, config.blocks = 150, 300, 64, 1

@@ -399,7 +399,7 @@ class PeekingStop(Neural):
 
 def test_early_stopping_that_peeks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ltvnet.neural.inner_origin", lambda curves: ORIGIN)
-    training = TRAINING | {"epochs": 4, "rate": 0.05}
+    training = TRAINING | {"epochs": 8, "rate": 0.05}  # so many to choose from
 
     def peek(history: History) -> Predictor:
         forecaster = PeekingStop(**arguments(LSTM) | {"training": training})

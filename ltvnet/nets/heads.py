@@ -43,16 +43,22 @@ class Attributes(nn.Module):
     A net holds it as `attributes`, where a warm start looks for it.
     """
 
+    first: Tensor
+
     def __init__(self, *, categories: tuple[int, ...], width: int) -> None:
         """One table an attribute; category 0 is the unseen bucket."""
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(count, width) for count in categories)
         self.width = width * len(categories)
+        first = torch.tensor([0, *categories[:-1]], dtype=torch.int64).cumsum(0)
+        self.register_buffer("first", first, persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Embed codes (B, C)."""
-        columns = [table(codes[:, c]) for c, table in enumerate(self.tables)]
-        return torch.cat(columns, dim=1) if columns else codes.new_zeros((len(codes), 0)).float()
+        """Embed codes (B, C): looked up in all tables at once, as their gradients take a sort."""
+        if not len(self.tables):
+            return codes.new_zeros((len(codes), 0)).float()
+        tables = torch.cat(list(self.tables.parameters()))
+        return functional.embedding(codes + self.first, tables).flatten(1)
 
 
 class Head(nn.Module):

@@ -66,7 +66,7 @@ def grown(raw: Tensor, targets: Targets, confidence: float) -> Grown:
     torch.add(z[2], gaps[1], out=z[3])
     multiple = z.exp()
     forecast = z.new_empty((*z.shape[:2], z.shape[2] + 1))
-    torch.cumsum(multiple * targets.steps, dim=2, out=forecast[..., :-1])
+    forecast[..., :-1] = _summed(multiple * targets.steps)
     place = _place(targets)
     before = forecast.gather(2, (place - 1).clamp_(min=0)).mul_(place > 0)
     last = multiple.gather(2, place).mul_(targets.part.unsqueeze(1))
@@ -85,7 +85,7 @@ def learned(raw: Tensor, targets: Targets, rule: Rule, penalty: float) -> Graded
     last, each = slope[..., -1:], slope[..., :-1].flip(2)
     place = _place(targets)
     each.scatter_add_(2, (each.shape[2] - place).clamp_(max=each.shape[2] - 1), last * (place > 0))
-    each = each.cumsum(2).flip(2).mul_(targets.steps)  # what is grown once stays in later sums
+    each = _summed(each).flip(2).mul_(targets.steps)  # what is grown once stays in later sums
     each.scatter_add_(2, place, last * targets.part.unsqueeze(1)).mul_(found.multiple)
     over = torch.empty_like(found.raw)
     torch.add(each[1], each[2], out=over[1]).add_(each[3])
@@ -139,6 +139,13 @@ def pinball(quantiles: Tensor, targets: Targets) -> Graded:
     side = torch.where(error < 0, below, above)
     loss = error.mul_(side).sum(0)
     return Graded(loss, side.div_(-targets.pattern))
+
+
+def _summed(steps: Tensor) -> Tensor:
+    """Cumulative sums over intervals: (Q, B, I). A GPU adds up rows, not what is next in memory."""
+    if steps.device.type == "cpu":
+        return steps.cumsum(2)
+    return steps.transpose(1, 2).contiguous().cumsum(1).transpose(1, 2)
 
 
 def _place(targets: Targets) -> Tensor:

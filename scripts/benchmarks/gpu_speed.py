@@ -302,13 +302,6 @@ def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) ->
     if started:
         reached = started * card.replay / each
         yield Line(f"{model}: limit of replayed kernels that it reaches", reached)
-    if chosen.compile:
-        module.recorded, eager = None, module.net
-        module.net = torch.compile(module.net, dynamic=False)
-        each = through(module.learn)
-        module.net = eager
-        name = f"{model}: examples of training steps, compiled and recorded"
-        yield Line(name, plan.size / each, "/s")
 
 
 def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
