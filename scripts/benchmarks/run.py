@@ -284,8 +284,13 @@ def benchmark(what: str, config: DictConfig) -> str:
     if what in FILES:
         text: str = getattr(import_module(what), what)(config)
         return text
-    asked = SPEED if what == ALL else {what: SPEED[what]}
-    return table([line for file in asked.values() for line in import_module(file).lines(config)])
+    if what in SPEED:
+        return table(import_module(SPEED[what]).lines(config))
+    told = []
+    for part, file in SPEED.items():
+        told += import_module(file).lines(config)
+        Path(config.out, f"{part}.md").write_text(table(told) + "\n", encoding="utf-8")
+    return table(told)
 
 
 if __name__ == "__main__":
