@@ -203,15 +203,15 @@ def _ages(tables: Tables, *, every: bool) -> list[int]:
 
 def prefetched(pieces: Iterator[Curves]) -> Iterator[Curves]:
     """The pieces, of which a thread reads the next ones while one is worked on."""
-    usual = sys.getswitchinterval()
+    thread, usual = ThreadPoolExecutor(1), sys.getswitchinterval()
     sys.setswitchinterval(TURN)
     try:
-        with ThreadPoolExecutor(1) as thread:
-            waiting = deque(thread.submit(next, pieces, None) for _ in range(AHEAD))
-            while (piece := waiting.popleft().result()) is not None:
-                waiting.append(thread.submit(next, pieces, None))
-                yield piece
+        waiting = deque(thread.submit(next, pieces, None) for _ in range(AHEAD))
+        while (piece := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, pieces, None))
+            yield piece
     finally:
+        thread.shutdown(cancel_futures=True)
         sys.setswitchinterval(usual)
 
 

@@ -26,6 +26,8 @@ from ltvnet.forecasting import Predictor, resolve
 FORMAT = 3
 """Raise it when what a forecaster's state holds changes: bundles of another are refused."""
 
+DEVICES = ("cpu", "cuda")
+
 MANIFEST, STATE, ARRAYS = "manifest.json", "state.json", "arrays.safetensors"
 
 
@@ -44,6 +46,8 @@ class Bundle:
 
     def to(self, device: str) -> Self:
         """The same, its nets on "cpu" or "cuda". Raises ValueError for another, or if not there."""
+        if device not in DEVICES:
+            raise ValueError(f"expected device=cpu or cuda, got {device!r}")
         for model in _models(self.forecaster):
             if isinstance(model, Movable):
                 model.to(device)
@@ -64,7 +68,7 @@ class Movable(Protocol):
     """A model that can forecast on a GPU."""
 
     def to(self, device: str) -> None:
-        """Forecast on "cpu" or "cuda" from now on; ValueError for another, or if not there."""
+        """Forecast on "cpu" or "cuda" from now on. Raises ValueError where there is no GPU."""
         ...
 
 

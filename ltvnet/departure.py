@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 NEGLIGIBLE = 1e-6
 """Targets whose pattern growth is below this share of the mean are masked."""
 
+TINY = 1e-30
+"""Least weight of a batch: of one in which nothing counts, nothing is learned."""
+
 PROCESS = 1_000_003
 """Between the seeds of processes: more than there are of epochs."""
 
@@ -105,13 +108,13 @@ class Departure(pl.LightningModule):
         pattern = targets.pattern * counts + (1.0 - counts)
         return targets._replace(pattern=pattern, weight=targets.weight * counts)
 
-    def said(self, inputs: Inputs) -> Tensor:
+    def raw(self, inputs: Inputs) -> Tensor:
         """Raw z (B, I, Q) of the net, or of its average where it does not train."""
         net = self.net if self.training else self.average
         bfloat16 = self.machine.precision == "bf16-mixed"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            raw: Tensor = net(inputs)
-        return raw
+            found: Tensor = net(inputs)
+        return found
 
     def training_step(self, block: Block, _: int) -> None:
         """Steps through the batches of a block."""
@@ -132,7 +135,7 @@ class Departure(pl.LightningModule):
         total = torch.stack([part.sum() for part in torch.split(targets.weight, block.own)])
         summed(total)
         batches = block.batch._replace(targets=targets).split(block.own)
-        for batch, weight in zip(batches, total, strict=True):
+        for batch, weight in zip(batches, total.clamp_(min=TINY), strict=True):
             share = batch.targets.weight / weight
             yield batch._replace(targets=batch.targets._replace(weight=share))
 
@@ -151,7 +154,7 @@ class Departure(pl.LightningModule):
                 weight.grad = None
             else:  # a replay knows where it is
                 weight.grad.zero_()
-        raw = self.said(batch.inputs)
+        raw = self.raw(batch.inputs)
         penalty = self.config.penalty / (size * raw.shape[1])
         loss, slope = learned(raw.detach().float(), batch.targets, self.rule, penalty)
         raw.backward(slope.to(raw.dtype))  # type: ignore[no-untyped-call]
@@ -192,7 +195,7 @@ class Departure(pl.LightningModule):
         for tasks, weeks in pieces[self.global_rank :: self.trainer.world_size]:
             inputs, targets = windows.both(tasks)
             targets = self._counted(targets)
-            forecast = grown(self.said(inputs).float(), targets, self.confidence).forecast
+            forecast = grown(self.raw(inputs).float(), targets, self.confidence).forecast
             loss = targets.weight * graded(forecast, targets, self.rule).loss
             error = forecast[0, :, -1] - targets.growth[:, -1]
             value = targets.value + targets.growth[:, -1]
@@ -256,8 +259,7 @@ class Departure(pl.LightningModule):
             weight_decay=self.config.weight_decay,
             fused=True,
         )
-        steps = self.config.epochs * self.steps
-        schedule = OneCycleLR(optimizer, self.config.peak(self.plan.size), steps)
+        schedule = OneCycleLR(optimizer, self.config.peak(self.plan.size), self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @cached_property
@@ -270,13 +272,18 @@ class Departure(pl.LightningModule):
         """Those of the averaged net."""
         return list(self.average.parameters())
 
+    @property
+    def schedule(self) -> int:
+        """Steps of the whole schedule, wherever this fit stops."""
+        return self.config.epochs * self.steps
+
     @cached_property
     def _data(self) -> str:
         return fingerprint(self.windows)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The scores of the epochs so far, and which data they are of: with the weights."""
-        return {"scores": self.scores, "data": self._data}
+        """With the weights: scores of the epochs so far, and of what data and schedule they are."""
+        return {"scores": self.scores, "data": self._data, "steps": self.schedule}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up the scores of the epochs so far."""

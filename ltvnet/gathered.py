@@ -27,7 +27,8 @@ class Known(NamedTuple):
     (N, 2 x J + 1) the share of their level that was expected of both, and by the last age;
     `values` (N, T) at the ends of intervals and at the last age; `volume` (N, 1) to one of revenue,
     and log `users` (N, 1); `codes` (N, C), `beside` (N, J x E), `ahead` (N, J x H) and `fixed`
-    (N, P) those of Windows, whole numbers as floats.
+    (N, P) those of Windows, whole numbers as floats. Without the last age and `values` where
+    nothing is known of them, as in `Windows.now`.
     """
 
     seen: Tensor

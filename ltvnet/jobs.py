@@ -60,7 +60,7 @@ class Training:
 
     def batch(self, tasks: int) -> int:
         """Size of the batches of an epoch of so many tasks."""
-        return max(min(self.batch_size, tasks // self.min_steps), 1)
+        return max(min(self.batch_size, -(-tasks // self.min_steps)), 1)  # no tiny last one
 
     def peak(self, batch: int) -> float:
         """Highest learning rate of batches of a size: the noise of a gradient falls as its root."""

@@ -42,8 +42,6 @@ from ltvnet.windows import Scaling, Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
 
-DEVICES = ("cpu", "cuda")
-
 NETS: Mapping[str, str] = {
     "lstm": "ltvnet.nets.lstm:LSTM",
     "mlp": "ltvnet.nets.mlp:MLP",
@@ -71,15 +69,13 @@ class Fitted:
 
 
 class Neural:
-    """A net that predicts the departure from the pattern, on `device`.
+    """A net that predicts the departure from the pattern.
 
     `net` its kind and sizes, `pattern` the config of a Pattern, `training` those of
     jobs.Training and `machine` those of jobs.Machine, `covariates` those of
     covariates.Covariates, `seed`, `folder` for checkpoints and logs (None: none are written;
     events go beside it). Raises ValueError for an unknown kind.
     """
-
-    device = torch.device("cpu")
 
     def __init__(
         self,
@@ -212,13 +208,12 @@ class Neural:
     def to(self, device: str) -> None:
         """Let the net forecast on "cpu" or "cuda"; all else stays where the curves are.
 
-        Raises ValueError for another device, and for cuda where there is none.
+        Raises ValueError for cuda where there is none.
         """
-        if device not in DEVICES or (device == "cuda" and not torch.cuda.is_available()):
-            here = "" if torch.cuda.is_available() else "; no GPU is at hand"
-            raise ValueError(f"expected device=cpu or cuda, got {device!r}{here}")
-        torch.backends.cudnn.allow_tf32 = False  # cuDNN would round within recurrent layers
-        self.device = torch.device(device)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device=cuda needs a GPU, and none is at hand: set device=cpu")
+        torch.set_float32_matmul_precision("highest")  # a fit may have set another
+        torch.backends.cudnn.allow_tf32 = False  # which would round within recurrent layers
         if self.fitted.net is not None:
             self.fitted.net.to(device)
 
@@ -251,10 +246,10 @@ class Neural:
         level = outlook.level[:, None]
         steps = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
-            raw = net(Inputs(*(x.to(self.device) for x in inputs))).cpu()
-            apart = raw.permute(2, 1, 0).contiguous()  # each quantity in one piece of memory
-            z = departures(apart.permute(2, 1, 0), self.fitted.confidence)  # (N, I, Q)
-            multiple = z.permute(2, 0, 1).exp().double()  # (Q, N, I)
+            device = next(net.parameters()).device
+            raw = net(Inputs(*(x.to(device) for x in inputs))).cpu()  # (N, I, Q)
+            z = departures(raw.permute(2, 0, 1).contiguous(), self.fitted.confidence)
+            multiple = z.exp().double()  # (Q, N, I)
             grown = functional.pad(torch.cumsum(multiple * steps, dim=2), (1, 0))  # (Q, N, J)
         growth: Floats = grown.numpy()
         if np.array_equal(ages, NODES):

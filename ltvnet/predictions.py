@@ -350,16 +350,19 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
     if by and by not in curves.attributes:
         raise ValueError(f"expected to sum by one of {', '.join(curves.attributes)}, got {by!r}")
     horizons = np.intersect1d(HORIZONS, forecast.ages)
-    chosen, k = forecast.at(horizons.tolist()), curves.observed_age
+    place, k = np.searchsorted(forecast.ages, horizons), curves.observed_age  # (H,), (N,)
+    mean, pattern, ahead = (
+        cells[:, place] for cells in (forecast.final.mean, forecast.pattern, forecast.open)
+    )
     known, seen = k >= 0, np.clip(k[:, None], 0, horizons)  # (N,), (N, H)
     users = np.where(known, curves.users, np.nan)
-    grown = np.maximum(chosen.final.mean, chosen.pattern) - curves.observed_value[:, None]
-    grown = users[:, None] * np.where(chosen.open, grown, 0.0)
+    grown = np.maximum(mean, pattern) - curves.observed_value[:, None]
+    grown = users[:, None] * np.where(ahead, grown, 0.0)
     amounts = {
         "users": users,
         "spend": np.where(known, curves.spend, np.nan),
         "observed_revenue": users[:, None] * np.take_along_axis(curves.values, seen, axis=1),
-        "forecast_revenue": users[:, None] * _cells(chosen, chosen.final.mean),
+        "forecast_revenue": users[:, None] * np.where(ahead, mean, curves.values[:, horizons]),
         "grown": grown,
         "squared": grown**2,
     }
@@ -377,6 +380,8 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
 
 def _summed(rows: NDArray[Any], place: Ints, horizons: int) -> Floats:
     """Sums of rows (N,) or (N, H) over the segment that each is in: (S x H,), NaN of none known."""
+    if not horizons:
+        return np.zeros(0)
     cells = rows.reshape(len(rows), -1).T.astype(np.float64)  # (1, N) or (H, N)
     known = ~np.isnan(cells)
     cells = np.where(known, cells, 0.0)

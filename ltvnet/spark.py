@@ -154,12 +154,16 @@ def telling() -> Iterator[None]:
         raise ValueError(f"{_TOLD}{error}{_TOLD}") from error
 
 
-def chosen(engine: str, as_of: str | None) -> bool:
-    """Whether Spark is to forecast. Raises ValueError for an unknown engine, and for an `as_of`."""
+def chosen(engine: str, as_of: str | None, device: str) -> bool:
+    """Whether Spark is to forecast. Raises ValueError for an unknown engine and what it cannot."""
     if engine not in ("local", "spark"):
         raise ValueError(f"expected engine=local or spark, got {engine!r}")
     if engine == "spark" and as_of is not None:
         raise ValueError(f"engine=spark reads a table of one day: set data.snapshot, not {as_of=}")
+    if engine == "spark" and device != "cpu":
+        raise ValueError(
+            f"engine=spark forecasts on the CPUs of a cluster: set device=cpu, not {device}"
+        )
     return engine == "spark"
 
 

@@ -49,14 +49,14 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
     Returns each week's part of the validation loss before training and after each epoch. With a
     folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
-    checkpoint of this net, or one of other data.
+    checkpoint of this net, or one of other data or another schedule.
     """
     last = None if job.folder is None else job.folder / "last.ckpt"
     resume = last if last is not None and last.exists() else None
-    if resume:
-        _check(resume, job)
     torch.set_num_threads(machine.threads)
     module = Departure(job=job, training=training, machine=machine)
+    if resume:
+        _check(resume, module)
     torch.set_float32_matmul_precision("high" if machine.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = machine.precision == "tf32"
     with _tamed():
@@ -75,13 +75,14 @@ def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
             default_root_dir=job.folder,
         )
         trainer.fit(module, ckpt_path=resume, weights_only=True)
+    module.recorded = None  # it holds the module, and memory of the GPU
     job.net.load_state_dict(module.average.state_dict())
     job.net.cpu().eval()
     return module.scores
 
 
-def _check(checkpoint: Path, job: Job) -> None:
-    """Raise ValueError unless a file holds plain tensors and numbers, whole, of the same data."""
+def _check(checkpoint: Path, module: Departure) -> None:
+    """Raise ValueError unless a file holds plain tensors and numbers, whole, of the same fit."""
     try:
         with warnings.catch_warnings(action="ignore"):
             found = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -91,9 +92,12 @@ def _check(checkpoint: Path, job: Job) -> None:
             "and was not loaded: delete it to train anew"
         ) from error
     state = found.get("state_dict", {}).get("_extra_state")
-    if state is None:
-        raise ValueError(f"{checkpoint} was written by another version: delete it to train anew")
-    if state["data"] != fingerprint(job.windows):
+    if state is None or state.get("steps") != module.schedule:
+        raise ValueError(
+            f"{checkpoint} was written by another version or with another schedule (epochs, tasks, "
+            "batches): delete it to train anew"
+        )
+    if state["data"] != fingerprint(module.windows):
         raise ValueError(
             "the data have changed since this run was cut off: train anew, with another out"
         )

@@ -200,22 +200,18 @@ class Windows:
         age = chance.mul_(self._ends.log.index_select(0, last)).exp_().long().sub_(1)
         return Tasks(cohort, torch.minimum(age, last.sub_(1)).clamp_(min=0))
 
-    def inputs(self, tasks: Tasks) -> Inputs:
-        """What a net sees of each task.
-
-        At nodes: log of revenue so far, and since the node before, over what the segment's
-        pattern expects, log age, and covariates. Scalars: the first at the observed age, the
-        credible level over the segment's, users, log age, expected volume, the share earned, and
-        covariates of all ages and of nodes to come.
-        """
-        return self._inputs(tasks.age, self._table.find(tasks.cohort), self._cells(tasks))
-
     def targets(self, tasks: Tasks) -> Targets:
         """What became of each task, with weights: step in log age x rarity of the horizon."""
         return self._targets(tasks, self._table.find(tasks.cohort), self._cells(tasks))
 
     def both(self, tasks: Tasks) -> tuple[Inputs, Targets]:
-        """Inputs and targets."""
+        """What a net sees of each task, and what became of it.
+
+        Inputs at nodes: log of revenue so far, and since the node before, over what the segment's
+        pattern expects, log age, and covariates. Scalars: the first at the observed age, the
+        credible level over the segment's, users, log age, expected volume, the share earned, and
+        covariates of all ages and of nodes to come.
+        """
         known, cells = self._table.find(tasks.cohort), self._cells(tasks)
         return self._inputs(tasks.age, known, cells), self._targets(tasks, known, cells)
 

@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     source, folder = instantiate(config.data), Path(config.out)
     began, names = time.perf_counter(), ("wide", "ages", "by", "ledger", "explain", "part")
     tables = batch.Tables(**{name: plain(config)[name] for name in names})
-    if spark.chosen(config.engine, config.as_of):
+    if spark.chosen(config.engine, config.as_of, config.device):
         cluster = spark.Cluster(**plain(config.spark))
         reasons = spark.predict(config.bundle, source, tables, config.rows, cluster, folder)
     elif config.as_of is None and hasattr(source, "curves"):

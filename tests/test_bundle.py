@@ -183,5 +183,5 @@ def test_a_device_that_is_not_there_is_told(
         there, here = loaded.forecaster.predict(curves), forecasters["neural"].predict(curves)
         np.testing.assert_allclose(there.final.mean, here.final.mean, rtol=1e-3)
     else:
-        with pytest.raises(ValueError, match="got 'cuda'; no GPU is at hand"):
+        with pytest.raises(ValueError, match="device=cuda needs a GPU, and none is at hand"):
             loaded.to("cuda")

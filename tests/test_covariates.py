@@ -215,7 +215,7 @@ def test_a_task_sees_nodes_behind_it_and_the_calendar_of_those_ahead() -> None:
     model = neural(ALL | {"holidays": "Country"})
     fitted = model._untrained(daily)
     windows = Windows.of(daily, fitted.pattern.held_out(daily), fitted.scaling)
-    inputs = windows.inputs(Tasks(torch.tensor([0, 3]), torch.tensor([0, 30])))
+    inputs = windows.both(Tasks(torch.tensor([0, 3]), torch.tensor([0, 30])))[0]
     assert inputs.prefix.shape == (2, len(NODES), fitted.scaling.sizes.features)
     assert inputs.scalars.shape == (2, fitted.scaling.sizes.scalars)
     assert fitted.scaling.sizes.features == 3 + 2 + 4
@@ -242,7 +242,7 @@ def test_later_cells_of_a_series_are_not_seen_by_a_task(curves: Curves) -> None:
     spoiled = replace(old, series={"retention": garbage})
     expected = fitted.pattern.expected(old)
     tasks = Tasks(torch.arange(5), torch.full((5,), 30))
-    one, other = (Windows.of(c, expected, fitted.scaling).inputs(tasks) for c in (old, spoiled))
+    one, other = (Windows.of(c, expected, fitted.scaling).both(tasks)[0] for c in (old, spoiled))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ltvnet.nets.heads import Targets, departures
+from ltvnet.nets.heads import Targets
 from ltvnet.nets.losses import Rule, deviance, graded, grown, huber, learned, pinball
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -60,6 +60,27 @@ def test_pinball_is_least_at_the_quantile() -> None:
         assert least == pytest.approx(best, abs=1)
 
 
+def test_growth_is_a_sum_over_intervals() -> None:
+    targets = Targets(
+        *torch.zeros(3, 1, 4),
+        interval=torch.tensor([1]),
+        part=torch.tensor([3.0]),
+        steps=torch.tensor([[1.0, 4.0, 3.0]]),
+        value=torch.zeros(1),
+    )
+    raw = torch.zeros(1, 3, 4)
+    raw[0, :, 0] = torch.log(torch.tensor([2.0, 0.5, 1.0]))
+    found = grown(raw, targets, 1.0).forecast[0]
+    assert found.flatten().tolist() == pytest.approx([2.0, 4.0, 7.0, 2.0 + 0.5 * 3.0])
+
+
+def test_a_cohort_that_was_refunded_has_a_loss() -> None:
+    """Less than nothing was earned by the observed age, and the pattern grows all the same."""
+    targets = targets_of([0.05], [0.5], value=-0.1)
+    found = huber(torch.tensor([[0.5]]), targets, NOTHING)
+    assert found.loss.isfinite().all() and found.slope > 0  # what came is less than was forecast
+
+
 def drawn(seed: int, tasks: int, intervals: int) -> tuple[Tensor, Targets]:
     """Raw z and targets as they may come: decreases, no growth, unknown, last ages anywhere."""
     generator = torch.Generator().manual_seed(seed)
@@ -77,7 +98,7 @@ def drawn(seed: int, tasks: int, intervals: int) -> tuple[Tensor, Targets]:
     growth = pattern * (1 + 0.7 * normal(tasks, intervals + 1))
     counts = (pattern > 0) & (normal(tasks, intervals + 1) > -1)
     weight = counts * normal(tasks, intervals + 1).exp()
-    value = normal(tasks).exp() * (normal(tasks) > -1)
+    value = normal(tasks).exp() * (normal(tasks) > -1) - (normal(tasks) > 1).double()
     pattern = torch.where(pattern > 0, pattern, 1.0)
     targets = Targets(growth, pattern, weight, interval, part, steps, value)
     return normal(tasks, intervals, 4), targets
@@ -98,7 +119,7 @@ def test_slopes_are_those_that_autograd_finds(
     scale = torch.tensor(1.7, dtype=torch.float64)
     found = learned(raw, targets, Rule(mean, confidence, 0.3, scale), penalty)
     raw.requires_grad_()
-    forecast = plain.at_targets(departures(raw, confidence), targets)
+    forecast = plain.at_targets(plain.departures(raw, confidence), targets)
     if mean == "huber":
         own = plain.huber(forecast[..., 0], targets)
     else:

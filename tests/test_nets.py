@@ -69,7 +69,7 @@ def backward(net: nn.Module, windows: Windows, tasks: Tasks, kind: str) -> None:
     targets = targets._replace(
         pattern=torch.where(counts, targets.pattern, 1.0), weight=targets.weight * counts
     )
-    raw = net(windows.inputs(tasks))
+    raw = net(windows.both(tasks)[0])
     rule = Rule(kind, 0.8, 1.0, targets.pattern.mean())
     raw.backward(learned(raw.detach(), targets, rule, 0.0).slope / targets.weight.numel())
 
@@ -88,7 +88,7 @@ def test_an_untrained_net_departs_by_exactly_nothing(
     config: dict[str, Any], prepared: tuple[Windows, Scaling], tasks: Tasks
 ) -> None:
     windows, scaling = prepared
-    raw = made(config, scaling.sizes)(windows.inputs(tasks))
+    raw = made(config, scaling.sizes)(windows.both(tasks)[0])
     assert raw.shape == (len(tasks.age), len(NODES) - 1, 4)
     assert torch.equal(raw, torch.zeros_like(raw))
 
@@ -112,7 +112,7 @@ def test_every_head_reaches_every_parameter(
     windows, scaling = prepared
     net = stepped(made(config, scaling.sizes), windows, tasks, "huber")
     net.zero_grad()
-    net(windows.inputs(tasks))[..., quantity].square().sum().backward()
+    net(windows.both(tasks)[0])[..., quantity].square().sum().backward()
     dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead
 
@@ -122,9 +122,9 @@ def test_the_size_of_a_batch_changes_nothing(
 ) -> None:
     windows, scaling = prepared
     net = stepped(made(config, scaling.sizes), windows, tasks, "huber").eval()
-    whole = net(windows.inputs(tasks))
+    whole = net(windows.both(tasks)[0])
     for rows in (slice(3, 4), slice(10, 27)):
-        part = net(windows.inputs(Tasks(tasks.cohort[rows], tasks.age[rows])))
+        part = net(windows.both(Tasks(tasks.cohort[rows], tasks.age[rows]))[0])
         torch.testing.assert_close(part, whole[rows], rtol=1e-5, atol=1e-7)
 
 
@@ -139,11 +139,11 @@ def test_what_is_not_observed_moves_no_bit(
     def changed(first: int) -> Tensor:
         values = windows.values.clone()
         values[:, first:] = 1e9
-        raw: Tensor = net(replace(windows, values=values).inputs(chosen))
+        raw: Tensor = net(replace(windows, values=values).both(chosen)[0])
         return raw
 
-    assert torch.equal(changed(19), net(windows.inputs(chosen)))
-    assert not torch.equal(changed(18), net(windows.inputs(chosen)))
+    assert torch.equal(changed(19), net(windows.both(chosen)[0]))
+    assert not torch.equal(changed(18), net(windows.both(chosen)[0]))
 
 
 def test_sizes_are_read_from_the_inputs(config: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ def test_an_lstm_in_parts_is_the_same_lstm(
     net = made(NETS["lstm"], scaling.sizes).eval()
     nn.init.normal_(net.head.linear.weight)  # it starts at zero
     tasks = windows.draw(3, torch.Generator().manual_seed(2))
-    inputs, found = windows.inputs(tasks), []
+    inputs, found = windows.both(tasks)[0], []
     for part in (10**9, 16):
         monkeypatch.setattr("ltvnet.nets.lstm.PART", part)
         raw = net(inputs)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import csv as arrow_csv
 
+from ltvnet import predictions
 from ltvnet.curves import AGES, NODES, Curves
 from ltvnet.forecasting import Band, Course, Forecast
 from ltvnet.predictions import Places, Sums, long, rollup, wide
@@ -231,6 +233,32 @@ def test_an_error_on_the_way_leaves_no_table(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError):
             write()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_disk_that_fails_in_a_thread_is_told_and_leaves_no_table(
+    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first of two pieces, or at the last one, when nothing else comes."""
+
+    class Full(arrow_csv.CSVWriter):  # type: ignore[misc]
+        pieces = 0
+
+        def write(self, table: object) -> None:
+            self.pieces += 1
+            if self.pieces > bad:
+                raise OSError("no space left")
+
+    monkeypatch.setitem(predictions.WIDE, "csv", Full)
+    with pytest.raises(OSError, match="no space left"):
+        drain(wide([forecast(), forecast()], Places(tmp_path), "csv", None, young=True))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_ages_without_a_horizon_have_an_empty_rollup(tmp_path: Path) -> None:
+    write_rollup([forecast((7, 14)), forecast((7, 14))], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    assert len(table) == 0 and "forecast_revenue" in table
 
 
 def test_nothing_to_write_is_said(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Recorded work gives what the same work gives unrecorded; most of this needs a GPU."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -121,6 +122,39 @@ def test_a_fit_on_a_gpu_is_repeatable_and_forecasts_anywhere(
     values, arrays = one.state()
     again = Neural.from_state(values, arrays)
     np.testing.assert_allclose(again.predict(curves).final.mean, here, rtol=1e-6)
+
+
+class Unfit:
+    """Stands for recorded work of another size."""
+
+    def fits(self, _: Batch) -> bool:
+        return False
+
+
+def test_gradients_beside_recorded_ones_stay_in_place_and_do_not_add_up(curves: Curves) -> None:
+    module = on(torch.device("cpu"), curves)
+    draws = Draws(windows=module.windows, plan=module.plan, seed=0, share=Share(0, 1))
+    first, second = list(module.batches(next(iter(draws))))[:2]
+    size = len(first.cohort)
+    module.learn(second, size)
+    expected = [weight.grad.clone() for weight in module.weights if weight.grad is not None]
+    module.recorded = Unfit()  # type: ignore[assignment]
+    module.learn(first, size)
+    where = [weight.grad.data_ptr() for weight in module.weights if weight.grad is not None]
+    module.learn(second, size)
+    for weight, place, gradient in zip(module.weights, where, expected, strict=True):
+        assert weight.grad is not None and weight.grad.data_ptr() == place
+        torch.testing.assert_close(weight.grad, gradient)
+
+
+def test_a_batch_in_which_nothing_counts_teaches_nothing(curves: Curves) -> None:
+    """Cohorts without users: no loss, no slope but that of the penalty, and no NaN."""
+    module = on(torch.device("cpu"), curves)
+    module.windows = replace(module.windows, users=torch.zeros_like(module.windows.users))
+    draws = Draws(windows=module.windows, plan=module.plan, seed=0, share=Share(0, 1))
+    batch = next(module.batches(next(iter(draws))))
+    assert float(module.learn(batch, len(batch.cohort))) == 0.0
+    assert all(x.grad is not None and x.grad.eq(0).all() for x in module.weights)
 
 
 def test_rounded_weights_are_of_the_step_that_reads_them(

@@ -110,11 +110,13 @@ def test_the_last_day_of_a_partition_is_a_row(part: Part, curves: Curves) -> Non
 
 
 def test_engines_are_known_and_spark_reads_one_day() -> None:
-    assert spark.chosen("spark", None) and not spark.chosen("local", "2024-01-01")
+    assert spark.chosen("spark", None, "cpu") and not spark.chosen("local", "2024-01-01", "cuda")
     with pytest.raises(ValueError, match="expected engine=local or spark, got 'dask'"):
-        spark.chosen("dask", None)
+        spark.chosen("dask", None, "cpu")
     with pytest.raises(ValueError, match=r"one day: set data\.snapshot, not as_of='2024-01-01'"):
-        spark.chosen("spark", "2024-01-01")
+        spark.chosen("spark", "2024-01-01", "cpu")
+    with pytest.raises(ValueError, match="set device=cpu, not cuda"):
+        spark.chosen("spark", None, "cuda")
 
 
 def test_a_cluster_is_built_of_its_config() -> None:
@@ -122,7 +124,7 @@ def test_a_cluster_is_built_of_its_config() -> None:
     assert Cluster(**config.spark) == Cluster(
         master=None, conf={"spark.executor.memory": "4g"}, out=None
     )
-    assert not spark.chosen(config.engine, config.as_of)
+    assert not spark.chosen(config.engine, config.as_of, config.device)
 
 
 def test_other_tables_and_other_sources_are_refused(trained: Path, tmp_path: Path) -> None:

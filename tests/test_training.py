@@ -19,7 +19,7 @@ from ltvnet.covariates import Covariates
 from ltvnet.curves import NODES, Curves
 from ltvnet.draws import Draws, Plan, Share
 from ltvnet.jobs import Machine, Training
-from ltvnet.nets.heads import anchored, departures
+from ltvnet.nets.heads import departures
 from ltvnet.nets.losses import grown
 from ltvnet.windows import Scaling, Tasks, Windows
 
@@ -45,6 +45,7 @@ def test_few_tasks_are_learned_in_smaller_batches_at_a_lower_rate() -> None:
     chosen = {"batch_size": 1024, "min_steps": 8, "rate": 0.012}
     training = Training(**TRAINING | chosen)  # type: ignore[arg-type]
     assert [training.batch(tasks) for tasks in (3, 800, 8192, 100_000)] == [1, 100, 1024, 1024]
+    assert [140 % training.batch(140), 4 * 2047 % training.batch(4 * 2047)] == [14, 1020]
     assert training.peak(1024) == 0.012 and training.peak(256) == pytest.approx(0.006)
 
 
@@ -113,17 +114,11 @@ def test_untrained_growth_is_the_patterns(windows: Windows) -> None:
 
 
 def test_departures_order_quantiles_and_scale_the_mean_only() -> None:
-    raw = torch.randn(50, 20, 4, generator=torch.Generator().manual_seed(0))
+    raw = torch.randn(4, 50, 20, generator=torch.Generator().manual_seed(0))
     z, damped = departures(raw, 1.0), departures(raw, 0.25)
-    assert (z[..., 1] < z[..., 2]).all() and (z[..., 2] < z[..., 3]).all()
-    torch.testing.assert_close(damped[..., 0], 0.25 * raw[..., 0])
-    torch.testing.assert_close(damped[..., 3] - damped[..., 2], z[..., 3] - z[..., 2])
-
-
-def test_anchored_growth_is_a_sum_over_intervals() -> None:
-    z = torch.log(torch.tensor([[[2.0], [0.5], [1.0]]]))
-    steps = torch.tensor([[0.0, 4.0, 3.0]])
-    assert anchored(z, steps).flatten().tolist() == pytest.approx([0.0, 2.0, 5.0])
+    assert (z[1] < z[2]).all() and (z[2] < z[3]).all()
+    torch.testing.assert_close(damped[0], 0.25 * raw[0])
+    torch.testing.assert_close(damped[3] - damped[2], z[3] - z[2])
 
 
 def test_rare_values_share_the_unseen_bucket() -> None:

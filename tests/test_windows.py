@@ -9,7 +9,7 @@ from cohorts import weekly
 from test_ddp import neural
 
 from ltvnet.curves import NODES
-from ltvnet.draws import BLOCK, LAUNCHES, Draws, Plan, Share
+from ltvnet.draws import Draws, Plan, Share
 from ltvnet.gathered import keep, mask
 from ltvnet.windows import GAIN, NOISE, Tasks, Windows
 
@@ -24,7 +24,7 @@ def windows() -> Windows:
 
 def test_inputs_are_the_formulas_written_out(windows: Windows) -> None:
     row, age = 30, 18
-    inputs = windows.inputs(Tasks(torch.tensor([row]), torch.tensor([age])))
+    inputs = windows.both(Tasks(torch.tensor([row]), torch.tensor([age])))[0]
     volume = float(windows.users[row]) / (NOISE * windows.unit)
     values, beta = windows.values[row].double().numpy(), windows.beta[row].double().numpy()
     prior, level = float(windows.prior[row, age]), float(windows.level[row, age])
@@ -55,8 +55,8 @@ def test_what_is_not_observed_is_not_seen_whatever_it_is(windows: Windows, garba
     tasks = Tasks(torch.arange(5), torch.full((5,), 18))
     values = windows.values.clone()
     values[:, 19:] = garbage
-    spoiled = replace(windows, values=values).inputs(tasks)
-    for one, other in zip(windows.inputs(tasks), spoiled, strict=True):
+    spoiled = replace(windows, values=values).both(tasks)[0]
+    for one, other in zip(windows.both(tasks)[0], spoiled, strict=True):
         assert torch.equal(one, other)
 
 
@@ -70,7 +70,7 @@ def test_bits_choose_values_exactly() -> None:
 def test_both_are_inputs_and_targets(windows: Windows) -> None:
     tasks = windows.draw(2, torch.Generator().manual_seed(0))
     inputs, targets = windows.both(tasks)
-    for one, other in zip(inputs, windows.inputs(tasks), strict=True):
+    for one, other in zip(inputs, windows.both(tasks)[0], strict=True):
         assert torch.equal(one, other)
     for one, other in zip(targets, windows.targets(tasks), strict=True):
         assert torch.equal(one, other)
@@ -92,9 +92,9 @@ def test_the_patterns_growth_adds_up(windows: Windows) -> None:
 
 def test_more_batches_are_made_together_where_launches_cost(windows: Windows) -> None:
     draws = Draws(windows=windows, plan=Plan(1, 256, 0.1), seed=0, share=Share(0, 1))
-    assert draws.together == BLOCK // 256
+    assert draws.together == 16
     draws.hidden = draws.hidden.to("meta")
-    assert draws.together == BLOCK * LAUNCHES // 256
+    assert draws.together == 512
 
 
 def test_what_is_hidden_is_the_unseen_category(windows: Windows) -> None:

@@ -1,4 +1,4 @@
-"""The shape contract of all nets, the anchored head, and the losses it is trained by.
+"""The shape contract of all nets, and their head; losses.py has what they are trained by.
 
 A net predicts the departure from the historical pattern, one z an interval between nodes, so an
 untrained net is the pattern. Growth is a sum of positive multiples of the pattern's growth:
@@ -78,26 +78,18 @@ class Head(nn.Module):
 
 
 def departures(raw: Tensor, confidence: float) -> Tensor:
-    """Log multiples of the pattern's growth z (B, I, Q) for mean, p10, p50, p90.
+    """Log multiples of the pattern's growth z (Q, B, I) for mean, p10, p50, p90, of raw ones.
 
     The mean's z is scaled by `confidence` in 0..1; the median departs from the mean, and p10 and
-    p90 from the median by positive gaps, which are not scaled.
+    p90 from the median by positive gaps, which are not scaled. Autograd does not follow.
     """
-    mean, median, below, above = raw.unbind(-1)
-    mean = confidence * mean
-    p50 = mean + median
-    p10 = p50 - functional.softplus(below)
-    p90 = p50 + functional.softplus(above)
-    return torch.stack((mean, p10, p50, p90), dim=-1)
-
-
-def anchored(z: Tensor, steps: Tensor) -> Tensor:
-    """Growth from the observed age to the end of each interval: (B, I, Q).
-
-    `z` (B, I, Q) log multiples; `steps` (B, I) the pattern's growth in each interval, 0 in those
-    that end at or before the observed age.
-    """
-    return torch.cumsum(z.exp() * steps.unsqueeze(-1), dim=1)
+    below, above = functional.softplus(raw[2:])
+    z = torch.empty_like(raw)
+    torch.mul(raw[0], confidence, out=z[0])
+    torch.add(z[0], raw[1], out=z[2])
+    torch.sub(z[2], below, out=z[1])
+    torch.add(z[2], above, out=z[3])
+    return z
 
 
 class Targets(NamedTuple):

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ltvnet.nets.heads import Targets
+from ltvnet.nets.heads import Targets, departures
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -58,12 +57,7 @@ class Grown(NamedTuple):
 def grown(raw: Tensor, targets: Targets, confidence: float) -> Grown:
     """Growth that raw z (B, I, Q) forecast: `departures`, anchored in the pattern at targets."""
     raw = raw.permute(2, 0, 1).contiguous()
-    gaps = functional.softplus(raw[2:])
-    z = torch.empty_like(raw)
-    torch.mul(raw[0], confidence, out=z[0])
-    torch.add(z[0], raw[1], out=z[2])
-    torch.sub(z[2], gaps[0], out=z[1])
-    torch.add(z[2], gaps[1], out=z[3])
+    z = departures(raw, confidence)
     multiple = z.exp()
     forecast = z.new_empty((*z.shape[:2], z.shape[2] + 1))
     forecast[..., :-1] = _summed(multiple * targets.steps)
@@ -121,8 +115,8 @@ def deviance(mean: Tensor, targets: Targets, scale: Tensor) -> Graded:
 
 
 def huber(mean: Tensor, targets: Targets, _: Tensor) -> Graded:
-    """Huber loss of the log ratio of values, y(k) + growth: (B, T)."""
-    base = targets.value.unsqueeze(1)
+    """Huber loss of the log ratio of values, y(k) + growth: (B, T). Refunds alone count as none."""
+    base = targets.value.clamp(min=0.0).unsqueeze(1)
     floor = (targets.pattern + base).mul_(FLOOR).add_(base)
     actual = targets.growth.clamp(min=0.0).add_(floor)
     forecast = floor.add_(mean)

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from ltvnet.departure import NEGLIGIBLE
 from ltvnet.draws import Draws, Plan, Share
 from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.heads import Inputs, Sizes, Targets, anchored, departures
+from ltvnet.nets.heads import Inputs, Sizes, Targets
 from ltvnet.nets.losses import FLOOR, HUBER, QUANTILES
 from ltvnet.neural import Neural, build
 from ltvnet.training import fit
@@ -190,9 +190,18 @@ def loss_of(
     return (targets.weight * each).sum() / targets.weight.sum() + training.penalty * penalty
 
 
+def departures(raw: Tensor, confidence: float) -> Tensor:
+    """Log multiples of the pattern's growth for mean, p10, p50, p90, as one would write them."""
+    mean, median, below, above = raw.unbind(-1)
+    mean = confidence * mean
+    p50 = mean + median
+    p10, p90 = p50 - functional.softplus(below), p50 + functional.softplus(above)
+    return torch.stack((mean, p10, p50, p90), dim=-1)  # (B, I, Q)
+
+
 def at_targets(z: Tensor, targets: Targets) -> Tensor:
     """Forecast growth at each target, as one would write it: (B, T, Q)."""
-    grown = anchored(z, targets.steps)  # (B, I, Q)
+    grown = torch.cumsum(z.exp() * targets.steps.unsqueeze(-1), dim=1)  # (B, I, Q)
     place = targets.interval[:, None, None].expand(-1, 1, z.shape[2])  # (B, 1, Q)
     before = torch.where(place > 0, grown.gather(1, (place - 1).clamp(min=0)), 0.0)
     last = before + z.gather(1, place).exp() * targets.part[:, None, None]
@@ -201,7 +210,7 @@ def at_targets(z: Tensor, targets: Targets) -> Tensor:
 
 def huber(forecast: Tensor, targets: Targets) -> Tensor:
     """Huber loss of the log ratio of values: (B, T)."""
-    base = targets.value.unsqueeze(1)
+    base = targets.value.clamp(min=0.0).unsqueeze(1)
     floor = FLOOR * (base + targets.pattern)
     actual = base + targets.growth.clamp(min=0.0)
     ratio = ((actual + floor) / (base + forecast + floor)).log()

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from ltvnet.departure import Departure
-from ltvnet.draws import Batch, Draws, Plan, Share
+from ltvnet.draws import Batch, Draws, Share
 from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.heads import anchored, departures
+from ltvnet.nets.losses import grown
 from ltvnet.recorded import Recorded, tensors
 from ltvnet.training import fit
 from ltvnet.windows import Tasks, Windows
@@ -193,12 +193,12 @@ def precise(precision: str, device: torch.device) -> Any:  # noqa: ANN401 a cont
 
 @torch.inference_mode()
 def forecasts(ready: Ready, windows: Windows, tasks: Tasks, precision: str = "32-true") -> Tensor:
-    """Revenue per user at the nodes after each task's age, where windows are: (B, I, Q)."""
+    """Revenue per user at the nodes after each task's age, where windows are: (Q, B, I)."""
     inputs, targets = windows.both(tasks)
     with precise(precision, windows.last.device):
         raw = ready.net(inputs)
-    z = departures(raw.float(), ready.confidence)
-    return targets.value[:, None, None] + anchored(z, targets.steps)
+    growth = grown(raw.float(), targets, ready.confidence).forecast[..., :-1]
+    return targets.value.unsqueeze(1) + growth
 
 
 def last(windows: Windows) -> Tasks:
@@ -222,10 +222,7 @@ def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterato
     ready.net.to(device).eval()
     for precision in chosen.precisions:
         found = change(forecasts(ready, there, last(there), precision), expected)
-        used = precision in (
-            "32-true",
-            machine.precision,
-        )  # the others only show what they would do
+        used = precision in ("32-true", machine.precision)  # others are shown only
         aim = CHANGE if used else None
         yield Line(f"{model}: forecasts in {precision} differ from the CPU's by", found, "", aim)
     ready.net.cpu()
@@ -269,11 +266,11 @@ def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) ->
     """Examples a second of the data path and of whole steps, and the limits that they reach."""
     model, machine = type(ready.net).__name__, Machine(**plain(chosen.machine))
     windows = tiled(ready.windows.to(device), chosen.cohorts)
-    plan = Plan(ready.training.tasks, ready.training.batch_size, ready.training.unseen)
+    module = learning(ready, windows, machine)
+    plan = module.plan
     draws = Draws(windows=windows, plan=plan, seed=ready.seed, share=Share(0, 1))
     blocks = min(len(draws), chosen.blocks)
     taken = seconds(lambda: [None for _ in islice(draws, blocks)], device, 1)
-    module = learning(ready, windows, machine)
     found = whole_batches(module, draws, blocks)
     examples = len(found) * plan.size
     yield Line(f"{model}: examples of the data path, features included", examples / taken, "/s")
