@@ -176,7 +176,7 @@ class Windows:
     @property
     def grown(self) -> int:
         """Number of cohorts that have grown, so that there is something to learn of them."""
-        return int((self.last > 0).sum())
+        return len(self._grown)
 
     def to(self, device: torch.device) -> Self:
         """The same on a device."""

@@ -18,7 +18,7 @@ HUBER = 0.5
 """Log ratio beyond which the Huber loss is linear."""
 
 FLOOR = 1e-3
-"""Share of the pattern's value that both values get, so that nothing can be compared."""
+"""Share of the pattern's value that both values get, so that zero can be compared."""
 
 
 class Rule(NamedTuple):
@@ -44,7 +44,7 @@ class Graded(NamedTuple):
 class Grown(NamedTuple):
     """Forecast growth at each target (Q, B, T), and what it is made of.
 
-    `raw` (Q, B, I) what the net said, the mean's z (B, I), and the `multiple` (Q, B, I) of the
+    `raw` (Q, B, I) what the net said, `z` (B, I) of the mean, and the `multiple` (Q, B, I) of the
     pattern's growth.
     """
 
