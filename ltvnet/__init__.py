@@ -7,21 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ltvnet.corrected import Corrected
-    from ltvnet.curves import NODES, Curves, History
-    from ltvnet.forecasting import Forecast, Forecaster, create
-    from ltvnet.table import Files, read
+    from ltvnet.correction.corrected import Corrected
+    from ltvnet.data.cohort_tables import Files, read
+    from ltvnet.data.curves import NODES, Curves, History
+    from ltvnet.forecasting.forecast import Forecast
+    from ltvnet.forecasting.forecaster import Forecaster, create
 
 _HOME = {
-    "NODES": "ltvnet.curves",
-    "Corrected": "ltvnet.corrected",
-    "Curves": "ltvnet.curves",
-    "Files": "ltvnet.table",
-    "Forecast": "ltvnet.forecasting",
-    "Forecaster": "ltvnet.forecasting",
-    "History": "ltvnet.curves",
-    "create": "ltvnet.forecasting",
-    "read": "ltvnet.table",
+    "NODES": "ltvnet.data.curves",
+    "Corrected": "ltvnet.correction.corrected",
+    "Curves": "ltvnet.data.curves",
+    "Files": "ltvnet.data.cohort_tables",
+    "Forecast": "ltvnet.forecasting.forecast",
+    "Forecaster": "ltvnet.forecasting.forecaster",
+    "History": "ltvnet.data.curves",
+    "create": "ltvnet.forecasting.forecaster",
+    "read": "ltvnet.data.cohort_tables",
 }
 
 __all__ = [

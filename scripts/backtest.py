@@ -9,7 +9,7 @@ from launch import launch, model_configs
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from ltvnet.report import Backtest
+    from ltvnet.reports.run_report import Backtest
 
 log = logging.getLogger("backtest")
 
@@ -23,9 +23,9 @@ def main(config: DictConfig) -> None:
 
 def replayed(config: DictConfig) -> "Backtest":
     """Replay the past with each model."""
-    from ltvnet.corrected import Learning
-    from ltvnet.origins import Plan, calendar
-    from ltvnet.report import Backtest
+    from ltvnet.backtesting.origins import Plan, calendar
+    from ltvnet.correction.walk_forward import Learning
+    from ltvnet.reports.run_report import Backtest
 
     models = model_configs(config)
     plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})

@@ -77,7 +77,7 @@ def offered(names: Iterable[str]) -> list[str]:
 
 def kept(config: DictConfig) -> DictConfig:
     """The config of this run, or of the one to resume, saved with its results."""
-    from ltvnet.files import masked
+    from ltvnet.storage import masked
 
     if config.get("resume"):
         config = resumed(config)

@@ -15,7 +15,7 @@ def main(config: DictConfig) -> None:
     """Read, forecast, write."""
     import torch
 
-    from ltvnet import batch, bundle, spark
+    from ltvnet.prediction import batch, bundle, spark
 
     torch.set_num_threads(config.threads)
     loaded = bundle.load(config.bundle).to(config.device)

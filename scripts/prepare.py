@@ -14,8 +14,8 @@ def main(config: DictConfig) -> None:
     """Read purchases, write cohorts."""
     import pandas as pd
 
-    from ltvnet.files import whole
-    from ltvnet.table import keys, write_cohorts
+    from ltvnet.data.cohort_tables import keys, write_cohorts
+    from ltvnet.storage import whole
 
     source = instantiate(config.data)
     if not hasattr(source, "standard_errors"):

@@ -12,9 +12,10 @@ log = logging.getLogger("simulate")
 
 def main(config: DictConfig) -> None:
     """Simulate, write."""
-    from ltvnet.curves import day, origins
-    from ltvnet.simulate import WEEK, Simulated
-    from ltvnet.table import write_cohorts
+    from ltvnet.backtesting.origins import origins
+    from ltvnet.data.cohort_tables import write_cohorts
+    from ltvnet.data.curves import day
+    from ltvnet.data.simulation import WEEK, Simulated
 
     source = instantiate(config.data)
     if not isinstance(source, Simulated):

@@ -15,9 +15,9 @@ OWN = ("sweep", "space", "out", "as_of", "title", "debug")  # keys that are not 
 
 def main(config: DictConfig) -> None:
     """Read, try values on the past, test the best on later days, write."""
-    from ltvnet import study, sweep
-    from ltvnet.searched import Search
-    from ltvnet.trials import Gain, Task, held_out
+    from ltvnet.reports.sweep_report import Search
+    from ltvnet.tuning import study, workers
+    from ltvnet.tuning.trials import Gain, Task, held_out
 
     values, history = plain(config), instantiate(config.data).history()
     count, out = values["sweep"].pop("held_out"), Path(config.out)
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> None:
     log.info("%d days before %s, %d held out", len(task.days), date, len(days))
     settings, words = study.Settings(**values["sweep"]), repeated(*OWN)
     with study.opened(settings.storage) as storage:
-        done = sweep.search(task, settings, storage)
+        done = workers.search(task, settings, storage)
         trials, mattered = study.finished(done, task), study.importances(done)
     found = Search(config.title, task, trials, mattered, len(settings.objectives) > 1, words)
     if days and not found.best.default:

@@ -12,9 +12,10 @@ log = logging.getLogger("train")
 
 def main(config: DictConfig) -> None:
     """Read, replay the past, train, export, score."""
-    from ltvnet import bundle, report
-    from ltvnet.corrected import Corrected
-    from ltvnet.curves import day
+    from ltvnet.correction.corrected import Corrected
+    from ltvnet.data.curves import day
+    from ltvnet.prediction import bundle
+    from ltvnet.reports import run_report
 
     out = Path(config.out)
     if (out / "checkpoints").exists() and not config.resume:
@@ -26,7 +27,7 @@ def main(config: DictConfig) -> None:
     forecaster = Corrected(base=model, ledger=str(out / "ledger"), **validation)
     forecaster.fit(history, origin)
 
-    run = report.Run.of(config.title, forecaster, history, origin, source)
+    run = run_report.Run.of(config.title, forecaster, history, origin, source)
     run.write(out, model)
     run.check(force=config.force)
     about = {"config": {"model": model, "validation": validation}, **run.about()}

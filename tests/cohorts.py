@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltvnet.curves import AGES, Floats, History, Strings, day
+from ltvnet.data.arrays import Floats, Strings
+from ltvnet.data.curves import AGES, History, day
 
 Row = tuple[str, str, Mapping[str, str], float, Floats]
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 from omegaconf import OmegaConf
 
-from ltvnet.curves import History
-from ltvnet.transactions import Transactions
+from ltvnet.data.curves import History
+from ltvnet.data.transactions import Transactions
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

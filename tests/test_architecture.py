@@ -99,14 +99,14 @@ def test_heavy_libraries_have_a_home(library: str, homes: set[str]) -> None:
 
 
 def test_nets_know_nothing_but_torch() -> None:
-    for path in (ROOT / "ltvnet" / "nets").glob("*.py"):
+    for path in (ROOT / "ltvnet" / "models" / "neural" / "nets").glob("*.py"):
         for name in imports(path):
             assert name.split(".")[0] in {
                 "torch",
                 "typing",
                 "collections",
                 "functools",
-            } or name.startswith("ltvnet.nets"), f"{path.name} imports {name}"
+            } or name.startswith("ltvnet.models.neural.nets"), f"{path.name} imports {name}"
 
 
 def test_column_names_of_tables_stand_in_few_places() -> None:

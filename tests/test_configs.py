@@ -9,17 +9,18 @@ from composing import CONFIGS, composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ltvnet.batch import Tables
-from ltvnet.corrected import Corrected, Learning
-from ltvnet.forecasting import create
-from ltvnet.identity import bases
-from ltvnet.jobs import Machine, Training
-from ltvnet.neural import NETS
-from ltvnet.origins import Plan
-from ltvnet.scores import SCORED_AGES
-from ltvnet.space import Space
-from ltvnet.study import Settings
-from ltvnet.table import Files
+from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.scores import SCORED_AGES
+from ltvnet.correction.corrected import Corrected
+from ltvnet.correction.walk_forward import Learning
+from ltvnet.data.cohort_tables import Files
+from ltvnet.forecasting.forecaster import create
+from ltvnet.forecasting.model_config import bases
+from ltvnet.models.neural.forecaster import NETS
+from ltvnet.models.neural.training_config import Machine, Training
+from ltvnet.prediction.batch import Tables
+from ltvnet.tuning.search_space import Space
+from ltvnet.tuning.study import Settings
 
 
 def names(group: str) -> list[str]:
@@ -98,7 +99,7 @@ def test_data_are_built(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults_of_files_stand_once() -> None:
     """`ltvnet.read` has the defaults of the YAML."""
     config = resolved(composed("predict", "bundle=b", "data.path=table.csv"))["data"]
-    assert config.pop("_target_") == "ltvnet.table.Files"
+    assert config.pop("_target_") == "ltvnet.data.cohort_tables.Files"
     defaults = dataclasses.asdict(Files(path="table.csv"))
     assert config == {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
 

@@ -9,8 +9,9 @@ import pytest
 from cohorts import curve, history, weekly
 from test_leaks import FORECASTERS, Config, learned
 
-from ltvnet.curves import AGES, NODES, Curves, History
-from ltvnet.forecasting import QUANTITIES, REGISTRY, Forecast, Forecaster, Predictor, resolve
+from ltvnet.data.curves import AGES, NODES, Curves, History
+from ltvnet.forecasting.forecast import QUANTITIES, Forecast
+from ltvnet.forecasting.forecaster import REGISTRY, Forecaster, Predictor, resolve
 
 DAY = "2024-03-14"
 

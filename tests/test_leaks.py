@@ -16,18 +16,21 @@ import numpy as np
 import pytest
 from cohorts import weekly
 from test_boosting import BOOSTING
+from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 from test_nets import TIDE
-from test_neural import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 
-from ltvnet.backtest import replay
-from ltvnet.corrected import Corrected, Learning, Walk
-from ltvnet.covariates import Context
-from ltvnet.curves import AGES, NODES, Curves, Floats, History
-from ltvnet.forecasting import QUANTITIES, Band, Forecast, Predictor, create
-from ltvnet.identity import identity
-from ltvnet.ledger import STAGES, Entries, Ledger
-from ltvnet.neural import Fitted, Neural
-from ltvnet.pattern import Pattern
+from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
+from ltvnet.backtesting.model_identity import identity
+from ltvnet.backtesting.replay import replay
+from ltvnet.correction.corrected import Corrected
+from ltvnet.correction.walk_forward import Learning, Walk
+from ltvnet.data.arrays import Floats
+from ltvnet.data.curves import AGES, NODES, Curves, History
+from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
+from ltvnet.forecasting.forecaster import Predictor, create
+from ltvnet.models.neural.covariates import Context
+from ltvnet.models.neural.forecaster import Fitted, Neural
+from ltvnet.models.pattern.pattern import Pattern
 
 ORIGIN, LATER = np.datetime64("2024-02-29"), np.datetime64("2025-06-01")
 
@@ -398,7 +401,7 @@ class PeekingStop(Neural):
 
 
 def test_early_stopping_that_peeks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ltvnet.neural.inner_origin", lambda curves: ORIGIN)
+    monkeypatch.setattr("ltvnet.models.neural.forecaster.inner_origin", lambda curves: ORIGIN)
     training = TRAINING | {"epochs": 8, "rate": 0.05}  # so many to choose from
 
     def peek(history: History) -> Predictor:

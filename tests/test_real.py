@@ -10,11 +10,13 @@ from composing import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ltvnet import bundle, metrics
-from ltvnet.batch import Tables, predict
-from ltvnet.curves import NODES, Curves, Floats, History
-from ltvnet.forecasting import Forecaster, create
-from ltvnet.table import Files
+from ltvnet import metrics
+from ltvnet.data.arrays import Floats
+from ltvnet.data.cohort_tables import Files
+from ltvnet.data.curves import NODES, Curves, History
+from ltvnet.forecasting.forecaster import Forecaster, create
+from ltvnet.prediction import bundle
+from ltvnet.prediction.batch import Tables, predict
 
 DATA = Path(os.environ.get("LTVNET_DATA", "nowhere"))
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="LTVNET_DATA names no folder of data")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from ltvnet.curves import Curves, History
-    from ltvnet.ledger import Entries
+    from ltvnet.backtesting.ledger import Entries
+    from ltvnet.data.curves import Curves, History
 
 log = logging.getLogger("benchmark")
 
@@ -101,10 +101,10 @@ def measured(
     past: Sequence[np.datetime64],
 ) -> Iterator[tuple[str, Told, Told]]:
     """Procedures with what each claims today, and what came true of what it forecasts today."""
-    from ltvnet.backtest import issue
-    from ltvnet.baselines.growth_lstm import GrowthLSTM, sequences
-    from ltvnet.forecasting import create
-    from ltvnet.ledger import Entries
+    from ltvnet.backtesting.ledger import Entries
+    from ltvnet.backtesting.replay import issue
+    from ltvnet.forecasting.forecaster import create
+    from ltvnet.models.baselines.growth_lstm import GrowthLSTM, sequences
 
     known = history.as_of(today)
     fitted = create(model).fit(known)
@@ -150,8 +150,8 @@ def in_sample(forecaster: Any, known: "Curves") -> Told:  # noqa: ANN401 any For
 
 def told(entries: "Entries", history: "History") -> Told:
     """Forecasts of cohorts cut to AGE where the data supported them, beside what came true."""
-    from ltvnet import scores
-    from ltvnet.curves import NODES
+    from ltvnet.backtesting import scores
+    from ltvnet.data.curves import NODES
 
     record = scores.record("growth_lstm", entries, history)
     rows = np.flatnonzero(entries.observed == AGE)

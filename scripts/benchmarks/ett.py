@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn import functional
 
-from ltvnet.leaderboard import markdown
-from ltvnet.nets.tide import Layers, Shape, TiDE
+from ltvnet.models.neural.nets.tide import Layers, Shape, TiDE
+from ltvnet.reports.leaderboard_tables import markdown
 
 Floats = NDArray[np.float64]
 

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ltvnet.departure import NEGLIGIBLE
-from ltvnet.draws import Draws, Plan, Share
-from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.heads import Inputs, Sizes, Targets
-from ltvnet.nets.losses import FLOOR, HUBER, QUANTILES
-from ltvnet.neural import Neural, build
-from ltvnet.training import fit
-from ltvnet.windows import Windows
+from ltvnet.models.neural.forecaster import Neural, build
+from ltvnet.models.neural.nets.heads import Inputs, Sizes, Targets
+from ltvnet.models.neural.nets.losses import FLOOR, HUBER, QUANTILES
+from ltvnet.models.neural.task_sampling import Draws, Plan, Share
+from ltvnet.models.neural.training import fit
+from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_module import NEGLIGIBLE
+from ltvnet.models.neural.windows import Windows
 
 log = logging.getLogger("benchmark")
 

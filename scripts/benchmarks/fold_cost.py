@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from targets import Line, slope
 
 if TYPE_CHECKING:
-    from ltvnet.backtest import Fold
-    from ltvnet.curves import History
-    from ltvnet.origins import Plan
+    from ltvnet.backtesting.origins import Plan
+    from ltvnet.backtesting.replay import Fold
+    from ltvnet.data.curves import History
 
 log = logging.getLogger("benchmark")
 
@@ -73,7 +73,7 @@ def backtest(config: DictConfig, words: Sequence[str] = ()) -> DictConfig:
 
 def replayed(job: DictConfig) -> Past:
     """The past that a backtest replays."""
-    from ltvnet.origins import Plan, calendar
+    from ltvnet.backtesting.origins import Plan, calendar
 
     history = instantiate(job.data).history()
     plan = Plan(**{name: job[name] for name in ("window", "refit", "ages", "warm", "workers")})
@@ -88,7 +88,7 @@ def apart(job: DictConfig, name: str) -> dict[str, Any]:
 
 def costs(model: Config, past: Past, repeats: int) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of a cold fit as of the last day, and of a backtest: (repeats,) each."""
-    from ltvnet.forecasting import create
+    from ltvnet.forecasting.forecaster import create
 
     create(model).fit(past.history.as_of(past.days[0]))  # imports what it needs
     cold, whole = np.zeros((2, repeats))
@@ -105,8 +105,8 @@ def costs(model: Config, past: Past, repeats: int) -> tuple[np.ndarray, np.ndarr
 
 def seconds(model: Config, past: Past) -> float:
     """How long a backtest takes, its ledger written."""
-    from ltvnet.backtest import replay
-    from ltvnet.ledger import Ledger
+    from ltvnet.backtesting.ledger import Ledger
+    from ltvnet.backtesting.replay import replay
 
     with tempfile.TemporaryDirectory() as folder:
         begun = perf_counter()
@@ -118,7 +118,7 @@ def seconds(model: Config, past: Past) -> float:
 
 def fold(model: Config, past: Past) -> "Fold":
     """The last fold; it starts warm from the earliest that learned anything, if the model can."""
-    from ltvnet.backtest import Fold, Warm
+    from ltvnet.backtesting.replay import Fold, Warm
 
     last = Fold(model, past.plan, past.days[-1], past.days[-1:], None)
     for day in past.days:
@@ -132,8 +132,8 @@ def fold(model: Config, past: Past) -> "Fold":
 
 def shares(model: Config, past: Past) -> dict[str, float]:
     """Of the seconds of the last fold: those of its parts."""
-    from ltvnet.ledger import Ledger
-    from ltvnet.pattern import Pattern
+    from ltvnet.backtesting.ledger import Ledger
+    from ltvnet.models.pattern.pattern import Pattern
 
     last = fold(model, past)
     curves = past.history.as_of(last.fitted)

@@ -22,13 +22,13 @@ from targets import Line
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from ltvnet.departure import Departure
-from ltvnet.draws import Batch, Draws, Share
-from ltvnet.jobs import Job, Machine, Training
-from ltvnet.nets.losses import grown
-from ltvnet.recorded import Recorded, tensors
-from ltvnet.training import fit
-from ltvnet.windows import Tasks, Windows
+from ltvnet.models.neural.cuda_graphs import Recorded, tensors
+from ltvnet.models.neural.nets.losses import grown
+from ltvnet.models.neural.task_sampling import Batch, Draws, Share
+from ltvnet.models.neural.training import fit
+from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_module import Departure
+from ltvnet.models.neural.windows import Tasks, Windows
 
 log = logging.getLogger("benchmark")
 
@@ -49,11 +49,11 @@ class Ready:
     @classmethod
     def of(cls, chosen: DictConfig, model: str) -> "Ready":
         """The net of a model, untrained, with the data of `chosen.overrides`."""
-        from ltvnet.covariates import Covariates
-        from ltvnet.forecasting import confidence
-        from ltvnet.neural import build
-        from ltvnet.pattern import Pattern
-        from ltvnet.windows import Scaling
+        from ltvnet.forecasting.evidence import confidence
+        from ltvnet.models.neural.covariates import Covariates
+        from ltvnet.models.neural.forecaster import build
+        from ltvnet.models.neural.windows import Scaling
+        from ltvnet.models.pattern.pattern import Pattern
 
         job = compose("train", [f"model={model}", *chosen.overrides])
         job.out = ""

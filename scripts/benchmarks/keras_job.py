@@ -25,8 +25,8 @@ from peers import environment
 from targets import Line
 
 if TYPE_CHECKING:
-    from ltvnet.baselines.growth_lstm import Growth, GrowthLSTM
-    from ltvnet.curves import Curves
+    from ltvnet.data.curves import Curves
+    from ltvnet.models.baselines.growth_lstm import Growth, GrowthLSTM
 
 log = logging.getLogger("benchmark")
 
@@ -54,7 +54,7 @@ def lines(config: DictConfig) -> list[Line]:
     `config.keras`: `cohorts` with most users, `days` of the table, `windows` of them and the
     share `held` out; `overrides` of configs/train.yaml; `repeats` of ours.
     """
-    from ltvnet.forecasting import create
+    from ltvnet.forecasting.forecaster import create
 
     chosen = config.keras
     job = compose("train", ["model=growth_lstm", *chosen.overrides])
@@ -91,7 +91,7 @@ def split(curves: "Curves", count: int, held: float, seed: int) -> Windows:
 
     Raises ValueError where there are not as many.
     """
-    from ltvnet.baselines.growth_lstm import sequences
+    from ltvnet.models.baselines.growth_lstm import sequences
 
     x, y = sequences(curves.values, curves.observed_age)
     if len(y) < count:
@@ -165,7 +165,7 @@ def validated(net: "Growth", drawn: Windows) -> float:
 
 def tabled(model: "GrowthLSTM", curves: "Curves", days: int) -> tuple[float, float]:
     """Seconds of the net's table of the days after the observed ones, and of all of predict."""
-    from ltvnet.baselines.growth_lstm import rolled
+    from ltvnet.models.baselines.growth_lstm import rolled
 
     assert model.net is not None
     ages = range(WEEK + 1, WEEK + days + 1)

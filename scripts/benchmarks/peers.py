@@ -26,13 +26,14 @@ from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ltvnet.backtest import Cost
-from ltvnet.corrected import Learning, Walk
-from ltvnet.curves import NODES, Curves, Floats, History, Ints
-from ltvnet.forecasting import QUANTITIES, Band
-from ltvnet.leaderboard import Entrant, Leaderboard
-from ltvnet.ledger import STAGES, Entries
-from ltvnet.scores import SCORED_AGES, Record
+from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
+from ltvnet.backtesting.ledger import STAGES, Entries
+from ltvnet.backtesting.replay import Cost
+from ltvnet.backtesting.scores import SCORED_AGES, Record
+from ltvnet.correction.walk_forward import Learning, Walk
+from ltvnet.data.arrays import Floats, Ints
+from ltvnet.data.curves import NODES, Curves, History
+from ltvnet.forecasting.forecast import QUANTITIES, Band
 
 log = logging.getLogger("benchmark")
 

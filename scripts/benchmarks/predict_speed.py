@@ -21,8 +21,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from targets import Line, run, slope
 
-from ltvnet.curves import AGES, Curves, Ints
-from ltvnet.table import keys
+from ltvnet.data.arrays import Ints
+from ltvnet.data.cohort_tables import keys
+from ltvnet.data.curves import AGES, Curves
 
 log = logging.getLogger("benchmark")
 

@@ -23,7 +23,7 @@ from peers import environment, long
 from targets import Line
 
 if TYPE_CHECKING:
-    from ltvnet.curves import Curves
+    from ltvnet.data.curves import Curves
 
 log = logging.getLogger("benchmark")
 
@@ -71,7 +71,7 @@ def lines(config: DictConfig) -> list[Line]:
 
 def fitted(net: str, overrides: Sequence[str], curves: "Curves") -> Run:
     """One fit of a net of ours, pattern and the search for its length included."""
-    from ltvnet.forecasting import create
+    from ltvnet.forecasting.forecaster import create
 
     job = compose("train", [f"model={net}", *overrides])
     job.out, job.model.folder = "", None
@@ -93,7 +93,7 @@ def fitted(net: str, overrides: Sequence[str], curves: "Curves") -> Run:
 @contextmanager
 def counted(tasks: int) -> Iterator[list[Run]]:
     """Notes the training of each net within, of so many `tasks` a cohort and epoch."""
-    from ltvnet import training
+    from ltvnet.models.neural import training
 
     found: list[Run] = []
     fit = training.fit

@@ -20,12 +20,13 @@ from backtest import replayed  # noqa: E402 the scripts' folder must be on the p
 from launch import launch, model_configs, plain  # noqa: E402
 from targets import table  # noqa: E402
 
-from ltvnet.leaderboard import EXCESS_HORIZONS, Leaderboard, markdown  # noqa: E402
+from ltvnet.backtesting.leaderboard import EXCESS_HORIZONS, Leaderboard  # noqa: E402
+from ltvnet.reports.leaderboard_tables import markdown  # noqa: E402
 
 if TYPE_CHECKING:
-    from ltvnet.corrected import Walk
-    from ltvnet.report import Backtest
-    from ltvnet.scores import Record
+    from ltvnet.backtesting.scores import Record
+    from ltvnet.correction.walk_forward import Walk
+    from ltvnet.reports.run_report import Backtest
 
 log = logging.getLogger("benchmark")
 
@@ -69,7 +70,7 @@ def leaderboard(config: DictConfig) -> str:
 
 def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path, list[str], str]:
     """The folder of a part, its backtest's command line, and all that its results depend on."""
-    from ltvnet.identity import FORECASTS
+    from ltvnet.backtesting.model_identity import FORECASTS
 
     chosen, folder = config.leaderboard, Path(config.out) / part
     given = [*words, f"models=[{','.join(chosen.models)}]", *chosen.overrides]
@@ -162,7 +163,7 @@ def against(boards: Sequence[Leaderboard]) -> list[str]:
 
 def proof(config: DictConfig) -> str:
     """Whether correction and intervals hold what they promise, walking forward."""
-    from ltvnet import scores
+    from ltvnet.backtesting import scores
 
     tables, totals = [], []
     for (data, seed), found in replays(config):
@@ -222,8 +223,8 @@ def sums(walk: "Walk", record: "Record") -> pd.DataFrame:
     """For each past day and horizon, whether the interval of the sum over cohorts held."""
     import numpy as np
 
-    from ltvnet.curves import NODES
-    from ltvnet.scores import HORIZONS
+    from ltvnet.backtesting.scores import HORIZONS
+    from ltvnet.data.curves import NODES
 
     entries, rows = record.entries, []
     own = entries.natural == entries.observed

@@ -36,9 +36,9 @@ def lines(config: DictConfig) -> list[Line]:
 
 def prepared(chosen: DictConfig, folder: Path) -> list[str]:
     """Train a bundle, write a small table, and tell predict.py of both."""
-    from ltvnet import bundle
-    from ltvnet.forecasting import create
-    from ltvnet.table import write_cohorts
+    from ltvnet.data.cohort_tables import write_cohorts
+    from ltvnet.forecasting.forecaster import create
+    from ltvnet.prediction import bundle
 
     job = compose("train", list(chosen.overrides))
     job.out = str(folder)

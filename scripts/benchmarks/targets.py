@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from ltvnet.leaderboard import markdown
+from ltvnet.reports.leaderboard_tables import markdown
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "duckdb", "pytorch-lightning")
 

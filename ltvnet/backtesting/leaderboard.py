@@ -1,0 +1,331 @@
+"""The leaderboard: models over the same forecasts, ours held against the best single baseline.
+
+Errors are kept as sums by acquisition week, whose cohorts err alike: scores, bias, coverage and
+intervals follow from them, of one backtest or of several together, its `part`s.
+
+Shapes: E entries, J nodes, C cells of one observed age and horizon, R rows of sums.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ltvnet import metrics
+from ltvnet.backtesting.replay import Cost
+from ltvnet.backtesting.scores import (
+    DRAWS,
+    HORIZONS,
+    SCORED_AGES,
+    SCORED_HORIZONS,
+    Cells,
+    Record,
+    at_age,
+)
+from ltvnet.forecasting.model_config import MIXTURE
+from ltvnet.reports.findings import NOTHING
+from ltvnet.reports.leaderboard_tables import _COLUMNS, LEGEND, _exact, _signed, markdown
+from ltvnet.storage import whole
+
+OBSERVED = (3, 7, 14, 30, 60)
+"""Observed ages of the tables of errors, prefixes cut, those of them that were replayed."""
+
+OWN = ("neural", "corrected", MIXTURE)
+"""Names in the registry of what is ltvnet's own, with the pattern and with departures from it."""
+
+LADDER = "chain_ladder"
+"""The model whose error above the oracle's is the unit of the excess."""
+
+EXCESS_AGE, EXCESS_HORIZONS = 7, (180, 360)
+
+_KEYS = ["model", "part", "observed_age", "horizon"]
+_SUMS = ["loss", "off", "scale", "oracle", "inside", "banded"]
+Rows = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model of a leaderboard: its `record`, whether it is a `baseline`, what its fits took."""
+
+    record: Record
+    baseline: bool
+    cost: Cost | None
+
+
+def is_baseline(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a config is one that ltvnet is held against.
+
+    Everything is but the pattern, models that learn the departure from it, and mixtures of these;
+    chain ladder is the pattern without segments and levels, and a baseline.
+    """
+    if config["name"] == "pattern":
+        return bool(config["levels"] == 0 and config["kappa"] == 0)
+    return config["name"] not in OWN and config.get("target") != "departure"
+
+
+def matched(records: Sequence[Record]) -> list[Record]:
+    """Records with only the cells (E, J) that have matured and that all of them forecast."""
+    first = records[0].entries
+    for record in records:
+        for name in ("origin", "cohort", "observed", "natural"):
+            assert np.array_equal(getattr(record.entries, name), getattr(first, name)), record.name
+    common = np.logical_and.reduce(
+        [r.supported & np.isfinite(r.entries.bands["final"].mean) for r in records]
+    )
+    return [replace(r, actual=np.where(common, records[0].actual, np.nan)) for r in records]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Errors of models over the same cells.
+
+    `weeks` sums by model, part, observed age, horizon and acquisition week, in currency: `loss`
+    of |error|, `off` of errors, `scale` of outcomes, `oracle` of the errors of one who knows the
+    truth (NaN: unknown); `inside` cells of the `banded` ones, those with an interval. `models` by
+    model and part: `baseline`, `gini`, `seconds` of a fit, `parameters`.
+    """
+
+    weeks: pd.DataFrame
+    models: pd.DataFrame
+
+    @classmethod
+    def of(cls, entrants: Sequence[Entrant], ages: Sequence[int]) -> Self:
+        """Of models that were asked for the same cohorts on the same days.
+
+        `ages` observed ages that were replayed besides the cohorts' own.
+        """
+        shown = [age for age in OBSERVED if age in ages]
+        weeks, models = [], []
+        records = matched([entrant.record for entrant in entrants])
+        for entrant, record in zip(entrants, records, strict=True):
+            weeks.append(_sums(record, shown))
+            cost = entrant.cost or Cost(np.nan, np.nan)
+            fixed = {"baseline": entrant.baseline, "gini": _gini(record, shown)}
+            models.append({"model": record.name, "part": 0} | fixed | vars(cost))
+        return cls(pd.concat(weeks, ignore_index=True), pd.DataFrame(models))
+
+    @classmethod
+    def pooled(cls, boards: Sequence["Leaderboard"]) -> Self:
+        """Several as one, each a part of the same weight whose weeks are its own."""
+        weeks = [board.weeks.assign(part=part) for part, board in enumerate(boards)]
+        models = [board.models.assign(part=part) for part, board in enumerate(boards)]
+        return cls(*(pd.concat(frames, ignore_index=True) for frames in (weeks, models)))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The leaderboard that was written into a folder."""
+        weeks, table = (pd.read_csv(folder / name) for name in (_WEEKS, _TABLE))
+        names = {"model": "model", "baseline": "baseline", "gini_d180": "gini"}
+        names |= {"fit_seconds": "seconds", "parameters": "parameters"}
+        return cls(weeks, table[list(names)].rename(columns=names).assign(part=0))
+
+    def write(self, folder: Path) -> None:
+        """Write `leaderboard.csv`, `leaderboard.md` and the sums behind them."""
+        frames = {_TABLE: self.table.reset_index(), _WEEKS: self.weeks}
+        for name, frame in frames.items():
+            with whole(folder / name) as path:
+                frame.to_csv(path, index=False)
+        with whole(folder / "leaderboard.md") as path:
+            path.write_text(self.as_markdown(), encoding="utf-8")
+
+    @cached_property
+    def _cells(self) -> pd.DataFrame:
+        """Sums by model, part, observed age and horizon, with `wape` and `least`, the oracle's."""
+        cells = self.weeks.groupby(_KEYS)[_SUMS].sum(skipna=False)
+        scale = cells["scale"].where(cells["scale"] > 0)
+        return cells.assign(wape=cells["loss"] / scale, least=cells["oracle"] / scale)
+
+    @cached_property
+    def scores(self) -> pd.Series:
+        """Mean WAPE at SCORED_AGES and SCORED_HORIZONS by model, the best first."""
+        found = self._scored("wape").reindex(self.models["model"].unique())
+        return found.sort_values(kind="stable")
+
+    @property
+    def oracle(self) -> float:
+        """The score of one who knows the truth; NaN where nobody does."""
+        return float(self._scored("least").mean())
+
+    @property
+    def best_baseline(self) -> str | None:
+        """The baseline with the best score; None: there is none that has one."""
+        return next((name for name in self.scores.dropna().index if self.baseline[name]), None)
+
+    @property
+    def champion(self) -> str | None:
+        """`best` where it was run, chosen beforehand, or else the best of ltvnet's own.
+
+        None: there is none that has a score.
+        """
+        own = [name for name in self.scores.dropna().index if not self.baseline[name]]
+        return MIXTURE if MIXTURE in own else next(iter(own), None)
+
+    @cached_property
+    def baseline(self) -> pd.Series:
+        """Whether each model is a baseline."""
+        return self.models.groupby("model")["baseline"].all()
+
+    def _scored(self, column: str) -> pd.Series:
+        cells = _only(self._cells, SCORED_AGES, SCORED_HORIZONS)
+        return cells.groupby(["model", "part"])[column].mean().groupby("model").mean()
+
+    def against(self, model: str, reference: str) -> metrics.Comparison:
+        """The score of a model against that of another, acquisition weeks resampled."""
+        scale = _only(self._cells, SCORED_AGES, SCORED_HORIZONS).loc[model]["scale"]
+        scale = scale[scale > 0]
+        each = scale.groupby("part").transform("size")  # cells weigh alike, and so do parts
+        weight = 1 / (scale * each * len(scale.index.unique("part")))
+        rows, other = self._weeks_of(model), self._weeks_of(reference)
+        weights = weight.reindex(rows.reset_index("week").index).to_numpy()
+        loss, beside, size = (
+            column.to_numpy() * weights for column in (rows["loss"], other["loss"], rows["scale"])
+        )
+        week = rows.groupby(["part", "week"]).ngroup().to_numpy()
+        return metrics.compared(loss, beside, size, week, draws=DRAWS, seed=0)
+
+    def _weeks_of(self, model: str) -> pd.DataFrame:
+        """Sums of a model by part, observed age, horizon and week, of the cells that are scored."""
+        rows = self.weeks[self.weeks["model"] == model].set_index([*_KEYS[1:], "week"]).sort_index()
+        return _only(rows, SCORED_AGES, SCORED_HORIZONS)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row a model, the best first: score, skill, bias, coverage, ranking, excess, cost, WAPE.
+
+        `skill` is against `best_baseline`, in [`skill_low`, `skill_high`] at 95 %. Bias, coverage
+        and Gini are those of forecasts at SCORED_AGES, the excess (WAPE - oracle's) over
+        (chain ladder's - oracle's) those at EXCESS_AGE.
+        """
+        table = pd.DataFrame({"baseline": self.baseline, "score": self.scores})
+        table = table.loc[self.scores.index].rename_axis("model")
+        skills = [self._skill(str(name)) for name in table.index]
+        table[["skill", "skill_low", "skill_high"]] = np.array(skills).reshape(-1, 3)
+        scored = _only(self._cells, SCORED_AGES, SCORED_HORIZONS).groupby("model")[_SUMS].sum()
+        for horizon in EXCESS_HORIZONS:
+            table[f"bias_d{horizon}"] = self._bias(horizon)
+        table["coverage"] = scored["inside"] / scored["banded"].where(scored["banded"] > 0)
+        mean = self.models.groupby("model")[["gini", "seconds", "parameters"]].mean()
+        table["gini_d180"] = mean["gini"]
+        for horizon in EXCESS_HORIZONS:
+            table[f"excess_d{horizon}"] = self._excess(horizon)
+        table[["fit_seconds", "parameters"]] = mean[["seconds", "parameters"]]
+        wape = self._cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
+        columns = {f"wape_{age}_d{h}": cells.droplevel([1, 2])
+                   for (age, h), cells in wape.groupby(["observed_age", "horizon"])}  # fmt: skip
+        return table.join(pd.DataFrame(columns, index=table.index))
+
+    def _skill(self, model: str) -> tuple[float, float, float]:
+        if self.best_baseline is None or not np.isfinite(self.scores[model]):
+            return np.nan, np.nan, np.nan
+        found = self.against(model, self.best_baseline)
+        return found.skill, found.skill_low, found.skill_high
+
+    def _bias(self, horizon: int) -> pd.Series:
+        cells = _only(self._cells, SCORED_AGES, [horizon])
+        sums = cells.groupby(["model", "part"])[["off", "scale"]].sum()
+        return (sums["off"] / sums["scale"].where(sums["scale"] > 0)).groupby("model").mean()
+
+    def _excess(self, horizon: int) -> pd.Series:
+        cells = _only(self._cells, [EXCESS_AGE], [horizon])
+        mean = cells.groupby("model")[["wape", "least"]].mean()
+        above = mean["wape"] - mean["least"]
+        return above / (above[LADDER] if LADDER in above.index else np.nan)
+
+    def finding(self) -> str:
+        """Which model is the closest, in a sentence."""
+        own, other = self.champion, self.best_baseline
+        if own is None and other is None:
+            return "Nothing has matured at the ages of the score" if self.weeks.empty else NOTHING
+        if own is None or other is None:
+            best = str(own or other)
+            return f"{best} is the closest: its score is {_exact(self.scores[best])}"
+        found = self.against(own, other)
+        said = f"{own} is {_exact(found.skill)} {'closer' if found.skill >= 0 else 'further off'}"
+        said += f" than the best single baseline, {other}"
+        if np.isnan(found.skill_low):
+            return said
+        chance = "" if found.better or found.worse else ", which may be chance"
+        low, high = _signed(found.skill_low), _signed(found.skill_high)
+        return f"{said}{chance} (95 % interval of the error saved: {low} to {high})"
+
+    def summary(self) -> tuple[list[str], Rows]:
+        """The head and the rows of the table of models, as text."""
+        asked = [name for name in _COLUMNS if self.table[name].notna().any()]
+        rows = []
+        for model, row in self.table.iterrows():
+            cells = {name: _COLUMNS[name][1](row[name]) for name in asked}
+            if np.isfinite(row["skill_low"]) and row["skill_low"] < row["skill_high"]:
+                cells["skill"] += f" [{_signed(row['skill_low'])}, {_signed(row['skill_high'])}]"
+            rows.append([self._named(model), *cells.values()])
+        return ["model", *(_COLUMNS[name][0] for name in asked)], rows
+
+    def errors(self) -> Iterator[tuple[str, list[str], Rows]]:
+        """For each observed age a heading, and the head and the rows of a table of WAPE."""
+        wape = self._cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
+        for age in wape.index.unique("observed_age"):
+            cells = wape.xs(age, level="observed_age").unstack("horizon").loc[self.table.index]
+            head = ["model", *(f"D{horizon}" for horizon in cells)]
+            rows = [[self._named(name), *map(_exact, row)] for name, row in cells.iterrows()]
+            yield f"Error (WAPE) of forecasts on day {age}", head, rows
+
+    def _named(self, model: object) -> str:
+        return f"{model} *" if self.baseline[str(model)] else str(model)
+
+    def as_markdown(self) -> str:
+        """The leaderboard as Markdown: what was found, the models, their errors, how to read it."""
+        parts = [f"**{self.finding()}**", markdown(*self.summary())]
+        for heading, head, rows in self.errors():
+            parts += [f"{heading}:", markdown(head, rows)]
+        return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def _sums(record: Record, ages: Sequence[int]) -> pd.DataFrame:
+    """Sums of a model by observed age, horizon and acquisition week: R rows."""
+    frames = [pd.DataFrame(columns=[*_KEYS, "week", *_SUMS])]
+    for age, horizon in product(ages, HORIZONS):
+        if len(cells := at_age(record, "final", age, horizon)):
+            weekly = _errors(cells).groupby("week", as_index=False).sum(skipna=False)
+            frames.append(
+                weekly.assign(model=record.name, part=0, observed_age=age, horizon=horizon)
+            )
+    return pd.concat(frames[len(frames) > 1 :])
+
+
+def _errors(cells: Cells) -> pd.DataFrame:
+    """What is summed, of each cell: (C, columns)."""
+    w, a, band = cells.users, cells.actual, cells.band
+    inside = metrics.covered(a, band.p10, band.p90)
+    return pd.DataFrame(
+        {
+            "week": cells.week,
+            "loss": w * np.abs(band.mean - a),
+            "off": w * (band.mean - a),
+            "scale": w * np.abs(a),
+            "oracle": np.nan if cells.oracle is None else w * np.abs(cells.oracle - a),
+            "inside": np.nan_to_num(inside),
+            "banded": np.isfinite(inside).astype(float),
+        }
+    )
+
+
+def _gini(record: Record, ages: Sequence[int]) -> float:
+    """Ranking of cohorts by D180 at SCORED_AGES, on average."""
+    asked = [at_age(record, "final", age, 180) for age in SCORED_AGES if age in ages]
+    found = [metrics.gini(c.actual, c.band.mean, c.users) for c in asked]
+    known = [value for value in found if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _only(frame: pd.DataFrame, ages: Sequence[int], horizons: Sequence[int]) -> pd.DataFrame:
+    """Rows of some observed ages and horizons, levels of the index."""
+    index = frame.index
+    age, horizon = (index.get_level_values(name) for name in ("observed_age", "horizon"))
+    return frame[age.isin(ages) & horizon.isin(horizons)]
+
+
+_TABLE, _WEEKS = "leaderboard.csv", "errors_by_week.csv"

@@ -1,0 +1,138 @@
+"""Which past days are replayed, and what a fit sees of each."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltvnet.data.curves import MAX_AGE, Curves, History, checked_ages, day
+
+
+def origins(first: object, last: object, every_days: int) -> Sequence[np.datetime64]:
+    """Fold origins from `first` to `last` (both included) at equal steps.
+
+    Raises ValueError when the step is not positive or the order is reversed.
+    """
+    begin, end = day(first), day(last)
+    if every_days < 1 or end < begin:
+        raise ValueError(
+            f"expected first <= last and a step of days, got {first} {last} {every_days}"
+        )
+    return list(np.arange(begin, end + np.timedelta64(1, "D"), every_days))
+
+
+WEEK = np.timedelta64(7, "D")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which past days are replayed, and how.
+
+    `window` "expanding" or "sliding:52w": the cohorts that a fit sees, all or those that began in
+    so many weeks before it; `refit` "each", "every_K" or "frozen": whether each fold fits anew,
+    every K-th, or none but the first; `ages` at which cohorts are scored besides their own,
+    prefixes cut; `warm` whether fits start from one cold fit, the earliest that learned anything;
+    `workers` processes. Raises ValueError for other words and numbers.
+    """
+
+    window: str
+    refit: str
+    ages: Sequence[int]
+    warm: bool
+    workers: int
+
+    def __post_init__(self) -> None:
+        """Check the words and numbers."""
+        _ = self.weeks, self.every
+        if not isinstance(self.ages, Sequence) or not all(map(_whole, self.ages)):
+            raise ValueError(f"expected ages=[] or whole days such as [7,30], got {self.ages!r}")
+        if len(self.ages):
+            checked_ages(self.ages)
+        if not isinstance(self.warm, bool):
+            raise ValueError(f"expected warm=true or false, got {self.warm!r}")  # noqa: TRY004
+        if not _whole(self.workers) or self.workers < 1:
+            raise ValueError(f"expected workers, a whole number >= 1, got {self.workers!r}")
+
+    @property
+    def weeks(self) -> int | None:
+        """Weeks of history that a fit sees; None: all."""
+        if self.window == "expanding":
+            return None
+        if not (found := re.fullmatch("sliding:([1-9][0-9]*)w", str(self.window))):
+            raise ValueError(f"expected window=expanding or sliding:52w, got {self.window!r}")
+        return int(found[1])
+
+    @property
+    def every(self) -> int | None:
+        """Folds from one fit to the next; None: the first fit is kept."""
+        if self.refit in ("each", "frozen"):
+            return 1 if self.refit == "each" else None
+        if not (found := re.fullmatch("every_([1-9][0-9]*)", str(self.refit))):
+            raise ValueError(f"expected refit=each, every_K or frozen, got {self.refit!r}")
+        return int(found[1])
+
+    def fitted_at(self, origins: Sequence[np.datetime64]) -> list[np.datetime64]:
+        """The day of the fit that forecasts each origin."""
+        every = self.every or len(origins)
+        return [origins[i - i % every] for i in range(len(origins))]
+
+    def seen(self, curves: Curves) -> Curves:
+        """What a fit sees of the curves of its day."""
+        if self.weeks is None:
+            return curves
+        return curves.take(curves.start > curves.origin - self.weeks * WEEK)
+
+
+def past_origins(
+    history: History, last: np.datetime64, every_weeks: int, count: int
+) -> list[np.datetime64]:
+    """At most `count` origins before `last`, `every_weeks` apart, that have enough to learn from.
+
+    The first has seen at least a quarter of the history and 8 weeks; each has something left to
+    forecast.
+    """
+    begun = history.end.min()
+    least = begun + max((last - begun) / 4, 8 * WEEK)
+    step = every_weeks * WEEK
+    origins = [last - step * i for i in range(count, 0, -1)]
+    return [o for o in origins if o >= least and unfinished(history.as_of(o))]
+
+
+def calendar(
+    history: History, *, every: str, first: object, last: object, dates: Sequence[object] | None
+) -> list[np.datetime64]:
+    """The days to replay: `dates`, or from `last` back to `first` in steps of `every`, "4w".
+
+    `last` None: the end of the last acquisition, or the newest day whose D90 has matured if that
+    is earlier; `first` None: a quarter of the history has passed by then, and 8 weeks. Raises
+    ValueError for another step, for dates that are no list, and when no day is left.
+    """
+    if dates is not None:
+        if isinstance(dates, str) or not isinstance(dates, Sequence) or not dates:
+            raise ValueError(
+                f"expected origins.dates as a list such as [2024-01-01,2024-02-01], got {dates!r}"
+            )
+        return sorted(day(date) for date in dates)
+    if not (weeks := re.fullmatch("([1-9][0-9]*)w", str(every))):
+        raise ValueError(f"expected origins.every in weeks, such as 4w, got {every!r}")
+    newest = min(history.end.max(), history.last_day - np.timedelta64(90, "D"))
+    until = newest if last is None else day(last)
+    begun = history.end.min()
+    least = begun + max((until - begun) / 4, 8 * WEEK) if first is None else day(first)
+    days = np.arange(until, least - np.timedelta64(1, "D"), -int(weeks[1]) * WEEK)
+    if not len(days):
+        raise ValueError(
+            f"expected days to replay from {least} to {until}, got none: the history begins on "
+            f"{begun}; set origins.first and origins.last, or origins.dates"
+        )
+    return [np.datetime64(date, "D") for date in days[::-1]]
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def unfinished(curves: Curves) -> bool:
+    """Whether any cohort has something to forecast from, and something left to forecast."""
+    return bool(((curves.observed_age >= 0) & (curves.observed_age < MAX_AGE)).any())

@@ -1,0 +1,340 @@
+"""Files of purchases as checked relations of DuckDB: `lines`, and `people` who were acquired.
+
+Both have the columns customer, moment, day, a0, a1, .. (attributes by their sorted names); lines
+have amount too, and whether it counts. Nothing later than the last day of the data is in them.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from glob import glob
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from ltvnet.data.curves import day
+
+REFUNDS = {"gross": "amount >= 0", "net": "true"}
+"""Which lines count, as SQL."""
+
+DEDUPE = ("none", "rows", "invoice_across_files")
+"""Which lines are duplicates: none, those equal in every column, invoices of an earlier sheet."""
+
+_KINDS = {
+    "date": ("TIMESTAMP", "date", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
+    "amount": ("DOUBLE", "number", "an expression such as replace(column, ',', '')"),
+}
+_KINDS["users_date"] = _KINDS["date"]
+"""What the cells of a field must be, in SQL and in words, and what reads those that are not."""
+
+_RULES = {
+    "where": "lines left out by data.where",
+    "customer": "lines without a customer",
+    "until": "lines after data.until",
+    "refunds": "lines not counted by data.refunds=gross",
+}
+"""Rules that leave lines out, in order, and how they are reported."""
+
+_WHOLE = 1 << 26  # bytes of a file up to which each of them enters its fingerprint
+_END = 1 << 20  # bytes at either end that enter the fingerprint of a larger one
+
+
+def files_at(pattern: str) -> list[Path]:
+    """The files that a path or a glob names, sorted. Raises ValueError when none, or one is empty.
+
+    A file that exists is meant as such, whatever brackets its name has.
+    """
+    path = Path(pattern).expanduser()
+    matches = [path] if path.exists() else sorted(map(Path, glob(str(path), recursive=True)))
+    files = [match for match in matches if match.is_file()]
+    if not files:
+        way = "name a CSV, CSV.gz or Parquet file, or several by a glob such as 'orders/*.csv'"
+        raise ValueError(f"{pattern}: expected a file there, found none; {way}")
+    if empty := [file for file in files if not file.stat().st_size]:
+        raise ValueError(f"{empty[0]}: expected a table, got an empty file; export it again")
+    return files
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of a file's name and content.
+
+    Up to 64 MiB every byte enters; of a larger file its size, its time of modification, and
+    its first and last MiB.
+    """
+    digest = hashlib.sha256(path.name.encode())
+    status = path.stat()
+    with path.open("rb") as file:
+        if status.st_size <= _WHOLE:
+            digest.update(file.read())
+        else:
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode() + file.read(_END))
+            file.seek(-_END, 2)
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Files as one relation of a database, with a column `filename` besides their own."""
+
+    base: duckdb.DuckDBPyConnection
+    name: str
+    path: str
+    columns: Sequence[str]
+
+    @classmethod
+    def read(cls, base: duckdb.DuckDBPyConnection, name: str, path: str) -> "Relation":
+        """The relation `name`: Parquet files stay where they are, CSV files are parsed once.
+
+        Raises ValueError when there is no file.
+        """
+        files = [str(file) for file in files_at(path)]
+        if files[0].lower().endswith(".parquet"):
+            relation = base.read_parquet(files, union_by_name=True, filename=True)
+            relation.create_view(name)
+        else:
+            relation = base.read_csv(
+                files,  # type: ignore[arg-type]  # the stubs know one file only
+                header=True,
+                sample_size=-1,  # else a cell beyond the sample may not fit its column
+                union_by_name=True,
+                filename=True,
+            )
+            relation.create(name)
+        return cls(base, name, path, relation.columns)
+
+    def sql(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """The SQL of each field that was given as a column or as an expression over columns.
+
+        Raises ValueError with all fields that do not fit the columns.
+        """
+        known = {column.lower() for column in self.columns}
+        sql, problems = {}, []
+        for field, text in fields.items():
+            quoted = '"' + text.replace('"', '""') + '"'
+            sql[field] = quoted if text.lower() in known else f"({text})"
+            if text.isidentifier() and sql[field] != quoted:
+                # which may be a function of SQL, such as user, but was meant as a column
+                problems.append(f"{field} {text!r} (no such column)")
+                continue
+            try:
+                self.base.sql(f"SELECT {sql[field]} FROM {self.name}")
+            except duckdb.Error as error:
+                problems.append(f"{field} {text!r} ({str(error).splitlines()[0]})")
+        if problems:
+            raise ValueError(
+                f"{self.path}: expected columns of the file, or SQL over them, as data.*; got "
+                f"{', '.join(problems)}; the columns are {', '.join(self.columns)}"
+            )
+        return sql
+
+    def is_text(self, expression: str) -> bool:
+        """Whether an expression gives text."""
+        return bool(self.base.sql(f"SELECT {expression} FROM {self.name}").types[0] == "VARCHAR")
+
+    def unreadable(self, sql: Mapping[str, str], field: str) -> str:
+        """Where the first cell stands that is not of its field's kind, how many, the way out.
+
+        Only rows with `sql["known"]` are looked at; one of them must have such a cell.
+        """
+        kind, word, way_out = _KINDS[field]
+        first = self.base.execute(f"""
+            WITH cells AS (
+                SELECT filename, row_number() OVER () AS row, CAST({sql[field]} AS VARCHAR) AS cell,
+                       {sql["known"]} AND
+                       NOT coalesce(isfinite(TRY_CAST({sql[field]} AS {kind})), false) AS bad
+                FROM {self.name})
+            SELECT filename, row - min(row) OVER (PARTITION BY filename) + 1, cell,
+                   count(*) FILTER (WHERE bad) OVER ()
+            FROM cells QUALIFY bad ORDER BY row LIMIT 1""").fetchone()
+        assert first is not None
+        file, row, cell, count = first
+        got = "an empty cell" if cell is None else repr(cell)
+        return (
+            f"{file}: expected a {word}, got {got} in data row {row} ({count} such in all);"
+            f" give data.{field} as {way_out}, or leave such rows out"
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read: numbers of rows by what became of them, and of lines that no rule left out.
+
+    Duplicates are still among the lines `left`. `until` is the last complete day, `largest` the
+    largest amount, of either sign.
+    """
+
+    found: Mapping[str, int]
+    left: int
+    until: np.datetime64
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchases:
+    """Purchase lines in files, and which of them are to count.
+
+    `path` one CSV, CSV.gz or Parquet file, or a glob of several. `customer`, `date`, `amount`
+    (one currency), `invoice` and `sheet` are columns or SQL expressions over columns, with
+    `filename` for a line's file; `where` is a condition in SQL that lines must meet, null for
+    none. `by` are attribute columns. `refunds` and `dedupe`: one of REFUNDS, DEDUPE. `until` is
+    the last complete day of the data, null for that of the last line. `users` is a file of
+    everyone acquired, with `users_customer`, `users_date` and the columns `by`, so that those
+    who never bought count; null where customers are acquired by their first line.
+    Raises ValueError for words and dates that are none, and for options that lack others.
+    """
+
+    path: str
+    customer: str
+    date: str
+    amount: str
+    where: str | None
+    by: Sequence[str]
+    refunds: str
+    dedupe: str
+    invoice: str | None
+    sheet: str | None
+    until: str | None
+    users: str | None
+    users_customer: str | None
+    users_date: str | None
+
+    def __post_init__(self) -> None:
+        """Check words and dates, and that options which need others have them."""
+        checked_word("refunds", self.refunds, REFUNDS)
+        checked_word("dedupe", self.dedupe, DEDUPE)
+        sql_date("until", self.until, "infinity")
+        if self.dedupe == "invoice_across_files" and None in (self.invoice, self.sheet):
+            raise ValueError(
+                "data.dedupe=invoice_across_files needs data.invoice and data.sheet: the columns"
+                " of an invoice's number and its sheet (data.sheet=filename for the file)"
+            )
+        if self.users is not None and None in (self.users_customer, self.users_date):
+            raise ValueError(
+                "data.users needs data.users_customer and data.users_date: the columns of"
+                f" {self.users} that hold the customer and the day of acquisition"
+            )
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The name of each attribute column: a0, a1, .. by sorted names."""
+        return {f"a{number}": name for number, name in enumerate(sorted(self.by))}
+
+    def load(self, base: duckdb.DuckDBPyConnection) -> Loaded:
+        """Make `lines` and `people` in a database; without a users file the latter are the former.
+
+        Raises ValueError when a file or a column is missing, a date or an amount is none, or no
+        line is left.
+        """
+        source = Relation.read(base, "source", self.path)
+        fields = {"customer": self.customer, "date": self.date, "amount": str(self.amount)}
+        options = {"where": self.where, "invoice": self.invoice, "sheet": self.sheet}
+        fields |= {field: text for field, text in options.items() if text is not None}
+        fields |= {} if self.users else self.attributes
+        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"} | source.sql(fields)
+        sql |= self._person(source, sql)
+        loaded = self._audited(source, sql)
+        self._make_lines(base, sql)
+        if self.users is not None:
+            rows = self._make_people(Relation.read(base, "users_file", self.users), loaded)
+            return replace(loaded, found={**loaded.found, **rows})
+        base.execute("CREATE VIEW people AS FROM lines")
+        return loaded
+
+    def _person(self, relation: Relation, sql: Mapping[str, str]) -> dict[str, str]:
+        """SQL of the columns that lines and people share, and of which rows have a customer."""
+        customer = sql["customer"]
+        if self.users or relation.is_text(customer):  # which another file may hold as a number
+            customer = f"nullif(CAST({customer} AS VARCHAR), '')"
+        moment = f"TRY_CAST({sql['date']} AS TIMESTAMP)"
+        cells = {"customer": customer, "moment": moment, "day": f"CAST({moment} AS DATE)"}
+        for name in self.attributes:
+            if name in sql:  # else the users file has it
+                cells[name] = f"coalesce(CAST({sql[name]} AS VARCHAR), '')"
+        return {
+            "person": ", ".join(f"{cell} AS {name}" for name, cell in cells.items()),
+            "known": f"({sql['where']} AND {customer} IS NOT NULL)",
+        }
+
+    def _audited(self, source: Relation, sql: Mapping[str, str]) -> Loaded:
+        """Lines by the first rule that leaves them out; dates and amounts are checked."""
+        names = ("where", "customer", "date", "amount", "until", "refunds", "left")
+        rules = source.base.execute(f"""
+            SELECT CASE WHEN NOT wanted THEN 0 WHEN customer IS NULL THEN 1
+                        WHEN NOT coalesce(isfinite(moment), false) THEN 2
+                        WHEN NOT coalesce(isfinite(amount), false) THEN 3
+                        WHEN day > {sql_date("until", self.until, "infinity")} THEN 4
+                        WHEN NOT {REFUNDS[self.refunds]} THEN 5
+                        ELSE 6 END AS rule, -- a number, as text takes longer to group by
+                   count(*) AS lines, max(day) AS last, max(abs(amount)) AS largest
+            FROM (SELECT {sql["person"]}, TRY_CAST({sql["amount"]} AS DOUBLE) AS amount,
+                         coalesce({sql["where"]}, false) AS wanted FROM source)
+            GROUP BY rule""").df()
+        rules = rules.set_index("rule").reindex(range(len(names))).set_axis(list(names))
+        if unreadable := [field for field in ("date", "amount") if rules["lines"][field] > 0]:
+            raise ValueError("\n".join(source.unreadable(sql, field) for field in unreadable))
+        lines = rules["lines"].fillna(0).astype(int)
+        counts = {"lines read": int(lines.sum())}
+        counts |= {text: int(lines[rule]) for rule, text in _RULES.items()}
+        dated = rules.loc[["left", "refunds"]].dropna()
+        if dated.empty:
+            raise ValueError(
+                f"{self.path}: expected purchases, but no line is left: {counts}; check"
+                " data.where, data.customer and data.until"
+            )
+        until = day(dated["last"].max() if self.until is None else self.until)
+        return Loaded(counts, int(lines["left"]), until, float(dated["largest"].max()))
+
+    def _make_lines(self, base: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
+        rows = f"source WHERE {sql['known']}"
+        if self.dedupe == "rows":
+            rows = f"(SELECT DISTINCT * EXCLUDE (filename) FROM {rows})"
+        base.execute(f"""
+            CREATE VIEW known AS
+            SELECT {sql["person"]}, {sql["invoice"]} AS invoice, {sql["sheet"]} AS sheet,
+                   TRY_CAST({sql["amount"]} AS DOUBLE) AS amount
+            FROM {rows}""")
+        once = """
+            ANTI JOIN (SELECT invoice, min(sheet) AS sheet FROM known GROUP BY invoice) AS first
+            ON known.invoice = first.invoice AND known.sheet > first.sheet"""
+        base.execute(f"""
+            CREATE {"VIEW" if self.dedupe == "none" else "TABLE"} lines AS
+            SELECT known.* EXCLUDE (invoice, sheet), {REFUNDS[self.refunds]} AS counts
+            FROM known {once if self.dedupe == "invoice_across_files" else ""}
+            WHERE day <= {sql_date("until", self.until, "infinity")}""")
+
+    def _make_people(self, users: Relation, loaded: Loaded) -> dict[str, int]:
+        given = {"users_customer": self.users_customer or "", "users_date": self.users_date or ""}
+        sql = users.sql(given | self.attributes)
+        sql |= {"customer": sql["users_customer"], "date": sql["users_date"], "where": "true"}
+        sql |= self._person(users, sql)
+        users.base.execute(f"""
+            CREATE VIEW people AS
+            SELECT * FROM (SELECT {sql["person"]} FROM users_file WHERE {sql["known"]})
+            WHERE day <= DATE '{loaded.until}'""")
+        anonymous, undated, late = users.base.execute(f"""
+            SELECT count(*) FILTER (customer IS NULL),
+                   count(*) FILTER (customer IS NOT NULL AND NOT coalesce(isfinite(moment), false)),
+                   count(*) FILTER (customer IS NOT NULL AND day > DATE '{loaded.until}')
+            FROM (SELECT {sql["person"]} FROM users_file)""").fetchall()[0]
+        if undated:
+            raise ValueError(users.unreadable(sql, "users_date"))
+        return {
+            "rows of data.users without a customer": anonymous,
+            f"rows of data.users after {loaded.until}": late,
+        }
+
+
+def checked_word(name: str, word: str, words: Collection[str]) -> None:
+    """Raise ValueError unless an option is one of its words."""
+    if word not in words:
+        raise ValueError(f"data.{name}: expected one of {', '.join(words)}, got {word!r}")
+
+
+def sql_date(name: str, date: str | None, default: str) -> str:
+    """The SQL of a date that an option gives. Raises ValueError when it gives none."""
+    try:
+        return f"DATE '{default if date is None else day(date)}'"
+    except ValueError as error:
+        raise ValueError(f"data.{name}: {error}") from error

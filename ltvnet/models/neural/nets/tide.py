@@ -1,0 +1,140 @@
+"""TiDE, the time-series dense encoder (arXiv 2304.08424), and what it sees of a cohort.
+
+Shapes: B tasks, L values of the lookback, T steps whose covariates are known, H <= T steps of the
+horizon, C covariates a step, S attributes, P projected covariates, Q outputs a step; J nodes and
+I = J - 1 intervals.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ltvnet.models.neural.nets.blocks import ResidualBlock, start_at_zero
+from ltvnet.models.neural.nets.heads import Attributes, Inputs, Sizes
+
+
+class Shape(NamedTuple):
+    """Sizes of what goes in and comes out: L, T, H, C, S and Q of the legend."""
+
+    lookback: int
+    steps: int
+    horizon: int
+    covariates: int
+    attributes: int
+    outputs: int
+
+
+class Layers(NamedTuple):
+    """Sizes between them.
+
+    `hidden` units of the blocks of encoder and decoder, `encoder` and `decoder` how many there
+    are; `projection_hidden` and `projection` (P) of the covariates; `decoded` numbers that the
+    decoder gives each step, `temporal_hidden` units of the block that reads them.
+    """
+
+    hidden: int
+    encoder: int
+    decoder: int
+    projection_hidden: int
+    projection: int
+    decoded: int
+    temporal_hidden: int
+
+
+class TiDE(nn.Module):
+    """A dense encoder and decoder of residual blocks beside a linear map of the lookback.
+
+    All blocks are true residual blocks, at depth one too, and the temporal decoder, whose output
+    is the forecast, has no norm. What it adds and the linear map both start at zero, and so does
+    the forecast. Raises ValueError for a horizon beyond the steps or sizes below 1.
+    """
+
+    def __init__(self, *, shape: Shape, layers: Layers, dropout: float, norm: bool) -> None:
+        """`dropout` and layer `norm` in the blocks."""
+        super().__init__()
+        if min(*shape[:4], shape.outputs, *layers) < 1 or shape.horizon > shape.steps:
+            raise ValueError(f"expected sizes >= 1 and horizon <= steps, got {shape} and {layers}")
+        self.shape = shape
+
+        def block(before: int, hidden: int, after: int, *, norm: bool = norm) -> ResidualBlock:
+            return ResidualBlock(
+                before=before, hidden=hidden, after=after, dropout=dropout, norm=norm
+            )
+
+        projected, hidden = layers.projection, layers.hidden
+        encoded = shape.lookback + shape.steps * projected + shape.attributes
+        self.projection = block(shape.covariates, layers.projection_hidden, projected)
+        before = [encoded, *[hidden] * (layers.encoder + layers.decoder - 1)]
+        after = [*[hidden] * (len(before) - 1), shape.horizon * layers.decoded]
+        self.dense = nn.Sequential(
+            *(block(b, hidden, a) for b, a in zip(before, after, strict=True))
+        )
+        self.temporal = block(
+            layers.decoded + projected, layers.temporal_hidden, shape.outputs, norm=False
+        )
+        self.skip = nn.Linear(shape.lookback, shape.horizon * shape.outputs)
+        start_at_zero(self.temporal.out, self.temporal.skip, self.skip)
+
+    def forward(self, lookback: Tensor, covariates: Tensor, attributes: Tensor) -> Tensor:
+        """Forecast (B, H, Q) from `lookback` (B, L), `covariates` (B, T, C), `attributes` (B, S).
+
+        The last H of the T steps are those of the horizon.
+        """
+        known = self.projection(covariates)  # (B, T, P)
+        decoded = self.dense(torch.cat((lookback, known.flatten(1), attributes), dim=1))
+        steps = decoded.unflatten(1, (self.shape.horizon, -1))  # (B, H, decoded)
+        ahead = known[:, -self.shape.horizon :]  # (B, H, P)
+        straight = self.skip(lookback).unflatten(1, (self.shape.horizon, -1))  # (B, H, Q)
+        forecast: Tensor = straight + self.temporal(torch.cat((steps, ahead), dim=2))
+        return forecast
+
+
+class CohortTiDE(nn.Module):
+    """TiDE over the nodes of a curve: the prefix is the lookback, the intervals the horizon.
+
+    Known of every node, ahead too: where it stands, how far from the last observed, and whether
+    it is observed. `layers` the fields of `Layers`, `embedding` of each attribute, `dropout` and
+    `norm` those of TiDE. Raises ValueError for sizes below 1 or a dropout outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        sizes: Sizes,
+        layers: Mapping[str, int],
+        embedding: int,
+        dropout: float,
+        norm: bool,
+    ) -> None:
+        """Build the layers."""
+        super().__init__()
+        if embedding < 1:
+            raise ValueError(f"expected embedding >= 1, got {embedding}")
+        self.attributes = Attributes(categories=sizes.categories, width=embedding)
+        shape = Shape(
+            lookback=sizes.nodes * sizes.features,
+            steps=sizes.nodes,
+            horizon=sizes.nodes - 1,
+            covariates=3,
+            attributes=sizes.scalars + self.attributes.width,
+            outputs=4,
+        )
+        self.tide = TiDE(shape=shape, layers=Layers(**layers), dropout=dropout, norm=norm)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Raw z (B, I, Q)."""
+        attributes = torch.cat((inputs.scalars, self.attributes(inputs.codes)), dim=1)
+        raw: Tensor = self.tide(inputs.prefix.flatten(1), places(inputs.observed), attributes)
+        return raw
+
+
+def places(observed: Tensor) -> Tensor:
+    """What is known of every node: its place, its distance from the last observed, observed.
+
+    `observed` (B, J) -> (B, J, 3), places from -1 to 1 in the order of nodes.
+    """
+    place = torch.linspace(-1.0, 1.0, observed.shape[1], device=observed.device)
+    last = place[observed.sum(dim=1) - 1].unsqueeze(1)  # (B, 1)
+    return torch.stack((place.expand_as(observed), place - last, observed.to(place.dtype)), dim=2)

@@ -1,0 +1,111 @@
+"""What a net is to learn from, how, and where: plain data, checked where they are made."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ltvnet.models.neural.windows import Validation, Windows
+
+STRATEGIES, PRECISIONS = ("auto", "ddp"), ("32-true", "tf32", "bf16-mixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a net learns. Raises ValueError for a value outside its range.
+
+    `epochs` of `tasks` drawn a cohort, in batches of `batch_size`, or of fewer where an epoch would
+    not have `min_steps` of them; AdamW with `weight_decay` and a one-cycle rate up to `rate`, less
+    for smaller batches; `loss` "deviance" or "huber" for the mean, `quantiles` weight of the
+    pinball loss, `penalty` on z squared, `users` the multiple of a median cohort's users at which
+    a task weighs half; `average` epochs in which a step's weight in the averaged net halves;
+    `clip` norm of gradients; `patience` epochs without a better validation before the inner fit
+    stops; `warm_epochs` of a fit that starts from another net; `unseen` share of attributes that
+    are hidden in a step, so that new ones can be forecast.
+    """
+
+    epochs: int
+    tasks: int
+    batch_size: int
+    min_steps: int
+    rate: float
+    weight_decay: float
+    loss: str
+    quantiles: float
+    penalty: float
+    users: float
+    average: float
+    clip: float
+    patience: int
+    warm_epochs: int
+    unseen: float
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        counts = ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs")
+        if min(getattr(self, name) for name in counts) < 1:
+            raise ValueError(f"expected {', '.join(counts[:-1])} and {counts[-1]} >= 1")
+        if (
+            min(self.rate, self.clip, self.average) <= 0
+            or min(self.weight_decay, self.penalty, self.users) < 0
+        ):
+            raise ValueError(
+                "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
+            )
+        if not 0 <= self.unseen < 1:
+            raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
+        if self.loss not in ("deviance", "huber"):
+            raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
+
+    def batch(self, tasks: int) -> int:
+        """Size of the batches of an epoch of so many tasks."""
+        return max(min(self.batch_size, -(-tasks // self.min_steps)), 1)  # no tiny last one
+
+    def peak(self, batch: int) -> float:
+        """Highest learning rate of batches of a size: the noise of a gradient falls as its root."""
+        return self.rate * math.sqrt(batch / self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a net learns: Lightning's accelerator and devices, and threads of each process.
+
+    `strategy` "auto", or "ddp" for a process a device, which share each batch; `log_every` steps
+    between logged losses; `precision` "32-true", "tf32" (matrix products of GPUs that have it) or
+    "bf16-mixed" (the net in bfloat16). Raises ValueError for another strategy or precision.
+    """
+
+    accelerator: str
+    devices: int | str
+    strategy: str
+    threads: int
+    log_every: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        """Check."""
+        for name, known in (("strategy", STRATEGIES), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"expected {name} out of {', '.join(known)}, got {value!r}")
+        if self.strategy == "auto" and self.devices != 1:
+            raise ValueError(f"expected trainer=ddp for devices other than 1, got {self.devices!r}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `fit()`: the net, its data, and when and where it stops and saves.
+
+    `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
+    `folder` for checkpoints, continued where it stopped, and `events` for TensorBoard (both None:
+    nothing is written).
+    """
+
+    net: nn.Module
+    windows: Windows
+    validation: Validation | None
+    confidence: float
+    seed: int
+    stop: int
+    folder: Path | None
+    events: Path | None

@@ -1,0 +1,94 @@
+"""HTML of the reports: one page, no network, no scripts."""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from ltvnet.storage import whole
+
+STYLE: Any = {
+    "text.parse_math": False,  # a campaign may have dollars in its name
+    **{"svg.fonttype": "none", "svg.hashsalt": "ltvnet", "font.size": 9},
+    **{"axes.titlelocation": "left", "axes.titlesize": 9.5, "axes.axisbelow": True},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+    **{"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e7ea"},
+}
+"""How figures look: settings of matplotlib."""
+
+
+def write(path: Path, title: str, top: str, sections: Mapping[str, str | None]) -> None:
+    """Write a page, whole or not at all: `top` below the title, then sections by their heading.
+
+    Empty sections are left out; of those that are None the page says that there is nothing yet.
+    """
+    nothing = paragraph("There is nothing to show yet.")
+    body = [
+        f"<section><h2>{heading}</h2>{nothing if text is None else text}</section>"
+        for heading, text in sections.items()
+        if text != ""
+    ]
+    html = _PAGE.format(body="\n".join(body), title=escape(title), style=_STYLE, top=top)
+    with whole(path) as part:
+        part.write_text(html, encoding="utf-8")
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of a style."""
+    return f'<p class="{kind}">{escape(text)}</p>'
+
+
+def table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table under what it shows."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<h3>{escape(finding)}</h3><table>{line('th', head)}{body}</table>"
+
+
+def svg(name: str, figure: Figure) -> str:
+    """A figure as it stands in the page, without addresses."""
+    text = io.StringIO()
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # browsers have more fonts than matplotlib
+        figure.savefig(text, format="svg")
+    drawn = text.getvalue()
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    drawn = re.sub(
+        r'<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', drawn, count=1, flags=re.DOTALL
+    )
+    return f'<figure role="img" aria-label="{escape(name)}">{drawn}</figure>'
+
+
+_STYLE = """:root { color-scheme: light } * { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1f2933;
+  background: #f5f6f8; margin: 0 } main { max-width: 1080px; margin: 0 auto; padding: 24px }
+header, section { background: #fff; overflow-x: auto; border: 1px solid #e1e5ea; border-radius: 8px;
+  padding: 18px 26px; margin: 0 0 18px } h1, h2 { font-size: 15px; color: #52606d; margin: 0 0 8px }
+h3 { font-size: 16px; margin: 12px 0 6px } .lead { font-size: 20px; line-height: 1.4 }
+.verdict { border-left: 6px solid; border-radius: 4px; padding: 10px 16px; background: #f5f6f8 }
+.verdict strong { font-size: 18px } ul { list-style: none; margin: 6px 0 0; padding: 0 }
+li::before { content: "\\25CF"; margin-right: 8px; color: #1a7f4b } .green { border-color: #1a7f4b }
+.grey { border-color: #9aa5b1 } .amber { border-color: #b7791f } .red { border-color: #b42318 }
+li.amber::before { color: #b7791f } li.red::before { color: #b42318 } dt { font-weight: 600 }
+table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant: tabular-nums }
+th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid #e9ecef }
+th { color: #52606d; vertical-align: bottom } th:first-child, td:first-child { text-align: left }
+td { white-space: nowrap } svg { width: 100%; display: block } figure, dd, p { margin: 6px 0 12px }
+@media print { body { background: #fff; font-size: 12px } main { padding: 0; max-width: none }
+  header, section { border: 0; padding: 6px 0 } tr, header, section:has(svg) { break-inside: avoid }
+  h2, h3 { break-after: avoid } * { print-color-adjust: exact } }"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
+<body><main><header><h1>{title}</h1>{top}</header>
+{body}</main></body></html>
+"""

@@ -1,0 +1,336 @@
+"""Trials: a config with other values, scored on the past days that a sweep may see.
+
+Shapes: E past forecasts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, takewhile, zip_longest
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ltvnet import metrics
+from ltvnet.backtesting import scores
+from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
+from ltvnet.backtesting.ledger import Ledger
+from ltvnet.backtesting.model_identity import identity
+from ltvnet.backtesting.origins import Plan, calendar, past_origins
+from ltvnet.backtesting.replay import replay, spent
+from ltvnet.backtesting.scores import SCORED_AGES, Record
+from ltvnet.correction.walk_forward import Learning, averaged, walked
+from ltvnet.data.arrays import Bools
+from ltvnet.data.curves import History, day
+from ltvnet.forecasting.model_config import bases
+from ltvnet.storage import whole
+from ltvnet.tuning.search_space import Space, Value, changed
+
+BIASED = (180, 360)
+"""Horizons at which a winner may not be biased: WAPE alone rewards the median."""
+
+LEAST_BIAS, MORE_BIAS = 0.02, 0.01
+"""A bias that is always allowed, and how much more than the pattern's is."""
+
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+"""How a trial can end."""
+
+MEASURE = ("origins", "every_weeks", "plan.ages", "plan.workers")
+"""Keys of `validation` that say what is scored, and how fast: no trial may change them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial found: `score` and `bias` of D180 and D360 by name, `allowed` by its bias.
+
+    `seconds` of a fit, on average.
+    """
+
+    score: float
+    bias: Mapping[str, float]
+    allowed: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: `number`, `state`, its `values` by key, and what it found.
+
+    `score` of all days, or of those before it was pruned (NaN: none); `bias` of D180 and D360 by
+    name; `allowed` by its bias; `seconds` of a fit and `took` of the trial; `days` it was tried
+    on; `error` of one that failed.
+    """
+
+    number: int
+    state: str
+    values: Mapping[str, Value]
+    default: bool
+    score: float
+    bias: Mapping[str, float]
+    allowed: bool
+    seconds: float
+    took: float
+    days: int
+    error: str
+
+
+class Run:
+    """The folder of a trial: its config, its score day by day in TensorBoard, what it found.
+
+    A context in which the trial is tried.
+    """
+
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], values: Mapping[str, Value]
+    ) -> None:
+        """Keep the config, without the address of the study; `values` are what the trial chose."""
+        self.folder, self.values, self.days = folder, values, 0
+        self.found: dict[str, float] = {}
+        config = {key: value for key, value in config.items() if key != "sweep"}
+        with whole(folder / ".hydra" / "config.yaml") as path:
+            path.write_text(json.dumps(config, indent=1, default=str))  # which is YAML
+
+    def __enter__(self) -> Self:
+        """Open the events of TensorBoard."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(self.folder))
+        return self
+
+    def told(self, day: int, score: float) -> None:
+        """Note the score after a number of days."""
+        self.days = day
+        self.writer.add_scalar("sweep/score", score, day)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Note the outcome."""
+        seconds = {} if np.isnan(outcome.seconds) else {"seconds": outcome.seconds}
+        self.found = {"score": outcome.score, **outcome.bias, **seconds}
+
+    def __exit__(self, *error: object) -> None:
+        """Write what was found; a trial that was cut off has no score of all days."""
+        known = {f"sweep/{name}": value for name, value in self.found.items()}
+        plain = {
+            key: value if isinstance(value, str | int | float | bool) else str(value)
+            for key, value in self.values.items()
+        }
+        self.writer.add_hparams(plain, {**known, "sweep/days": self.days}, run_name=".")
+        self.writer.close()
+        with whole(self.folder / "metrics.json") as path:
+            path.write_text(json.dumps({**self.found, "days": self.days}, indent=1))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all trials of a sweep share.
+
+    `config` with `model`, `validation` and `seed`; `space` of what may change in it; `history` up
+    to `date`, the day that the sweep may not pass; `days` before it that are replayed; `folder`
+    for trials and their forecasts.
+    """
+
+    config: Mapping[str, Any]
+    space: Space
+    history: History
+    date: np.datetime64
+    days: Sequence[np.datetime64]
+    folder: Path
+
+    @classmethod
+    def of(
+        cls,
+        config: Mapping[str, Any],
+        space: Mapping[str, Any],
+        history: History,
+        date: np.datetime64,
+        folder: Path,
+    ) -> Self:
+        """A sweep that knows what was known on `date`.
+
+        Raises ValueError when no day before it can be replayed, and for a space of keys that are
+        not those of `model` or `validation`, or that change what is scored.
+        """
+        searched = {key: config[key] for key in ("model", "validation")}
+        if other := [key for key in space if key not in searched]:
+            raise ValueError(
+                f"expected space.model.KEY or space.validation.KEY, got space.{other[0]}: trials "
+                "are compared on the same data, days and seed"
+            )
+        found = Space.of(space, searched)
+        for one in found.dimensions:
+            if one.key in [f"validation.{key}" for key in MEASURE]:
+                raise ValueError(f"expected trials on the same days and ages, got space.{one.key}")
+        validation, known = config["validation"], history.until(date)
+        if not set(SCORED_AGES) <= set(validation["plan"]["ages"]):
+            raise ValueError(
+                f"expected validation.plan.ages with {' and '.join(map(str, SCORED_AGES))}, at "
+                f"which trials are scored, got {list(validation['plan']['ages'])}"
+            )
+        last = min(date, known.last_day)  # as train.py does
+        days = past_origins(known, last, validation["every_weeks"], validation["origins"])
+        if not days:
+            raise ValueError(
+                f"expected past days to score trials on before {date}, got none with "
+                f"validation.origins={validation['origins']}: the history begins on "
+                f"{history.end.min()}"
+            )
+        return cls(config, found, known, date, days, folder)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What the scores of trials depend on, as hashes by name."""
+        validation = self.config["validation"]
+        plan = Plan(**validation["plan"])
+        parts = {
+            "data, model or days": [
+                identity(self.config["model"], self.history, plan, self.days[0]),
+                *map(str, self.days),
+            ],
+            "validation": [validation["learning"], plan.window, plan.refit, list(plan.ages)],
+            "space": list(map(repr, self.space.dimensions)),
+        }
+        text = {name: json.dumps(part, default=str, sort_keys=True) for name, part in parts.items()}
+        return {name: hashlib.sha256(x.encode()).hexdigest()[:12] for name, x in text.items()}
+
+    def changed(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """The config of a trial."""
+        return changed(self.config, values)
+
+    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+        """Replay the days with other values; `told` hears of the score so far after each day.
+
+        It may raise to stop. Raises ValueError for values that a model refuses and where nothing
+        has matured.
+        """
+        config = self.changed(values)
+        model, plan = config["model"], Plan(**config["validation"]["plan"])
+        ledger = Ledger(self.folder / "ledger")
+        names = [identity(base, self.history, plan, self.days[0]) for base in bases(model)]
+        heard = 0
+        for _ in chain([None], zip_longest(*self._replays(model, plan, ledger))):
+            done = self._done(names, plan, ledger)
+            for count in range(heard + 1, done + 1):
+                if (found := self._so_far(names, ledger, count)) is not None:
+                    told(count, found)
+            heard = done
+        return self._outcome(config, plan, ledger)
+
+    def _replays(self, model: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[Any]:
+        """The past with each model of a mixture, or with the one that there is."""
+        return [replay(base, self.history, self.days, plan, ledger) for base in bases(model)]
+
+    def _done(self, names: Sequence[str], plan: Plan, ledger: Ledger) -> int:
+        """How many of the first days have their forecasts: several workers finish in any order."""
+        pairs = zip(self.days, plan.fitted_at(self.days), strict=True)
+        there = (all(ledger.trained(n, day) == fitted for n in names) for day, fitted in pairs)
+        return sum(takewhile(bool, there))
+
+    def _so_far(self, names: Sequence[str], ledger: Ledger, done: int) -> float | None:
+        """The score of the first days, before any correction; None where nothing has matured."""
+        days, hierarchy = self.days[:done], self.history.hierarchy
+        models = [ledger.read(name, days, hierarchy) for name in names]
+        mean = averaged([entries.bands["raw"] for entries in models])
+        entries = replace(models[0], bands={"raw": mean})
+        return scores.score(scores.record("", entries, self.history), "raw")
+
+    def _outcome(self, config: Mapping[str, Any], plan: Plan, ledger: Ledger) -> Outcome:
+        record = past(config, self.history, self.days, plan, ledger)
+        found = scores.score(record)
+        if found is None:
+            raise ValueError(
+                f"expected days with forecasts that have matured by {self.history.last_day}, got "
+                "none: a longer history or an earlier as_of has some"
+            )
+        own, pattern = biases(record, "final"), biases(record, "pattern")
+        allowed = all(
+            abs(own[name]) <= max(LEAST_BIAS, abs(pattern[name]) + MORE_BIAS) for name in own
+        )
+        cost = spent(config["model"], self.history, self.days, plan, ledger)
+        return Outcome(found, own, allowed, float("nan") if cost is None else cost.seconds)
+
+
+def past(
+    config: Mapping[str, Any],
+    history: History,
+    days: Sequence[np.datetime64],
+    plan: Plan,
+    ledger: Ledger,
+) -> Record:
+    """Past forecasts of a config, corrected as far as it had learned by then."""
+    learning = Learning(**config["validation"]["learning"])
+    walk = walked(config["model"], history, days, plan, learning, ledger)
+    return scores.record("", walk.entries, history)
+
+
+def biases(record: Record, stage: str) -> dict[str, float]:
+    """How far off sums were at BIASED over cohorts cut to SCORED_AGES; without what is unknown."""
+    entries = record.entries
+    rows: Bools = np.isin(entries.observed, SCORED_AGES) & (entries.natural < entries.observed + 7)
+    found: dict[str, float] = {}
+    for horizon in BIASED:
+        cells = record.cells(stage, rows, horizon)
+        if len(cells):
+            bias = metrics.bias(cells.actual, cells.band.mean, cells.users)
+            found |= {f"bias_d{horizon}": bias} if np.isfinite(bias) else {}
+    return found
+
+
+def held_out(
+    history: History, config: Mapping[str, Any], as_of: object, count: int
+) -> tuple[np.datetime64, list[np.datetime64]]:
+    """The day that a sweep may not pass, and the days from it on that test its winner.
+
+    These are at most `count` days, as far apart as the days of the validation: from `as_of` on,
+    or the newest whose D90 has matured. Raises ValueError for a count below 0.
+    """
+    if count < 0:
+        raise ValueError(f"expected sweep.held_out >= 0, got {count}")
+    every = f"{config['validation']['every_weeks']}w"
+    days = calendar(history, every=every, first=None, last=None, dates=None)
+    if as_of is None:
+        tests = days[-count:] if count else []
+        return (tests or days[-1:])[0], tests
+    step = np.timedelta64(7 * config["validation"]["every_weeks"], "D")
+    later = [day(as_of) + step * i for i in range(count)]
+    return day(as_of), [date for date in later if date <= days[-1]]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a winner saves of the default's error on days that the sweep did not see.
+
+    `days` of the test, `default` and `best` scores, `saved` with its 95 % interval `low`, `high`.
+    """
+
+    days: Sequence[np.datetime64]
+    default: float
+    best: float
+    saved: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(
+        cls, task: Task, values: Mapping[str, Value], history: History, days: Sequence[Any]
+    ) -> Self | None:
+        """Of a winner's values on `days`; None where nothing has matured after them.
+
+        The days of the sweep are replayed too, so that corrections know as much as they would.
+        """
+        entrants = []
+        for name, config in {"default": task.config, "best": task.changed(values)}.items():
+            plan, ledger = Plan(**config["validation"]["plan"]), Ledger(task.folder / "ledger")
+            record = past(config, history, [*task.days, *days], plan, ledger)
+            rows = np.flatnonzero(np.isin(record.entries.origin, np.array(days)))
+            entries, actual = record.entries.take(rows), record.actual[rows]
+            record = replace(record, name=name, entries=entries, actual=actual)
+            entrants.append(Entrant(record, name == "default", None))
+        board = Leaderboard.of(entrants, SCORED_AGES)
+        if board.weeks.empty or not np.isfinite(board.scores).all():
+            return None
+        found, both = board.against("best", "default"), board.scores
+        return cls(
+            days, both["default"], both["best"], found.skill, found.skill_low, found.skill_high
+        )

@@ -1,0 +1,149 @@
+"""Scores of past forecasts, in derivable numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from cohorts import curve, history, weekly
+from test_forecaster import PATTERN
+
+from ltvnet.backtesting.ledger import STAGES
+from ltvnet.backtesting.replay import issue
+from ltvnet.backtesting.scores import (
+    Record,
+    against_pattern,
+    by_segment,
+    growth_error,
+    oracle,
+    record,
+    revision,
+    score,
+    table,
+)
+from ltvnet.data.curves import NODES, Curves, History
+from ltvnet.forecasting.forecast import Band
+from ltvnet.models.pattern.pattern import Pattern
+
+
+def known(weeks: int = 70) -> History:
+    """Weekly cohorts of one curve: the pattern is exact."""
+    days = [np.datetime64("2023-01-02") + 7 * week for week in range(weeks)]
+    return history([(str(d), str(d + 6), {}, 10.0, curve(360)) for d in days])
+
+
+def fitted(curves: Curves) -> Pattern:
+    made = Pattern(**{key: value for key, value in PATTERN.items() if key != "name"})
+    return made.fit(curves)
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    return known().as_of("2024-02-29")
+
+
+@pytest.fixture(scope="module")
+def halved(curves: Curves) -> Record:
+    """A model that says half of what came true, within [a quarter, twice] of it."""
+    entries = issue(fitted(curves), curves, [7, 30])
+    truth = entries.actual(known().as_of("2026-01-01"))
+    band = Band(truth / 2, truth / 4, truth / 2, truth * 2)
+    return record("half", replace(entries, bands=dict.fromkeys(STAGES, band)), known())
+
+
+def test_every_metric_of_a_known_error(halved: Record) -> None:
+    found = table(halved, [7, 30])
+    np.testing.assert_allclose(found["wape"], 0.5)
+    np.testing.assert_allclose(found["bias"], -0.5)
+    np.testing.assert_allclose(found["median_ape"], 0.5)
+    np.testing.assert_allclose(found["coverage"], 1.0)
+    several = found["weeks"] > 1
+    np.testing.assert_allclose(found["coverage_error"][several], 0.0, atol=1e-12)
+    assert found["coverage_error"][~several].isna().all() and several.any()
+    np.testing.assert_allclose(found["width"], 2 - 0.25)
+    np.testing.assert_allclose(found["wape_pattern"], 0.0, atol=1e-9)
+    np.testing.assert_allclose(found["pinball_p10"], 0.1 * 0.75)
+    np.testing.assert_allclose(found["pinball_p90"], 0.1 * 1.0)
+    assert score(halved) == pytest.approx(0.5)
+    assert score(halved, "pattern") == pytest.approx(0.0, abs=1e-9)
+    assert against_pattern(halved, "final").worse
+
+
+def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(halved: Record) -> None:
+    found = table(halved, [7, 30]).set_index(["observed_age", "horizon"])["n"]
+    # on 2024-02-29, a Thursday, cohorts stand at 4, 11, 18, 25, 32 ... days
+    assert found["7", 30] == found["30", 60] == 1  # those at 11 and at 32 days, cut
+    assert found["3-6", 30] == found["7-13", 30] == 1
+    assert found["14-29", 30] == 2 and found["30-59", 60] == 4
+    assert found["all", 30] == 4
+
+
+def test_cells_beyond_the_support_of_the_data_do_not_count(halved: Record) -> None:
+    near = replace(halved, entries=replace(halved.entries, reach=halved.entries.reach * 0 + 90))
+    assert set(table(near, [7])["horizon"]) == {30, 60, 90}
+
+
+def test_nothing_matured_gives_no_rows_and_no_score(halved: Record) -> None:
+    nothing = replace(halved, actual=np.full_like(halved.actual, np.nan))
+    assert table(nothing, [7]).empty and score(nothing) is None
+    early = record("half", halved.entries, known().until("2024-03-06"))
+    assert score(early) is None  # no D90 has matured in a week for cohorts younger than that
+
+
+def test_cohorts_that_earned_nothing_have_no_error_in_percent(halved: Record) -> None:
+    nothing = replace(halved, actual=halved.actual * 0)
+    assert score(nothing) is None
+    exact = halved.entries.observed == 7
+    some = replace(halved, actual=np.where(exact[:, None], 0.0, halved.actual))
+    assert score(some) == pytest.approx(0.5)  # of those at 30 days alone
+
+
+def test_a_segment_has_scores_of_its_own(curves: Curves) -> None:
+    data = weekly(70, ("a", "b"))
+    then = data.as_of("2024-02-29")
+    entries = issue(fitted(then), then, [])
+    truth = entries.actual(data.as_of(data.last_day))
+    wrong = np.where(entries.attributes["Apps"] == "b", 1.5, 1.0)[:, None] * truth
+    bands = dict.fromkeys(STAGES, Band(wrong, wrong, wrong, wrong))
+    found = by_segment(record("m", replace(entries, bands=bands), data), 1)
+    by_app = found.set_index(["Apps", "horizon"])["bias"]
+    np.testing.assert_allclose(by_app[[("a", 180), ("b", 180)]], [0.0, 0.5], atol=1e-12)
+
+
+def test_revision_is_how_much_forecasts_move_between_origins(curves: Curves) -> None:
+    earlier = known().as_of("2024-02-22")
+    parts = [issue(fitted(c), c, [7]) for c in (earlier, curves)]
+    joined = type(parts[0]).joined(parts)
+    assert revision(joined, 360, "final") == pytest.approx(0.0, abs=1e-9)
+    later = joined.origin == curves.origin
+    mean = joined.bands["final"].mean * np.where(later, 2.0, 1.0)[:, None]
+    moved = replace(joined, bands=dict.fromkeys(STAGES, Band(mean, mean, mean, mean)))
+    assert revision(moved, 360, "final") == pytest.approx(0.5)  # from 1 to 2: a change of 1 over 2
+
+
+def test_the_oracle_grows_as_expected_from_what_was_observed(curves: Curves) -> None:
+    truth = replace(known(), values=known().values * 3).as_of("2026-01-01")
+    entries = issue(fitted(curves), curves, [7])
+    said = oracle(truth, entries)
+    row = int(np.flatnonzero((entries.observed == 7) & (entries.natural == 11))[0])
+    grown = 3 * (curve(360)[180] - curve(360)[7])
+    assert said[row, NODES.index(180)] == pytest.approx(curve(360)[7] + grown)
+    assert np.isnan(said[row, NODES.index(7)]) and np.isnan(said[row, NODES.index(10)])
+    few = oracle(truth.take(np.arange(20)), entries)  # knows 20 cohorts, the first ones
+    told = np.isfinite(few).any(axis=1)
+    assert 0 < told.sum() < len(entries)
+    assert set(entries.keys[entries.cohort[told]]) <= set(truth.index[:20])
+    other = replace(truth, attributes={"Apps": np.full(len(truth), "a", dtype=object)})
+    assert np.isnan(oracle(other, entries)).all()
+
+
+def test_the_error_of_growth_leaves_out_what_was_observed(curves: Curves) -> None:
+    entries = issue(fitted(curves), curves, [7])
+    one = np.sqrt(np.arange(1.0, len(NODES) + 1))  # variance of node j is j + 1
+    errors = pd.DataFrame(np.tile(one, (len(curves), 1)), index=curves.index, columns=list(NODES))
+    found = growth_error(errors, entries)
+    row = int(np.flatnonzero(entries.observed == 11)[0])  # the last node by then is 10
+    j, k = NODES.index(180), NODES.index(10)
+    assert found[row, j] == pytest.approx(np.sqrt(j - k))
+    floor = table(replace(record("m", entries, known()), error=found), [7])["noise_floor"]
+    assert (floor > 0).all()

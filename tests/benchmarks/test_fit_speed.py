@@ -1,0 +1,55 @@
+"""The benchmark of training: the bare loop is the same fit, and what is counted is what is made."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cohorts import weekly
+from test_ddp import neural
+from test_forecaster import MACHINE, NET, TRAINING
+
+from ltvnet.models.neural.training_config import Machine, Training
+from ltvnet.models.neural.windows import Windows
+
+SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
+from fit_speed import Case, Items, bare, drawn, fitted, interleaved, loaded  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    known = weekly(60).as_of("2024-02-29")
+    curves = known.take(known.observed_age >= 0)
+    start = neural("lstm")._untrained(curves)
+    windows = Windows.of(curves, start.pattern.held_out(curves), start.scaling)
+    return Case(windows, start.scaling.sizes, start.confidence)
+
+
+def test_the_bare_loop_learns_what_fit_learns(case: Case) -> None:
+    """Dropout included: both begin an epoch from the same seed."""
+    training = Training(**TRAINING | {"loss": "huber"})  # type: ignore[arg-type]
+    one = fitted(case, NET, training, Machine(**MACHINE))  # type: ignore[arg-type]
+    other = bare(case, NET, training)
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_window_of_a_data_loader(case: Case) -> None:
+    items = Items(case, 5)
+    prefix, seen, growth = items[3]
+    age = int(items.tasks.age[3])
+    curve = case.windows.values[items.tasks.cohort[3]]
+    assert len(items) == 5 and seen.tolist() == [float(n <= age) for n in items.nodes.tolist()]
+    assert float(prefix[0]) == pytest.approx(float(torch.log1p(curve[0])), abs=1e-6)
+    assert prefix[seen == 0].eq(0).all()
+    assert float(growth[-1]) == pytest.approx(float(curve[360] - curve[age]), abs=1e-6)
+
+
+def test_runs_are_interleaved_and_the_first_is_left_out(case: Case) -> None:
+    order: list[str] = []
+    runs = {name: lambda name=name: order.append(name) for name in ("a", "b")}
+    seconds = interleaved(runs, 2)  # type: ignore[arg-type]
+    assert order == ["a", "b"] * 3 and min(seconds.values()) >= 0
+    drawn(case.windows, 1)
+    loaded(case, 3)

@@ -1,0 +1,77 @@
+"""What a backtest takes, measured on a history that takes next to nothing."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cohorts import weekly
+from hydra import compose, initialize_config_dir
+from test_leaks import LSTM
+from test_pattern import DEFAULT
+
+from ltvnet.backtesting.origins import Plan
+from ltvnet.models.neural.forecaster import Neural
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "benchmarks")]
+from fold_cost import Past, apart, backtest, costs, fold, replayed, seconds, shares  # noqa: E402
+
+PATTERN = {"name": "pattern", **DEFAULT}
+
+
+@pytest.fixture
+def past() -> Past:
+    days = [np.datetime64("2023-10-01"), np.datetime64("2023-12-03")]
+    plan = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
+    return Past(weekly(60), days, plan)
+
+
+@pytest.fixture
+def composing() -> Iterator[None]:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        yield
+
+
+def test_every_repeat_is_measured(past: Past) -> None:
+    cold, whole = costs(PATTERN, past, 3)
+    assert cold.shape == whole.shape == (3,) and (cold > 0).all() and (whole > 0).all()
+    assert seconds(PATTERN, past) > 0
+
+
+def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
+    """A pattern has no warm start; a net has that of the first day, if it beat the pattern."""
+    last = fold(PATTERN, past)
+    assert (last.fitted, list(last.origins), last.start) == (past.days[-1], past.days[-1:], None)
+    begun = []
+
+    class Watched(Neural):
+        def can_start(self) -> bool:
+            begun.append(self.fitted.pattern.dates.trend.reference)
+            return len(begun) > 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ltvnet.models.neural.forecaster.Neural", Watched)
+        last = fold(LSTM, past)
+    assert begun == past.days and last.start is not None
+
+
+def test_the_shares_of_a_pattern_are_all_there_is(past: Past) -> None:
+    found = shares(PATTERN, past)
+    assert list(found) == ["the pattern", "forecasts", "the ledger"]
+    assert all(0 < share < 1 for share in found.values())
+
+
+def test_the_benchmark_is_of_24_days_and_writes_nothing(composing: None) -> None:
+    config = compose("benchmark", ["what=backtest"])
+    config.out = "nowhere"
+    job = backtest(config, ["data.campaigns.count=2"])
+    past = replayed(job)
+    assert len(past.days) == 24 and str(past.days[-1]) == "2023-12-31"
+    assert set(np.diff(past.days)) == {np.timedelta64(21, "D")}
+    assert past.plan.refit == "each" and past.plan.workers == 1
+    for name in config.backtest.models:
+        assert apart(job, name).get("folder") is None
+    assert len(replace(past, days=past.days[::-1][::4][::-1]).days) == 6

@@ -1,0 +1,364 @@
+"""A forecast taken apart: parts that add up, that can be derived, and that are told in words."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cohorts import curve, history, weekly
+from test_forecaster import PATTERN
+from test_leaks import CHAIN_LADDER, LSTM, arguments, corrected, learned
+
+from ltvnet.correction.corrected import Corrected
+from ltvnet.correction.correction import Correction
+from ltvnet.correction.stages import Stages
+from ltvnet.data.cohort_tables import Files, write_cohorts
+from ltvnet.data.curves import NODES, Curves
+from ltvnet.forecasting.explanation import TERMS, Explanation, explain
+from ltvnet.forecasting.forecast import filled
+from ltvnet.forecasting.forecaster import Predictor, create
+from ltvnet.models.neural.forecaster import Neural
+from ltvnet.models.pattern.calendar_effects import Calendar
+from ltvnet.models.pattern.date_effects import Dates, Trend
+from ltvnet.models.pattern.pattern import Pattern
+from ltvnet.prediction import bundle
+from ltvnet.prediction.batch import Tables, predict
+from ltvnet.prediction.bundle import Bundle
+from ltvnet.reports import model_page
+from ltvnet.reports.model_page import Story
+
+DAY = np.datetime64("2024-02-29")
+NEIGHBOURS = {"name": "neighbours", "count": 10, "pattern": PATTERN}
+ALL_ALIKE: dict[str, Any] = {**PATTERN, "calendar": False, "trend": False, "min_cohorts": 1}
+MODELS: dict[str, Any] = {
+    "pattern": PATTERN,
+    "chain_ladder": CHAIN_LADDER,
+    "lstm": LSTM,
+    "neighbours": NEIGHBOURS,
+    "corrected": corrected(CHAIN_LADDER, 4, 8),
+    "best": corrected({"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN}}, 26, 1),
+    "best, one whole": corrected(
+        {"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN, "near": NEIGHBOURS}}, 26, 1
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    return weekly(75, noise=0.3).as_of(DAY)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Predictor]:
+    return {name: learned(config, weekly(75, noise=0.3), DAY) for name, config in MODELS.items()}
+
+
+def told(model: Predictor, curves: Curves) -> Explanation:
+    return explain(model, model.predict(curves, NODES))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parts_add_up(name: str, models: dict[str, Predictor], curves: Curves) -> None:
+    made, known = told(models[name], curves), curves.observed_age >= 0
+    assert known.any() and not known.all() and made.horizon == 360
+    total = made.segment + made.terms.sum(axis=1)
+    np.testing.assert_allclose(total[known], made.forecast[known], rtol=1e-9)
+    final = models[name].predict(curves, NODES).final.mean[:, -1]
+    np.testing.assert_array_equal(made.forecast[known], filled(curves, 360, final)[known])
+    assert np.isfinite(made.terms[known]).all()
+    for cells in (made.segment, made.terms, made.forecast):
+        assert np.isnan(cells[~known]).all()
+
+
+def test_terms_are_those_of_the_model(models: dict[str, Predictor], curves: Curves) -> None:
+    """What each kind of model has, and has not, beside its segment."""
+    has = {
+        name: {
+            term
+            for term, cells in zip(TERMS, told(model, curves).terms.T, strict=True)
+            if np.nanmax(np.abs(cells)) > 0
+        }
+        for name, model in models.items()
+    }
+    assert has["pattern"] == {"level", "calendar"}
+    assert has["chain_ladder"] == {"level"}
+    assert has["lstm"] == {"level", "calendar", "growth", "attributes"}
+    assert has["neighbours"] == {"level", "calendar", "growth"}
+    assert has["corrected"] == {"level", "correction"}
+    assert {"level", "calendar", "growth", "attributes"} <= has["best"]
+    assert "growth" in has["best, one whole"] and "attributes" not in has["best, one whole"]
+
+
+def test_what_is_observed_is_explained_too(curves: Curves) -> None:
+    """Of a complete cohort nothing is forecast: its level is all there is beside its dates."""
+    model = Pattern(**arguments(PATTERN)).fit(curves)
+    made = told(model, curves)
+    done = curves.observed_age == 360
+    assert done.any()
+    np.testing.assert_array_equal(made.forecast[done], curves.values[done, 360])
+    alike = model.dates.without(curves).values[done, 360]
+    np.testing.assert_allclose(made.segment[done] + made.terms[done, 0], alike, rtol=1e-12)
+    assert "observed, is" in made.words()[done][0]
+
+
+def proportional(*levels: float) -> Curves:
+    """Weekly cohorts of one shape, 100 users each: the last D6 old, the one before it D13 ..."""
+    days = [DAY - np.timedelta64(6 + 7 * back, "D") for back in range(len(levels))]
+    rows = [
+        (str(day), str(day), {}, 100.0, curve(360, level))
+        for day, level in zip(days, levels, strict=True)
+    ]
+    return history(rows).as_of(DAY)
+
+
+def test_a_cohort_exactly_like_its_segment_has_no_level() -> None:
+    curves = proportional(*[2.0] * 60)
+    made = told(Pattern(**arguments(ALL_ALIKE)).fit(curves), curves)
+    np.testing.assert_allclose(made.segment, 2 * 361**0.5, rtol=1e-12)
+    np.testing.assert_allclose(made.terms, 0.0, atol=1e-12)
+    assert made.words()[-1] == "D360 of 38.00 is about the 38.00 of all cohorts"
+
+
+def test_parts_by_hand() -> None:
+    """Twice its segment's level, 6 days old, kappa 1: with sqrt(1 + a) as the shape.
+
+    The segment has A = 19 by D360 and unit 100 x sqrt(8), so K = unit. The cohort has
+    y(6) = 2 x sqrt(7) beside sqrt(7) expected: A_n = 19 (sqrt(8) + 2 sqrt(7)) / (sqrt(8) +
+    sqrt(7)), and grows by A_n (1 - sqrt(7) / 19).
+    """
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
+    made = told(model, proportional(2.0))
+    seven, eight = 7**0.5, 8**0.5
+    own = 19 * (eight + 2 * seven) / (eight + seven)
+    forecast = 2 * seven + own * (1 - seven / 19)
+    assert made.segment[0] == pytest.approx(19.0, rel=1e-12)
+    assert made.forecast[0] == pytest.approx(forecast, rel=1e-12)
+    np.testing.assert_allclose(made.terms[0], [forecast - 19, 0, 0, 0, 0], rtol=1e-9, atol=1e-12)
+    assert made.words()[0] == (
+        "D360 of 29.55 is 56 % above the 19.00 of all cohorts: +10.55 because it earned more so "
+        "far than such cohorts do"
+    )
+
+
+def test_dates_ahead_by_hand() -> None:
+    """All dates after the origin earn half as much again: so does what is left to grow."""
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
+    curves = proportional(2.0, 1.0, 0.5)
+    before = told(model, curves).terms[:, 0]
+    model.dates = Dates(Calendar(DAY + 1, np.full(361, 1.5)), Trend.none(DAY))
+    made = told(model, curves)
+    np.testing.assert_allclose(made.terms[:, 0], before, rtol=1e-12, atol=1e-12)
+    grown = made.segment + made.terms[:, 0] - curves.observed_value
+    np.testing.assert_allclose(made.terms[:, 1], 0.5 * grown, rtol=1e-12)
+    assert made.words()[1].endswith(" by its dates (events, seasons, the trend by acquisition)")
+
+
+def test_dates_past_by_hand() -> None:
+    """If all dates so far earned half as much again, a third of what was earned is theirs."""
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
+    usual = told(model, proportional(2.0))
+    model.dates = Dates(Calendar(DAY - 400, np.full(401, 1.5)), Trend.none(DAY))
+    curves = proportional(2.0 * 1.5)
+    made = told(model, curves)
+    np.testing.assert_allclose(made.terms[:, 0], usual.terms[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(made.terms[:, 1], curves.observed_value / 3, rtol=1e-12)
+
+
+def test_hiding_nothing_changes_nothing(curves: Curves) -> None:
+    """Without attributes a net says the same whether they are the usual ones, to the last bit."""
+    apps = curves.attributes["Apps"] == "a"
+    bare = replace(curves.take(apps), attributes={}, hierarchy=())
+    made = told(create(LSTM).fit(bare), bare)
+    assert not np.nan_to_num(made.terms[:, 3]).any()
+    assert np.nan_to_num(made.terms[:, 2]).any()
+
+
+def test_usual_attributes_are_the_mean_of_those_known(
+    models: dict[str, Predictor], curves: Curves
+) -> None:
+    """With one embedding for all, whoever they are, attributes explain nothing."""
+    model = models["lstm"]
+    assert isinstance(model, Neural) and model.fitted.net is not None
+    alike = Neural.from_state(*model.state())
+    assert alike.fitted.net is not None
+    with torch.no_grad():
+        for name, table in alike.fitted.net.named_parameters():
+            if name.startswith("attributes"):
+                table[1:] = table[1:].mean(dim=0)
+    ours, theirs = told(model, curves), told(alike, curves)
+    assert np.abs(np.nan_to_num(ours.terms[:, 3])).max() > 0
+    assert np.abs(np.nan_to_num(theirs.terms[:, 3])).max() < 1e-12
+    np.testing.assert_allclose(ours.terms[:, 2], theirs.terms[:, 2], rtol=1e-4, atol=1e-7)
+
+
+def test_a_mixture_is_the_mean_of_its_models(models: dict[str, Predictor], curves: Curves) -> None:
+    """On one pattern: growth and attributes are the means over models of what they add to it."""
+    best = models["best"]
+    assert isinstance(best, Corrected)
+    each, made = [told(model, curves) for model in best.models], told(best, curves)
+    for one in each:
+        np.testing.assert_array_equal(made.terms[:, :2], one.terms[:, :2])
+    added = np.mean([one.terms[:, 2:4] for one in each], axis=0)
+    np.testing.assert_allclose(made.terms[:, 2:4], added, rtol=1e-9, atol=1e-12)
+    assert not made.whole
+
+
+def test_a_mixture_with_a_model_that_is_whole_is_whole(
+    models: dict[str, Predictor], curves: Curves
+) -> None:
+    """What a net says by attributes is then told with all else that the models add."""
+    best = models["best, one whole"]
+    assert isinstance(best, Corrected)
+    each, made = [told(model, curves) for model in best.models], told(best, curves)
+    assert made.whole and not np.nan_to_num(made.terms[:, 3]).any()
+    added = np.mean([one.terms[:, 2:4].sum(axis=1) for one in each], axis=0)
+    np.testing.assert_allclose(made.terms[:, 2], added, rtol=1e-9, atol=1e-12)
+    assert any("by what the model adds to the pattern" in said for said in made.words() if said)
+    assert not any("by its attributes" in said for said in made.words() if said)
+
+
+def test_the_correction_is_what_it_adds(curves: Curves) -> None:
+    model = Corrected(**arguments(corrected(PATTERN, 4, 0)))
+    model.models, model.stages = [Pattern(**arguments(PATTERN)).fit(curves)], Stages.none()
+    fix = Correction.off()
+    doubled = replace(fix, factor=2 * fix.factor, on=np.ones_like(fix.on))
+    model.stages = replace(model.stages, correction=doubled)
+    made, young = told(model, curves), (curves.observed_age >= 0) & (curves.observed_age < 360)
+    grown = made.segment + made.terms[:, :4].sum(axis=1) - curves.observed_value
+    np.testing.assert_allclose(made.terms[young, 4], grown[young], rtol=1e-9)
+
+
+def sentence(
+    segment: float, terms: Sequence[float], *, whole: bool = False, horizon: int = 360
+) -> str | None:
+    forecast, name = np.array([segment + sum(terms)]), np.array(["puzzle / search"], object)
+    curves = proportional(1.0)
+    made = Explanation(
+        curves, horizon, name, np.array([segment]), np.array([terms]), forecast, whole
+    )
+    said: str | None = made.words()[0]
+    return said
+
+
+def test_the_sentence() -> None:
+    assert sentence(2.5, [0.45, -0.05, 0.20, 0.02, -0.02]) == (
+        "D360 of 3.10 is 24 % above the 2.50 of puzzle / search: +0.45 because it earned more so "
+        "far than such cohorts do, +0.20 by its recent growth, -0.05 by its dates (events, "
+        "seasons, the trend by acquisition)"
+    )
+    assert sentence(1234.5, [-200.0, 0.0, 0.0, 40.0, 30.0]) == (
+        "D360 of 1,104 is 11 % below the 1,234 of puzzle / search: -200 because it earned less so "
+        "far than such cohorts do, +40 by its attributes, +30 by what past forecasts taught"
+    )
+    added = sentence(0.03, [0.0, 0.0, 0.0012, 0.0, 0.0], whole=True)
+    assert added == (
+        "D360 of 0.0312 is 4 % above the 0.0300 of puzzle / search: +0.0012 by what the model adds "
+        "to the pattern"
+    )
+    assert sentence(2.5, [0.0] * 5) == "D360 of 2.50 is about the 2.50 of puzzle / search"
+    assert sentence(0.0, [0.0] * 5) == "D360 of 0.00 is about the 0.00 of puzzle / search"
+    zero = sentence(2.5, [-2.5, 0.0, 0.0, 0.0, 0.0])
+    assert zero is not None and zero.startswith("D360 of 0.00 is 100 % below the 2.50 of")
+    seen = sentence(2.5, [0.5, 0.0, 0.0, 0.0, 0.0], horizon=5)
+    assert seen is not None and seen.startswith("D5 of 3.00, observed, is 20 % above the 2.50 of")
+    assert sentence(2.5, [float("nan")] * 5) is None
+
+
+def test_the_horizon_is_what_the_data_support(curves: Curves) -> None:
+    for weeks, horizon in ((70, 360), (40, 240), (9, 45)):
+        few = weekly(weeks).as_of(np.datetime64("2023-01-08") + 7 * weeks)
+        assert told(Pattern(**arguments(PATTERN)).fit(few), few).horizon == horizon
+    one = proportional(1.0)
+    assert told(Pattern(**arguments(PATTERN)).fit(one), one).horizon == 360
+
+
+def test_money_in_another_unit_scales_the_parts(curves: Curves) -> None:
+    dear = replace(curves, values=curves.values * 1024)
+    ours, theirs = (told(create(NEIGHBOURS).fit(c), c) for c in (curves, dear))
+    np.testing.assert_allclose(theirs.terms, 1024 * ours.terms, rtol=1e-6, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    models: dict[str, Predictor], curves: Curves, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    folder = tmp_path_factory.mktemp("model") / "bundle"
+    bundle.save(folder, "neural", models["lstm"], curves, {})
+    return bundle.load(folder)
+
+
+def test_a_table_of_explanations(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
+    table = tmp_path / "LTV_2024_02_29.csv"
+    write_cohorts(curves, table)
+    tables = Tables(wide="csv", ages=[30, 360], by=None, explain=True)
+    predict(loaded, lambda: Files(path=table).curves(40), tmp_path, tables)
+    made = pd.read_csv(tmp_path / "explanations.csv")
+    own = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
+    assert list(made) == ["Date", "Apps", "Users", *own] and len(made) == len(curves)
+    final = pd.read_csv(next(tmp_path.glob("Files_Predictions_Final/*.csv")))
+    pd.testing.assert_series_equal(made["Date"], final["Date"])
+    np.testing.assert_array_equal(made["forecast"], final["P_D360"])
+    np.testing.assert_allclose(made["segment"] + made[[*TERMS]].sum(axis=1), made["forecast"], 1e-5)
+    blank = made["observed_age"] < 0
+    assert blank.any() and made.loc[blank, ["segment", *TERMS, "forecast"]].isna().all(axis=None)
+    assert made["explanation"].isna().equals(blank)
+    one = made[~blank].iloc[-1]
+    assert one["explanation"].startswith("D360 of ") and f"of {one['Apps']}" in one["explanation"]
+    assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
+
+
+def test_explanations_are_not_asked_for_unless_they_are(
+    loaded: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    predict(loaded, lambda: [curves], tmp_path, Tables(wide=None, ages=[360], by=None))
+    assert not (tmp_path / "explanations.csv").exists()
+
+
+def test_half_a_table_is_none(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
+    def broken() -> Iterator[Curves]:
+        yield curves
+        raise RuntimeError
+
+    tables = Tables(wide=None, ages=[360], by=None, explain=True)
+    with pytest.raises(RuntimeError):
+        predict(loaded, broken, tmp_path, tables)
+    with pytest.raises(ValueError, match="expected forecasts to explain, got none"):
+        predict(loaded, list, tmp_path, tables)
+    named = replace(curves, attributes={**curves.attributes, "level": curves.attributes["Apps"]})
+    with pytest.raises(ValueError, match="with the name of a column, got level: rename it"):
+        predict(loaded, lambda: [named], tmp_path, tables)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_page_explains_those_furthest_from_usual(
+    models: dict[str, Predictor], curves: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_page, "figures", lambda story: {})
+    made = told(models["lstm"], curves)
+    ahead = np.where(curves.observed_age < 360, curves.users, 0.0)
+    apart = np.nan_to_num(ahead * np.abs(made.forecast - made.segment))
+    first = int(np.argmax(apart))
+    story = Story("net", [], (7,), None, {}, None, [], explained=made)
+    model_page.write(tmp_path / "report.html", story)
+    html = (tmp_path / "report.html").read_text()
+    section = html.split("<h2>Why is a forecast high or low?</h2>")[1].split("</section>")[0]
+    assert "The 6 cohorts whose forecasts are the furthest from usual, in revenue" in section
+    assert section.count("<dd>D360 of ") == 6
+    words = made.words([first])[0]
+    assert words == made.words()[first]
+    who = f"{curves.start[first]} {curves.attributes['Apps'][first]}: {curves.users[first]:,.0f}"
+    assert f"<dt>{who} users, observed to D{curves.observed_age[first]}</dt>" in section
+    cells = re.findall("<td>(.*?)</td>", section)[:8]
+    amounts = [float(cell.replace("\N{MINUS SIGN}", "-")) for cell in cells[1:]]
+    assert sum(amounts[:-1]) == pytest.approx(amounts[-1], abs=0.04)  # each rounded to 0.01
+    assert amounts[-1] == pytest.approx(made.forecast[first], abs=0.005)
+    assert section.index(words) == min(
+        section.index(said) for said in made.words() if said and said in section
+    )
+    model_page.write(tmp_path / "report.html", replace(story, explained=None))
+    assert "high or low" not in (tmp_path / "report.html").read_text()

@@ -1,0 +1,370 @@
+"""What stands beside the curve: ratios without a unit, dates, masks; nothing of it needs to be."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cohorts import Row, curve, history, weekly
+from test_contract import assert_sound
+from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
+
+from ltvnet.backtesting.model_identity import identity
+from ltvnet.backtesting.origins import Plan
+from ltvnet.data.arrays import Floats
+from ltvnet.data.curves import AGES, NODES, Curves, History
+from ltvnet.models.neural.covariates import (
+    DAMPING,
+    MIN_SPREAD,
+    Almanac,
+    Context,
+    Covariates,
+    Reference,
+)
+from ltvnet.models.neural.forecaster import Neural, build
+from ltvnet.models.neural.windows import Tasks, Windows
+
+ALL = COVARIATES | {"spend": True, "calendar": True}
+NAN = np.full(AGES, np.nan)
+
+
+class Trained(Neural):
+    """Trains to the end of its schedule, whatever the inner origin says."""
+
+    def _epochs(self, curves: Curves) -> int:
+        return int(self.training["epochs"])
+
+
+def neural(covariates: Mapping[str, Any], **training: object) -> Neural:
+    return Trained(
+        net=NET,
+        pattern=PATTERN,
+        training=TRAINING | training,
+        machine=MACHINE,
+        covariates=covariates,
+        seed=0,
+        folder=None,
+    )
+
+
+def context(curves: Curves, **chosen: object) -> Context:
+    return Context.of(curves.take(curves.observed_age >= 0), Covariates(**COVARIATES | chosen))  # type: ignore[arg-type]
+
+
+def days(*dates: str, **attributes: str) -> Curves:
+    """Cohorts of one day each, four years later."""
+    rows: list[Row] = [(date, date, attributes, 10, curve(360)) for date in dates]
+    return history(rows).as_of("2027-01-01")
+
+
+@pytest.fixture(scope="module")
+def known() -> History:
+    return weekly(115, beside=True, first="2022-01-03")
+
+
+@pytest.fixture(scope="module")
+def curves(known: History) -> Curves:
+    return known.as_of("2024-02-29")
+
+
+@pytest.fixture(scope="module")
+def trained(curves: Curves) -> Neural:
+    return neural(ALL).fit(curves)
+
+
+def test_a_reference_is_the_mean_over_users() -> None:
+    cells = np.array([np.full(AGES, 1.0), np.full(AGES, 4.0)])
+    cells[0, 7] = np.nan
+    cells[:, 9] = np.nan
+    cells[:, 10] = 0.0
+    mean = Reference.of(cells, np.array([200.0, 100.0])).mean
+    assert mean[[0, 7]].tolist() == [2.0, 4.0] and np.isnan(mean[[9, 10]]).all()
+
+
+def test_a_feature_is_the_log_ratio_at_the_last_age_known() -> None:
+    reference = Reference(np.where(np.arange(AGES) == 3, 2.0, 4.0), spread=0.5)
+    cells = np.stack([NAN, NAN])
+    cells[0, [2, 8]] = 4.0, 6.0  # what it is at node 10 is what it was at age 8
+    cells[1, 3] = 0.0
+    found = reference.features(cells)
+    assert found.shape == (2, len(NODES), 2)
+    at = {node: found[0, j].tolist() for j, node in enumerate(NODES)}
+    assert at[1] == [0.0, 0.0] and at[2] == at[7] == [0.0, 1.0]
+    above = np.log((1.5 + DAMPING) / (1 + DAMPING)) / 0.5
+    assert at[10] == at[360] == [pytest.approx(above), 1.0]
+    zero = np.log(DAMPING / (1 + DAMPING)) / 0.5
+    assert found[1, 3].tolist() == [pytest.approx(zero), 1.0]
+
+
+def test_equal_series_say_nothing_and_wild_ones_are_bounded() -> None:
+    reference = Reference.of(np.full((3, AGES), 0.1 + 0.2), np.ones(3))
+    assert reference.spread == MIN_SPREAD
+    assert np.abs(reference.features(np.full((1, AGES), 0.3))).max() == 1.0
+    assert np.abs(reference.features(np.full((1, AGES), 1e30))[:, :, 0]).max() == 5.0
+    nothing = Reference.none().features(np.ones((1, AGES)))
+    assert not nothing.any()
+
+
+def test_seasons_are_places_in_the_year() -> None:
+    found = Almanac(weekend=False, holidays=None).features(days("2022-01-01", "2022-07-02"))
+    np.testing.assert_allclose(found[0, 0], [0.0, 1.0], atol=0.01)
+    np.testing.assert_allclose(found[1, 0], [0.0, -1.0], atol=0.02)
+    np.testing.assert_allclose(found[0, NODES.index(90)], [1.0, 0.0], atol=0.03)
+
+
+def test_weekends_count_for_cohorts_of_at_most_two_days() -> None:
+    """Acquired on a Friday: day 1 is a Saturday, days 4 to 7 have none, 8 to 10 have two of 3."""
+    curves = days("2022-01-07")
+    share = Almanac(weekend=True, holidays=None).features(curves)[0, :, 2] + 2 / 7
+    np.testing.assert_allclose(share[:7], [0, 1, 1, 0, 0, 0, 0], atol=1e-12)
+    assert share[NODES.index(10)] == pytest.approx(2 / 3)
+    assert share[NODES.index(14)] == pytest.approx(0.0)
+    rows: list[Row] = [("2022-01-03", "2022-01-09", {}, 10, curve(360))]
+    week = history(rows).as_of("2027-01-01")
+    assert not Almanac(weekend=True, holidays=None).features(week)[0, :, 2].any()
+    assert Almanac.of(week, None) == Almanac(weekend=False, holidays=None)
+    assert Almanac.of(curves, None) == Almanac(weekend=True, holidays=None)
+
+
+def test_holidays_are_those_of_the_country(caplog: pytest.LogCaptureFixture) -> None:
+    """From Christmas Eve of 2022: Germany rests on the 25th and 26th, Korea on the 25th."""
+    pytest.importorskip("holidays")
+    shares = []
+    for country in ("DE", "KR", "Narnia", ""):
+        curves = days("2022-12-24", Country=country)
+        shares.append(Almanac(weekend=False, holidays="Country").features(curves)[0, :, 2])
+    assert shares[0][:4].tolist() == [0, 1, 1, 0] and shares[1][:4].tolist() == [0, 1, 0, 0]
+    assert shares[0][NODES.index(10)] == pytest.approx(1 / 3)  # New Year is day 8
+    assert not shares[2].any() and not shares[3].any()
+    assert Almanac.of(days("2022-12-24", Country="DE"), "Country") == Almanac(
+        weekend=True, holidays="Country"
+    )
+    with caplog.at_level(logging.WARNING):
+        assert Almanac.of(days("2022-12-24", Country="x"), "Country") == Almanac(
+            weekend=True, holidays=None
+        )
+    assert "no value of Country is a country by ISO code: no holidays are used" in caplog.text
+    apart = Almanac(weekend=True, holidays="Country").features(
+        replace(days("2022-12-24"), attributes={})
+    )
+    assert not apart[:, :, 3].any()
+
+
+def test_the_calendar_needs_two_years(known: History) -> None:
+    assert context(known.as_of("2024-01-02"), calendar=True).almanac is None
+    assert context(known.as_of("2024-01-03"), calendar=True).almanac is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"min_category": 0}, "expected min_category >= 1, got 0"),
+        ({"holidays": "Country"}, "covariates.holidays needs covariates.calendar=true, got false"),
+    ],
+)
+def test_choices_are_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Covariates(**COVARIATES | change)
+
+
+def test_holidays_need_an_attribute_and_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"covariates\.holidays out of Country, got 'Land'"):
+        Almanac.of(days("2022-01-01", Country="DE"), "Land")
+    monkeypatch.setattr("ltvnet.models.neural.covariates.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the package holidays: pip install 'ltvnet\[hol"):
+        Almanac(weekend=False, holidays="Country")
+
+
+def test_what_is_lacking_in_training_is_no_input(curves: Curves) -> None:
+    bare = replace(curves, series={}, spend=np.full(len(curves), np.nan))
+    nothing = context(bare, spend=True)
+    assert nothing == Context(None, {}, None)
+    assert (nothing.features, nothing.scalars) == (0, 0)
+    for cells in (np.full_like(curves.values, np.nan), np.where(curves.values >= 0, 0.0, np.nan)):
+        assert not context(replace(curves, series={"kept": cells})).series
+    assert context(curves, series=False) == nothing
+    full = context(curves, spend=True, calendar=True)
+    assert (full.features, full.scalars) == (2 + 2, 2 + 2)
+
+
+def test_spend_is_per_user_over_that_of_the_median_cohort(curves: Curves) -> None:
+    paid = curves.spend / curves.users
+    measured = context(curves, spend=True)
+    assert measured.spend == pytest.approx(np.nanmedian(paid))
+    fixed = measured.seen(curves).fixed
+    assert fixed[np.isnan(paid)].tolist() == [[0.0, 0.0]] * int(np.isnan(paid).sum())
+    expected = np.log((paid / np.nanmedian(paid) + DAMPING) / (1 + DAMPING))
+    np.testing.assert_allclose(fixed[:, 0], np.nan_to_num(expected), atol=1e-12)
+    free = replace(curves, spend=np.where(np.arange(len(curves)) % 3 > 0, 0.0, curves.spend))
+    assert context(free, spend=True).spend is not None
+    assert context(replace(curves, spend=curves.spend * 0.0), spend=True).spend is None
+
+
+def test_other_units_change_no_bit(curves: Curves) -> None:
+    one = context(curves, spend=True)
+    scaled = replace(
+        curves, spend=curves.spend * 1024, series={"retention": curves.series["retention"] * 1024}
+    )
+    other = context(scaled, spend=True)
+    for ours, theirs in zip(one.seen(curves), other.seen(scaled), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_task_sees_nodes_behind_it_and_the_calendar_of_those_ahead() -> None:
+    pytest.importorskip("holidays")
+    dates = [str(np.datetime64("2022-01-01") + day) for day in range(40)]
+    daily = days(*dates, Country="DE")
+    kept = {"kept": daily.values.copy()}
+    daily = replace(daily, series=kept)
+    model = neural(ALL | {"holidays": "Country"})
+    fitted = model._untrained(daily)
+    windows = Windows.of(daily, fitted.pattern.held_out(daily), fitted.scaling)
+    inputs = windows.both(Tasks(torch.tensor([0, 3]), torch.tensor([0, 30])))[0]
+    assert inputs.prefix.shape == (2, len(NODES), fitted.scaling.sizes.features)
+    assert inputs.scalars.shape == (2, fitted.scaling.sizes.scalars)
+    assert fitted.scaling.sizes.features == 3 + 2 + 4
+    assert not inputs.prefix[~inputs.observed].any()
+    seen = fitted.scaling.context.seen(daily)
+    ahead = inputs.scalars[:, -2 * len(NODES) :].reshape(2, len(NODES), 2)
+    assert not ahead[inputs.observed].any()
+    expected = torch.from_numpy(seen.ahead[[0, 3]]).float()
+    torch.testing.assert_close(ahead[~inputs.observed], expected[~inputs.observed])
+    torch.testing.assert_close(
+        inputs.prefix[inputs.observed][:, 3:],
+        torch.from_numpy(seen.nodes[[0, 3]]).float()[inputs.observed],
+    )
+
+
+def test_later_cells_of_a_series_are_not_seen_by_a_task(curves: Curves) -> None:
+    """In training too: a cohort at an age sees its series up to that age."""
+    model = neural(ALL)
+    fitted = model._untrained(curves.take(curves.observed_age >= 0))
+    rows = np.flatnonzero(curves.observed_age >= 100)[:5]
+    old = curves.take(rows)
+    garbage = np.where(np.arange(AGES) > 30, 1e9, old.series["retention"])
+    garbage = np.where(np.isfinite(old.values), garbage, np.nan)
+    spoiled = replace(old, series={"retention": garbage})
+    expected = fitted.pattern.expected(old)
+    tasks = Tasks(torch.arange(5), torch.full((5,), 30))
+    one, other = (Windows.of(c, expected, fitted.scaling).both(tasks)[0] for c in (old, spoiled))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
+
+
+def quality(known: History, *, told: bool) -> History:
+    """Cohorts that grow after D7 by a factor that only a series tells."""
+    rng = np.random.default_rng(3)
+    factor = rng.gamma(9.0, 1 / 9.0, (len(known), 1))
+    week = known.values[:, [7]]
+    values = np.where(np.arange(AGES) > 7, week + factor * (known.values - week), known.values)
+    series = np.where(np.arange(AGES) < 7, factor, np.nan)
+    return replace(
+        known, values=values, series={"active": series} if told else {}, spend=known.spend
+    )
+
+
+def test_a_net_learns_from_a_series() -> None:
+    known = weekly(110)
+    errors = []
+    for told in (False, True):
+        history = quality(known, told=told)
+        curves = history.as_of("2024-12-31")
+        model = neural(COVARIATES, epochs=12, rate=0.02, loss="huber").fit(curves)
+        rows = np.flatnonzero((curves.observed_age >= 7) & (curves.observed_age < 250))
+        forecast = model.predict(curves.take(rows).cut(7)).final.mean[:, NODES.index(180)]
+        actual = history.values[:, 180][history.index.get_indexer(curves.take(rows).index)]
+        errors.append(float(np.abs(forecast / actual - 1).mean()))
+    assert errors[1] < 0.6 * errors[0], errors
+
+
+def test_forecasts_are_sound_whatever_is_known(trained: Neural, curves: Curves) -> None:
+    assert trained.fitted.net is not None
+    context = trained.fitted.scaling.context
+    assert context.spend and context.almanac and list(context.series) == ["retention"]
+    full = trained.predict(curves)
+    assert_sound(full)
+    bare = replace(curves, series={}, spend=np.full(len(curves), np.nan))
+    other = replace(curves, series={"unheard of": curves.series["retention"]})
+    for known in (bare, other, replace(curves, spend=np.zeros(len(curves)))):
+        forecast = trained.predict(known)
+        assert_sound(forecast)
+        assert not np.array_equal(forecast.final.mean, full.final.mean, equal_nan=True)
+
+
+def test_units_of_all_money_and_series_change_nothing(trained: Neural, curves: Curves) -> None:
+    series = {"retention": curves.series["retention"] * 1024}
+    scaled = replace(curves, values=curves.values * 1024, spend=curves.spend * 1024, series=series)
+    again = neural(ALL).fit(scaled).predict(scaled)
+    once = trained.predict(curves)
+    cells = once.open
+    for quantity in ("mean", "p10", "p90"):
+        one, other = (getattr(f.final, quantity)[cells] for f in (once, again))
+        np.testing.assert_allclose(other, 1024 * one, rtol=1e-6)
+
+
+def test_a_row_depends_on_no_other(trained: Neural, curves: Curves) -> None:
+    whole = trained.predict(curves).final.mean
+    part = trained.predict(curves.take(np.arange(50, 57))).final.mean
+    np.testing.assert_allclose(part, whole[50:57], rtol=1e-5)
+
+
+def test_the_state_holds_the_context(trained: Neural, curves: Curves) -> None:
+    values, arrays = trained.state()
+    assert "series/retention" in arrays
+    again = Neural.from_state(json.loads(json.dumps(values, allow_nan=False)), arrays)
+    np.testing.assert_array_equal(
+        again.predict(curves).final.p10, trained.predict(curves).final.p10
+    )
+
+
+def test_a_warm_start_keeps_the_inputs_of_its_net(trained: Neural, known: History) -> None:
+    """A later fit without spend, with another series: inputs are those of the start."""
+    later = known.as_of("2024-03-14")
+    lost = replace(
+        later, spend=np.full(len(later), np.nan), series={"other": later.series["retention"]}
+    )
+    for data in (later, lost):
+        model = neural(COVARIATES)
+        model.start_from(trained.state())
+        forecast = model.fit(data).predict(data)
+        assert model.fitted.net is not None
+        assert model.fitted.scaling.sizes == trained.fitted.scaling.sizes
+        assert_sound(forecast)
+    assert model.fitted.scaling.context.spend == 0.0
+
+
+@pytest.mark.parametrize("loss", ["deviance", "huber"])
+def test_every_parameter_learns(curves: Curves, loss: str) -> None:
+    fit = curves.take(curves.observed_age >= 0)
+    model = neural(ALL, loss=loss, epochs=1)
+    fitted = model._untrained(fit)
+    torch.manual_seed(0)
+    before = build(NET, fitted.scaling.sizes).state_dict()
+    after, _ = model._trained(fit, fitted, None, 1)
+    for name, weight in after.state_dict().items():
+        moved = (weight != before[name]).any(dim=0 if weight.ndim > 1 else -1)
+        assert moved.all(), name
+
+
+def test_a_ledger_tells_series_apart(known: History) -> None:
+    plan = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
+    cells = known.series["retention"]
+    names = {
+        identity(PATTERN, replace(known, series=series), plan, np.datetime64("2024-01-31"))
+        for series in ({}, {"retention": cells}, {"retention": 2 * cells})
+    }
+    assert len(names) == 3
+
+
+def test_without_anything_beside_the_inputs_are_as_they_were(curves: Curves) -> None:
+    bare: Floats = np.full(len(curves), np.nan)
+    plain = replace(curves, series={}, spend=bare)
+    sizes = (
+        neural(ALL | {"calendar": False})
+        ._untrained(plain.take(plain.observed_age >= 0))
+        .scaling.sizes
+    )
+    assert (sizes.features, sizes.scalars) == (3, 6)

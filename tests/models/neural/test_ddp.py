@@ -1,0 +1,158 @@
+"""Two processes that share every batch learn what one process does."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cohorts import weekly
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
+from test_nets import TIDE
+
+from ltvnet.data.curves import Curves
+from ltvnet.models.neural.forecaster import Neural
+from ltvnet.models.neural.task_sampling import Draws, Plan, Share
+from ltvnet.models.neural.training_config import Machine
+from ltvnet.models.neural.windows import Windows
+
+DDP = {"strategy": "ddp", "devices": 2}
+NETS: dict[str, dict[str, Any]] = {
+    "lstm": NET | {"dropout": 0.0},
+    "mlp": {"kind": "mlp", "hidden": [8, 6], "embedding": 2, "dropout": 0.0},
+    "tide": TIDE | {"dropout": 0.0},
+}
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    known = weekly(60).as_of("2024-02-29")
+    return known.take(known.observed_age >= 0)
+
+
+@pytest.fixture(scope="module")
+def windows(curves: Curves) -> Windows:
+    fitted = neural("lstm")._untrained(curves)
+    return Windows.of(curves, fitted.pattern.held_out(curves), fitted.scaling)
+
+
+def neural(net: str, folder: Path | None = None, **machine: object) -> Neural:
+    return Neural(
+        net=NETS[net],
+        pattern=PATTERN,
+        training=TRAINING | {"batch_size": 37},
+        machine=MACHINE | {"log_every": 1} | machine,
+        covariates=COVARIATES,
+        seed=0,
+        folder=None if folder is None else str(folder / "checkpoints"),
+    )
+
+
+def flat(net: torch.nn.Module) -> np.ndarray[Any, Any]:
+    return torch.cat([part.detach().flatten() for part in net.parameters()]).numpy()
+
+
+def curve(run: Path) -> list[float]:
+    """The loss of each step of the inner fit."""
+    events = EventAccumulator(str(run / "inner"))
+    events.Reload()  # type: ignore[no-untyped-call]
+    return [event.value for event in events.Scalars("train/loss_step")]  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("net", list(NETS))
+def test_two_processes_learn_what_one_does(net: str, curves: Curves, tmp_path: Path) -> None:
+    """Each loss is a ratio of sums over the whole batch, and attributes are hidden in both."""
+    one, two = neural(net, tmp_path / "one"), neural(net, tmp_path / "two", **DDP)
+    single, shared = one._inner_scores(curves), two._inner_scores(curves)
+    assert len(single) == len(shared) == 3
+    np.testing.assert_allclose(shared, single, rtol=1e-5, atol=1e-7)
+    losses = curve(tmp_path / "one")
+    assert len(losses) > 4 and losses[-1] < losses[0]
+    np.testing.assert_allclose(curve(tmp_path / "two"), losses, rtol=1e-5)
+    assert not {"MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)
+
+
+def test_the_weights_are_those_of_one_process(curves: Curves) -> None:
+    nets = []
+    for machine in ({}, DDP):
+        model = neural("mlp", **machine)
+        net, _ = model._trained(curves, model._untrained(curves), None, 2)
+        nets.append(flat(net))
+    np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
+    assert np.abs(nets[0]).max() > 0.1
+
+
+def test_one_process_writes_and_both_take_up(curves: Curves, tmp_path: Path) -> None:
+    """A run of two processes that stopped after its first epoch ends where an unbroken one does."""
+    whole, cut = (neural("mlp", tmp_path / name, **DDP) for name in ("whole", "cut"))
+    net, _ = whole._trained(curves, whole._untrained(curves), None, 2)
+    cut._trained(curves, cut._untrained(curves), None, 1)
+    again, _ = cut._trained(curves, cut._untrained(curves), None, 2)
+    np.testing.assert_array_equal(flat(again), flat(net))
+    assert len(list((tmp_path / "whole").glob("events*"))) == 1
+    found = {path.name for path in (tmp_path / "whole" / "checkpoints").iterdir()}
+    assert found == {"best.ckpt", "last.ckpt"}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_shares_are_disjoint_and_cover_every_batch(windows: Windows, ranks: int) -> None:
+    plan = Plan(each=3, size=100, unseen=0.5)
+    draws = [
+        Draws(windows=windows, plan=plan, seed=7, share=Share(rank, ranks)) for rank in range(ranks)
+    ]
+    tasks = draws[0].tasks
+    parts: list[list[tuple[int, int]]] = []
+    for blocks in zip(*draws, strict=True):
+        each = [zip(b.sizes, b.batch.split(b.own), strict=True) for b in blocks]
+        for batch in zip(*each, strict=True):
+            found = [
+                (int(cohort), round(float(value), 4))
+                for _, part in batch
+                for cohort, value in zip(part.cohort, part.targets.value, strict=True)
+            ]
+            assert len(found) == batch[0][0]
+            assert len({len(part.cohort) for _, part in batch}) <= 2
+            parts.append(sorted(found))
+    values = windows.values[tasks.cohort, tasks.age]
+    whole = [(int(c), round(float(v), 4)) for c, v in zip(tasks.cohort, values, strict=True)]
+    assert parts == [sorted(whole[i : i + 100]) for i in range(0, len(whole), 100)]
+
+
+def test_processes_that_get_nothing_of_a_batch_still_add_up(curves: Curves) -> None:
+    """More processes than tasks in the last batch."""
+    nets = []
+    for machine in ({}, DDP):
+        model = neural("lstm", **machine)
+        model.training["tasks"] = 1
+        grown = int((curves.observed_age > 0).sum())
+        model.training["batch_size"] = grown - 1
+        net, _ = model._trained(curves, model._untrained(curves), None, 2)
+        nets.append(flat(net))
+    np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_that_are_started_anew_do_the_same(
+    curves: Curves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CUDA needs them."""
+    monkeypatch.setattr("ltvnet.models.neural.training._start_method", lambda _: "spawn")
+    nets = []
+    for machine in ({}, DDP):
+        model = neural("mlp", **machine)
+        nets.append(flat(model._trained(curves, model._untrained(curves), None, 2)[0]))
+    np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "fsdp"}, "expected strategy out of auto, ddp, got 'fsdp'"),
+        ({"precision": "16"}, "expected precision out of 32-true, tf32, bf16-mixed, got '16'"),
+    ],
+)
+def test_a_machine_is_checked(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Machine(**MACHINE | change)  # type: ignore[arg-type]

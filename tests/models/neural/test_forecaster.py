@@ -1,0 +1,240 @@
+"""A net on the pattern: untrained it is the pattern; trained it is exact, monotone, portable."""
+
+import json
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cohorts import weekly
+
+from ltvnet.data.arrays import Floats
+from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.models.neural.forecaster import Neural, build, inner_origin, last_good
+
+PATTERN: dict[str, Any] = {
+    "name": "pattern",
+    "levels": None,
+    "credibility": 10.0,
+    "level_credibility": 10.0,
+    "tilt": True,
+    "calendar": True,
+    "trend": True,
+    "kappa": "learned",
+    "half_life": None,
+    "min_cohorts": 5,
+    "tail": "flat",
+}
+NET = {"kind": "lstm", "units": [6, 4], "dense": 8, "embedding": 2, "dropout": 0.1}
+TRAINING = {
+    "epochs": 2,
+    "tasks": 4,
+    "batch_size": 128,
+    "min_steps": 1,
+    "rate": 0.01,
+    "weight_decay": 0.01,
+    "loss": "deviance",
+    "quantiles": 0.3,
+    "penalty": 0.05,
+    "users": 1.0,
+    "average": 0.5,
+    "clip": 1.0,
+    "patience": 2,
+    "warm_epochs": 1,
+    "unseen": 0.1,
+}
+COVARIATES = {
+    "min_category": 5,
+    "spend": False,
+    "series": True,
+    "calendar": False,
+    "holidays": None,
+}
+MACHINE = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "strategy": "auto",
+    "threads": 1,
+    "log_every": 5,
+    "precision": "32-true",
+}
+
+
+def neural(seed: int = 0, folder: str | None = None, **training: object) -> Neural:
+    return Neural(
+        net=NET,
+        pattern=PATTERN,
+        training=TRAINING | training,
+        machine=MACHINE,
+        covariates=COVARIATES,
+        seed=seed,
+        folder=folder,
+    )
+
+
+class Trained(Neural):
+    """Trains to the end of its schedule, whatever the inner origin says."""
+
+    def _epochs(self, curves: Curves) -> int:
+        return int(self.training["epochs"])
+
+
+@pytest.fixture(scope="module")
+def curves() -> Curves:
+    return weekly(60).as_of("2024-02-29")
+
+
+@pytest.fixture(scope="module")
+def trained(curves: Curves) -> Neural:
+    made = Trained(
+        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, covariates=COVARIATES, seed=0,
+        folder=None,
+    )  # fmt: skip
+    return made.fit(curves)
+
+
+def test_an_untrained_net_is_the_pattern(trained: Neural, curves: Curves) -> None:
+    untrained = build(NET, trained.fitted.scaling.sizes).eval()
+    model = Neural.from_state(*trained.state())
+    model.fitted = replace(model.fitted, net=untrained)
+    forecast = model.predict(curves, range(1, AGES))
+    cells = forecast.open
+    np.testing.assert_allclose(
+        forecast.final.mean[cells], forecast.pattern[cells], rtol=1e-6, atol=0
+    )
+
+
+def test_training_changes_the_forecast(trained: Neural, curves: Curves) -> None:
+    forecast = trained.predict(curves)
+    assert trained.fitted.net is not None
+    assert np.nanmax(np.abs(forecast.final.mean / forecast.pattern - 1)) > 1e-3
+
+
+def test_forecasts_are_finite_monotone_and_ordered(trained: Neural, curves: Curves) -> None:
+    forecast = trained.predict(curves, range(1, AGES))
+    for band in (forecast.final.mean, forecast.final.p10, forecast.final.p50, forecast.final.p90):
+        assert np.isfinite(band[forecast.open]).all()
+        assert (np.nan_to_num(np.diff(band, axis=1)) >= -1e-12).all()
+        assert (band >= curves.observed_value[:, None])[forecast.open].all()
+    p10, p50, p90 = (getattr(forecast.final, q)[forecast.open] for q in ("p10", "p50", "p90"))
+    assert (p10 <= p50).all() and (p50 <= p90).all()
+
+
+def test_days_between_nodes_follow_the_anchored_formula(trained: Neural, curves: Curves) -> None:
+    """value(h) = value(l) + exp(z_j) (pattern(h) - pattern(l)) within the interval of h."""
+    forecast = trained.predict(curves, range(1, AGES))
+    row = int(np.flatnonzero(curves.observed_age == 18)[0])
+    mean, pattern = forecast.final.mean[row], forecast.pattern[row]
+    last = curves.observed_value[row]
+    for low, high in ((18, 21), (21, 30), (300, 360)):
+        ages = np.arange(low + 1, high + 1)
+        begin = (last, last) if low == 18 else (mean[low - 1], pattern[low - 1])
+        ratio = (mean[ages - 1] - begin[0]) / (pattern[ages - 1] - begin[1])
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+
+
+def test_nodes_do_not_depend_on_the_ages_asked_for(trained: Neural, curves: Curves) -> None:
+    daily = trained.predict(curves, range(1, AGES)).final.p90[:, np.array(NODES[1:]) - 1]
+    np.testing.assert_allclose(trained.predict(curves).final.p90[:, 1:], daily, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_batch_size_changes_nothing(trained: Neural, curves: Curves, size: int) -> None:
+    whole = trained.predict(curves).final.mean
+    rows = np.arange(40, 40 + size)
+    part = trained.predict(curves.take(rows)).final.mean
+    np.testing.assert_allclose(part, whole[rows], rtol=1e-5)
+
+
+def test_the_state_is_the_forecaster(trained: Neural, curves: Curves) -> None:
+    values, arrays = trained.state()
+    again = Neural.from_state(json.loads(json.dumps(values)), arrays)
+    np.testing.assert_array_equal(
+        again.predict(curves).final.p10, trained.predict(curves).final.p10
+    )
+
+
+def test_money_in_another_unit_changes_nothing(curves: Curves, trained: Neural) -> None:
+    scaled = replace(curves, values=curves.values * 1024)
+    again = Trained(
+        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, covariates=COVARIATES, seed=0,
+        folder=None,
+    ).fit(scaled)  # fmt: skip
+    cells = trained.predict(curves).open
+    for quantity in ("mean", "p10", "p90"):
+        one = getattr(trained.predict(curves).final, quantity)[cells]
+        other = getattr(again.predict(scaled).final, quantity)[cells]
+        np.testing.assert_allclose(other, 1024 * one, rtol=1e-6)
+    np.testing.assert_allclose(
+        again.predict(scaled).pattern[cells], 1024 * trained.predict(curves).pattern[cells]
+    )
+
+
+def test_seeds_are_repeatable_and_differ(curves: Curves) -> None:
+    one, same, other = (neural(seed).fit(curves) for seed in (1, 1, 2))
+    means = [model.predict(curves).final.p90 for model in (one, same, other)]
+    np.testing.assert_array_equal(means[0], means[1])
+    assert not np.array_equal(means[0], means[2], equal_nan=True)
+
+
+@pytest.mark.parametrize("loss", ["deviance", "huber"])
+def test_every_parameter_learns(curves: Curves, loss: str) -> None:
+    """The head starts at zero, so what feeds it moves from the second step on."""
+    model = neural(loss=loss, epochs=1)
+    fitted = model._untrained(curves.take(curves.observed_age >= 0))
+    torch.manual_seed(0)
+    before = build(NET, fitted.scaling.sizes).state_dict()
+    after, _ = model._trained(curves.take(curves.observed_age >= 0), fitted, None, 1)
+    moved = {
+        name: (weight != before[name]).any(dim=-1 if weight.ndim > 1 else 0).any()
+        for name, weight in after.state_dict().items()
+    }
+    assert all(moved.values()), [name for name, change in moved.items() if not change]
+
+
+def test_too_little_data_leaves_the_pattern_alone(caplog: pytest.LogCaptureFixture) -> None:
+    young = weekly(12).as_of("2023-03-05")
+    with caplog.at_level(logging.WARNING):
+        model = neural().fit(young)
+    assert "too little data for a net (18 cohorts, 8 of them observed to D30)" in caplog.text
+    forecast = model.predict(young)
+    np.testing.assert_array_equal(forecast.final.mean, forecast.pattern)
+    again = Neural.from_state(*model.state())
+    np.testing.assert_array_equal(again.predict(young).final.mean, forecast.pattern)
+
+
+def test_no_revenue_leaves_the_pattern_alone(caplog: pytest.LogCaptureFixture) -> None:
+    known = weekly(60)
+    curves = replace(known, values=known.values * 0.0).as_of("2024-02-29")
+    with caplog.at_level(logging.WARNING):
+        model = neural().fit(curves)
+    assert "too little data for a net (no revenue by D7)" in caplog.text
+    assert set(model.predict(curves).reason) <= {"no_signal", "no_complete_age", "complete"}
+
+
+def test_the_inner_origin_is_eight_weeks_or_a_share_of_history_ago() -> None:
+    assert inner_origin(weekly(20).as_of("2023-05-28")) == np.datetime64("2023-04-02")
+    late = weekly(20).as_of("2025-01-07")
+    days = int((late.origin - late.end.min()).astype(int))
+    assert inner_origin(late) == late.origin - np.timedelta64(round(0.15 * days), "D")
+
+
+def test_a_worse_epoch_must_be_worse_beyond_chance() -> None:
+    def scores(*rows: Floats) -> Floats:
+        return np.stack(rows)
+
+    good, noise = np.ones(16), np.random.default_rng(0).normal(0, 1, 16)
+    assert last_good(scores(good + 1, good, good + 0.5 + 0.1 * noise)) == 1
+    assert last_good(scores(good + 1, good, good + 0.01 + noise - noise.mean())) == 2
+    assert last_good(scores(good, good + 1, good + 1)) == 0
+    assert last_good(np.ones((3, 1))) == 2
+
+
+def test_an_unknown_net_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected net.kind out of lstm, mlp, tide, got 'rnn'"):
+        Neural(
+            net=NET | {"kind": "rnn"}, pattern=PATTERN, training=TRAINING, machine=MACHINE,
+            covariates=COVARIATES, seed=0, folder=None,
+        )  # fmt: skip

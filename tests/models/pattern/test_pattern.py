@@ -1,0 +1,365 @@
+"""The pattern is the chain ladder where it must be, and credible where it may be."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from cohorts import curve, history, weekly
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltvnet.data.arrays import Floats
+from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.forecasting.forecaster import create
+from ltvnet.models.pattern.credibility import (
+    KAPPA_AGES,
+    KAPPAS,
+    Replay,
+    credible_level,
+    learned_kappas,
+)
+from ltvnet.models.pattern.pattern import Pattern
+
+DEFAULT: dict[str, Any] = {
+    "levels": None,
+    "credibility": 10.0,
+    "level_credibility": 10.0,
+    "tilt": False,
+    "calendar": False,
+    "trend": False,
+    "kappa": "learned",
+    "half_life": None,
+    "min_cohorts": 5,
+    "tail": "flat",
+}
+CHAIN_LADDER = DEFAULT | {"levels": 0, "kappa": 0.0, "min_cohorts": 1}
+
+# Published run-off triangles: Mack (1994), and Taylor and Ashe (1983).
+RAA = [
+    [5012, 8269, 10907, 11805, 13539, 16181, 18009, 18608, 18662, 18834],
+    [106, 4285, 5396, 10666, 13782, 15599, 15496, 16169, 16704],
+    [3410, 8992, 13873, 16141, 18735, 22214, 22863, 23466],
+    [5655, 11555, 15766, 21266, 23425, 26083, 27067],
+    [1092, 9565, 15836, 22169, 25955, 26180],
+    [1513, 6445, 11702, 12935, 15852],
+    [557, 4020, 10946, 12314],
+    [1351, 6947, 13112],
+    [3133, 5395],
+    [2063],
+]
+RAA_ULTIMATES = [
+    18834, 16857.95, 24083.37, 28703.14, 28926.74, 19501.10, 17749.30, 24019.19, 16044.98, 18402.44,
+]  # fmt: skip
+GENINS = [
+    [357848, 1124788, 1735330, 2218270, 2745596, 3319994, 3466336, 3606286, 3833515, 3901463],
+    [352118, 1236139, 2170033, 3353322, 3799067, 4120063, 4647867, 4914039, 5339085],
+    [290507, 1292306, 2218525, 3235179, 3985995, 4132918, 4628910, 4909315],
+    [310608, 1418858, 2195047, 3757447, 4029929, 4381982, 4588268],
+    [443160, 1136350, 2128333, 2897821, 3402672, 3873311],
+    [396132, 1333217, 2180715, 2985752, 3691712],
+    [440832, 1288463, 2419861, 3483130],
+    [359480, 1421128, 2864498],
+    [376686, 1363294],
+    [344014],
+]
+GENINS_RESERVES = [
+    0, 94633.81, 469511.29, 709637.82, 984888.64, 1419459.46, 2177640.62, 3920301.01, 4278972.26,
+    4625810.69,
+]  # fmt: skip
+
+
+def triangle(rows: list[list[int]]) -> Curves:
+    """A triangle as daily cohorts: year i of development is age i."""
+    cohorts = [
+        (
+            str(np.datetime64("2024-01-01") + i),
+            str(np.datetime64("2024-01-01") + i),
+            {},
+            1.0,
+            np.array(row + [np.nan] * (AGES - len(row)), dtype=float),
+        )
+        for i, row in enumerate(rows)
+    ]
+    return history(cohorts).as_of("2024-01-10")
+
+
+def ultimate(pattern: Pattern, curves: Curves, age: int = 9) -> Floats:
+    forecast = pattern.fit(curves).predict(curves, [age])
+    return np.where(forecast.open[:, 0], forecast.final.mean[:, 0], curves.observed_value)
+
+
+def test_chain_ladder_is_exact_on_raa() -> None:
+    curves = triangle(RAA)
+    pattern = Pattern(**CHAIN_LADDER)
+    np.testing.assert_allclose(ultimate(pattern, curves), RAA_ULTIMATES, rtol=1e-6)
+    factors = pattern.measured.beta[0, 1:10] / pattern.measured.beta[0, :9]
+    published = [2.999359, 1.623523, 1.270888, 1.171675, 1.113385, 1.041935, 1.033264, 1.016936]
+    np.testing.assert_allclose(factors[:8], published, atol=6e-7)
+
+
+def test_chain_ladder_is_exact_on_taylor_ashe() -> None:
+    curves = triangle(GENINS)
+    reserves = ultimate(Pattern(**CHAIN_LADDER), curves) - curves.observed_value
+    np.testing.assert_allclose(reserves, GENINS_RESERVES, atol=0.006)
+    assert reserves.sum() == pytest.approx(18_680_855.61, abs=0.02)
+
+
+@pytest.mark.parametrize(("rows", "published"), [(RAA, 1.10148212), (GENINS, 1.29243031)])
+def test_inverse_power_tail_is_the_published_one(rows: list[list[int]], published: float) -> None:
+    pattern = Pattern(**CHAIN_LADDER | {"tail": "inverse_power"}).fit(triangle(rows))
+    beta = pattern.measured.beta[0]
+    assert beta[109] / beta[9] == pytest.approx(published, rel=1e-7)
+
+
+def test_cape_cod_level_is_the_published_one() -> None:
+    pattern = Pattern(**CHAIN_LADDER).fit(triangle(RAA))
+    assert pattern.measured.level[0] == pytest.approx(22_010.289, abs=1e-3)
+    pattern = Pattern(**CHAIN_LADDER).fit(triangle(GENINS))
+    assert pattern.measured.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
+
+
+def test_an_infinite_kappa_is_cape_cod() -> None:
+    curves = triangle(RAA)
+    pattern = Pattern(**CHAIN_LADDER | {"kappa": 1e15})
+    reserve = ultimate(pattern, curves) - curves.observed_value
+    assert reserve.sum() == pytest.approx(59_115.891, abs=0.01)  # IBNR by Cape Cod
+
+
+@given(st.lists(st.floats(0.1, 50), min_size=6, max_size=12), st.floats(0.1, 1.5))
+@settings(max_examples=25, deadline=None)
+def test_proportional_curves_are_forecast_exactly(levels: list[float], power: float) -> None:
+    rows = [
+        (
+            f"2023-{m + 1:02}-01",
+            f"2023-{m + 1:02}-07",
+            {"Apps": "ab"[m % 2]},
+            10.0 + m,
+            curve(360, level, power),
+        )
+        for m, level in enumerate(levels)
+    ]
+    known = history(rows, hierarchy=("Apps",))
+    curves = known.as_of("2024-02-20")
+    pattern = Pattern(**DEFAULT | {"kappa": 0.0, "min_cohorts": 1}).fit(curves)
+    forecast = pattern.predict(curves)
+    actual = known.actuals("2030-01-01")[list(NODES)].to_numpy()
+    np.testing.assert_allclose(forecast.final.mean[forecast.open], actual[forecast.open], rtol=1e-9)
+
+
+def test_segments_that_grow_like_their_parent_keep_its_factors() -> None:
+    curves = weekly(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
+    pooled = Pattern(**DEFAULT | {"levels": 0}).fit(curves)
+    shrunk = Pattern(**DEFAULT | {"credibility": 1e12}).fit(curves)
+    for beta in shrunk.measured.beta:
+        np.testing.assert_allclose(beta, pooled.measured.beta[0], rtol=1e-6)
+
+
+def test_segments_of_different_shape_are_told_apart() -> None:
+    curves = weekly(60, ("a", "b"), noise=0.05).as_of("2024-06-01")
+    beta = Pattern(**DEFAULT).fit(curves).measured.beta
+    assert beta[1, 7] > beta[0, 7] > beta[2, 7]  # (1 + a)^0.3 earns earlier than (1 + a)^0.4
+    true = (8 / 361) ** np.array([0.3, 0.4])
+    np.testing.assert_allclose(beta[1:, 7], true, rtol=0.08)
+
+
+def test_credible_level_lies_between_the_prior_and_the_cohorts_own() -> None:
+    prior, earned, own = np.array([10.0]), np.array([4.0]), np.array([80.0])
+    assert credible_level(prior, earned, own, 0.0)[0] == pytest.approx(20.0)
+    assert credible_level(prior, earned, own, 40.0)[0] == pytest.approx(10 * 120 / 80)
+    assert credible_level(prior, earned, own, 1e12)[0] == pytest.approx(10.0)
+    assert credible_level(prior, earned, np.array([0.0]), 40.0)[0] == pytest.approx(5.0)
+    assert credible_level(np.zeros(1), earned, np.zeros(1), 0.0)[0] == 0.0
+
+
+def test_zero_so_far_is_forecast_above_zero() -> None:
+    known = weekly(40)
+    values = known.values.copy()
+    values[-2:, :3] = 0.0
+    curves = replace(known, values=values).as_of(known.start[-1] + 8)
+    forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
+    assert forecast.reason[-1] == "zero_revenue_so_far"
+    assert (forecast.final.mean[-1, forecast.open[-1]] > 0).all()
+
+
+def test_no_revenue_at_all_is_no_signal() -> None:
+    known = weekly(12)
+    curves = replace(known, values=known.values * 0).as_of("2023-03-20")
+    forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
+    assert set(forecast.reason) == {"no_signal", "no_complete_age"}
+    assert (forecast.final.mean[forecast.open] == 0).all()
+
+
+def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
+    """A trial of seven days: no revenue at first, so growth has no ratio; the level carries it."""
+    known = weekly(60)
+    late = np.where(np.arange(AGES) < 7, 0.0, known.values)
+    curves = replace(known, values=late).as_of("2024-03-01")
+    pattern = Pattern(**DEFAULT).fit(curves)
+    assert pattern.measured.first == 7
+    forecast = pattern.predict(curves)
+    young = (curves.observed_age >= 0) & (curves.observed_age < 7)
+    assert young.any() and (forecast.final.mean[young, NODES.index(30)] > 0).all()
+
+
+def test_refunds_never_make_a_forecast_fall() -> None:
+    known = weekly(60)
+    falls = known.values - 0.4 * known.values * (np.arange(AGES) > 20)
+    curves = replace(known, values=falls).as_of("2024-03-01")
+    mean = Pattern(**DEFAULT).fit(curves).predict(curves, range(1, AGES)).final.mean
+    assert (np.nan_to_num(np.diff(mean, axis=1)) >= 0).all()
+
+
+def test_a_new_segment_stands_on_its_parent() -> None:
+    known = weekly(60, ("a", "b"))
+    curves = known.as_of("2024-03-01")
+    pattern = Pattern(**DEFAULT).fit(curves)
+    stranger = curves.take(np.array([len(curves) - 20]))
+    stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
+    forecast = pattern.predict(stranger)
+    assert forecast.reason[0] == "unseen_category"
+    expected = pattern.expected(stranger)
+    np.testing.assert_array_equal(expected.beta[0], pattern.measured.beta[0])
+    assert expected.prior[0, 0] == pattern.measured.level[0]
+
+
+def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
+    curves = weekly(30).as_of("2023-07-01")
+    forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
+    oldest = np.sort(curves.observed_age)[::-1][4]
+    assert forecast.reach == oldest == curves.reach(5)
+    known = curves.observed_age >= 0
+    assert forecast.extrapolated[known, NODES.index(360)].all()
+    assert not forecast.extrapolated[:, NODES.index(30)].any()
+    mean = forecast.final.mean
+    np.testing.assert_array_equal(mean[:, NODES.index(300)], mean[:, NODES.index(360)])
+    assert "extrapolated" in set(forecast.reason)
+
+
+def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
+    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    curves = curves.take(curves.observed_age >= 0)
+    pattern = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves)
+    held_out = pattern.held_out(curves)
+    row = 21
+    others = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves.take(np.arange(len(curves)) != row))
+    # credibility is in units of all cohorts, which the closed form keeps
+    unit = pattern.measured.unit / others.measured.unit
+    scaled = {"credibility": 10 * unit, "level_credibility": 10 * unit}
+    others = Pattern(**DEFAULT | {"kappa": 1.0} | scaled).fit(
+        curves.take(np.arange(len(curves)) != row)
+    )
+    segment = others.measured.segments.find(curves)[row]
+    np.testing.assert_allclose(held_out.beta[row], others.measured.beta[segment], rtol=1e-9)
+
+
+def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
+    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    curves = curves.take(curves.observed_age >= 0)
+    pattern = Pattern(**DEFAULT).fit(curves)
+    k = curves.observed_age
+    natural = pattern.held_out(curves).prior[np.arange(len(k)), k]
+    np.testing.assert_allclose(natural, pattern.expected(curves).prior[:, 0], rtol=1e-9)
+
+
+@given(st.integers(1, 300))
+@settings(max_examples=5, deadline=None)
+def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
+    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    config = DEFAULT | {"tilt": True, "calendar": True, "trend": True}
+    found = []
+    for size in (1000, block):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ltvnet.data.arrays.BLOCK", size)
+            pattern = Pattern(**config).fit(curves)
+            held_out = pattern.held_out(curves)
+        found.append((pattern.kappas, pattern.measured.beta, held_out.beta, held_out.level))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
+    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    pattern = Pattern(**DEFAULT).fit(curves)
+    exact, short = pattern.held_out(curves), pattern.held_out(curves, np.float32)
+    for name in ("beta", "prior", "level"):
+        kept = getattr(short, name)
+        assert kept.dtype == np.float32
+        np.testing.assert_array_equal(kept, getattr(exact, name).astype(np.float32))
+
+
+def test_recent_steps_weigh_more_with_a_half_life() -> None:
+    """Growth after D7 doubles half-way: a short half-life must see most of the change."""
+    steep = [curve(360, 1.0, 0.3 if week < 30 else 0.6) for week in range(60)]
+    days = [np.datetime64("2023-01-02") + 7 * week for week in range(60)]
+    rows = [(str(d), str(d + 6), {}, 100.0, c) for d, c in zip(days, steep, strict=True)]
+    curves = history(rows).as_of(days[-1] + 6)
+    share = {
+        half_life: Pattern(**DEFAULT | {"half_life": half_life}).fit(curves).measured.beta[0]
+        for half_life in (None, 14.0)
+    }
+    growth = {key: beta[30] / beta[7] for key, beta in share.items()}
+    assert growth[None] < growth[14.0]
+    assert growth[14.0] == pytest.approx((31 / 8) ** 0.6, rel=0.03)
+
+
+def test_kappa_is_the_smallest_within_one_standard_error() -> None:
+    weeks = np.arange(20).astype("datetime64[D]")
+    base = np.full((20, len(KAPPAS)), 5.0)
+    clearly = base.copy()
+    clearly[:, 4] = 1.0  # kappa = 1 is better in every week
+    chosen = learned_kappas(iter([Replay(age, weeks, clearly) for age in range(len(KAPPA_AGES))]))
+    np.testing.assert_allclose(chosen, KAPPAS[4])
+    noise = np.random.default_rng(0).normal(0, 1, 20)
+    within = base.copy()
+    within[:, 4] -= 0.01 * (1 + 50 * noise)  # better on average, but far within the noise
+    chosen = learned_kappas(iter([Replay(age, weeks, within) for age in range(len(KAPPA_AGES))]))
+    np.testing.assert_allclose(chosen, KAPPAS[0])
+
+
+def test_kappa_is_one_where_nothing_can_be_learned() -> None:
+    curves = weekly(20).as_of("2023-04-01")
+    pattern = Pattern(**DEFAULT).fit(curves)
+    np.testing.assert_array_equal(pattern.kappas, 1.0)
+
+
+def test_kappa_between_ages_is_log_linear() -> None:
+    pattern = Pattern(**DEFAULT | {"kappa": 2.0})
+    pattern.kappas = np.exp(np.log1p(KAPPA_AGES))
+    np.testing.assert_allclose(
+        pattern.kappa_at(np.array([0, 5, 50, 120, 300])), [1, 6, 51, 121, 121]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"levels": -1}, "expected levels >= 0 or null, got -1"),
+        ({"credibility": -1.0}, "expected credibility and level_credibility >= 0"),
+        ({"kappa": "guess"}, "expected kappa=learned or a number >= 0, got 'guess'"),
+        ({"kappa": -2}, "expected kappa=learned or a number >= 0, got -2"),
+        ({"half_life": 0}, "expected half_life > 0 days or null, got 0"),
+        ({"min_cohorts": 0}, "expected min_cohorts >= 1, got 0"),
+        ({"tail": "exponential"}, "expected tail=flat or tail=inverse_power, got 'exponential'"),
+    ],
+)
+def test_arguments_are_checked(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Pattern(**DEFAULT | change)
+
+
+def test_no_complete_age_is_refused() -> None:
+    curves = weekly(3).as_of("2023-01-04")
+    with pytest.raises(ValueError, match="no cohort has a complete age at 2023-01-04"):
+        Pattern(**DEFAULT).fit(curves)
+
+
+def test_registry_names_what_there_is() -> None:
+    with pytest.raises(
+        ValueError, match="expected a forecaster out of pattern, neural, .*, got 'oracle'"
+    ):
+        create({"name": "oracle"})
+    with pytest.raises(ValueError, match="expected increasing ages within 0..360"):
+        Pattern(**DEFAULT).fit(weekly(9).as_of("2023-03-01")).predict(
+            weekly(9).as_of("2023-03-01"), [5, 3]
+        )

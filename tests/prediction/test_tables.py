@@ -1,0 +1,343 @@
+"""Prediction tables out: every number read back, and no table that is not whole."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyarrow import csv as arrow_csv
+
+from ltvnet.data.cohort_tables import Files
+from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.forecasting.forecast import Band, Forecast
+from ltvnet.forecasting.interpolation import Course
+from ltvnet.prediction import tables
+from ltvnet.prediction.tables import Places, Sums, long, rollup, wide
+
+OBSERVED = [11, 2, -1, 360]
+"""Last complete age of cohorts a (a week), b, c (nothing known) and d (complete)."""
+
+
+def curves() -> Curves:
+    origin = np.datetime64("2025-02-10")
+    end = origin - np.array(OBSERVED)
+    values = np.full((4, AGES), np.nan)
+    for row, k in enumerate(OBSERVED):
+        values[row, : k + 1] = 0.1 * (row + 1) + 0.1 * np.arange(k + 1)
+    order = [3, 0, 1, 2]
+    return Curves(
+        start=(end - np.array([6, 0, 0, 0]))[order],
+        end=end[order],
+        attributes={
+            "Source": np.array(["s", "s", "", "t"], dtype=object)[order],
+            "Campaign": np.array(["x, 1", "y", "y", "x, 1"], dtype=object)[order],
+        },
+        users=np.array([10.0, 20.0, np.nan, 40.0])[order],
+        spend=np.array([5.0, np.nan, np.nan, 7.0])[order],
+        values=values[order],
+        hierarchy=("Source", "Campaign"),
+        lag_days=0,
+        origin=origin,
+    )
+
+
+def forecast(
+    ages: range | tuple[int, ...] = range(1, AGES), *, calibrated: bool = False
+) -> Forecast:
+    """The mean of raw is 0.1 a day above what was observed, of final it is 0.2."""
+    known, when = curves(), np.array(ages)
+    k, value = known.observed_age[:, None], known.observed_value[:, None]
+    opened = (k >= 0) & (when > k)
+    growth = np.where(opened, 0.1 * (when - k), np.nan)
+    raw = Band(*(np.where(opened, value + growth * scale, np.nan) for scale in (1, 0.5, 1, 2)))
+    final = Band(*(np.where(opened, value + growth * scale, np.nan) for scale in (2, 1, 2, 4)))
+    reason = np.array(["complete", "ok", "young", "no_complete_age"], dtype=object)
+    return Forecast(known, when, raw.mean, raw, final, reason, 360, calibrated)
+
+
+def columns(prefix: str, ages: range | tuple[int, ...]) -> list[str]:
+    return [f"{prefix}_D{age}" for age in ages]
+
+
+def drain(stream: Iterator[Forecast]) -> None:
+    deque(stream, maxlen=0)
+
+
+def write_predictions(made: Forecast, folder: Path, *, young: bool = True) -> tuple[Path, Path]:
+    drain(wide([made], Places(folder), "csv", None, young=young))
+    raw = folder / "Files_Predictions" / "LTV_predictions_2025_02_10.csv"
+    return raw, folder / "Files_Predictions_Final" / "LTV_predictions_final_2025_02_10.csv"
+
+
+def write_forecasts(made: Iterable[Forecast], path: Path, bundle: str) -> None:
+    drain(long(made, path, bundle))
+
+
+def write_rollup(made: Iterable[Forecast], path: Path, by: str | None = None) -> None:
+    first, *others = (Sums.of(forecast, by) for forecast in made)
+    rollup(reduce(lambda sums, other: sums.plus(other.table), others, first), path)
+
+
+def test_predictions_in_numbers(tmp_path: Path) -> None:
+    raw, final = write_predictions(forecast(), tmp_path)
+    assert final.exists()
+    table = pd.read_csv(raw, keep_default_na=False, na_values={"Users": "", "P_D30": ""})
+    keys = ["Date", "Source", "Campaign", "Users", "observed_age"]
+    assert list(table) == [*keys, *columns("P", range(1, AGES)), "reason"]
+    assert table["Date"].tolist() == [
+        "2024-02-16",
+        "2025-01-24~2025-01-30",
+        "2025-02-08",
+        "2025-02-11",
+    ]
+    assert table["Campaign"].tolist() == ["x, 1", "x, 1", "y", "y"]
+    assert table["observed_age"].tolist() == [360, 11, 2, -1]
+    assert table["reason"].tolist() == ["complete", "ok", "young", "no_complete_age"]
+    np.testing.assert_allclose(table["Users"], [40, 10, 20, np.nan])
+    np.testing.assert_allclose(table["P_D30"], [3.4, 3.1, 3.2, np.nan], rtol=1e-6)
+    assert table["P_D2"].tolist() == ["0.6", "0.3", "0.4", ""]
+    assert table["P_D360"].tolist() == ["36.4", "36.1", "36.2", ""]
+
+
+def test_final_predictions_have_intervals_once_calibrated(tmp_path: Path) -> None:
+    bounds = [f"{bound}_D{age}" for age in (30, 60, 90, 180, 360) for bound in ("P10", "P90")]
+    _, final = write_predictions(forecast(), tmp_path)
+    table = pd.read_csv(final)
+    assert list(table)[-11:] == [*bounds, "reason"]
+    assert table[bounds].isna().all(axis=None)
+    np.testing.assert_allclose(table["P_D30"], [3.4, 5.0, 6.0, np.nan], rtol=1e-6)
+    write_predictions(forecast(calibrated=True), tmp_path)
+    table = pd.read_csv(final)
+    np.testing.assert_allclose(table["P10_D30"], [3.4, 3.1, 3.2, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(table["P90_D30"], [3.4, 8.8, 11.6, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(table["P90_D360"], [36.4, 140.8, 143.6, np.nan], rtol=1e-6)
+
+
+def test_the_first_week_is_there_for_young_cohorts_only(tmp_path: Path) -> None:
+    raw, _ = write_predictions(forecast(), tmp_path, young=False)
+    names = [name for name in pd.read_csv(raw) if name.startswith("P_")]
+    assert names == columns("P", range(8, AGES))
+
+
+def test_predictions_need_every_age(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected forecasts of all ages 1\.\.360: \[ *0"):
+        write_predictions(forecast(NODES), tmp_path)
+    with pytest.raises(ValueError, match=r"expected forecasts of all of NODES: \[ *1 *2"):
+        drain(wide([forecast()], Places(tmp_path), "csv", straight, young=True))
+
+
+def straight(cohorts: Curves) -> Course:
+    """Growth is the same each day."""
+    return Course(np.linspace(0.0, 1.0, AGES)[None], np.zeros(len(cohorts), dtype=np.int64))
+
+
+def test_days_between_nodes_have_the_shape_of_their_course(tmp_path: Path) -> None:
+    every = write_predictions(forecast(calibrated=True), tmp_path / "every")
+    nodes = tmp_path / "nodes"
+    drain(wide([forecast(NODES, calibrated=True)], Places(nodes), "csv", straight, young=True))
+    for path in every:
+        found = pd.read_csv(nodes / path.relative_to(tmp_path / "every"))
+        pd.testing.assert_frame_equal(found, pd.read_csv(path), rtol=1e-6)
+
+
+def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
+    made = forecast(NODES)
+    flat = Course(np.ones((1, AGES)), np.zeros(4, dtype=np.int64))
+    (days,) = flat.days(made.curves, [made.raw.mean])
+    row = OBSERVED.index(11) + 1
+    share = np.log(13 / 12) / np.log(15 / 12)  # of the way from D11 to D14, of 0.3
+    value = made.curves.observed_value[row]
+    np.testing.assert_allclose(days[[11, 12, 14], row] - value, [0, 0.3 * share, 0.3], atol=1e-6)
+
+
+def test_predictions_of_pieces_are_one_table(tmp_path: Path) -> None:
+    drain(wide([forecast(), forecast()], Places(tmp_path), "csv", None, young=True))
+    raw, _ = write_predictions(forecast(), tmp_path / "one")
+    twice = tmp_path / "Files_Predictions" / raw.name
+    one = raw.read_text().splitlines()
+    assert twice.read_text().splitlines() == [*one, *one[1:]]
+
+
+def test_a_forecast_at_some_of_its_ages() -> None:
+    some = forecast().at([30, 90])
+    assert some.ages.tolist() == [30, 90] and some.final.p90.shape == (4, 2)
+    np.testing.assert_array_equal(some.raw.mean, forecast((30, 90)).raw.mean)
+    with pytest.raises(ValueError, match=r"expected ages that were forecast, got also \[0\]"):
+        forecast().at([0, 30])
+
+
+def test_prediction_tables_can_be_read_as_keys(tmp_path: Path) -> None:
+    raw, _ = write_predictions(forecast(), tmp_path)
+    table = pd.read_csv(raw)[["Date", "Source", "Campaign"]].assign(day_0=1.0)
+    table.to_csv(tmp_path / "again.csv", index=False)
+    again = Files(path=tmp_path / "again.csv", snapshot="2026-02-10").history()
+    assert again.as_of("2026-02-10").index.equals(curves().index)
+
+
+def test_forecasts_in_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "forecasts.parquet"
+    write_forecasts([forecast(NODES), forecast((90, 360))], path, "bundle-1")
+    table = pd.read_parquet(path)
+    bands = [f"{stage}{name}" for stage in ("raw_", "") for name in ("mean", "p10", "p50", "p90")]
+    assert list(table) == [
+        *("cohort_start", "cohort_end", "Source", "Campaign", "users", "origin"),
+        *("observed_age", "observed_value", "age", "pattern", *bands),
+        *("uncalibrated", "reason", "bundle"),
+    ]
+    later = [sum(node > k for node in NODES) for k in (11, 2)]
+    assert len(table) == sum(later) + 4
+    assert set(table["bundle"]) == {"bundle-1"}
+    row = table[(table["age"] == 90) & (table["reason"] == "young")].iloc[0]
+    assert row["cohort_start"] == row["cohort_end"] == pd.Timestamp("2025-02-08").date()
+    assert row["origin"] == pd.Timestamp("2025-02-10").date()
+    assert (row["Campaign"], row["users"], row["observed_age"]) == ("y", 20, 2)
+    np.testing.assert_allclose(row["observed_value"], 0.4)
+    found = row[["pattern", *bands]].to_numpy(float)
+    np.testing.assert_allclose(found, [9.2, 9.2, 4.8, 9.2, 18.0, 18, 9.2, 18, 35.6], rtol=1e-6)
+
+
+def test_forecasts_are_handed_on_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "forecasts.parquet"
+    seen: list[str] = []
+
+    def two() -> Iterator[Forecast]:
+        for name in ("first", "second"):
+            seen.append(name)
+            yield forecast((90, 360))
+
+    stream = long(two(), path, "b")
+    next(stream)
+    assert seen == ["first"]
+    assert not path.exists()
+    write_rollup(stream, tmp_path / "rollup.csv")
+    assert len(pd.read_parquet(path)) == 8
+    assert pd.read_csv(tmp_path / "rollup.csv")["cohorts"].tolist() == [2, 2, 1, 1, 3, 3]
+
+
+def test_an_error_on_the_way_leaves_no_table(tmp_path: Path) -> None:
+    def broken() -> Iterator[Forecast]:
+        yield forecast(NODES)
+        raise RuntimeError
+
+    def broken_days() -> Iterator[Forecast]:
+        yield forecast()
+        raise RuntimeError
+
+    for write in (
+        lambda: drain(wide(broken_days(), Places(tmp_path), "csv", None, young=True)),
+        lambda: write_forecasts(broken(), tmp_path / "forecasts.parquet", "b"),
+    ):
+        with pytest.raises(RuntimeError):
+            write()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_disk_that_fails_in_a_thread_is_told_and_leaves_no_table(
+    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first of two pieces, or at the last one, when nothing else comes."""
+
+    class Full(arrow_csv.CSVWriter):  # type: ignore[misc]
+        pieces = 0
+
+        def write(self, table: object) -> None:
+            self.pieces += 1
+            if self.pieces > bad:
+                raise OSError("no space left")
+
+    monkeypatch.setitem(tables.WIDE, "csv", Full)
+    with pytest.raises(OSError, match="no space left"):
+        drain(wide([forecast(), forecast()], Places(tmp_path), "csv", None, young=True))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_ages_without_a_horizon_have_an_empty_rollup(tmp_path: Path) -> None:
+    write_rollup([forecast((7, 14)), forecast((7, 14))], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    assert len(table) == 0 and "forecast_revenue" in table
+
+
+def test_nothing_to_write_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"forecasts\.parquet: expected forecasts to write, got"):
+        write_forecasts([], tmp_path / "forecasts.parquet", "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rollup_in_numbers(tmp_path: Path) -> None:
+    write_rollup([forecast((30, 360))], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv", keep_default_na=False)
+    assert list(table) == [
+        *("level", "segment", "age", "cohorts", "cohorts_left_out", "users", "spend"),
+        *("observed_revenue", "forecast_revenue", "p10", "p90", "uncalibrated"),
+    ]
+    assert table["level"].tolist() == [*["Campaign"] * 4, *["TOTAL"] * 2]
+    assert table["segment"].tolist() == ["x, 1", "x, 1", "y", "y", "", ""]
+    assert table["age"].tolist() == [30, 360] * 3
+    assert table["cohorts"].tolist() == [2, 2, 1, 1, 3, 3]
+    assert table["cohorts_left_out"].tolist() == [0, 0, 1, 1, 1, 1]
+    assert table["users"].tolist() == [50, 50, 20, 20, 70, 70]
+    assert table["spend"].tolist() == ["12", "12", "", "", "12", "12"]
+    # a: 10 users at 1.2; b: 20 at 0.4; d: 40 at 3.4 on day 30 and at 36.4 on day 360
+    observed = [12 + 136, 12 + 1456, 8, 8, 156, 1476]
+    np.testing.assert_allclose(table["observed_revenue"], observed)
+    # final growth 0.2 a day from day 11 (a) and from day 2 (b)
+    forecasts = [50 + 136, 710 + 1456, 120, 1440, 306, 3606]
+    np.testing.assert_allclose(table["forecast_revenue"], forecasts)
+    assert set(table["p10"]) == set(table["p90"]) == {""}
+
+
+class Half:
+    """Half a width of sqrt(grown^2 + 3 squared): twice the growth of a cohort alone."""
+
+    borrowed = np.array(NODES) == 360
+
+    def spread(self, grown: np.ndarray, squared: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sqrt(grown**2 + 3 * squared))
+
+
+def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
+    made = replace(forecast((30, 360)), totals=Half())
+    write_rollup([made], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    # growth of final: a 10 users x 0.2 x 19 days = 38, b 20 x 0.2 x 28 = 112, d is complete
+    half = [2 * 38, 2 * 112, np.hypot(38 + 112, np.sqrt(3 * (38**2 + 112**2)))]
+    at30 = table[table["age"] == 30]
+    np.testing.assert_allclose(at30["p90"], at30["forecast_revenue"] + half)
+    assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
+    observed = at30["observed_revenue"].to_numpy()
+    np.testing.assert_allclose(
+        at30["p10"], np.maximum([186 - 76, 120 - 224, 306 - half[2]], observed)
+    )
+
+
+def test_rollup_has_no_bounds_where_the_mean_is_extrapolated(tmp_path: Path) -> None:
+    made = replace(forecast((30, 360)), totals=Half(), reach=90)
+    write_rollup([made], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    assert table["p90"].isna().tolist() == (table["age"] == 360).tolist()
+    assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
+
+
+def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:
+    write_rollup([forecast((30, 360))] * 3, tmp_path / "three.csv")
+    write_rollup([forecast((30, 360))], tmp_path / "one.csv")
+    three, one = (pd.read_csv(tmp_path / name) for name in ("three.csv", "one.csv"))
+    sums = ["cohorts", "cohorts_left_out", "users", "spend", "observed_revenue"]
+    pd.testing.assert_frame_equal(three[sums], one[sums] * 3)
+
+
+def test_rollup_by_another_attribute_or_in_total_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rollup.csv"
+    write_rollup([forecast((360,))], path, by="Source")
+    assert pd.read_csv(path)["level"].tolist() == ["Source"] * 3 + ["TOTAL"]
+    plain = forecast((360,))
+    plain = replace(plain, curves=replace(plain.curves, attributes={}, hierarchy=()))
+    write_rollup([plain], path)
+    assert pd.read_csv(path)["level"].tolist() == ["TOTAL"]
+    with pytest.raises(ValueError, match=r"expected to sum by one of Source, Campaign, got 'App'"):
+        write_rollup([forecast((360,))], path, by="App")

@@ -1,0 +1,401 @@
+"""What a sweep found: the best is fair, its file gives it again, the page says what came out."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cohorts import weekly
+from composing import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from test_trials import CONFIG, DATE
+
+from ltvnet.reports.sweep_report import Search, written
+from ltvnet.tuning.search_space import Value, changed
+from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, Gain, Task, Trial
+
+MODEL: Mapping[str, Any] = CONFIG["model"] | {
+    "loss": "huber",
+    "rate": 0.01,
+    "net": {"units": [32, 16], "norm": False},
+}
+SPACE: Mapping[str, Any] = {
+    "model": {
+        "half_life": [None, 90.0, 180],
+        "loss": ["huber", "deviance"],
+        "rate": {"low": 0.0001, "high": 0.1, "log": True},
+        "net": {"units": [[32, 16], [8]], "norm": [False, True]},
+    }
+}
+DEFAULT: Mapping[str, Value] = {
+    "model.half_life": None,
+    "model.loss": "huber",
+    "model.rate": 0.01,
+    "model.net.units": [32, 16],
+    "model.net.norm": False,
+}
+VALUES = {
+    **DEFAULT,
+    "model.half_life": 90.0,
+    "model.net.units": [8],
+    "model.net.norm": True,
+    "model.rate": 2.5e-05,
+}
+GAIN = Gain([DATE, DATE + 91], 0.25, 0.2, 0.2, 0.1, 0.3)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    config = {**CONFIG, "model": MODEL}
+    return Task.of(config, SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
+
+
+def trial(number: int, score: float, **changes: object) -> Trial:
+    known: dict[str, Any] = {
+        "number": number,
+        "state": COMPLETE,
+        "values": VALUES,
+        "default": False,
+        "score": score,
+        "bias": {"bias_d180": 0.01, "bias_d360": -0.015},
+        "allowed": True,
+        "seconds": 1.5,
+        "took": 3.0,
+        "days": 3,
+        "error": "",
+    }
+    return Trial(**known | changes)
+
+
+def standard(score: float, number: int = 0, **changes: object) -> Trial:
+    return trial(number, score, default=True, values=DEFAULT, **changes)
+
+
+PART = trial(3, 0.5, state=PRUNED, days=1, allowed=False, bias={}, seconds=np.nan)
+BROKEN = trial(
+    4, np.nan, state=FAILED, days=0, error="expected <b>", values={}, bias={}, took=np.nan
+)
+ALL = [standard(0.25), trial(1, 0.3), trial(2, 0.2), PART, BROKEN]
+
+
+def search(task: Task, trials: Sequence[Trial], **changes: Any) -> Search:  # noqa: ANN401
+    known: dict[str, Any] = {"importances": {}, "pareto": False, "words": ["data=simulated"]}
+    return Search("lstm", task, trials, **known | changes)
+
+
+def test_the_best_has_no_bias_that_is_not_allowed(task: Task) -> None:
+    unfair = trial(5, 0.1, allowed=False)
+    assert search(task, [*ALL, unfair]).best.number == 2
+    assert search(task, [*ALL, unfair]).complete[0].number == 5
+    assert search(task, [trial(2, 0.2, state=PRUNED), *ALL[:2]]).best.number == 0
+
+
+def test_the_default_may_be_biased(task: Task) -> None:
+    """Who does not sweep has it anyway; where none is allowed, the closest is the best."""
+    unfair = trial(5, 0.1, allowed=False)
+    assert search(task, [standard(0.2, allowed=False), unfair, trial(1, 0.3)]).best.default
+    assert search(task, [unfair, trial(6, 0.2, allowed=False)]).best is unfair
+
+
+def test_a_sweep_has_a_trial_that_finished(task: Task) -> None:
+    said = "expected a finished trial, got none of 2: expected <b>"
+    with pytest.raises(ValueError, match=said):
+        search(task, [PART, BROKEN])
+    with pytest.raises(ValueError, match=r"got none of 0$"):
+        search(task, [])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=9))
+def test_none_of_the_front_is_beaten(points: Sequence[tuple[int, int]]) -> None:
+    """By one that is as good in both and better in one; of equals one is there; quickest last."""
+    task: Any = None
+    trials = [trial(n, score / 8, seconds=float(s)) for n, (score, s) in enumerate(points)]
+    front = [(one.score * 8, one.seconds) for one in search(task, trials, pareto=True).front]
+    assert set(front) == {
+        (a, b)
+        for a, b in points
+        if not any((c, d) != (a, b) and c <= a and d <= b for c, d in points)
+    }
+    assert front == sorted(set(front)) == sorted(front, key=lambda point: -point[1])
+
+
+def test_findings_are_told(task: Task) -> None:
+    """0.2 is 20 % below 0.25."""
+    best = "Trial 2 scores 20.00 % where the default scores 25.00 %: 20.0 % less error on the days "
+    assert search(task, ALL).finding() == best + "of the sweep"
+    assert search(task, ALL, gain=GAIN).finding() == (
+        best + "of the sweep; on 2 days that it did not see 20.0 % against 25.0 % (95 % interval "
+        "of the error saved: +10.0 % to +30.0 %)"
+    )
+    assert search(task, ALL[:2]).finding() == "No trial was better than the default, at 25.00 %"
+    broken = replace(standard(np.nan), state=FAILED)
+    assert search(task, [broken, trial(2, 0.2)]).finding() == (
+        "Trial 2 is the best, at 20.00 %; the default failed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "end"),
+    [
+        (replace(GAIN, days=[DATE]), "on a later day 20.0 % against 25.0 % (95 % interval of the "),
+        (
+            replace(GAIN, low=-0.1),
+            "25.0 %, which may be chance (95 % interval of the error saved: -10.0 % to +30.0 %)",
+        ),
+        (
+            replace(GAIN, low=-0.3, high=-0.1),
+            "against 25.0 % (95 % interval of the error saved: -30.0 % to -10.0 %)",
+        ),
+        (
+            replace(GAIN, low=np.nan, high=np.nan),
+            "on 2 days that it did not see 20.0 % against 25.0 %, which may be chance",
+        ),
+    ],
+)
+def test_chance_is_told(task: Task, gain: Gain, end: str) -> None:
+    assert end in search(task, ALL, gain=gain).finding()
+    assert "nan" not in search(task, ALL, gain=gain).finding()
+
+
+def test_all_trials_are_in_a_table(task: Task, tmp_path: Path) -> None:
+    search(task, ALL).write(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
+    assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert [row["state"] for row in rows] == [COMPLETE] * 3 + [PRUNED, FAILED]
+    assert rows[2] == {
+        "number": "2",
+        "state": COMPLETE,
+        "score": "0.2",
+        "allowed": "True",
+        "seconds": "1.5",
+        "took": "3.0",
+        "days": "3",
+        "error": "",
+        "bias_d180": "0.01",
+        "bias_d360": "-0.015",
+        "model.half_life": "90.0",
+        "model.loss": "huber",
+        "model.rate": "2.5e-05",
+        "model.net.units": "[8]",
+        "model.net.norm": "True",
+    }
+    assert rows[4]["error"] == "expected <b>" and rows[4]["score"] == rows[4]["model.loss"] == ""
+
+
+def test_numbers_are_written_for_machines(task: Task, tmp_path: Path) -> None:
+    search(task, ALL, gain=GAIN).write(tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    held = {"default": 0.25, "best": 0.2, "saved": 0.2, "low": 0.1, "high": 0.3}
+    assert found.pop("held_out") == held | {"days": ["2024-05-30", "2024-08-29"]}
+    assert found == {"best": 0.2, "trial": 2, "trials": 5, "default": 0.25}
+    search(task, [trial(2, 0.2)]).write(tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found == {"best": 0.2, "trial": 2, "trials": 1, "held_out": None}
+
+
+SECTIONS = [
+    "Is the gain real?",
+    "What did the best change?",
+    "Which trials were the best?",
+    "Which are quick and good?",
+    "How did the sweep go?",
+    "Which keys mattered?",
+    "Which values were good?",
+    "What failed?",
+]
+
+
+def page(found: Search, folder: Path) -> str:
+    """The report, which prints nothing that is not known."""
+    found.write(folder)
+    text = (folder / "report.html").read_text()
+    shown = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL))
+    assert not re.search(r"\b(nan|NaN|None(?! of the others)|inf)\b", shown)
+    return text
+
+
+def headings(text: str) -> list[str]:
+    return re.findall("<h2>(.*?)</h2>", text)
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of a section's table."""
+    section = text.partition(f"<h2>{heading}</h2>")[2].partition("</section>")[0]
+    return [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in section.split("</tr>")[:-1]]
+
+
+MATTERED = {"model.rate": 0.75, "model.net.units": 0.25}
+
+
+def test_a_page_has_all_sections(task: Task, tmp_path: Path) -> None:
+    unknown = trial(6, 0.26, seconds=np.nan, bias={}, values={"model.loss": "deviance"})
+    found = search(task, [*ALL, unknown], importances=MATTERED, pareto=True, gain=GAIN)
+    text = page(found, tmp_path)
+    assert headings(text) == SECTIONS
+    assert "6 trials: 4 complete, 1 pruned, 1 failed. The score is the mean WAPE" in text
+    assert "on 3 past days" in text and "<title>Sweep of lstm</title>" in text
+    assert (
+        "Tested on 2024-05-30, 2024-08-29: on 2 days that it did not see 20.0 % against 25.0 %"
+        in text
+    )
+    assert "Trial 4: expected &lt;b&gt;" in text
+    assert "model.rate mattered the most for which trials were good" in text
+    assert text.count("<figure") == 3
+    assert rows(text, SECTIONS[1])[1:] == [
+        ["model.half_life", "null", "90", "one of null, 90.0, 180"],
+        ["model.loss", "huber", "huber", "one of huber, deviance"],
+        ["model.rate", "0.01", "2.5e-05", "0.0001 to 0.1"],
+        ["model.net.units", "[32,16]", "[8]", "one of [32, 16], [8]"],
+        ["model.net.norm", "false", "true", "one of false, true"],
+    ]
+    assert rows(text, SECTIONS[3])[1:] == rows(text, SECTIONS[2])[1:2]
+    first, *_, last = rows(text, SECTIONS[2])[1:]
+    assert first == [
+        "2",
+        "20.00 %",
+        "1.0 %",
+        "1.5 %",
+        "1.5",
+        "90",
+        "huber",
+        "2.5e-05",
+        "[8]",
+        "true",
+    ]
+    assert last[:6] == ["1", "30.00 %", "1.0 %", "1.5 %", "1.5", "90"]
+
+
+def test_a_page_of_little_has_few_sections(task: Task, tmp_path: Path) -> None:
+    """One trial, which is the default: it changed nothing."""
+    text = page(search(task, [standard(0.25)]), tmp_path)
+    assert headings(text) == [SECTIONS[1], SECTIONS[2], SECTIONS[4]]
+    assert text.count("<figure") == 1
+    text = page(search(task, ALL[:3]), tmp_path)
+    assert "Nothing has matured on later days that could test it." in text
+    assert headings(text) == [*SECTIONS[:3], SECTIONS[4], SECTIONS[6]]
+
+
+def test_the_default_is_shown_beside_the_best(task: Task, tmp_path: Path) -> None:
+    """Ten are shown, and the default though eleven are better; biased ones are told of."""
+    trials = [standard(0.9), *(trial(n, 0.1 + n / 100) for n in range(1, 12))]
+    text = page(search(task, trials), tmp_path)
+    names = [row[0] for row in rows(text, SECTIONS[2])[1:]]
+    assert names == [str(n) for n in range(1, 11)] + ["0 (default)"]
+    assert "left out of the choice" not in text
+    text = page(search(task, [*trials, trial(12, 0.05, allowed=False)]), tmp_path)
+    assert "The lowest scores. Those with too much bias are left out of the choice." in text
+
+
+def test_figures_have_names_and_what_they_draw(task: Task) -> None:
+    figures = search(task, ALL, importances=MATTERED).figures()
+    assert list(figures) == ["course of the sweep", "importance of keys", "score by value"]
+    course = figures["course of the sweep"].axes[0]
+    np.testing.assert_array_equal(course.lines[0].get_xydata(), [[0, 0.25], [1, 0.25], [2, 0.2]])
+    whole, pruned = (part.get_offsets().tolist() for part in course.collections)
+    assert whole == [[0, 0.25], [1, 0.3], [2, 0.2]]
+    assert pruned == [[3, course.get_ylim()[1]]]  # at the edge: its score is of other days
+    bars = figures["importance of keys"].axes[0]
+    assert [name.get_text() for name in bars.get_yticklabels()] == ["model.net.units", "model.rate"]
+    assert [bar.get_width() for bar in bars.patches] == [0.25, 0.75]
+    names = [axes.get_xlabel() for axes in figures["score by value"].axes]
+    assert names == ["rate", "units", "half_life", "loss", "norm"]
+    scales = [axes.get_xscale() for axes in figures["score by value"].axes]
+    assert scales == ["log", *["linear"] * 4]
+
+
+VALUE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(blacklist_categories=("Cs", "Cc"))).filter(lambda t: "${" not in t)
+    | st.sampled_from(["null", "True", "nan", "-inf", "1e3", "1_0", "it's", "\\", "a\\'", "\\\\'"]),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=6,
+)
+PARSER = OverridesParser.create()
+
+
+def alike(one: object, other: object) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return type(one) is type(other) and one == other
+
+
+@settings(max_examples=300, deadline=None)
+@given(VALUE)
+def test_hydra_reads_what_is_written(value: Value) -> None:
+    found = PARSER.parse_override(f"model.key={written(value)}")
+    assert alike(found.value(), value), (written(value), found.value())
+
+
+def test_plain_words_are_written_plainly() -> None:
+    known = {"huber": "huber", "a/b.csv": "a/b.csv", "null": "'null'", "7d": "'7d'", "": "''"}
+    assert {value: written(value) for value in known} == known
+    assert written([None, True, 1, 2.5, "a b", [3]]) == "[null,true,1,2.5,'a b',[3]]"
+    assert written((1, 2)) == "[1,2]"
+
+
+SWEPT: Mapping[str, Value] = {
+    "model.half_life": 90.0,
+    "model.training.loss": "deviance",
+    "model.training.rate": 2.5e-05,
+    "model.training.epochs": 8,
+    "model.net.units": [64, 32],
+    "model.covariates.spend": True,
+    "model.covariates.holidays": None,
+    "model.pattern.kappa": "learned",
+    "validation.plan.window": "sliding:52w",
+}
+
+
+def test_the_best_can_be_composed(task: Task, tmp_path: Path) -> None:
+    """With the words of the sweep before it, and as of the day that the sweep did not pass."""
+    swept = {key: value for key, value in SWEPT.items() if key != "model.half_life"}
+    words = ["model=lstm", "seed=3", "model.training.rate=0.5", "validation.origins=4"]
+    best = trial(2, 0.2, values=swept)
+    found = replace(search(task, [best], words=words), title="it's mine, all 100 %")
+    path = tmp_path / "best.yaml"
+    path.write_text(found.as_experiment(path))
+    loaded = OmegaConf.load(path)
+    assert list(loaded) == ["overrides"]
+    made: Any = OmegaConf.to_container(composed("train", *loaded.overrides))
+    assert (made["seed"], made["validation"]["origins"]) == (3, 4)
+    assert (made["title"], str(made["as_of"])) == ("it's mine, all 100 %", str(DATE))
+    plain: Any = OmegaConf.to_container(composed("train", "model=lstm", "validation.origins=4"))
+    expected = changed(plain, swept)
+    assert made["model"] == expected["model"] and made["validation"] == expected["validation"]
+    said = path.read_text()
+    assert "# Trial 2 of 1: score 20.00 % on 3 past days before 2024-05-30.\n" in said
+    assert f"python scripts/train.py experiment={path}\n" in said
+    assert f"python scripts/train.py experiment={path} as_of=null\n" in said
+
+
+def test_the_best_file_is_written(task: Task, tmp_path: Path) -> None:
+    search(task, ALL).write(tmp_path)
+    loaded: Any = OmegaConf.load(tmp_path / "best.yaml")
+    assert list(loaded.overrides) == [
+        "data=simulated",
+        "title=lstm",
+        "as_of=2024-05-30",
+        "model.half_life=90.0",
+        "model.loss=huber",
+        "model.rate=2.5e-05",
+        "model.net.units=[8]",
+        "model.net.norm=true",
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "best.yaml",
+        "trials.csv",
+        "metrics.json",
+        "report.html",
+    }

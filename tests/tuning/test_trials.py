@@ -1,0 +1,571 @@
+"""A trial is scored as a model would be that was trained as of the sweep's day, and knows no more.
+
+Days of the sweep here: 2023-08-31, 2023-11-30 and 2024-02-29, 13 weeks apart before 2024-05-30.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cohorts import curve, history, weekly
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_corrected import drifting
+from test_forecaster import PATTERN
+from test_leaks import BENKTANDER, CHAIN_LADDER
+from test_replay import EXPANDING
+
+from ltvnet.backtesting import scores
+from ltvnet.backtesting.ledger import STAGES, Ledger
+from ltvnet.backtesting.model_identity import identity
+from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.replay import issue, replay
+from ltvnet.backtesting.scores import Record
+from ltvnet.correction.corrected import Corrected
+from ltvnet.correction.walk_forward import Walk
+from ltvnet.data.curves import Curves, History
+from ltvnet.forecasting.forecast import Band
+from ltvnet.models.pattern.pattern import Pattern
+from ltvnet.tuning import trials
+from ltvnet.tuning.trials import Gain, Outcome, Run, Task, biases, held_out
+
+DATE = np.datetime64("2024-05-30")
+DAYS = ["2023-08-31", "2023-11-30", "2024-02-29"]
+VALIDATION: Mapping[str, Any] = {
+    "origins": 3,
+    "every_weeks": 13,
+    "plan": {**EXPANDING, "ages": [7, 30]},
+    "learning": {"blend": True, "correction": True, "intervals": True},
+}
+CONFIG: Mapping[str, Any] = {"model": CHAIN_LADDER, "validation": VALIDATION, "seed": 0}
+SPACE: Mapping[str, Any] = {
+    "model": {"half_life": [None, 60.0, 180.0], "min_cohorts": {"low": 2, "high": 9}}
+}
+CHANGED: Mapping[str, Any] = {"model.half_life": 60.0, "model.min_cohorts": 3}
+MIXTURE: Mapping[str, Any] = {
+    "name": "best",
+    "bases": {"one": BENKTANDER | {"pattern": CHAIN_LADDER}, "other": CHAIN_LADDER},
+}
+
+
+@pytest.fixture(scope="module")
+def past() -> History:
+    return weekly(78)
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The days of all fits of the pattern."""
+    found: list[str] = []
+    fit = Pattern.fit
+
+    def noted(self: Pattern, curves: Curves) -> Pattern:
+        found.append(str(curves.origin))
+        return fit(self, curves)
+
+    monkeypatch.setattr(Pattern, "fit", noted)
+    return found
+
+
+def task(
+    past: History,
+    folder: Path,
+    model: Mapping[str, Any] = CHAIN_LADDER,
+    space: Mapping[str, Any] = SPACE,
+    **validation: object,
+) -> Task:
+    config = {**CONFIG, "model": model, "validation": {**VALIDATION, **validation}}
+    return Task.of(config, space, past, DATE, folder)
+
+
+def scored(of: Task, values: Mapping[str, Any]) -> tuple[Outcome, list[tuple[int, float]]]:
+    """What a trial found, and what it told on the way."""
+    heard: list[tuple[int, float]] = []
+    return of.score(values, lambda day, score: heard.append((day, score))), heard
+
+
+def alone(past: History, model: Mapping[str, Any], date: object = DATE, **changes: Any) -> Record:  # noqa: ANN401
+    """The past of a model that is trained as of a day."""
+    validation = {**VALIDATION, **changes}
+    fitted = Corrected(base=model, ledger=None, **validation).fit(past, date)
+    assert fitted.past is not None
+    return scores.record("", fitted.past, past.until(date))
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (CHAIN_LADDER, {}),
+        (CHAIN_LADDER, CHANGED),
+        (MIXTURE, {"model.bases.one.half_life": 90.0}),
+    ],
+    ids=["default", "changed", "mixture"],
+)
+def test_a_trial_is_scored_as_it_would_be_trained(
+    past: History, tmp_path: Path, model: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    space = {"model": {"bases": {"one": {"half_life": [None, 90.0]}}}}
+    asked = task(past, tmp_path, model, space if model is MIXTURE else SPACE)
+    assert list(map(str, asked.days)) == DAYS
+    found, heard = scored(asked, values)
+    trained = alone(past, asked.changed(values)["model"])
+    assert found.score == scores.score(trained)
+    assert found.bias == biases(trained, "final") and set(found.bias) == {"bias_d180"}
+    assert found.seconds > 0
+    assert [day for day, _ in heard] == [1, 2, 3]
+    assert heard[-1][1] == scores.score(trained, "raw")
+
+
+def test_a_trial_is_scored_as_its_past_corrects_it(tmp_path: Path) -> None:
+    """Growth after D7 falls by 30 % a year: eight days are enough to learn from."""
+    past = drifting(0.3)
+    asked = task(past, tmp_path, origins=8, every_weeks=4)
+    found, heard = scored(asked, {})
+    trained = alone(past, CHAIN_LADDER, origins=8, every_weeks=4)
+    assert found.score == scores.score(trained) != heard[-1][1] == scores.score(trained, "raw")
+    assert found.bias == biases(trained, "final")
+
+
+def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Path) -> None:
+    """Each is that of a trial on fewer days, judged by what had come true by the same date."""
+    _, heard = scored(task(past, tmp_path / "all"), {})
+    for count, found in heard:
+        days = [np.datetime64(day) for day in DAYS[:count]]
+        ledger, plan = Ledger(tmp_path / str(count)), Plan(**VALIDATION["plan"])
+        list(replay(CHAIN_LADDER, past, days, plan, ledger))
+        name = identity(CHAIN_LADDER, past, plan, days[0])
+        entries = ledger.read(name, days, past.hierarchy)
+        assert found == scores.score(scores.record("", entries, past.until(DATE)), "raw")
+    assert len(heard) == len(DAYS) == len({score for _, score in heard})
+
+
+def test_days_are_told_as_they_are_done_and_a_trial_can_be_stopped(
+    past: History, tmp_path: Path, fits: list[str]
+) -> None:
+    """What it had made by then is not made again."""
+    asked, begun = task(past, tmp_path), []
+
+    def second(day: int, score: float) -> None:
+        begun.append((day, list(fits)))
+        if day == 2:
+            raise InterruptedError(score)
+
+    with pytest.raises(InterruptedError):
+        asked.score({}, second)
+    assert begun == [(1, DAYS[:1]), (2, DAYS[:2])]
+    name = identity(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
+    ledger = Ledger(tmp_path / "ledger")
+    assert [ledger.has(name, day) for day in asked.days] == [True, True, False]
+    fits.clear()
+    _, heard = scored(asked, {})
+    assert [day for day, _ in heard] == [1, 2, 3] and fits == DAYS[2:]
+
+
+def test_the_same_values_are_not_fitted_again(
+    past: History, tmp_path: Path, fits: list[str]
+) -> None:
+    """And tell the same on the way; nor is a model that only learns otherwise from its past."""
+    asked = task(past, tmp_path, space={"validation": {"learning": {"correction": [True, False]}}})
+    first = scored(asked, {})
+    assert fits == DAYS
+    assert scored(asked, {}) == first and fits == DAYS
+    other, heard = scored(asked, {"validation.learning.correction": False})
+    assert heard == first[1] and fits == DAYS
+    plain = alone(past, CHAIN_LADDER, learning={**VALIDATION["learning"], "correction": False})
+    assert other.score == scores.score(plain)
+
+
+def test_days_that_are_done_in_another_order_are_told_in_theirs(
+    past: History, tmp_path: Path, fits: list[str]
+) -> None:
+    """As by several workers, or when a file is gone."""
+    asked = task(past, tmp_path)
+    first = scored(asked, {})
+    name = identity(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
+    Ledger(tmp_path / "ledger").path(name, asked.days[0]).unlink()
+    fits.clear()
+    assert scored(asked, {})[1] == first[1] and fits == DAYS[:1]
+
+
+def test_models_of_a_mixture_are_told_together(past: History, tmp_path: Path) -> None:
+    """The first day is told when both models have it, before any other day is begun."""
+    space = {"model": {"bases": {"other": {"half_life": [None, 90.0]}}}}
+    asked, seen = task(past, tmp_path, MIXTURE, space), []
+
+    def first(day: int, _: float) -> None:
+        seen.extend(sorted(path.parent.name for path in tmp_path.rglob("*.parquet")))
+        raise InterruptedError(day)
+
+    with pytest.raises(InterruptedError, match="1"):
+        asked.score({}, first)
+    assert seen == [f"origin={DAYS[0]}"] * 2
+
+
+def spoiled(past: History) -> History:
+    """Other numbers in all that was not known on DATE, of users too, and another snapshot."""
+    later = past.end[:, None] + np.arange(361) * np.timedelta64(1, "D") > DATE
+    early, late = past.until(DATE), replace(past, values=np.where(later, 1e6, past.values))
+    ended = late.end <= DATE
+    late = replace(late, users=np.where(ended, late.users, 1e6))
+    both = {
+        name: np.concatenate([getattr(early, name), getattr(late, name)])
+        for name in ("start", "end", "users", "spend", "values")
+    }
+    names = {
+        name: np.concatenate([early.attributes[name], late.attributes[name]])
+        for name in past.attributes
+    }
+    both["values"][len(early) :] *= 3  # a snapshot of after the day has other numbers throughout
+    snapshot = np.concatenate([early.snapshot, late.snapshot])
+    return replace(past, **both, attributes=names, snapshot=snapshot)
+
+
+def test_a_sweep_sees_nothing_after_its_date(past: History, tmp_path: Path) -> None:
+    """Garbage there moves no bit of a score, a bias, a name in the ledger or a day."""
+    one, other = task(past, tmp_path / "a"), task(spoiled(past), tmp_path / "b")
+    assert one.days == other.days and one.parts == other.parts
+    assert one.history.last_day == other.history.last_day == DATE
+    for values in ({}, CHANGED):
+        (found, heard), (beside, told) = scored(one, values), scored(other, values)
+        assert heard == told
+        assert replace(found, seconds=0.0) == replace(beside, seconds=0.0)
+
+
+def test_what_was_known_by_the_date_counts(past: History, tmp_path: Path) -> None:
+    """The garbage of the test before, a day too early."""
+    known = past.end <= DATE - 14
+    values = np.where(known[:, None], past.values, 3 * past.values)
+    moved = replace(past, values=values)
+    one, other = task(past, tmp_path / "a"), task(moved, tmp_path / "b")
+    assert one.parts != other.parts
+
+
+def test_days_are_counted_from_the_last_snapshot(past: History, tmp_path: Path) -> None:
+    """As train.py does: 40 days after the last export nothing more is known."""
+    last = np.datetime64("2024-04-20")
+    until = past.until(last)
+    asked = Task.of(CONFIG, SPACE, until, DATE, tmp_path)
+    assert list(map(str, asked.days)) == ["2023-07-22", "2023-10-21", "2024-01-20"]
+    assert scored(asked, {})[0].score == scores.score(alone(until, CHAIN_LADDER))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"data": {"lag_days": [0, 1]}},
+            "expected space.model.KEY or space.validation.KEY, got space.data: trials are compared",
+        ),
+        ({"seed": [0, 1]}, "got space.seed: trials are compared on the same data, days and seed"),
+        (
+            {"validation": {"origins": [2, 3]}},
+            "expected trials on the same days and ages, got space.validation.origins",
+        ),
+        ({"validation": {"every_weeks": [13, 4]}}, "same days and ages, got space.validation.ever"),
+        ({"validation": {"plan": {"ages": [[7], [7, 30]]}}}, "got space.validation.plan.ages"),
+        ({"validation": {"plan": {"workers": [1, 2]}}}, "got space.validation.plan.workers"),
+        ({"model": {"half_lif": [1, 2]}}, "got model.half_lif; the nearest is model.half_life"),
+        ({}, "expected space.KEY=... with ranges or choices"),
+    ],
+)
+def test_spaces_of_a_task_are_checked(
+    past: History, tmp_path: Path, space: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        task(past, tmp_path, space=space)
+
+
+def test_the_ages_of_the_score_are_needed(past: History, tmp_path: Path) -> None:
+    plan = {**CONFIG["validation"]["plan"], "ages": [7, 60]}
+    config = {**CONFIG, "validation": {**CONFIG["validation"], "plan": plan}}
+    said = r"expected validation.plan.ages with 7 and 30, at which trials are scored, got \[7, 60\]"
+    with pytest.raises(ValueError, match=said):
+        Task.of(config, SPACE, past, DATE, tmp_path)
+
+
+def test_how_a_model_is_replayed_may_be_searched(past: History, tmp_path: Path) -> None:
+    space = {"validation": {"plan": {"window": ["expanding", "sliding:26w"]}}}
+    asked = task(past, tmp_path, space=space)
+    windows = [scored(asked, v)[0].score for v in ({}, {"validation.plan.window": "sliding:26w"})]
+    assert windows[0] != windows[1]
+
+
+def test_days_to_score_on_are_needed(past: History, tmp_path: Path) -> None:
+    begins = "the history begins on 2023-01-08"
+    with pytest.raises(ValueError, match=f"before 2024-05-30, got none with .*origins=0: {begins}"):
+        task(past, tmp_path, origins=0)
+    early = np.datetime64("2023-02-20")
+    with pytest.raises(ValueError, match=f"before 2023-02-20, got none with .*origins=3: {begins}"):
+        Task.of(CONFIG, SPACE, past, early, tmp_path)
+
+
+def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
+    """Two weeks after the day that is replayed no cohort of 7 days has reached D90."""
+    short = weekly(20)
+    date = np.datetime64("2023-05-01")
+    config = {**CONFIG, "validation": {**VALIDATION, "origins": 1, "every_weeks": 2}}
+    heard: list[int] = []
+    with pytest.raises(ValueError, match="have matured by 2023-05-01, got none: a longer history"):
+        Task.of(config, SPACE, short, date, tmp_path).score({}, lambda day, _: heard.append(day))
+    assert heard == []
+
+
+def test_values_that_a_model_refuses_are_told(past: History, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected half_life"):
+        scored(task(past, tmp_path), {"model.half_life": -1.0})
+
+
+def test_parts_tell_what_a_study_was_begun_with(past: History, tmp_path: Path) -> None:
+    """Folders, workers and seeds of samplers are not among them."""
+    first = task(past, tmp_path)
+
+    def other(**changes: Any) -> set[str]:  # noqa: ANN401
+        parts = task(**{"past": past, "folder": tmp_path / "other"} | changes).parts
+        return {name for name in parts if parts[name] != first.parts[name]}
+
+    assert other() == set() == other(plan={**VALIDATION["plan"], "workers": 2})
+    same = "data, model or days"
+    assert other(past=weekly(78, seed=1)) == {same}
+    assert other(model=CHAIN_LADDER | {"tail": "inverse_power"}) == {same}
+    assert other(origins=2) == {same} == other(every_weeks=12)
+    assert other(learning={**VALIDATION["learning"], "blend": False}) == {"validation"}
+    assert other(plan={**VALIDATION["plan"], "window": "sliding:52w"}) == {same, "validation"}
+    half_life: Mapping[str, Any] = SPACE["model"]["half_life"]
+    for model in (
+        {"half_life": half_life},
+        {"half_life": [None, 60.0], "min_cohorts": {"low": 2, "high": 9}},
+        {"half_life": half_life, "min_cohorts": {"low": 2, "high": 8}},
+        {"half_life": half_life, "min_cohorts": {"low": 2, "high": 9, "log": True}},
+        {
+            "half_life": half_life,
+            "min_cohorts": {"low": 2, "high": 9, "when": {"model.tail": "flat"}},
+        },
+    ):
+        assert other(space={"model": model}) == {"space"}, model
+
+
+def flat(weeks: int = 70) -> History:
+    """Weekly cohorts of one curve."""
+    days = [np.datetime64("2023-01-02") + 7 * week for week in range(weeks)]
+    return history([(str(d), str(d + 6), {}, 10.0, curve(360)) for d in days])
+
+
+def off_by(factor: float) -> Record:
+    """A model whose forecasts are `factor` of what came true, and a pattern that is exact."""
+    past, origin = flat(), "2024-02-29"
+    entries = issue(
+        Pattern(**{k: v for k, v in PATTERN.items() if k != "name"}).fit(past.as_of(origin)),
+        past.as_of(origin),
+        [7, 30],
+    )
+    truth = entries.actual(past.as_of("2026-01-01"))
+    band = Band(*[factor * truth] * 4)
+    made = replace(entries, pattern=truth, bands=dict.fromkeys(STAGES, band))
+    return scores.record("", made, past)
+
+
+def test_biases_are_those_of_sums() -> None:
+    record = off_by(1.25)
+    assert biases(record, "final") == pytest.approx({"bias_d180": 0.25, "bias_d360": 0.25})
+    assert biases(record, "pattern") == {"bias_d180": 0.0, "bias_d360": 0.0}
+    later = np.where(np.arange(record.actual.shape[1]) == record.actual.shape[1] - 1, np.nan, 1.0)
+    unknown = replace(record, actual=record.actual * later)
+    assert biases(unknown, "final") == pytest.approx({"bias_d180": 0.25})
+    assert biases(replace(record, actual=record.actual * np.nan), "final") == {}
+    assert biases(replace(record, actual=record.actual * 0.0), "final") == {}
+
+
+def test_cohorts_of_other_ages_are_not_among_the_biases() -> None:
+    record = off_by(1.25)
+    e = record.entries
+    cut = np.isin(e.observed, (7, 30)) & (e.natural < e.observed + 7)
+    assert 0 < cut.sum() < len(cut)
+    band = Band(*[np.where(cut[:, None], e.bands["raw"].mean, 9e9)] * 4)
+    wrong = replace(record, entries=replace(e, bands=dict.fromkeys(STAGES, band)))
+    assert biases(wrong, "final") == biases(record, "final")
+
+
+@pytest.mark.parametrize(
+    ("own", "pattern", "allowed"),
+    [
+        (0.019, 0.0, True),
+        (-0.019, 0.0, True),
+        (0.021, 0.0, False),
+        (0.045, -0.04, True),
+        (-0.055, -0.04, False),
+    ],
+)
+def test_a_bias_is_allowed_by_that_of_the_pattern(
+    past: History,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: float,
+    pattern: float,
+    allowed: bool,  # noqa: FBT001
+) -> None:
+    """Two hundredths, or one more than the pattern's."""
+    stages = {"final": own, "pattern": pattern}
+    monkeypatch.setattr(
+        trials, "biases", lambda _, stage: {"bias_d180": 0.001, "bias_d360": stages[stage]}
+    )
+    found, _ = scored(task(past, tmp_path, origins=1), {})
+    assert found.allowed is allowed
+    assert found.bias == {"bias_d180": 0.001, "bias_d360": own}
+
+
+def test_seconds_are_unknown_where_the_ledger_does_not_say(past: History, tmp_path: Path) -> None:
+    asked = task(past, tmp_path, origins=1)
+    first, _ = scored(asked, {})
+    for path in (tmp_path / "ledger" / "_costs").rglob("*.json"):
+        path.unlink()
+    again, _ = scored(asked, {})
+    assert np.isnan(again.seconds) and again.score == first.score
+
+
+def dated(weeks: int = 70, **changes: Any) -> tuple[History, dict[str, Any]]:  # noqa: ANN401
+    """Cohorts until 2024-05-05, known for long after; days 4 weeks apart."""
+    return flat(weeks), {"validation": {**VALIDATION, "every_weeks": 4, **changes}}
+
+
+def test_the_newest_days_are_held_out() -> None:
+    past, config = dated()
+    date, days = held_out(past, config, None, 2)
+    assert (str(date), list(map(str, days))) == ("2024-04-07", ["2024-04-07", "2024-05-05"])
+    date, days = held_out(past, config, None, 1)
+    assert (str(date), list(map(str, days))) == ("2024-05-05", ["2024-05-05"])
+    date, days = held_out(past, config, None, 0)
+    assert (str(date), days) == ("2024-05-05", [])
+
+
+def test_no_more_days_are_held_out_than_there_are() -> None:
+    past, config = dated()
+    every = held_out(past, config, None, 10**6)[1]
+    for count in (len(every), len(every) + 1, 2 * len(every) - 1):
+        date, days = held_out(past, config, None, count)
+        assert days == every and date == every[0]
+
+
+def test_days_from_a_date_are_held_out() -> None:
+    """It is the first of them; the newest whose D90 has matured is the last that may be."""
+    past, config = dated()
+    date, days = held_out(past, config, "2024-02-11", 2)
+    assert (str(date), list(map(str, days))) == ("2024-02-11", ["2024-02-11", "2024-03-10"])
+    assert list(map(str, held_out(past, config, "2024-04-08", 2)[1])) == ["2024-04-08"]
+    assert held_out(past, config, "2024-05-06", 2) == (np.datetime64("2024-05-06"), [])
+    assert held_out(past, config, "2024-02-11", 0)[1] == []
+
+
+def test_a_count_of_days_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="expected sweep.held_out >= 0, got -1"):
+        held_out(*dated(), None, -1)
+
+
+LATER = [DATE, DATE + 91]
+
+
+def test_a_gain_is_measured_on_days_that_were_not_seen(
+    past: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five days that are replayed, each score is that of the last two."""
+    asked, replayed, walked = task(past, tmp_path), [], trials.walked
+
+    def noted(*arguments: Any) -> Walk:  # noqa: ANN401
+        replayed.append(arguments[2])
+        return walked(*arguments)
+
+    monkeypatch.setattr(trials, "walked", noted)
+    gain = Gain.of(asked, CHANGED, past, LATER)
+    assert gain is not None and gain.days == LATER
+    assert replayed == [[*asked.days, *LATER]] * 2  # also those that corrections learn from
+    for found, values in ((gain.default, {}), (gain.best, CHANGED)):
+        model = asked.changed(values)["model"]
+        plan, days = Plan(**VALIDATION["plan"]), [*asked.days, *LATER]
+        record = trials.past(asked.changed(values), past, days, plan, Ledger(tmp_path / "own"))
+        assert model["half_life"] == values.get("model.half_life")
+        rows = np.flatnonzero(record.entries.origin >= DATE)
+        kept = replace(record, entries=record.entries.take(rows), actual=record.actual[rows])
+        assert found == pytest.approx(scores.score(kept), rel=1e-12)
+    assert gain.saved == pytest.approx(1 - gain.best / gain.default) != 0.0
+    assert gain.low <= gain.saved <= gain.high
+
+
+def test_a_gain_over_itself_is_nothing(past: History, tmp_path: Path) -> None:
+    gain = Gain.of(task(past, tmp_path), {}, past, LATER[:1])
+    assert gain is not None
+    assert (gain.saved, gain.low, gain.high) == (0.0, 0.0, 0.0) and gain.best == gain.default
+
+
+def test_a_gain_is_unknown_where_nothing_has_matured(past: History, tmp_path: Path) -> None:
+    assert Gain.of(task(past, tmp_path), CHANGED, past.until(DATE + 20), [DATE]) is None
+
+
+VALUES: Mapping[str, Any] = {"a.rate": 0.5, "a.units": [1, 2], "a.trend": True, "a.none": None}
+
+
+def events(folder: Path) -> EventAccumulator:
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    config = {
+        "model": {"date": DATE},
+        "sweep": {"storage": "postgresql://me:secret@host/db"},
+    }
+    with Run(tmp_path / "0003", config, VALUES) as run:
+        run.told(1, 0.25)
+        run.told(3, 0.5)
+        run.finished(Outcome(0.375, {"bias_d180": -0.01}, allowed=True, seconds=2.0))
+    return tmp_path / "0003"
+
+
+def test_a_run_keeps_its_config_without_the_address_of_the_study(finished: Path) -> None:
+    assert OmegaConf.load(finished / ".hydra" / "config.yaml") == {"model": {"date": str(DATE)}}
+    files = [path.read_bytes() for path in finished.rglob("*") if path.is_file()]
+    assert len(files) >= 3 and not any(b"secret" in text for text in files)
+
+
+def test_a_run_writes_what_it_found(finished: Path) -> None:
+    written = json.loads((finished / "metrics.json").read_text())
+    assert written == {"score": 0.375, "bias_d180": -0.01, "seconds": 2.0, "days": 3}
+
+
+def test_a_run_is_seen_in_tensorboard(finished: Path) -> None:
+    """The score by days, and among the hyperparameters the values; without a folder more."""
+    found = events(finished)
+    steps = [(event.step, event.value) for event in found.Scalars("sweep/score")]
+    assert [(step, value) for step, value in steps if step] == [(1, 0.25), (3, 0.5)]
+    last = {tag: found.Scalars(tag)[-1].value for tag in found.Tags()["scalars"]}
+    assert last["sweep/days"] == 3 and last["sweep/seconds"] == 2.0
+    assert last["sweep/bias_d180"] == pytest.approx(-0.01)
+    plugin = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    for word in (b"a.rate", b"[1, 2]", b"None", b"a.trend"):
+        assert word in plugin
+    assert [path.name for path in finished.iterdir() if path.is_dir()] == [".hydra"]
+
+
+@pytest.mark.parametrize("days", [[], [(1, 0.25), (2, 0.125)]])
+def test_a_run_that_is_cut_off_writes_how_far_it_came(
+    tmp_path: Path, days: Sequence[tuple[int, float]]
+) -> None:
+    with pytest.raises(InterruptedError), Run(tmp_path, CONFIG, VALUES) as run:
+        for day, score in days:
+            run.told(day, score)
+        raise InterruptedError
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"days": len(days)}
+    found = events(tmp_path)
+    assert found.Scalars("sweep/days")[-1].value == len(days)
+    told = found.Scalars("sweep/score") if days else []
+    assert [(event.step, event.value) for event in told] == list(days)
+
+
+def test_unknown_seconds_are_left_out(tmp_path: Path) -> None:
+    with Run(tmp_path, CONFIG, {}) as run:
+        run.finished(Outcome(0.5, {}, allowed=True, seconds=float("nan")))
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"score": 0.5, "days": 0}
