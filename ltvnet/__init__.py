@@ -1,5 +1,8 @@
 """ltvnet forecasts the lifetime value of marketing cohorts.
 
+Four lines: `history = ltvnet.read("Files")`, `model = ltvnet.model("best")`,
+`model.fit(history, "2025-02-10")`, `forecast = model.predict(history.as_of("2025-02-10"))`.
+
 Names are imported on first use, so that `import ltvnet` stays quick.
 """
 
@@ -11,7 +14,8 @@ if TYPE_CHECKING:
     from ltvnet.data.cohort_tables import Files, read
     from ltvnet.data.curves import NODES, Curves, History
     from ltvnet.forecasting.forecast import Forecast
-    from ltvnet.forecasting.forecaster import Forecaster, create
+    from ltvnet.forecasting.forecaster import Forecaster
+    from ltvnet.operations.configuration import model
 
 _HOME = {
     "NODES": "ltvnet.data.curves",
@@ -21,7 +25,7 @@ _HOME = {
     "Forecast": "ltvnet.forecasting.forecast",
     "Forecaster": "ltvnet.forecasting.forecaster",
     "History": "ltvnet.data.curves",
-    "create": "ltvnet.forecasting.forecaster",
+    "model": "ltvnet.operations.configuration",
     "read": "ltvnet.data.cohort_tables",
 }
 
@@ -33,7 +37,7 @@ __all__ = [
     "Forecast",
     "Forecaster",
     "History",
-    "create",
+    "model",
     "read",
 ]
 

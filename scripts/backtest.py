@@ -5,35 +5,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.utils import instantiate
-from launch import launch, model_configs
-from omegaconf import DictConfig, OmegaConf
+from launch import launch, model_specs, plain, run_context
+from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from ltvnet.reports.run_report import Backtest
+    from ltvnet.operations.compare_models import ModelComparison
 
 log = logging.getLogger("backtest")
 
 
 def main(config: DictConfig) -> None:
     """Read, replay the past with each model, score."""
-    found = replayed(config)
-    found.write(Path(config.out))
-    log.info("%s\nwrote %s: report.html, leaderboard.md, scores.csv", found.as_text(), config.out)
+    comparison = compare(config)
+    comparison.write(Path(config.out))
+    text = comparison.as_text()
+    log.info("%s\nwrote %s: report.html, leaderboard.md, scores.csv", text, config.out)
 
 
-def replayed(config: DictConfig) -> "Backtest":
+def compare(config: DictConfig) -> "ModelComparison":
     """Replay the past with each model."""
-    from ltvnet.backtesting.origins import Plan, calendar
+    from ltvnet.backtesting.origins import Plan
     from ltvnet.correction.walk_forward import Learning
-    from ltvnet.reports.run_report import Backtest
+    from ltvnet.operations.compare_models import CompareOptions, compare_models
 
-    models = model_configs(config)
-    plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})
-    source = instantiate(config.data)
-    history = source.history()
-    days = calendar(history, **OmegaConf.to_container(config.origins))
-    learning, ledger = Learning(**config.learning), Path(config.ledger)
-    return Backtest.of(models, history, days, plan, learning, ledger, source)
+    specs, values = model_specs(config), plain(config)
+    plan_keys = ("window", "refit", "ages", "warm", "workers")
+    options = CompareOptions(
+        origins=values["origins"],
+        plan=Plan(**{key: values[key] for key in plan_keys}),
+        learning=Learning(**values["learning"]),
+        ledger=Path(config.ledger),
+    )
+    return compare_models(instantiate(config.data), specs, run_context(config, None), options)
 
 
 if __name__ == "__main__":

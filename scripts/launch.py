@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
+
+if TYPE_CHECKING:
+    from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.forecasting.run_context import RunContext
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -135,44 +138,42 @@ def filled(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return dict(new) | dict(old) | {key: filled(old[key], new[key]) for key in both}
 
 
+def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
+    """The specs of config.models by name, with the changes to them in config.settings."""
+    from ltvnet.forecasting.model_spec import ModelSpec
+
+    configs = model_configs(config)
+    return {name: ModelSpec.from_config(values) for name, values in configs.items()}
+
+
 def model_configs(config: DictConfig) -> dict[str, dict[str, Any]]:
     """The configs of config.models by name, with the changes to them in config.settings."""
-    names, known = config.models, offered(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+    from ltvnet.operations.configuration import check_keys, choices, load_config, merge
+
+    names, known = config.models, choices("model")
     if not isinstance(names, ListConfig) or not names or any(name not in known for name in names):
         raise ValueError(
             f"expected models=[NAME,...] with NAME out of {', '.join(known)}, got {names}"
         )
-    models = {name: model_config(config, name) for name in names}
-    check_keys("settings", config.settings, models)
-    changes = {name: config.settings.get(name, {}) for name in names}
-    return {
-        name: plain(OmegaConf.merge(models[name], changes[name]), resolve=True) for name in names
-    }
+    models = {name: load_config("model", name) for name in names}
+    settings: Any = plain(config)["settings"]
+    check_keys("settings", settings, models)
+    return {name: merge(models[name], settings.get(name) or {}) for name in names}
 
 
-def model_config(config: DictConfig, name: str) -> Any:  # noqa: ANN401 as OmegaConf says
-    """A config of configs/model by name, with the out, seed and trainer of another config."""
-    composed = compose("train", [f"model={name}"])
-    for key in ("out", "seed", "trainer"):
-        composed[key] = config[key]
-    return composed.model
+def model_spec(config: DictConfig) -> "ModelSpec":
+    """The spec of config.model."""
+    from ltvnet.forecasting.model_spec import ModelSpec
+
+    return ModelSpec.from_config(plain(config.model))
 
 
-def check_keys(path: str, changes: object, known: object) -> None:
-    """Raise ValueError for changes, at any depth, to keys that a config does not have."""
-    if not isinstance(known, Mapping):
-        if isinstance(changes, Mapping):
-            raise ValueError(  # noqa: TRY004 the user wrote it
-                f"expected one value of {path}, got {changes}"
-            )
-        return
-    keys = f"expected {path}.KEY with KEY out of {', '.join(known)}"
-    if not isinstance(changes, Mapping):
-        raise ValueError(f"{keys}, got {path}={changes}")  # noqa: TRY004 the user wrote it
-    for key, value in changes.items():
-        if key not in known:
-            raise ValueError(f"{keys}, got {path}.{key}")
-        check_keys(f"{path}.{key}", value, known[key])
+def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
+    """Seed, hardware and folder of checkpoints of a config (None: no checkpoints are written)."""
+    from ltvnet.forecasting.run_context import HardwareConfig, RunContext
+
+    hardware = HardwareConfig(**plain(config)["trainer"])
+    return RunContext(seed=config.seed, folder=folder, hardware=hardware)
 
 
 def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN401 as OmegaConf says

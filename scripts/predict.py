@@ -1,7 +1,6 @@
 """Forecast cohorts with a trained bundle: see configs/predict.yaml."""
 
 import logging
-import time
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -13,27 +12,24 @@ log = logging.getLogger("predict")
 
 def main(config: DictConfig) -> None:
     """Read, forecast, write."""
-    import torch
+    from ltvnet.operations.forecast_batch import ForecastOptions, forecast_batch
+    from ltvnet.prediction.batch import Tables
+    from ltvnet.prediction.spark import Cluster
 
-    from ltvnet.prediction import batch, bundle, spark
-
-    torch.set_num_threads(config.threads)
-    loaded = bundle.load(config.bundle).to(config.device)
-    source, folder = instantiate(config.data), Path(config.out)
-    began, names = time.perf_counter(), ("wide", "ages", "by", "ledger", "explain", "part")
-    tables = batch.Tables(**{name: plain(config)[name] for name in names})
-    if spark.chosen(config.engine, config.as_of, config.device):
-        cluster = spark.Cluster(**plain(config.spark))
-        reasons = spark.predict(config.bundle, source, tables, config.rows, cluster, folder)
-    elif config.as_of is None and hasattr(source, "curves"):
-        reasons = batch.predict(loaded, lambda: source.curves(config.rows), folder, tables)
-    else:
-        history = source.history()
-        curves = history.as_of(config.as_of or getattr(source, "origin", history.last_day))
-        reasons = batch.predict(loaded, lambda: [curves], folder, tables)
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-    took = f"{reasons.total():,} cohorts in {time.perf_counter() - began:.2f} s"
-    log.info("%s: %s\n%s\nwrote %s", took, counts, batch.learned(loaded), folder)
+    values = plain(config)
+    names = ("wide", "ages", "by", "ledger", "explain", "part")
+    options = ForecastOptions(
+        as_of=config.as_of,
+        rows=config.rows,
+        threads=config.threads,
+        device=config.device,
+        engine=config.engine,
+        cluster=Cluster(**values["spark"]),
+        tables=Tables(**{name: values[name] for name in names}),
+    )
+    out = Path(config.out)
+    summary = forecast_batch(Path(config.bundle), instantiate(config.data), options, out)
+    log.info("%s\nwrote %s", summary.as_text(), out)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,10 @@ log = logging.getLogger("prepare")
 
 def main(config: DictConfig) -> None:
     """Read purchases, write cohorts."""
-    import pandas as pd
+    from ltvnet.operations.prepare_cohorts import prepare_cohorts
 
-    from ltvnet.data.cohort_tables import keys, write_cohorts
-    from ltvnet.storage import whole
-
-    source = instantiate(config.data)
-    if not hasattr(source, "standard_errors"):
-        raise ValueError("expected purchases, as data=transactions has, got cohorts or none")
-    history, out = source.history(), Path(config.out)
-    curves = history.as_of(history.last_day)
-    write_cohorts(curves, out / "cohorts.csv")
-    errors = source.standard_errors().loc[curves.index].add_prefix("day_").reset_index(drop=True)
-    with whole(out / "standard_errors.csv") as part:
-        pd.DataFrame({**keys(curves), **errors}).to_csv(part, index=False)
+    out = Path(config.out)
+    prepare_cohorts(instantiate(config.data), out)
     log.info("%s: cohorts.csv, and standard_errors.csv of the same curves", out)
 
 

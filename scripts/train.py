@@ -4,35 +4,33 @@ import logging
 from pathlib import Path
 
 from hydra.utils import instantiate
-from launch import asked, launch
-from omegaconf import DictConfig, OmegaConf
+from launch import asked, launch, plain, run_context
+from omegaconf import DictConfig
 
 log = logging.getLogger("train")
 
 
 def main(config: DictConfig) -> None:
     """Read, replay the past, train, export, score."""
-    from ltvnet.correction.corrected import Corrected
-    from ltvnet.data.curves import day
-    from ltvnet.prediction import bundle
-    from ltvnet.reports import run_report
+    from ltvnet.correction.walk_forward import ValidationConfig
+    from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.operations.train_model import TrainOptions, train_model
 
     out = Path(config.out)
     if (out / "checkpoints").exists() and not config.resume:
         raise ValueError(f"{out} holds a run: resume={out} continues it, or set another out")
-    source = instantiate(config.data)
-    history = source.history()
-    origin = day(config.as_of or getattr(source, "origin", history.last_day))
-    model, validation = map(OmegaConf.to_container, (config.model, config.validation))
-    forecaster = Corrected(base=model, ledger=str(out / "ledger"), **validation)
-    forecaster.fit(history, origin)
-
-    run = run_report.Run.of(config.title, forecaster, history, origin, source)
-    run.write(out, model)
-    run.check(force=config.force)
-    about = {"config": {"model": model, "validation": validation}, **run.about()}
-    bundle.save(out / "bundle", "corrected", forecaster, run.curves, about)
-    log.info("%s\nreport: %s", run.as_text(), out / "report.html")
+    values = plain(config)
+    kept = {key: values[key] for key in ("model", "validation", "seed", "trainer")}
+    options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force, config=kept)
+    trained = train_model(
+        instantiate(config.data),
+        ModelSpec.from_config(values["model"]),
+        run_context(config, out / "checkpoints"),
+        ValidationConfig.from_config(values["validation"]),
+        options,
+        out,
+    )
+    log.info("%s\nreport: %s", trained.as_text(), out / "report.html")
     data = asked("data") or "data.path=Files"
     log.info("next: python scripts/predict.py bundle=%s/bundle %s out=.", out, data)
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 from composing import CONFIGS, composed
+from factories import forecaster
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ltvnet.backtesting.origins import Plan
 from ltvnet.backtesting.scores import SCORED_AGES
-from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.walk_forward import Learning
+from ltvnet.correction.walk_forward import Learning, ValidationConfig
 from ltvnet.data.cohort_tables import Files
-from ltvnet.forecasting.forecaster import create
-from ltvnet.forecasting.model_config import bases
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.forecaster import NETS
-from ltvnet.models.neural.training_config import Machine, Training
+from ltvnet.models.neural.training_config import Training
 from ltvnet.prediction.batch import Tables
 from ltvnet.tuning.search_space import Space
 from ltvnet.tuning.study import Settings
@@ -43,7 +43,8 @@ def test_every_file_is_met_here() -> None:
 @pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
 def test_models_are_built(model: str) -> None:
     config = resolved(composed("train", f"model={model}").model)
-    assert all(create(base) is not None for base in bases(config))
+    spec = ModelSpec.from_config(config)
+    assert all(forecaster(model.as_config()) is not None for model in spec.models.values())
 
 
 def test_what_nets_share_lacks_the_net() -> None:
@@ -63,19 +64,19 @@ def test_the_mixture_has_its_bases_as_they_are_alone() -> None:
     alone = {"departure": "boosting_departure"}
     for name, base in best.items():
         config = resolved(composed("train", f"model={alone.get(name, name)}").model)
-        own = {"folder": None, "pattern": pattern}
+        own = {"pattern": pattern}
         assert base | own == config | own and base["pattern"] == pattern
 
 
 @pytest.mark.parametrize("trainer", names("trainer"))
 def test_trainers_are_built(trainer: str) -> None:
-    assert Machine(**composed("train", f"trainer={trainer}").trainer).threads >= 1
+    assert HardwareConfig(**composed("train", f"trainer={trainer}").trainer).threads >= 1
 
 
 @pytest.mark.parametrize("validation", names("validation"))
 def test_validations_are_built(validation: str) -> None:
     config = resolved(composed("train", f"validation={validation}").validation)
-    made = Corrected(base={"name": "pattern"}, ledger=None, **config)
+    made = ValidationConfig.from_config(config)
     assert (made.origins > 0) == (validation != "none")
 
 

@@ -11,7 +11,8 @@ from test_leaks import FORECASTERS, Config, learned
 
 from ltvnet.data.curves import AGES, NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Forecast
-from ltvnet.forecasting.forecaster import REGISTRY, Forecaster, Predictor, resolve
+from ltvnet.forecasting.forecaster import Forecaster, Predictor
+from ltvnet.forecasting.registry import REGISTRY, forecaster_class
 
 DAY = "2024-03-14"
 
@@ -37,7 +38,7 @@ def fitted(request: pytest.FixtureRequest, known: History) -> Fitted:
 def test_every_registered_forecaster_is_met_here() -> None:
     assert {config["name"] for config in FORECASTERS.values()} == set(REGISTRY)
     for name in REGISTRY:
-        assert issubclass(resolve(name), Forecaster)
+        assert issubclass(forecaster_class(name), Forecaster)
 
 
 def assert_sound(forecast: Forecast) -> None:
@@ -141,7 +142,7 @@ def test_a_row_depends_on_no_other_row(fitted: Fitted, curves: Curves) -> None:
 def test_the_state_travels_as_json_and_arrays(fitted: Fitted, curves: Curves) -> None:
     config, forecaster = fitted
     values, arrays = forecaster.state()
-    again = resolve(config["name"]).from_state(json.loads(json.dumps(values)), arrays)
+    again = forecaster_class(config["name"]).from_state(json.loads(json.dumps(values)), arrays)
     ours, theirs = forecaster.predict(curves), again.predict(curves)
     for quantity in QUANTITIES:
         np.testing.assert_array_equal(

@@ -15,19 +15,18 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from cohorts import weekly
+from factories import corrected_model, forecaster, identity_of, past_replay, run_context
 from test_boosting import BOOSTING
-from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
+from test_forecaster import COVARIATES, NET, PATTERN, TRAINING
 from test_nets import TIDE
 
 from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
-from ltvnet.backtesting.model_identity import identity
-from ltvnet.backtesting.replay import replay
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import Learning, Walk
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
-from ltvnet.forecasting.forecaster import Predictor, create
+from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.models.neural.covariates import Context
 from ltvnet.models.neural.forecaster import Fitted, Neural
 from ltvnet.models.pattern.pattern import Pattern
@@ -44,10 +43,7 @@ LSTM: Config = {
     "net": NET,
     "pattern": PATTERN,
     "training": TRAINING,
-    "machine": MACHINE,
     "covariates": COVARIATES,
-    "seed": 0,
-    "folder": None,
 }
 BENKTANDER: Config = {
     "name": "benktander",
@@ -63,7 +59,6 @@ GROWTH_LSTM: Config = {
     "windows": 2000,
     "batch_size": 256,
     "rate": 0.01,
-    "seed": 0,
     "pattern": PATTERN,
 }
 
@@ -120,8 +115,8 @@ def arguments(config: Config) -> dict[str, Any]:
 def learned(config: Config, history: History, date: object = ORIGIN) -> Predictor:
     """Fitted as of a day: of curves, or of the history whose past is replayed."""
     if config["name"] == "corrected":
-        return Corrected(**arguments(config)).fit(history, date)
-    return create(config).fit(history.as_of(date))
+        return corrected_model(config).fit(history, date)
+    return forecaster(config).fit(history.as_of(date))
 
 
 @cache
@@ -274,10 +269,10 @@ def test_there_is_something_to_spoil(source: str, clean: dict[tuple[str, str], F
 def ledgered(tmp_path_factory: pytest.TempPathFactory) -> Entries:
     """Past forecasts of nine origins, the last of them ORIGIN, and of three later ones."""
     ledger, history = Ledger(tmp_path_factory.mktemp("ledger")), one_file()
-    plan = Corrected(**arguments(FORECASTERS["corrected chain_ladder"])).plan
+    plan = corrected_model(FORECASTERS["corrected chain_ladder"]).validation.plan
     days = list(np.arange(ORIGIN - 28 * 8, ORIGIN + 28 * 3 + 1, 28))
-    assert len(list(replay(CHAIN_LADDER, history, days, plan, ledger))) == 12
-    name = identity(CHAIN_LADDER, history, plan, days[0])
+    assert len(list(past_replay(CHAIN_LADDER, history, days, plan, ledger).run())) == 12
+    name = identity_of(CHAIN_LADDER, history, plan, days[0])
     return ledger.read(name, days, history.hierarchy)
 
 
@@ -383,7 +378,7 @@ class PeekingContext(Neural):
 
 def test_a_reference_that_peeks_is_caught() -> None:
     def peek(history: History) -> Predictor:
-        forecaster = PeekingContext(**arguments(LSTM))
+        forecaster = PeekingContext(**arguments(LSTM), context=run_context())
         later = history.as_of(LATER)
         forecaster.later = later.take(later.observed_age >= 0)
         return forecaster.fit(history.as_of(ORIGIN))
@@ -405,7 +400,7 @@ def test_early_stopping_that_peeks_is_caught(monkeypatch: pytest.MonkeyPatch) ->
     training = TRAINING | {"epochs": 8, "rate": 0.05}  # so many to choose from
 
     def peek(history: History) -> Predictor:
-        forecaster = PeekingStop(**arguments(LSTM) | {"training": training})
+        forecaster = PeekingStop(**arguments(LSTM) | {"training": training}, context=run_context())
         forecaster.later = history.as_of(LATER)
         return forecaster.fit(history.as_of(ORIGIN))
 
@@ -430,7 +425,7 @@ class PeekingCorrection(Corrected):
         """Fit, then learn the correction from what came true later."""
         super().fit(history, date)
         assert self.past is not None
-        walk = Walk([self.past], history, self.learning)
+        walk = Walk([self.past], history, self.validation.learning)
         walk.run()
         self.stages = replace(self.stages, correction=walk.learned(LATER)[0].correction)
         return self
@@ -438,4 +433,4 @@ class PeekingCorrection(Corrected):
 
 def test_a_correction_that_peeks_is_caught() -> None:
     config = FORECASTERS["corrected chain_ladder"]
-    assert_caught(lambda history: PeekingCorrection(**arguments(config)).fit(history, ORIGIN))
+    assert_caught(lambda history: corrected_model(config, PeekingCorrection).fit(history, ORIGIN))

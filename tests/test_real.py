@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from composing import composed
+from factories import forecaster
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -14,7 +15,7 @@ from ltvnet import metrics
 from ltvnet.data.arrays import Floats
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import NODES, Curves, History
-from ltvnet.forecasting.forecaster import Forecaster, create
+from ltvnet.forecasting.forecaster import Forecaster
 from ltvnet.prediction import bundle
 from ltvnet.prediction.batch import Tables, predict
 
@@ -26,11 +27,7 @@ def model(name: str, *overrides: str) -> Forecaster:
     config = composed("train", f"model={name}", *overrides).model
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
-    return create({str(key): value for key, value in values.items()} | folderless(values))
-
-
-def folderless(values: dict[object, object]) -> dict[str, None]:
-    return {"folder": None} if "folder" in values else {}
+    return forecaster({str(key): value for key, value in values.items()})
 
 
 @pytest.fixture(scope="module")

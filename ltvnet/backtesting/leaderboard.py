@@ -6,12 +6,12 @@ intervals follow from them, of one backtest or of several together, its `part`s.
 Shapes: E entries, J nodes, C cells of one observed age and horizon, R rows of sums.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,7 @@ from ltvnet.backtesting.scores import (
     Record,
     at_age,
 )
-from ltvnet.forecasting.model_config import MIXTURE
-from ltvnet.reports.findings import NOTHING
-from ltvnet.reports.leaderboard_tables import _COLUMNS, LEGEND, _exact, _signed, markdown
+from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
 from ltvnet.storage import whole
 
 OBSERVED = (3, 7, 14, 30, 60)
@@ -45,7 +43,6 @@ EXCESS_AGE, EXCESS_HORIZONS = 7, (180, 360)
 
 _KEYS = ["model", "part", "observed_age", "horizon"]
 _SUMS = ["loss", "off", "scale", "oracle", "inside", "banded"]
-Rows = list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,15 @@ class Entrant:
     cost: Cost | None
 
 
-def is_baseline(config: Mapping[str, Any]) -> bool:
-    """Whether the model of a config is one that ltvnet is held against.
+def is_baseline(spec: ModelSpec) -> bool:
+    """Whether a model is one that ltvnet is held against.
 
     Everything is but the pattern, models that learn the departure from it, and mixtures of these;
     chain ladder is the pattern without segments and levels, and a baseline.
     """
-    if config["name"] == "pattern":
-        return bool(config["levels"] == 0 and config["kappa"] == 0)
-    return config["name"] not in OWN and config.get("target") != "departure"
+    if spec.name == "pattern":
+        return bool(spec.arguments["levels"] == 0 and spec.arguments["kappa"] == 0)
+    return spec.name not in OWN and spec.arguments.get("target") != "departure"
 
 
 def matched(records: Sequence[Record]) -> list[Record]:
@@ -125,16 +122,14 @@ class Leaderboard:
         return cls(weeks, table[list(names)].rename(columns=names).assign(part=0))
 
     def write(self, folder: Path) -> None:
-        """Write `leaderboard.csv`, `leaderboard.md` and the sums behind them."""
+        """Write `leaderboard.csv` and the sums behind it, from which `read` makes it again."""
         frames = {_TABLE: self.table.reset_index(), _WEEKS: self.weeks}
         for name, frame in frames.items():
             with whole(folder / name) as path:
                 frame.to_csv(path, index=False)
-        with whole(folder / "leaderboard.md") as path:
-            path.write_text(self.as_markdown(), encoding="utf-8")
 
     @cached_property
-    def _cells(self) -> pd.DataFrame:
+    def cells(self) -> pd.DataFrame:
         """Sums by model, part, observed age and horizon, with `wape` and `least`, the oracle's."""
         cells = self.weeks.groupby(_KEYS)[_SUMS].sum(skipna=False)
         scale = cells["scale"].where(cells["scale"] > 0)
@@ -171,12 +166,12 @@ class Leaderboard:
         return self.models.groupby("model")["baseline"].all()
 
     def _scored(self, column: str) -> pd.Series:
-        cells = _only(self._cells, SCORED_AGES, SCORED_HORIZONS)
+        cells = _only(self.cells, SCORED_AGES, SCORED_HORIZONS)
         return cells.groupby(["model", "part"])[column].mean().groupby("model").mean()
 
     def against(self, model: str, reference: str) -> metrics.Comparison:
         """The score of a model against that of another, acquisition weeks resampled."""
-        scale = _only(self._cells, SCORED_AGES, SCORED_HORIZONS).loc[model]["scale"]
+        scale = _only(self.cells, SCORED_AGES, SCORED_HORIZONS).loc[model]["scale"]
         scale = scale[scale > 0]
         each = scale.groupby("part").transform("size")  # cells weigh alike, and so do parts
         weight = 1 / (scale * each * len(scale.index.unique("part")))
@@ -205,7 +200,7 @@ class Leaderboard:
         table = table.loc[self.scores.index].rename_axis("model")
         skills = [self._skill(str(name)) for name in table.index]
         table[["skill", "skill_low", "skill_high"]] = np.array(skills).reshape(-1, 3)
-        scored = _only(self._cells, SCORED_AGES, SCORED_HORIZONS).groupby("model")[_SUMS].sum()
+        scored = _only(self.cells, SCORED_AGES, SCORED_HORIZONS).groupby("model")[_SUMS].sum()
         for horizon in EXCESS_HORIZONS:
             table[f"bias_d{horizon}"] = self._bias(horizon)
         table["coverage"] = scored["inside"] / scored["banded"].where(scored["banded"] > 0)
@@ -214,7 +209,7 @@ class Leaderboard:
         for horizon in EXCESS_HORIZONS:
             table[f"excess_d{horizon}"] = self._excess(horizon)
         table[["fit_seconds", "parameters"]] = mean[["seconds", "parameters"]]
-        wape = self._cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
+        wape = self.cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
         columns = {f"wape_{age}_d{h}": cells.droplevel([1, 2])
                    for (age, h), cells in wape.groupby(["observed_age", "horizon"])}  # fmt: skip
         return table.join(pd.DataFrame(columns, index=table.index))
@@ -226,62 +221,15 @@ class Leaderboard:
         return found.skill, found.skill_low, found.skill_high
 
     def _bias(self, horizon: int) -> pd.Series:
-        cells = _only(self._cells, SCORED_AGES, [horizon])
+        cells = _only(self.cells, SCORED_AGES, [horizon])
         sums = cells.groupby(["model", "part"])[["off", "scale"]].sum()
         return (sums["off"] / sums["scale"].where(sums["scale"] > 0)).groupby("model").mean()
 
     def _excess(self, horizon: int) -> pd.Series:
-        cells = _only(self._cells, [EXCESS_AGE], [horizon])
+        cells = _only(self.cells, [EXCESS_AGE], [horizon])
         mean = cells.groupby("model")[["wape", "least"]].mean()
         above = mean["wape"] - mean["least"]
         return above / (above[LADDER] if LADDER in above.index else np.nan)
-
-    def finding(self) -> str:
-        """Which model is the closest, in a sentence."""
-        own, other = self.champion, self.best_baseline
-        if own is None and other is None:
-            return "Nothing has matured at the ages of the score" if self.weeks.empty else NOTHING
-        if own is None or other is None:
-            best = str(own or other)
-            return f"{best} is the closest: its score is {_exact(self.scores[best])}"
-        found = self.against(own, other)
-        said = f"{own} is {_exact(found.skill)} {'closer' if found.skill >= 0 else 'further off'}"
-        said += f" than the best single baseline, {other}"
-        if np.isnan(found.skill_low):
-            return said
-        chance = "" if found.better or found.worse else ", which may be chance"
-        low, high = _signed(found.skill_low), _signed(found.skill_high)
-        return f"{said}{chance} (95 % interval of the error saved: {low} to {high})"
-
-    def summary(self) -> tuple[list[str], Rows]:
-        """The head and the rows of the table of models, as text."""
-        asked = [name for name in _COLUMNS if self.table[name].notna().any()]
-        rows = []
-        for model, row in self.table.iterrows():
-            cells = {name: _COLUMNS[name][1](row[name]) for name in asked}
-            if np.isfinite(row["skill_low"]) and row["skill_low"] < row["skill_high"]:
-                cells["skill"] += f" [{_signed(row['skill_low'])}, {_signed(row['skill_high'])}]"
-            rows.append([self._named(model), *cells.values()])
-        return ["model", *(_COLUMNS[name][0] for name in asked)], rows
-
-    def errors(self) -> Iterator[tuple[str, list[str], Rows]]:
-        """For each observed age a heading, and the head and the rows of a table of WAPE."""
-        wape = self._cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
-        for age in wape.index.unique("observed_age"):
-            cells = wape.xs(age, level="observed_age").unstack("horizon").loc[self.table.index]
-            head = ["model", *(f"D{horizon}" for horizon in cells)]
-            rows = [[self._named(name), *map(_exact, row)] for name, row in cells.iterrows()]
-            yield f"Error (WAPE) of forecasts on day {age}", head, rows
-
-    def _named(self, model: object) -> str:
-        return f"{model} *" if self.baseline[str(model)] else str(model)
-
-    def as_markdown(self) -> str:
-        """The leaderboard as Markdown: what was found, the models, their errors, how to read it."""
-        parts = [f"**{self.finding()}**", markdown(*self.summary())]
-        for heading, head, rows in self.errors():
-            parts += [f"{heading}:", markdown(head, rows)]
-        return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
 def _sums(record: Record, ages: Sequence[int]) -> pd.DataFrame:

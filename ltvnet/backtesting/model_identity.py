@@ -1,8 +1,7 @@
-"""Which models a config is of, and the name of all that their forecasts depend on."""
+"""The name of a model in a ledger: a hash of all that its forecasts depend on."""
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,31 +9,43 @@ import numpy as np
 
 from ltvnet.backtesting.origins import Plan
 from ltvnet.data.curves import History
-from ltvnet.forecasting.model_config import bases
+from ltvnet.forecasting.model_spec import ModelSpec, as_json
+from ltvnet.forecasting.registry import find_registration
+from ltvnet.forecasting.run_context import RunContext
 
 FORECASTS = 3
-"""Part of an identity in a ledger: raise it when the same config would forecast otherwise."""
+"""Part of an identity in a ledger: raise it when the same spec would forecast otherwise."""
 
 
-def identity(config: Mapping[str, Any], history: History, plan: Plan, first: np.datetime64) -> str:
-    """Name of a model in a ledger: its kind, and a hash of all that its forecasts are of.
+def identity(
+    spec: ModelSpec, context: RunContext, history: History, plan: Plan, first: np.datetime64
+) -> str:
+    """Name of a model in a ledger: its kind, and a hash of all that its forecasts depend on.
 
-    The model's config without the folder and, but for its precision, the machine it runs on, the
-    plan without its workers, the first origin, the history, and the code's FORECASTS.
+    That is the spec, the seed and the precision where the model takes them (folder, threads and
+    devices change nothing), the plan without its workers, the first origin, the history, and the
+    code's FORECASTS.
     """
-    digest, models = hashlib.sha256(), [{**base, "folder": None} for base in bases(config)]
-    for base in models:
-        base["machine"] = base.get("machine", {}).get("precision")
-    chosen = {key: value for key, value in asdict(plan).items() if key != "workers"}
+    models = [_with_context(model, context) for model in spec.models.values()]
+    settings = {key: value for key, value in asdict(plan).items() if key != "workers"}
     data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
-    text = json.dumps([FORECASTS, models, chosen, str(first), data], sort_keys=True, default=_plain)
-    digest.update(text.encode())
+    described = [FORECASTS, models, settings, str(first), data]
+
+    digest = hashlib.sha256()
+    digest.update(json.dumps(described, sort_keys=True, default=as_json).encode())
     digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
     further = [history.series[name] for name in sorted(history.series)]
     for array in (history.snapshot, history.users, history.spend, history.values, *further):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return f"{config.get('net', {}).get('kind', config['name'])}-{digest.hexdigest()[:12]}"
+    return f"{spec.kind}-{digest.hexdigest()[:12]}"
 
 
-def _plain(value: Any) -> dict[str, Any] | list[Any]:  # noqa: ANN401 what JSON does not know
-    return dict(value) if isinstance(value, Mapping) else list(value)
+def _with_context(spec: ModelSpec, context: RunContext) -> dict[str, Any]:
+    """Return a model's config with what of the context its forecasts depend on.
+
+    The keys are those that ledgers have been named by since format 3.
+    """
+    takes = find_registration(spec.name).takes
+    seed = {} if takes == "nothing" else {"seed": context.seed}
+    precision = context.hardware.precision if takes == "context" else None
+    return {**spec.as_config(), **seed, "folder": None, "machine": precision}

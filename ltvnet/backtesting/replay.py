@@ -5,15 +5,15 @@ Folds are independent, so they run in parallel and a ledger does not depend on h
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
+from functools import cached_property
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from ltvnet.backtesting.ledger import Entries, Ledger
 from ltvnet.backtesting.model_identity import identity
 from ltvnet.backtesting.origins import Plan, unfinished
 from ltvnet.data.curves import MAX_AGE, NODES, Curves, History
-from ltvnet.forecasting.forecaster import Forecaster, Predictor, State, create, resolve
-from ltvnet.forecasting.model_config import bases
+from ltvnet.forecasting.forecaster import Forecaster, Predictor, State
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.registry import create_forecaster, forecaster_class
+from ltvnet.forecasting.run_context import RunContext
 from ltvnet.storage import whole
 
 
@@ -36,6 +38,11 @@ class Warm(Protocol):
 
     def can_start(self) -> bool:
         """Whether the fit learned something that another can start from."""
+        ...
+
+    @classmethod
+    def warm_up(cls) -> None:
+        """Import what a fit needs, which a worker does while it has nothing else to do."""
         ...
 
 
@@ -55,7 +62,8 @@ Done = tuple[list[Entries], Cost]
 class Fold:
     """A fit as of a day, from a start if there is one, and the origins that it forecasts."""
 
-    config: Mapping[str, Any]
+    spec: ModelSpec
+    context: RunContext
     plan: Plan
     fitted: np.datetime64
     origins: Sequence[np.datetime64]
@@ -63,7 +71,7 @@ class Fold:
 
     def fit(self, history: History) -> tuple[Forecaster, Cost]:
         """The forecaster as of the day of the fit, and what it took."""
-        forecaster = create(self.config)
+        forecaster = create_forecaster(self.spec, self.context)
         if self.start is not None and isinstance(forecaster, Warm):
             forecaster.start_from(self.start)
         curves = self.plan.seen(history.as_of(self.fitted))
@@ -102,63 +110,91 @@ def issue(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> Entries
     return Entries.joined(parts)
 
 
-def replay(
-    config: Mapping[str, Any],
-    history: History,
-    origins: Sequence[np.datetime64],
-    plan: Plan,
-    ledger: Ledger,
-) -> Iterator[np.datetime64]:
-    """Fit a forecaster and forecast each origin that the ledger lacks; yields what it has written.
+@dataclass(frozen=True)
+class Replay:
+    """Past days to be replayed with one model, or with each model of a mixture.
 
-    The forecaster's own folder is not used, as folds would share it. Raises ValueError when there
-    is no origin and when one does not come after the one before it.
+    `spec` and `context` of the model, the `history` that is replayed, its `origins` increasing,
+    the `plan` of fits, and the `ledger` that keeps forecasts: what it has is not made again. Raises
+    ValueError when there is no origin and when one does not come after the one before it.
     """
-    if not origins:
-        raise ValueError("expected at least one origin, got none: the history is too short")
-    if (np.diff(np.array(origins)) <= np.timedelta64(0, "D")).any():
-        raise ValueError(f"expected origins that increase, got {', '.join(map(str, origins))}")
-    name = identity(config, history, plan, origins[0])
-    asked: dict[np.datetime64, list[np.datetime64]] = {}
-    for origin, fitted in zip(origins, plan.fitted_at(origins), strict=True):
-        missing = asked.setdefault(fitted, [])
-        if ledger.trained(name, origin) != fitted:
-            missing.append(origin)
-    apart = {key: None if key == "folder" else value for key, value in config.items()}
-    folds = [Fold(apart, plan, fitted, missing, None) for fitted, missing in asked.items()]
-    for fold, (issued, cost) in _warmed(folds, history):
-        with whole(_receipt(ledger, name, fold.fitted)) as path:
-            path.write_text(json.dumps(asdict(cost)))
-        for origin, entries in zip(fold.origins, issued, strict=True):
-            ledger.append(name, entries, bundle=name, trained=fold.fitted)
-            yield origin
 
+    spec: ModelSpec
+    context: RunContext
+    history: History
+    origins: Sequence[np.datetime64]
+    plan: Plan
+    ledger: Ledger
 
-def spent(
-    config: Mapping[str, Any],
-    history: History,
-    origins: Sequence[np.datetime64],
-    plan: Plan,
-    ledger: Ledger,
-) -> Cost | None:
-    """What the fits behind a replay took on average; None where the ledger does not say.
+    def __post_init__(self) -> None:
+        """Check origins."""
+        origins = self.origins
+        if not origins:
+            raise ValueError("expected at least one origin, got none: the history is too short")
+        if (np.diff(np.array(origins)) <= np.timedelta64(0, "D")).any():
+            raise ValueError(f"expected origins that increase, got {', '.join(map(str, origins))}")
 
-    A mixture takes as much as its models together.
-    """
-    days, both = sorted(set(plan.fitted_at(origins))), np.zeros(2)
-    for base in bases(config):
-        name = identity(base, history, plan, origins[0])
-        receipts = [_receipt(ledger, name, day) for day in days]
-        found = [json.loads(path.read_text()) for path in receipts if path.exists()]
-        if not found:
-            return None
-        both += np.mean([(cost["seconds"], cost["parameters"]) for cost in found], axis=0)
-    return Cost(*both.tolist())
+    @cached_property
+    def identity(self) -> str:
+        """Name of the model in the ledger."""
+        return identity(self.spec, self.context, self.history, self.plan, self.origins[0])
 
+    @cached_property
+    def members(self) -> list["Replay"]:
+        """The replays of the models of a mixture, or this one."""
+        specs = self.spec.models.values()
+        return [self] if list(specs) == [self.spec] else [replace(self, spec=one) for one in specs]
 
-def _receipt(ledger: Ledger, name: str, fitted: np.datetime64) -> Path:
-    """Where the cost of a fit is noted: beside the forecasts, which do not depend on it."""
-    return ledger.folder / "_costs" / name / f"{fitted}.json"  # readers of Parquet skip _names
+    @property
+    def fit_days(self) -> list[np.datetime64]:
+        """Day of the fit that forecasts each origin."""
+        return self.plan.fitted_at(self.origins)
+
+    def run(self) -> Iterator[np.datetime64]:
+        """Fit the model and forecast each origin that the ledger lacks; yield what was written.
+
+        No fit writes checkpoints, as folds would share the folder.
+        """
+        missing: dict[np.datetime64, list[np.datetime64]] = {}
+        for origin, fit_day in zip(self.origins, self.fit_days, strict=True):
+            origins = missing.setdefault(fit_day, [])
+            if self.ledger.trained(self.identity, origin) != fit_day:
+                origins.append(origin)
+
+        context = self.context.without_folder()
+        folds = [
+            Fold(self.spec, context, self.plan, fit_day, origins, None)
+            for fit_day, origins in missing.items()
+        ]
+        for fold, (entries_by_origin, cost) in _warmed(folds, self.history):
+            with whole(self._receipt(fold.fitted)) as path:
+                path.write_text(json.dumps(asdict(cost)))
+            for origin, entries in zip(fold.origins, entries_by_origin, strict=True):
+                self.ledger.append(self.identity, entries, self.identity, fold.fitted)
+                yield origin
+
+    def read(self) -> Entries:
+        """Read the model's forecasts of all origins. Raises ValueError when one is not there."""
+        return self.ledger.read(self.identity, self.origins, self.history.hierarchy)
+
+    def average_fit_cost(self) -> Cost | None:
+        """Average cost of the fits behind a replay; None where the ledger does not say.
+
+        A mixture takes as much as its models together.
+        """
+        total = np.zeros(2)
+        for member in self.members:
+            receipts = [member._receipt(day) for day in sorted(set(self.fit_days))]
+            costs = [json.loads(path.read_text()) for path in receipts if path.exists()]
+            if not costs:
+                return None
+            total += np.mean([(cost["seconds"], cost["parameters"]) for cost in costs], axis=0)
+        return Cost(*total.tolist())
+
+    def _receipt(self, fit_day: np.datetime64) -> Path:
+        """Path of the note on a fit's cost: beside the forecasts, which do not depend on it."""
+        folder = self.ledger.folder / "_costs" / self.identity  # readers of Parquet skip _names
+        return folder / f"{fit_day}.json"
 
 
 def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Done]]:
@@ -168,7 +204,7 @@ def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Don
         yield from _started(folds, history, None)
         return
     context = get_context("spawn")  # a fork would copy the threads of torch
-    with ProcessPoolExecutor(workers, context, _begin, (history, folds[0].config["name"])) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (history, folds[0].spec.name)) as pool:
         pool.submit(os.getpid)  # workers import what they need while the first fold is fitted here
         try:
             yield from _started(folds, history, pool)
@@ -181,7 +217,7 @@ def _started(
 ) -> Iterator[tuple[Fold, Done]]:
     """Run folds, warm from the earliest that learned anything; those before cold, again if so."""
     start = None
-    if folds[0].plan.warm and issubclass(resolve(folds[0].config["name"]), Warm):
+    if folds[0].plan.warm and issubclass(forecaster_class(folds[0].spec.name), Warm):
         while start is None and any(fold.origins for fold in folds[1:]):
             first, *folds = folds
             forecaster, took = first.fit(history)
@@ -205,8 +241,9 @@ _HISTORY: list[History] = []
 def _begin(history: History, name: str) -> None:
     _HISTORY[:] = [history]
     Thread(target=end_with_parent, daemon=True).start()
-    if issubclass(resolve(name), Warm):
-        import_module("ltvnet.models.neural.training")  # takes seconds, and fits import it
+    cls = forecaster_class(name)
+    if issubclass(cls, Warm):
+        cls.warm_up()
 
 
 def end_with_parent() -> None:

@@ -9,7 +9,7 @@ Shapes: E entries, J nodes, I intervals, N cohorts, H ages.
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,16 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.origins import Plan, past_origins
+from ltvnet.backtesting.origins import past_origins
+from ltvnet.backtesting.replay import Replay
 from ltvnet.correction.intervals import Growing
 from ltvnet.correction.stages import Stages
-from ltvnet.correction.walk_forward import Learning, averaged, walked
+from ltvnet.correction.walk_forward import ValidationConfig, averaged, walked
 from ltvnet.data.curves import NODES, Curves, History, checked_ages, day
 from ltvnet.forecasting.explanation import parts, told
 from ltvnet.forecasting.forecast import Band, Forecast, Parts
-from ltvnet.forecasting.forecaster import Predictor, State, below, create, resolve
+from ltvnet.forecasting.forecaster import Predictor, State, below
 from ltvnet.forecasting.interpolation import between, increments
-from ltvnet.forecasting.model_config import MIXTURE, bases, names
+from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
+from ltvnet.forecasting.registry import create_forecaster, forecaster_class
+from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.pattern.pattern import Pattern, followed
 
 log = logging.getLogger(__name__)
@@ -36,32 +39,24 @@ log = logging.getLogger(__name__)
 class Corrected:
     """A forecaster with what its own past taught it.
 
-    `base` the config of the model, or of a mixture of several, whose weights by observed age are
-    learned too; `every_weeks` between the past origins that are replayed and `origins` how many at
-    most (0: none, nothing is learned); `plan` the arguments of origins.Plan; `learning` those of
-    Learning; `ledger` the folder of past forecasts (None: they are not kept). After `fit`, `past`
-    are the forecasts of the past as they would have been issued (None: there were none).
+    `spec` the model, or a mixture of several, whose weights by observed age are learned too;
+    `context` where and with which seed they are fitted; `validation` the past that is replayed;
+    `ledger` the folder of past forecasts (None: they are not kept). After `fit`, `past` are the
+    forecasts of the past as they would have been issued (None: there were none).
     """
 
     def __init__(
         self,
-        *,
-        base: Mapping[str, Any],
-        every_weeks: int,
-        origins: int,
-        plan: Mapping[str, Any],
-        learning: Mapping[str, bool],
-        ledger: str | None,
+        spec: ModelSpec,
+        context: RunContext,
+        validation: ValidationConfig,
+        ledger: Path | None = None,
     ) -> None:
-        """Take the configuration. Raises ValueError for counts out of their range."""
-        if every_weeks < 1 or origins < 0:
-            raise ValueError(
-                f"expected every_weeks >= 1 and origins >= 0, got {every_weeks} and {origins}"
-            )
-        self.config, self.every_weeks, self.origins = base, every_weeks, origins
-        _ = bases(base)
-        self.plan, self.learning = Plan(**plan), Learning(**learning)
-        self.ledger = None if ledger is None else Path(ledger)
+        """Take the configuration; nothing is fitted yet."""
+        self.spec = spec
+        self.context = context
+        self.validation = validation
+        self.ledger = ledger
 
     def fit(self, history: History, date: object) -> Self:
         """Replay the past of `date`, learn from it, and fit the model as of `date`."""
@@ -70,21 +65,31 @@ class Corrected:
         last = min(origin, known.last_day)
         if last < origin:
             log.warning("nothing is known of %s: the data end on %s", origin, last)
-        past = past_origins(known, last, self.every_weeks, self.origins)
-        self.stages, self.past = Stages.none(len(bases(self.config))), None
+        plan = self.validation.plan
+        past = past_origins(known, last, self.validation.every_weeks, self.validation.origins)
+        self.stages, self.past = Stages.none(len(self.spec.models)), None
         with tempfile.TemporaryDirectory() as folder:
             if past:
                 ledger = Ledger(self.ledger or Path(folder))
-                walk = walked(self.config, known, past, self.plan, self.learning, ledger)
+                replay = Replay(self.spec, self.context, known, past, plan, ledger)
+                walk = walked(replay, self.validation.learning)
                 self.past, (self.stages, _) = walk.entries, walk.learned(origin)
-        seen = self.plan.seen(known.as_of(origin))
-        self.models: list[Predictor] = [create(config).fit(seen) for config in bases(self.config)]
+
+        seen = plan.seen(known.as_of(origin))
+        self.models: list[Predictor] = [
+            create_forecaster(spec, self._context_of(name)).fit(seen)
+            for name, spec in self.spec.models.items()
+        ]
         return self
+
+    def _context_of(self, name: str) -> RunContext:
+        """Return the context of a model: a member of a mixture has a folder of its own."""
+        return self.context.for_member(name) if self.spec.members else self.context
 
     @property
     def names(self) -> list[str]:
         """The name of each of `models`, as the weights of the blend are sorted."""
-        return names(self.config)
+        return list(self.spec.models)
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`, corrected and calibrated."""
@@ -131,9 +136,11 @@ class Corrected:
         learned, tables = self.stages.state()
         stored = {f"stages/{name}": array for name, array in tables.items()}
         described = []
-        for m, (config, model) in enumerate(zip(bases(self.config), self.models, strict=True)):
+        for m, ((name, spec), model) in enumerate(
+            zip(self.spec.models.items(), self.models, strict=True)
+        ):
             values, arrays = model.state()
-            described.append({"base": self.names[m], "name": config["name"], "state": values})
+            described.append({"base": name, "name": spec.name, "state": values})
             stored |= {f"models/{m}/{name}": array for name, array in arrays.items()}
         return {"models": described, "stages": learned}, stored
 
@@ -142,12 +149,14 @@ class Corrected:
         """The forecaster that `state()` described; it predicts, and fits no more."""
         made = cls.__new__(cls)
         described = values["models"]
-        made.config = {"name": described[0]["name"]}
+        made.spec = ModelSpec(described[0]["name"])
         if len(described) > 1:
-            alone = {model["base"]: {"name": model["name"]} for model in described}
-            made.config = {"name": MIXTURE, "bases": alone}
+            members = {model["base"]: ModelSpec(model["name"]) for model in described}
+            made.spec = ModelSpec(MIXTURE, members=members)
         made.models = [
-            resolve(model["name"]).from_state(model["state"], below(arrays, f"models/{m}/"))
+            forecaster_class(model["name"]).from_state(
+                model["state"], below(arrays, f"models/{m}/")
+            )
             for m, model in enumerate(described)
         ]
         made.stages = Stages.from_state(values["stages"], below(arrays, "stages/"))

@@ -7,15 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
-from ltvnet.backtesting.model_identity import identity
+from ltvnet.backtesting.ledger import STAGES, Entries
 from ltvnet.backtesting.origins import Plan
-from ltvnet.backtesting.replay import replay
+from ltvnet.backtesting.replay import Replay
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.correction import KAPPAS, Correction
 from ltvnet.correction.intervals import Intervals, Issued, Totals
@@ -26,7 +25,6 @@ from ltvnet.data.curves import NODES, History
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import QUANTITIES, Band
 from ltvnet.forecasting.interpolation import increments
-from ltvnet.forecasting.model_config import bases
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +36,39 @@ class Learning:
     blend: bool
     correction: bool
     intervals: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """The past that a model is tried on before it is issued: a choice of configs/validation.
+
+    At most `origins` past days, `every_weeks` apart (0: none, nothing is learned), replayed by
+    `plan`; `learning` the stages that may be learned from them. Raises ValueError for counts out
+    of their range.
+    """
+
+    origins: int
+    every_weeks: int
+    plan: Plan
+    learning: Learning
+
+    def __post_init__(self) -> None:
+        """Check counts."""
+        if self.every_weeks < 1 or self.origins < 0:
+            raise ValueError(
+                f"expected every_weeks >= 1 and origins >= 0, got {self.every_weeks} and "
+                f"{self.origins}"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Read a config of `configs/validation`."""
+        return cls(
+            origins=config["origins"],
+            every_weeks=config["every_weeks"],
+            plan=Plan(**config["plan"]),
+            learning=Learning(**config["learning"]),
+        )
 
 
 class Walk:
@@ -163,30 +194,23 @@ def _issued(entries: Entries, actual: Floats, segments: Segments) -> Issued:
     )
 
 
-def walked(
-    config: Mapping[str, Any],
-    history: History,
-    origins: Sequence[np.datetime64],
-    plan: Plan,
-    learning: Learning,
-    ledger: Ledger,
-) -> Walk:
+def walked(replay: Replay, learning: Learning) -> Walk:
     """Both passes: forecasts of past origins, raw as the ledger has or gets them, then corrected.
 
     Each model of a mixture has forecasts of its own in the ledger. Writes the corrected columns
-    into the ledger. Raises ValueError when there is no origin.
+    into the ledger.
     """
     models = []
-    for base in bases(config):
-        for done, origin in enumerate(replay(base, history, origins, plan, ledger), start=1):
-            log.info("past origin %s forecast (%d of %d)", origin, done, len(origins))
-        own = identity(base, history, plan, origins[0])
-        models.append(ledger.read(own, origins, history.hierarchy))
-    name = identity(config, history, plan, origins[0])
-    walk = Walk(models, history, learning)
+    for member in replay.members:
+        for done, origin in enumerate(member.run(), start=1):
+            log.info("past origin %s forecast (%d of %d)", origin, done, len(member.origins))
+        models.append(member.read())
+
+    walk = Walk(models, replay.history, learning)
     entries = walk.run()
-    for origin, trained in zip(origins, plan.fitted_at(origins), strict=True):
-        ledger.append(name, entries.take(entries.origin == origin), name, trained)
+    name = replay.identity
+    for origin, fit_day in zip(replay.origins, replay.fit_days, strict=True):
+        replay.ledger.append(name, entries.take(entries.origin == origin), name, fit_day)
     return walk
 
 

@@ -99,6 +99,14 @@ class Files:
         log.info("%s", summary(history))
         return history
 
+    def default_origin(self, history: History) -> np.datetime64:
+        """The day of the newest snapshot."""
+        return history.last_day
+
+    def standard_errors(self) -> None:
+        """None: a cohort table does not say how its users differ."""
+        return
+
     def truth(self) -> Curves | None:
         """The expected curves as of the newest day in their table; None where there is none.
 

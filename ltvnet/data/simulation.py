@@ -375,6 +375,14 @@ class Simulated:
         """The last day of acquisition: what is forecast there comes true within the data."""
         return self.timeline.last_day - self.timeline.maturing_weeks * WEEK
 
+    def default_origin(self, history: History) -> np.datetime64:  # noqa: ARG002 as other sources
+        """The last day of acquisition, from which the whole history follows."""
+        return self.origin
+
+    def standard_errors(self) -> None:
+        """None: a simulation knows the truth itself."""
+        return
+
     def truth(self) -> Curves:
         """The same cohorts with expected values Lambda, rows as in `history().as_of(last_day)`.
 

@@ -118,6 +118,14 @@ class Transactions(Purchases):
         """
         return self._history
 
+    def default_origin(self, history: History) -> np.datetime64:
+        """The last day of the purchases."""
+        return history.last_day
+
+    def truth(self) -> None:
+        """None: nobody knows what was to be expected of real customers."""
+        return
+
     def standard_errors(self) -> pd.DataFrame:
         """Standard error of each curve at the nodes: index the cohort key, columns the nodes.
 

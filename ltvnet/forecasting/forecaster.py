@@ -1,7 +1,6 @@
-"""What a forecaster does, and the registry of forecasters by name."""
+"""The protocols of forecasters, and the state that a fitted one is stored as."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
@@ -38,44 +37,6 @@ class Forecaster(Predictor, Protocol):
     def fit(self, curves: Curves) -> Self:
         """Learn from what was known at the origin of `curves`."""
         ...
-
-
-REGISTRY: Mapping[str, str] = {
-    "pattern": "ltvnet.models.pattern.pattern:Pattern",
-    "neural": "ltvnet.models.neural.forecaster:Neural",
-    "corrected": "ltvnet.correction.corrected:Corrected",
-    "mack": "ltvnet.models.baselines.mack:Mack",
-    "benktander": "ltvnet.models.baselines.benktander:Benktander",
-    "growth_curve": "ltvnet.models.baselines.growth_curve:GrowthCurve",
-    "loglinear": "ltvnet.models.baselines.loglinear:LogLinear",
-    "power_law": "ltvnet.models.baselines.power_law:PowerLaw",
-    "neighbours": "ltvnet.models.baselines.neighbours:Neighbours",
-    "boosting": "ltvnet.models.baselines.boosting:Boosting",
-    "growth_lstm": "ltvnet.models.baselines.growth_lstm:GrowthLSTM",
-}
-
-
-def resolve(name: str) -> type[Predictor]:
-    """The class of a registered forecaster. Raises ValueError for a name that is not registered."""
-    if name not in REGISTRY:
-        raise ValueError(f"expected a forecaster out of {', '.join(REGISTRY)}, got {name!r}")
-    module, _, attribute = REGISTRY[name].partition(":")
-    cls: type[Predictor] = getattr(import_module(module), attribute)
-    return cls
-
-
-def create(config: Mapping[str, Any]) -> Forecaster:
-    """A forecaster from its config: `name` in the registry, and the arguments of its class.
-
-    Raises ValueError for a name that is not registered, and for "corrected", which is made of a
-    forecaster and its past.
-    """
-    arguments = dict(config)
-    cls = resolve(arguments.pop("name"))
-    if not issubclass(cls, Forecaster) or config["name"] == "corrected":
-        raise ValueError(f"expected a model that learns from curves, got {config['name']!r}")
-    forecaster: Forecaster = cls(**arguments)
-    return forecaster
 
 
 def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,8 @@ from safetensors.numpy import save as save_arrays
 from ltvnet.correction.corrected import Corrected
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves, day
-from ltvnet.forecasting.forecaster import Predictor, resolve
+from ltvnet.forecasting.forecaster import Predictor
+from ltvnet.forecasting.registry import forecaster_class
 from ltvnet.storage import whole
 
 FORMAT = 3
@@ -148,7 +149,7 @@ def load(folder: str | Path) -> Bundle:
         arrays = load_arrays(contents[ARRAYS])
     except SafetensorError as error:
         raise ValueError(f"{folder / ARRAYS} holds no arrays: {error}") from error
-    forecaster = resolve(manifest["model"]).from_state(json.loads(contents[STATE]), arrays)
+    forecaster = forecaster_class(manifest["model"]).from_state(json.loads(contents[STATE]), arrays)
     as_of = day(manifest["as_of"])
     return Bundle(forecaster, manifest["model"], as_of, manifest["identity"], manifest)
 

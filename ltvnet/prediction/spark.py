@@ -25,6 +25,7 @@ from ltvnet.data.checks import TWICE
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.columns import END, START
 from ltvnet.data.curves import checked_ages, day
+from ltvnet.data.source import DataSource
 from ltvnet.data.table_files import stamp
 from ltvnet.prediction import batch, bundle, tables
 
@@ -168,7 +169,7 @@ def chosen(engine: str, as_of: str | None, device: str) -> bool:
 
 
 def predict(
-    folder: Path, source: Files, asked: batch.Tables, rows: int, cluster: Cluster, out: Path
+    folder: Path, source: DataSource, asked: batch.Tables, rows: int, cluster: Cluster, out: Path
 ) -> Counter[str]:
     """Forecast all cohorts of a table that Spark reads with the bundle in a folder, at `ages`.
 

@@ -33,7 +33,7 @@ from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import BUCKETS, Forecast, bucket
 from ltvnet.forecasting.interpolation import increments
 from ltvnet.reports import figures as draw
-from ltvnet.reports import html
+from ltvnet.reports import html, leaderboard_tables
 from ltvnet.reports.findings import NOTHING, Headline, Light, headline, lights, sentence, verdict
 from ltvnet.reports.html import paragraph, svg, table
 from ltvnet.reports.leaderboard_tables import LEGEND
@@ -176,7 +176,8 @@ def _signed(share: float) -> str:
 
 def _leaderboard(board: Leaderboard) -> str:
     """Models by score, and their errors by observed age and horizon."""
-    tables = [(board.finding(), *board.summary()), *board.errors()]
+    summary = leaderboard_tables.summary(board)
+    tables = [(leaderboard_tables.finding(board), *summary), *leaderboard_tables.errors(board)]
     return "".join(table(*one) for one in tables) + paragraph(LEGEND)
 
 

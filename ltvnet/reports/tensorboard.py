@@ -77,6 +77,28 @@ def losses(folder: Path, models: Sequence[str]) -> dict[str, dict[str, list[floa
     return found
 
 
+def write_run(
+    folder: Path,
+    *,
+    examples: "Figure",
+    figures: Mapping[str, "Figure"],
+    hyperparameters: Mapping[str, Any],
+    scores: Mapping[str, float | None],
+) -> None:
+    """Write figures, hyper-parameters and those scores that are known as events of TensorBoard.
+
+    `examples` the figure of six cohorts, `figures` those of the report by name.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    known = {f"score/{name}": value for name, value in scores.items() if value is not None}
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_figure("forecasts/six cohorts", examples)
+        for name, figure in figures.items():
+            writer.add_figure(f"past/{name}", figure)
+        writer.add_hparams(_flat(hyperparameters), known, run_name=".")
+
+
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     flat: dict[str, str | int | float | bool] = {}
     for key, value in config.items():

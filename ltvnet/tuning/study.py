@@ -209,7 +209,7 @@ def planned(task: Task, settings: Settings) -> list[dict[str, Value]]:
     if settings.sampler != "grid":
         return [default, *({} for _ in range(settings.trials - 1))]
     grid = [values for values in task.space.grid(task.config, settings.points) if values != default]
-    order = np.random.default_rng(task.config["seed"]).permutation(len(grid))
+    order = np.random.default_rng(task.context.seed).permutation(len(grid))
     if len(grid) >= settings.trials:
         log.info("the grid has %d points, of which %d are tried", len(grid) + 1, settings.trials)
     return [default, *(grid[i] for i in order[: settings.trials - 1])]

@@ -17,14 +17,14 @@ from ltvnet import metrics
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.model_identity import identity
 from ltvnet.backtesting.origins import Plan, calendar, past_origins
-from ltvnet.backtesting.replay import replay, spent
+from ltvnet.backtesting.replay import Replay
 from ltvnet.backtesting.scores import SCORED_AGES, Record
-from ltvnet.correction.walk_forward import Learning, averaged, walked
+from ltvnet.correction.walk_forward import ValidationConfig, averaged, walked
 from ltvnet.data.arrays import Bools
 from ltvnet.data.curves import History, day
-from ltvnet.forecasting.model_config import bases
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.run_context import RunContext
 from ltvnet.storage import whole
 from ltvnet.tuning.search_space import Space, Value, changed
 
@@ -126,12 +126,13 @@ class Run:
 class Task:
     """What all trials of a sweep share.
 
-    `config` with `model`, `validation` and `seed`; `space` of what may change in it; `history` up
-    to `date`, the day that the sweep may not pass; `days` before it that are replayed; `folder`
-    for trials and their forecasts.
+    `config` with `model` and `validation`; `context` where and with which seed fits are made;
+    `space` of what may change in the config; `history` up to `date`, the day that the sweep may
+    not pass; `days` before it that are replayed; `folder` for trials and their forecasts.
     """
 
     config: Mapping[str, Any]
+    context: RunContext
     space: Space
     history: History
     date: np.datetime64
@@ -142,6 +143,7 @@ class Task:
     def of(
         cls,
         config: Mapping[str, Any],
+        context: RunContext,
         space: Mapping[str, Any],
         history: History,
         date: np.datetime64,
@@ -176,7 +178,7 @@ class Task:
                 f"validation.origins={validation['origins']}: the history begins on "
                 f"{history.end.min()}"
             )
-        return cls(config, found, known, date, days, folder)
+        return cls(config, context, found, known, date, days, folder)
 
     @property
     def parts(self) -> dict[str, str]:
@@ -185,7 +187,7 @@ class Task:
         plan = Plan(**validation["plan"])
         parts = {
             "data, model or days": [
-                identity(self.config["model"], self.history, plan, self.days[0]),
+                self.replay(self.config, self.days).identity,
                 *map(str, self.days),
             ],
             "validation": [validation["learning"], plan.window, plan.refit, list(plan.ages)],
@@ -198,6 +200,25 @@ class Task:
         """The config of a trial."""
         return changed(self.config, values)
 
+    def replay(
+        self,
+        config: Mapping[str, Any],
+        days: Sequence[np.datetime64],
+        history: History | None = None,
+    ) -> Replay:
+        """Some days replayed with the model of a config; forecasts are shared by all trials.
+
+        `history` is that of the sweep, or one that goes on after it.
+        """
+        return Replay(
+            spec=ModelSpec.from_config(config["model"]),
+            context=self.context,
+            history=self.history if history is None else history,
+            origins=days,
+            plan=ValidationConfig.from_config(config["validation"]).plan,
+            ledger=Ledger(self.folder / "ledger"),
+        )
+
     def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
         """Replay the days with other values; `told` hears of the score so far after each day.
 
@@ -205,38 +226,34 @@ class Task:
         has matured.
         """
         config = self.changed(values)
-        model, plan = config["model"], Plan(**config["validation"]["plan"])
-        ledger = Ledger(self.folder / "ledger")
-        names = [identity(base, self.history, plan, self.days[0]) for base in bases(model)]
+        replay = self.replay(config, self.days)
         heard = 0
-        for _ in chain([None], zip_longest(*self._replays(model, plan, ledger))):
-            done = self._done(names, plan, ledger)
+        for _ in chain([None], zip_longest(*(member.run() for member in replay.members))):
+            done = self._done(replay)
             for count in range(heard + 1, done + 1):
-                if (found := self._so_far(names, ledger, count)) is not None:
+                if (found := self._so_far(replay, count)) is not None:
                     told(count, found)
             heard = done
-        return self._outcome(config, plan, ledger)
+        return self._outcome(config, replay)
 
-    def _replays(self, model: Mapping[str, Any], plan: Plan, ledger: Ledger) -> list[Any]:
-        """The past with each model of a mixture, or with the one that there is."""
-        return [replay(base, self.history, self.days, plan, ledger) for base in bases(model)]
-
-    def _done(self, names: Sequence[str], plan: Plan, ledger: Ledger) -> int:
+    def _done(self, replay: Replay) -> int:
         """How many of the first days have their forecasts: several workers finish in any order."""
-        pairs = zip(self.days, plan.fitted_at(self.days), strict=True)
-        there = (all(ledger.trained(n, day) == fitted for n in names) for day, fitted in pairs)
+        there = (
+            all(replay.ledger.trained(member.identity, day) == fitted for member in replay.members)
+            for day, fitted in zip(replay.origins, replay.fit_days, strict=True)
+        )
         return sum(takewhile(bool, there))
 
-    def _so_far(self, names: Sequence[str], ledger: Ledger, done: int) -> float | None:
+    def _so_far(self, replay: Replay, done: int) -> float | None:
         """The score of the first days, before any correction; None where nothing has matured."""
         days, hierarchy = self.days[:done], self.history.hierarchy
-        models = [ledger.read(name, days, hierarchy) for name in names]
+        models = [replay.ledger.read(one.identity, days, hierarchy) for one in replay.members]
         mean = averaged([entries.bands["raw"] for entries in models])
         entries = replace(models[0], bands={"raw": mean})
         return scores.score(scores.record("", entries, self.history), "raw")
 
-    def _outcome(self, config: Mapping[str, Any], plan: Plan, ledger: Ledger) -> Outcome:
-        record = past(config, self.history, self.days, plan, ledger)
+    def _outcome(self, config: Mapping[str, Any], replay: Replay) -> Outcome:
+        record = past(config, replay)
         found = scores.score(record)
         if found is None:
             raise ValueError(
@@ -247,21 +264,14 @@ class Task:
         allowed = all(
             abs(own[name]) <= max(LEAST_BIAS, abs(pattern[name]) + MORE_BIAS) for name in own
         )
-        cost = spent(config["model"], self.history, self.days, plan, ledger)
+        cost = replay.average_fit_cost()
         return Outcome(found, own, allowed, float("nan") if cost is None else cost.seconds)
 
 
-def past(
-    config: Mapping[str, Any],
-    history: History,
-    days: Sequence[np.datetime64],
-    plan: Plan,
-    ledger: Ledger,
-) -> Record:
+def past(config: Mapping[str, Any], replay: Replay) -> Record:
     """Past forecasts of a config, corrected as far as it had learned by then."""
-    learning = Learning(**config["validation"]["learning"])
-    walk = walked(config["model"], history, days, plan, learning, ledger)
-    return scores.record("", walk.entries, history)
+    walk = walked(replay, ValidationConfig.from_config(config["validation"]).learning)
+    return scores.record("", walk.entries, replay.history)
 
 
 def biases(record: Record, stage: str) -> dict[str, float]:
@@ -321,8 +331,7 @@ class Gain:
         """
         entrants = []
         for name, config in {"default": task.config, "best": task.changed(values)}.items():
-            plan, ledger = Plan(**config["validation"]["plan"]), Ledger(task.folder / "ledger")
-            record = past(config, history, [*task.days, *days], plan, ledger)
+            record = past(config, task.replay(config, [*task.days, *days], history))
             rows = np.flatnonzero(np.isin(record.entries.origin, np.array(days)))
             entries, actual = record.entries.take(rows), record.actual[rows]
             record = replace(record, name=name, entries=entries, actual=actual)

@@ -125,7 +125,7 @@ class Worker:
         return optuna.load_study(
             study_name=self.settings.study,
             storage=self.storage,
-            sampler=sampler(self.settings, self.task.config["seed"] + number),
+            sampler=sampler(self.settings, self.task.context.seed + number),
             pruner=pruner(self.settings, len(self.task.days)),
         )
 

@@ -9,8 +9,9 @@ Shapes: C cohorts, M windows, H horizons.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ import numpy as np
 import pandas as pd
 from hydra import compose
 from hydra.utils import instantiate
+from launch import model_spec, run_context
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from ltvnet.backtesting.ledger import Entries
     from ltvnet.data.curves import Curves, History
+    from ltvnet.forecasting.forecaster import Forecaster
 
 log = logging.getLogger("benchmark")
 
@@ -77,16 +80,18 @@ def claim(config: DictConfig) -> str:
     `config.claim`: `data` name -> seeds, `overrides` of configs/train.yaml, and the past days
     that the backtest replays: `origins` of them, `every_weeks` apart.
     """
+    from ltvnet.forecasting.registry import create_forecaster
+
     chosen, parts = config.claim, []
     for data, seeds in chosen.data.items():
         for seed in seeds:
             job = compose("train", ["model=growth_lstm", f"data={data}", *chosen.overrides])
             job.out, job.seed = config.out, seed
-            model: Any = OmegaConf.to_container(job.model, resolve=True)
             source = instantiate(job.data)
+            create = partial(create_forecaster, model_spec(job), run_context(job, None))
             weeks = np.arange(chosen.origins, 0, -1) * chosen.every_weeks
             past = source.origin - weeks * np.timedelta64(7, "D")
-            found = table(measured(model, source.history(), source.origin, past))
+            found = table(measured(create, seed, source.history(), source.origin, past))
             parts.append(found.assign(data=data, seed=seed))
             log.info("%s of seed %d: claimed and realised", data, seed)
     everything = pd.concat(parts)
@@ -95,26 +100,29 @@ def claim(config: DictConfig) -> str:
 
 
 def measured(
-    model: Mapping[str, Any],
+    create: Callable[[], "Forecaster"],
+    seed: int,
     history: "History",
     today: np.datetime64,
     past: Sequence[np.datetime64],
 ) -> Iterator[tuple[str, Told, Told]]:
-    """Procedures with what each claims today, and what came true of what it forecasts today."""
+    """Procedures with what each claims today, and what came true of what it forecasts today.
+
+    `create` makes an unfitted model of the `seed`.
+    """
     from ltvnet.backtesting.ledger import Entries
     from ltvnet.backtesting.replay import issue
-    from ltvnet.forecasting.forecaster import create
     from ltvnet.models.baselines.growth_lstm import GrowthLSTM, sequences
 
     known = history.as_of(today)
-    fitted = create(model).fit(known)
+    fitted = create().fit(known)
     assert isinstance(fitted, GrowthLSTM)
     entries = issue(fitted, young(known), (AGE,))
     realised = told(entries, history)
 
     window, target = sequences(known.values, known.observed_age)
-    chosen = split(len(target), model["seed"])
-    usual = create(model)
+    chosen = split(len(target), seed)
+    usual = create()
     assert isinstance(usual, GrowthLSTM)
     usual.pattern = fitted.pattern
     usual.learn(window[chosen], target[chosen])
@@ -125,7 +133,7 @@ def measured(
     yield "random split, corrected", claimed.corrected(factors), later.corrected(factors)
 
     then = [history.as_of(origin) for origin in past]
-    replayed = [issue(create(model).fit(curves), young(curves), (AGE,)) for curves in then]
+    replayed = [issue(create().fit(curves), young(curves), (AGE,)) for curves in then]
     yield "backtest", told(Entries.joined(replayed), history.until(today)), realised
 
 

@@ -15,19 +15,20 @@ from typing import Any
 import torch
 from hydra import compose
 from hydra.utils import instantiate
-from launch import plain
+from launch import model_spec, plain, run_context
 from omegaconf import DictConfig
 from targets import Line, slope
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.forecaster import Neural, build
 from ltvnet.models.neural.nets.heads import Inputs, Sizes, Targets
 from ltvnet.models.neural.nets.losses import FLOOR, HUBER, QUANTILES
 from ltvnet.models.neural.task_sampling import Draws, Plan, Share
 from ltvnet.models.neural.training import fit
-from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_config import Job, Training
 from ltvnet.models.neural.training_module import NEGLIGIBLE
 from ltvnet.models.neural.windows import Windows
 
@@ -96,26 +97,29 @@ def prepared(overrides: list[str]) -> Case:
     config = compose("train", ["model=mlp", *overrides])
     config.out = ""
     source = instantiate(config.data)
-    model: Any = plain(config.model, resolve=True)
-    del model["name"]
+    model = model_spec(config).arguments
     curves = source.history().as_of(source.origin)
     curves = curves.take(curves.observed_age >= 0)
-    start = Neural(**model | {"folder": None})._untrained(curves)
+    start = Neural(**model, context=run_context(config, None))._untrained(curves)
     windows = Windows.of(curves, start.pattern.held_out(curves), start.scaling)
     return Case(windows, start.scaling.sizes, start.confidence)
 
 
-def settings(name: str, size: int, epochs: int) -> tuple[Mapping[str, Any], Training, Machine]:
+def settings(
+    name: str, size: int, epochs: int
+) -> tuple[Mapping[str, Any], Training, HardwareConfig]:
     """A net's config, and how it learns in batches of a size for so many epochs."""
     config = compose("train", [f"model={name}"])
     config.out = ""
     model: Any = plain(config.model, resolve=True)
     chosen = {"batch_size": size, "epochs": epochs, "min_steps": 1, "rate": RATE}
     training = Training(**model["training"] | chosen)
-    return model["net"], training, Machine(**model["machine"])
+    return model["net"], training, run_context(config, None).hardware
 
 
-def fitted(case: Case, net: Mapping[str, Any], training: Training, machine: Machine) -> nn.Module:
+def fitted(
+    case: Case, net: Mapping[str, Any], training: Training, machine: HardwareConfig
+) -> nn.Module:
     """A new net, fitted; nothing is written."""
     torch.manual_seed(0)
     made = build(net, case.sizes)

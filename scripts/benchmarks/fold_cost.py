@@ -5,16 +5,16 @@ Contenders alternate in one process, a fit and then a backtest, so that both see
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hydra import compose
 from hydra.utils import instantiate
-from launch import model_config, plain
+from launch import plain, run_context
 from omegaconf import DictConfig, OmegaConf
 from targets import Line, slope
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from ltvnet.backtesting.origins import Plan
     from ltvnet.backtesting.replay import Fold
     from ltvnet.data.curves import History
+    from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.forecasting.run_context import RunContext
 
 log = logging.getLogger("benchmark")
 
 Days = Sequence[np.datetime64]
-Config = Mapping[str, Any]
+Model = tuple["ModelSpec", "RunContext"]
 
 
 @dataclass(frozen=True)
@@ -80,47 +82,50 @@ def replayed(job: DictConfig) -> Past:
     return Past(history, calendar(history, **plain(job.origins)), plan)
 
 
-def apart(job: DictConfig, name: str) -> dict[str, Any]:
-    """The config of a backtest's model that writes nothing."""
-    model = plain(model_config(job, name), resolve=True)
-    return model | ({"folder": None} if "folder" in model else {})
+def apart(job: DictConfig, name: str) -> "Model":
+    """A backtest's model, and where it is fitted; nothing is written."""
+    from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.operations.configuration import load_config
+
+    return ModelSpec.from_config(load_config("model", name)), run_context(job, None)
 
 
-def costs(model: Config, past: Past, repeats: int) -> tuple[np.ndarray, np.ndarray]:
+def costs(model: Model, past: Past, repeats: int) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of a cold fit as of the last day, and of a backtest: (repeats,) each."""
-    from ltvnet.forecasting.forecaster import create
+    from ltvnet.forecasting.registry import create_forecaster
 
-    create(model).fit(past.history.as_of(past.days[0]))  # imports what it needs
+    create_forecaster(*model).fit(past.history.as_of(past.days[0]))  # imports what it needs
     cold, whole = np.zeros((2, repeats))
     for repeat in range(repeats):
         begun = perf_counter()
-        create(model).fit(past.history.as_of(past.days[-1]))
+        create_forecaster(*model).fit(past.history.as_of(past.days[-1]))
         cold[repeat] = perf_counter() - begun
         whole[repeat] = seconds(model, past)
         log.info(
-            "%s: a cold fit %.2f s, a backtest %.2f s", model["name"], cold[repeat], whole[repeat]
+            "%s: a cold fit %.2f s, a backtest %.2f s", model[0].name, cold[repeat], whole[repeat]
         )
     return cold, whole
 
 
-def seconds(model: Config, past: Past) -> float:
+def seconds(model: Model, past: Past) -> float:
     """How long a backtest takes, its ledger written."""
     from ltvnet.backtesting.ledger import Ledger
-    from ltvnet.backtesting.replay import replay
+    from ltvnet.backtesting.replay import Replay
 
     with tempfile.TemporaryDirectory() as folder:
         begun = perf_counter()
-        done = list(replay(model, past.history, past.days, past.plan, Ledger(Path(folder))))
+        ledger = Ledger(Path(folder))
+        done = list(Replay(*model, past.history, past.days, past.plan, ledger).run())
         took = perf_counter() - begun
     assert len(done) == len(past.days)
     return took
 
 
-def fold(model: Config, past: Past) -> "Fold":
+def fold(model: Model, past: Past) -> "Fold":
     """The last fold; it starts warm from the earliest that learned anything, if the model can."""
     from ltvnet.backtesting.replay import Fold, Warm
 
-    last = Fold(model, past.plan, past.days[-1], past.days[-1:], None)
+    last = Fold(*model, past.plan, past.days[-1], past.days[-1:], None)
     for day in past.days:
         fitted, _ = replace(last, fitted=day).fit(past.history)
         if not isinstance(fitted, Warm):
@@ -130,7 +135,7 @@ def fold(model: Config, past: Past) -> "Fold":
     return last
 
 
-def shares(model: Config, past: Past) -> dict[str, float]:
+def shares(model: Model, past: Past) -> dict[str, float]:
     """Of the seconds of the last fold: those of its parts."""
     from ltvnet.backtesting.ledger import Ledger
     from ltvnet.models.pattern.pattern import Pattern
@@ -138,13 +143,15 @@ def shares(model: Config, past: Past) -> dict[str, float]:
     last = fold(model, past)
     curves = past.history.as_of(last.fitted)
     curves = curves.take(curves.observed_age >= 0)
-    under = {k: v for k, v in model.get("pattern", model).items() if k != "name"}
+    spec, _ = model
+    under = dict(spec.arguments.get("pattern", spec.arguments))
+    under.pop("name", None)
     pattern, times = Pattern(**under), {}
     with tempfile.TemporaryDirectory() as folder:
         begun = perf_counter()
         pattern.fit(curves)
         times["the pattern"] = perf_counter() - begun
-        if "net" in model:
+        if "net" in spec.arguments:
             begun = perf_counter()
             pattern.held_out(curves)
             times["the pattern without each cohort"] = perf_counter() - begun
@@ -159,7 +166,7 @@ def shares(model: Config, past: Past) -> dict[str, float]:
         Ledger(Path(folder)).append("one", issued[0], "one", last.fitted)
         times["the ledger"] = perf_counter() - begun
     whole += times["forecasts"] + times["the ledger"]
-    if "net" not in model:
+    if "net" not in spec.arguments:
         times.pop("the net")
     return {part: took / whole for part, took in times.items()}
 
@@ -199,7 +206,7 @@ def growing(config: DictConfig, past: Past) -> list[Line]:
     ]
 
 
-def _folds(config: DictConfig, model: Config) -> Iterator[tuple[int, float]]:
+def _folds(config: DictConfig, model: Model) -> Iterator[tuple[int, float]]:
     """Number of cohorts, and seconds of the last fold, of portfolios of several sizes."""
     chosen = config.backtest
     for words in chosen.growth.data:

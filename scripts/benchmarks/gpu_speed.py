@@ -22,11 +22,12 @@ from targets import Line
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.cuda_graphs import Recorded, tensors
 from ltvnet.models.neural.nets.losses import grown
 from ltvnet.models.neural.task_sampling import Batch, Draws, Share
 from ltvnet.models.neural.training import fit
-from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_config import Job, Training
 from ltvnet.models.neural.training_module import Departure
 from ltvnet.models.neural.windows import Tasks, Windows
 
@@ -63,13 +64,13 @@ class Ready:
         own = {name: value for name, value in found["pattern"].items() if name != "name"}
         pattern = Pattern(**own).fit(curves)
         scaling = Scaling.of(curves, pattern.measured.unit, Covariates(**found["covariates"]))
-        torch.manual_seed(found["seed"])
+        torch.manual_seed(job.seed)
         return cls(
             net=build(found["net"], scaling.sizes),
             windows=Windows.of(curves, pattern.held_out(curves), scaling),
             training=Training(**found["training"] | plain(chosen.training)),
             confidence=confidence(curves),
-            seed=found["seed"],
+            seed=job.seed,
         )
 
     def job(self, windows: Windows) -> Job:
@@ -214,7 +215,7 @@ def change(one: Tensor, other: Tensor) -> float:
 
 def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
     """How far forecasts on the device are from the CPU's, by a net that was trained."""
-    machine = Machine(**plain(chosen.machine))
+    machine = HardwareConfig(**plain(chosen.machine))
     fit(ready.job(ready.windows), ready.training, machine)
     model = type(ready.net).__name__
     expected = forecasts(ready, ready.windows, last(ready.windows))
@@ -228,7 +229,7 @@ def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterato
     ready.net.cpu()
 
 
-def learning(ready: Ready, windows: Windows, machine: Machine) -> Departure:
+def learning(ready: Ready, windows: Windows, machine: HardwareConfig) -> Departure:
     """What `fit()` hands to Lightning, ready to step without it on the device of the windows."""
     module = Departure(job=ready.job(windows), training=ready.training, machine=machine)
     module.to(windows.last.device).train()
@@ -264,7 +265,7 @@ def kernels(work: Callable[[], object]) -> int:
 
 def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) -> Iterator[Line]:
     """Examples a second of the data path and of whole steps, and the limits that they reach."""
-    model, machine = type(ready.net).__name__, Machine(**plain(chosen.machine))
+    model, machine = type(ready.net).__name__, HardwareConfig(**plain(chosen.machine))
     windows = tiled(ready.windows.to(device), chosen.cohorts)
     module = learning(ready, windows, machine)
     plan = module.plan
@@ -303,7 +304,7 @@ def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) ->
 
 def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
     """Seconds to train on `chosen.cohorts` and to forecast `chosen.forecasts` cohorts."""
-    model, machine = type(ready.net).__name__, Machine(**plain(chosen.machine))
+    model, machine = type(ready.net).__name__, HardwareConfig(**plain(chosen.machine))
     windows = tiled(ready.windows.to(device), chosen.cohorts)
     began = synchronised(device)
     fit(ready.job(windows), ready.training, machine)

@@ -12,15 +12,16 @@ import logging
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra import compose
 from hydra.utils import instantiate
+from launch import model_spec, run_context
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from peers import environment
 from targets import Line
 
@@ -54,21 +55,21 @@ def lines(config: DictConfig) -> list[Line]:
     `config.keras`: `cohorts` with most users, `days` of the table, `windows` of them and the
     share `held` out; `overrides` of configs/train.yaml; `repeats` of ours.
     """
-    from ltvnet.forecasting.forecaster import create
+    from ltvnet.forecasting.registry import create_forecaster
 
     chosen = config.keras
     job = compose("train", ["model=growth_lstm", *chosen.overrides])
     job.out = config.out
-    model: Any = OmegaConf.to_container(job.model, resolve=True)
+    spec, context = model_spec(job), run_context(job, None)
     source = instantiate(job.data)
     curves = largest(source.history().as_of(source.origin), chosen.cohorts, WEEK + chosen.days)
     drawn = split(curves, chosen.windows, chosen.held, job.seed)
-    theirs = trained(config, model["net"], drawn)
+    theirs = trained(config, spec.arguments["net"], drawn)
     fits = [
-        reached(create(model | {"seed": seed}), drawn, theirs["errors"][-1])
+        reached(create_forecaster(spec, replace(context, seed=seed)), drawn, theirs["errors"][-1])
         for seed in range(chosen.repeats)
     ]
-    fitted = create(model).fit(curves)
+    fitted = create_forecaster(spec, context).fit(curves)
     tables = [tabled(fitted, curves.cut(WEEK), chosen.days) for _ in range(chosen.repeats)]
     return compared(theirs, fits, tables, len(curves) * chosen.days)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from backtest import replayed
+from backtest import compare
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -34,6 +34,7 @@ from ltvnet.correction.walk_forward import Learning, Walk
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band
+from ltvnet.reports.leaderboard_tables import as_markdown, write_markdown
 
 log = logging.getLogger("benchmark")
 
@@ -52,7 +53,7 @@ def peers(config: DictConfig) -> str:
             job = compose("backtest", [f"data={data}", f"seed={seed}", *chosen.overrides])
             job.out, job.models = str(out), chosen.models
             OmegaConf.resolve(job)
-            found, history = replayed(job), instantiate(job.data).history()
+            found, history = compare(job), instantiate(job.data).history()
             reference, learning = found.records[0], Learning(**job.learning)
             for origin in np.unique(reference.entries.origin):
                 folder = task(out, origin)
@@ -61,7 +62,8 @@ def peers(config: DictConfig) -> str:
             theirs = others(out, reference, settings, history, learning)
             board = Leaderboard.of([*entrants(found.board, found.records), *theirs], found.ages)
             board.write(out)
-            texts.append(f"{data}, seed {seed}:\n\n{board.as_markdown()}")
+            write_markdown(board, out)
+            texts.append(f"{data}, seed {seed}:\n\n{as_markdown(board)}")
     return "\n".join(texts)
 
 

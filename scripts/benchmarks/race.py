@@ -18,6 +18,7 @@ from unittest.mock import patch
 import numpy as np
 from hydra import compose
 from hydra.utils import instantiate
+from launch import model_spec, run_context
 from omegaconf import DictConfig, OmegaConf
 from peers import environment, long
 from targets import Line
@@ -71,14 +72,13 @@ def lines(config: DictConfig) -> list[Line]:
 
 def fitted(net: str, overrides: Sequence[str], curves: "Curves") -> Run:
     """One fit of a net of ours, pattern and the search for its length included."""
-    from ltvnet.forecasting.forecaster import create
+    from ltvnet.forecasting.registry import create_forecaster
 
     job = compose("train", [f"model={net}", *overrides])
-    job.out, job.model.folder = "", None
-    model: Any = OmegaConf.to_container(job.model, resolve=True)
-    with counted(model["training"]["tasks"]) as trained:
+    spec, context = model_spec(job), run_context(job, None)
+    with counted(spec.arguments["training"]["tasks"]) as trained:
         begun = time.perf_counter()
-        create(model).fit(curves)
+        create_forecaster(spec, context).fit(curves)
         seconds = time.perf_counter() - begun
     found = Run(
         seconds=seconds,

@@ -16,17 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
-from backtest import replayed  # noqa: E402 the scripts' folder must be on the path
+from backtest import compare  # noqa: E402 the scripts' folder must be on the path
 from launch import launch, model_configs, plain  # noqa: E402
 from targets import table  # noqa: E402
 
 from ltvnet.backtesting.leaderboard import EXCESS_HORIZONS, Leaderboard  # noqa: E402
-from ltvnet.reports.leaderboard_tables import markdown  # noqa: E402
+from ltvnet.reports.leaderboard_tables import finding, markdown  # noqa: E402
 
 if TYPE_CHECKING:
     from ltvnet.backtesting.scores import Record
     from ltvnet.correction.walk_forward import Walk
-    from ltvnet.reports.run_report import Backtest
+    from ltvnet.operations.compare_models import ModelComparison
 
 log = logging.getLogger("benchmark")
 
@@ -107,7 +107,7 @@ def backtested(folder: Path, words: Sequence[str], stamp: str) -> Path:
         *_, last = ["", *(folder / "backtest.log").read_text().splitlines()]
         raise ValueError(f"expected a backtest of {folder.name}, got {last}: see {file.name}")
     finished.write_text(stamp)
-    log.info("%s: %s", folder.name, Leaderboard.read(folder).finding())
+    log.info("%s: %s", folder.name, finding(Leaderboard.read(folder)))
     return folder
 
 
@@ -179,7 +179,7 @@ def proof(config: DictConfig) -> str:
     return "\n\n".join([corrections(table), coverage(table), portfolios(total)])
 
 
-def replays(config: DictConfig) -> Iterator[tuple[tuple[str, int], "Backtest"]]:
+def replays(config: DictConfig) -> Iterator[tuple[tuple[str, int], "ModelComparison"]]:
     """Backtests of the benchmark's models on each of its data sets and seeds, reports written."""
     chosen = config[config.what]
     for data, seeds in chosen.data.items():
@@ -188,7 +188,7 @@ def replays(config: DictConfig) -> Iterator[tuple[tuple[str, int], "Backtest"]]:
             job = compose("backtest", [f"data={data}", f"seed={seed}", *chosen.overrides])
             job.out, job.models = str(out), chosen.models
             OmegaConf.resolve(job)
-            found = replayed(job)
+            found = compare(job)
             found.write(out)
             yield (data, seed), found
 

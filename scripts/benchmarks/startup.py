@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hydra import compose
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from launch import model_spec, run_context
+from omegaconf import DictConfig
 from targets import Line
 
 log = logging.getLogger("benchmark")
@@ -37,15 +37,16 @@ def lines(config: DictConfig) -> list[Line]:
 def prepared(chosen: DictConfig, folder: Path) -> list[str]:
     """Train a bundle, write a small table, and tell predict.py of both."""
     from ltvnet.data.cohort_tables import write_cohorts
-    from ltvnet.forecasting.forecaster import create
+    from ltvnet.forecasting.registry import create_forecaster
     from ltvnet.prediction import bundle
 
     job = compose("train", list(chosen.overrides))
     job.out = str(folder)
-    model: Any = OmegaConf.to_container(job.model, resolve=True)
+    spec = model_spec(job)
     source = instantiate(job.data)
     curves = source.history().as_of(source.origin)
-    bundle.save(folder / "bundle", model["name"], create(model).fit(curves), curves, {})
+    forecaster = create_forecaster(spec, run_context(job, None)).fit(curves)
+    bundle.save(folder / "bundle", spec.name, forecaster, curves, {})
     table = folder / f"LTV_{str(source.origin).replace('-', '_')}.csv"
     youngest = np.argsort(curves.start, kind="stable")[-chosen.cohorts :]
     write_cohorts(curves.take(np.sort(youngest)), table)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytest
 from cohorts import curve, history, weekly
+from factories import HARDWARE, forecaster, identity_of, past_replay, run_context
 from numpy.typing import NDArray
 from pyarrow import parquet
 from test_forecaster import PATTERN
@@ -19,11 +20,14 @@ from test_ledger import files as every_file
 from ltvnet.backtesting.ledger import Entries, Ledger
 from ltvnet.backtesting.model_identity import FORECASTS, identity
 from ltvnet.backtesting.origins import Plan, calendar, past_origins
-from ltvnet.backtesting.replay import Cost, Fold, issue, replay, spent
+from ltvnet.backtesting.replay import Cost, Fold, issue
 from ltvnet.data.curves import NODES, Curves, History, checked_ages
-from ltvnet.forecasting import forecaster
+from ltvnet.forecasting import registry
 from ltvnet.forecasting.forecast import Band, Forecast
 from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.registry import Registration
+from ltvnet.forecasting.run_context import RunContext
 
 EXPANDING: dict[str, Any] = {
     "window": "expanding",
@@ -45,8 +49,10 @@ class Flat:
     fits: ClassVar[list[Self]] = []
     fails: ClassVar[set[str]] = set()
 
-    def __init__(self, *, value: float, folder: str | None) -> None:
-        self.value, self.folder = value, folder
+    def __init__(
+        self, *, value: float, context: RunContext, net: Mapping[str, int] | None = None
+    ) -> None:
+        self.value, self.context, self.net = value, context, net
         self.start: str | None = None
 
     def fit(self, curves: Curves) -> Self:
@@ -85,15 +91,22 @@ class Warmed(Flat):
     def start_from(self, state: State) -> None:
         self.start = state[0]["day"]
 
+    @classmethod
+    def warm_up(cls) -> None:
+        pass
 
-FLAT: dict[str, Any] = {"name": "flat", "value": 0.0, "folder": None}
+
+FLAT: dict[str, Any] = {"name": "flat", "value": 0.0}
 WARMED = FLAT | {"name": "warmed"}
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    more = {"flat": "test_replay:Flat", "warmed": "test_replay:Warmed"}
-    monkeypatch.setattr(forecaster, "REGISTRY", {**forecaster.REGISTRY, **more})
+    more = {
+        "flat": Registration("test_replay:Flat", takes="context"),
+        "warmed": Registration("test_replay:Warmed", takes="context"),
+    }
+    monkeypatch.setattr(registry, "REGISTRY", {**registry.REGISTRY, **more})
     Flat.fits.clear()
     Flat.fails.clear()
     yield
@@ -123,11 +136,11 @@ def fitted() -> list[str]:
 def replayed(
     ledger: Ledger, past: History, config: Mapping[str, Any] = FLAT, **changes: object
 ) -> list[str]:
-    return days(list(replay(config, past, ORIGINS, plan(**changes), ledger)))
+    return days(list(past_replay(config, past, ORIGINS, plan(**changes), ledger).run()))
 
 
 def read(ledger: Ledger, past: History, config: Mapping[str, Any], **changes: object) -> Entries:
-    name = identity(config, past, plan(**changes), ORIGINS[0])
+    name = identity_of(config, past, plan(**changes), ORIGINS[0])
     return ledger.read(name, ORIGINS, past.hierarchy)
 
 
@@ -137,7 +150,7 @@ def test_a_small_past_written_out() -> None:
     starts = ["2022-12-26", "2024-02-03", "2024-02-04", "2024-02-19", "2024-02-21", "2024-02-27"]
     rows = [(s, e, {"Apps": "a"}, 9.0, curve(360)) for s, e in zip(starts, ends, strict=True)]
     curves = history(rows).as_of("2024-03-01")
-    made = issue(Flat(value=0.0, folder=None), curves, [3, 14])
+    made = issue(Flat(value=0.0, context=run_context()), curves, [3, 14])
     after_21, after_3 = AFTER_20[1:], [4, 5, *AFTER_5]
     found = [
         (str(start.astype("datetime64[D]")), k, a, value, np.array(NODES)[cells].tolist())
@@ -159,7 +172,7 @@ def test_a_small_past_written_out() -> None:
 def test_nothing_left_to_forecast_is_said() -> None:
     curves = history([("2022-12-26", "2023-01-01", {}, 9.0, curve(360))]).as_of("2024-03-01")
     with pytest.raises(ValueError, match="nothing to forecast at 2024-03-01: .* got 1 without one"):
-        issue(Flat(value=0.0, folder=None), curves, [])
+        issue(Flat(value=0.0, context=run_context()), curves, [])
 
 
 def test_past_origins_have_seen_a_quarter_and_eight_weeks(past: History) -> None:
@@ -194,7 +207,7 @@ def test_folds_are_fitted_on_their_days(past: History, tmp_path: Path) -> None:
         ledger = Ledger(tmp_path / refit)
         assert replayed(ledger, past, refit=refit) == asked
         assert fitted() == fits
-        name = identity(FLAT, past, plan(refit=refit), ORIGINS[0])
+        name = identity_of(FLAT, past, plan(refit=refit), ORIGINS[0])
         assert [str(ledger.trained(name, origin)) for origin in ORIGINS] == trained
         assert days(np.unique(read(ledger, past, FLAT, refit=refit).origin)) == asked
 
@@ -226,9 +239,11 @@ def test_nothing_after_the_last_origin_moves_a_fold(past: History, tmp_path: Pat
     later = past.end[:, None] + np.arange(361) * np.timedelta64(1, "D") > last
     spoiled = replace(past, values=np.where(later, 1e30, past.values))
     for day in (ORIGINS[0], last):
-        fold = Fold(PATTERN, plan(ages=[7, 30]), day, [day], None)
+        fold = Fold(
+            ModelSpec.from_config(PATTERN), run_context(), plan(ages=[7, 30]), day, [day], None
+        )
         assert_same(fold.run(past)[0][0], fold.run(spoiled)[0][0])
-    assert identity(PATTERN, past, plan(), last) != identity(PATTERN, spoiled, plan(), last)
+    assert identity_of(PATTERN, past, plan(), last) != identity_of(PATTERN, spoiled, plan(), last)
 
 
 def test_finished_folds_are_not_run_again(past: History, tmp_path: Path) -> None:
@@ -253,7 +268,7 @@ def test_only_what_is_missing_is_made(past: History, tmp_path: Path) -> None:
     asked = replayed(ledger, past, refit="every_2")
     fitted()
     once = files(tmp_path)
-    name = identity(FLAT, past, plan(refit="every_2"), ORIGINS[0])
+    name = identity_of(FLAT, past, plan(refit="every_2"), ORIGINS[0])
     ledger.path(name, ORIGINS[3]).unlink()
     (tmp_path / f"origin={asked[3]}" / f".{name}.parquet.99999999.part").write_bytes(b"half")
     assert replayed(ledger, past, refit="every_2") == [asked[3]]
@@ -264,20 +279,20 @@ def test_only_what_is_missing_is_made(past: History, tmp_path: Path) -> None:
 def test_what_fits_took_outlives_a_resumed_backtest(past: History, tmp_path: Path) -> None:
     """The pattern of 2 apps; a fit that was not run again keeps its cost."""
     ledger, each = Ledger(tmp_path), plan(refit="every_2")
-    assert spent(PATTERN, past, ORIGINS, each, ledger) is None
-    list(replay(PATTERN, past, ORIGINS[:2], each, ledger))
-    first = spent(PATTERN, past, ORIGINS, each, ledger)
+    assert past_replay(PATTERN, past, ORIGINS, each, ledger).average_fit_cost() is None
+    list(past_replay(PATTERN, past, ORIGINS[:2], each, ledger).run())
+    first = past_replay(PATTERN, past, ORIGINS, each, ledger).average_fit_cost()
     assert first is not None and first.seconds > 0
     curves = past.as_of(ORIGINS[0])
-    _, arrays = forecaster.create(PATTERN).fit(curves).state()
+    _, arrays = forecaster(PATTERN).fit(curves).state()
     assert first.parameters == sum(array.size for array in arrays.values())
-    list(replay(PATTERN, past, ORIGINS, each, ledger))
+    list(past_replay(PATTERN, past, ORIGINS, each, ledger).run())
     receipts = sorted((tmp_path / "_costs").rglob("*.json"))
     assert [path.stem for path in receipts] == days(ORIGINS[::2])  # a fit of each second origin
     assert json.loads(receipts[0].read_text())["seconds"] == first.seconds
     for i, path in enumerate(receipts):
         path.write_text(json.dumps({"seconds": float(i), "parameters": 10 * i}))
-    assert spent(PATTERN, past, ORIGINS, each, ledger) == Cost(1.0, 10.0)
+    assert past_replay(PATTERN, past, ORIGINS, each, ledger).average_fit_cost() == Cost(1.0, 10.0)
 
 
 def test_readers_of_parquet_do_not_meet_costs(past: History, tmp_path: Path) -> None:
@@ -288,7 +303,7 @@ def test_readers_of_parquet_do_not_meet_costs(past: History, tmp_path: Path) -> 
 
 def test_a_caller_that_leaves_loses_nothing(past: History, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    walk = replay(FLAT, past, ORIGINS, plan(), ledger)
+    walk = past_replay(FLAT, past, ORIGINS, plan(), ledger).run()
     assert str(next(walk)) == str(ORIGINS[0])
     walk.close()  # type: ignore[attr-defined]
     assert replayed(ledger, past) == days(ORIGINS[1:])
@@ -299,7 +314,7 @@ def test_a_forecast_from_a_fit_of_another_day_is_made_again(past: History, tmp_p
     ledger = Ledger(tmp_path)
     asked = replayed(ledger, past, refit="every_2")
     fitted()
-    wide = list(replay(FLAT, past, ORIGINS[::2], plan(refit="every_2"), ledger))
+    wide = list(past_replay(FLAT, past, ORIGINS[::2], plan(refit="every_2"), ledger).run())
     assert days(wide) == [asked[2]] and fitted() == [asked[0]]
     assert replayed(ledger, past, refit="every_2") == [asked[2]]
     assert fitted() == [asked[2]]
@@ -321,7 +336,7 @@ def test_later_fits_start_from_the_first(past: History, tmp_path: Path) -> None:
     assert fitted() == asked
     once = files(tmp_path)
     for lost in (0, 3):
-        name = identity(WARMED, past, plan(warm=True), ORIGINS[0])
+        name = identity_of(WARMED, past, plan(warm=True), ORIGINS[0])
         ledger.path(name, ORIGINS[lost]).unlink()
         assert replayed(ledger, past, WARMED, warm=True) == [asked[lost]]
         assert [f.start for f in Flat.fits] == [None, asked[0]][: 1 + (lost > 0)]
@@ -338,7 +353,7 @@ def test_later_fits_start_from_the_earliest_that_learned_anything(
     assert [f.start for f in Flat.fits] == [None, None, None, asked[2], asked[2]]
     assert fitted() == asked
     once = files(tmp_path)
-    name = identity(WARMED, past, plan(warm=True), ORIGINS[0])
+    name = identity_of(WARMED, past, plan(warm=True), ORIGINS[0])
     Ledger(tmp_path).path(name, ORIGINS[3]).unlink()
     assert replayed(Ledger(tmp_path), past, WARMED, warm=True) == [asked[3]]
     assert [f.start for f in Flat.fits] == [None, None, None, asked[2]]
@@ -363,15 +378,16 @@ def test_other_fits_start_cold(
 
 def test_the_first_fold_is_the_same_alone(past: History, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    assert len(list(replay(WARMED, past, ORIGINS[:1], plan(warm=True), ledger))) == 1
+    assert len(list(past_replay(WARMED, past, ORIGINS[:1], plan(warm=True), ledger).run())) == 1
     alone = files(tmp_path)
     assert replayed(ledger, past, WARMED, warm=True) == days(ORIGINS[1:])
     assert alone.items() <= files(tmp_path).items()
 
 
 def test_folds_do_not_share_a_folder(past: History, tmp_path: Path) -> None:
-    replayed(Ledger(tmp_path), past, FLAT | {"folder": "checkpoints"})
-    assert {f.folder for f in Flat.fits} == {None}
+    replay = past_replay(FLAT, past, ORIGINS, plan(), tmp_path / "ledger")
+    list(replace(replay, context=run_context(folder=tmp_path)).run())
+    assert {f.context.folder for f in Flat.fits} == {None}
 
 
 def test_two_processes_write_the_same_ledger(tmp_path: Path) -> None:
@@ -379,33 +395,38 @@ def test_two_processes_write_the_same_ledger(tmp_path: Path) -> None:
     for workers in (1, 2):
         ledger = Ledger(tmp_path / str(workers))
         changes = plan(workers=workers, ages=[7, 30], refit="every_2")
-        done = list(replay(PATTERN, small, ORIGINS[:4], changes, ledger))
+        done = list(past_replay(PATTERN, small, ORIGINS[:4], changes, ledger).run())
         assert sorted(days(done)) == days(ORIGINS[:4])
         made.append(files(ledger.folder))
     assert made[0] == made[1] and len(made[0]) == 4
 
 
 def test_an_identity_is_of_all_that_forecasts_depend_on(past: History) -> None:
-    first = ORIGINS[0]
-    name = identity(FLAT, past, plan(), first)
+    first, spec = ORIGINS[0], ModelSpec.from_config(FLAT)
+    threaded = replace(run_context(), hardware=replace(HARDWARE, threads=9))
+    name = identity_of(FLAT, past, plan(), first)
     assert re.fullmatch("flat-[0-9a-f]{12}", name)
     assert {
-        identity(FLAT | {"folder": "f", "machine": {"threads": 9}}, past, plan(), first),
-        identity(FLAT, past, plan(workers=5, ages=()), first),
-        identity(json.loads(json.dumps(FLAT)), replace(past), plan(), first),
+        identity(spec, run_context(folder=Path("f")), past, plan(), first),
+        identity(spec, threaded, past, plan(), first),
+        identity_of(FLAT, past, plan(workers=5, ages=()), first),
+        identity_of(json.loads(json.dumps(FLAT)), replace(past), plan(), first),
     } == {name}
+    rounded = replace(run_context(), hardware=replace(HARDWARE, precision="bf16-mixed"))
     others = [
-        identity(FLAT | {"value": 1.0}, past, plan(), first),
-        identity(FLAT | {"net": Sealed(units=1)}, past, plan(), first),
-        identity(FLAT | {"net": Sealed(units=2)}, past, plan(), first),
-        *(identity(FLAT, past, plan(**{key: value}), first) for key, value in DIFFERENT.items()),
-        identity(FLAT, past, plan(), ORIGINS[1]),
-        identity(FLAT, replace(past, hierarchy=()), plan(), first),
-        identity(FLAT, replace(past, spend=past.users), plan(), first),
-        identity(FLAT, replace(past, users=past.users + 1), plan(), first),
-        identity(FLAT, replace(past, values=past.values * 2), plan(), first),
-        identity(FLAT, replace(past, snapshot=past.snapshot + 1), plan(), first),
-        identity(FLAT, replace(past, lag_days=1), plan(), first),
+        identity(spec, rounded, past, plan(), first),
+        identity_of(FLAT, past, plan(), first, seed=1),
+        identity_of(FLAT | {"value": 1.0}, past, plan(), first),
+        identity_of(FLAT | {"net": Sealed(units=1)}, past, plan(), first),
+        identity_of(FLAT | {"net": Sealed(units=2)}, past, plan(), first),
+        *(identity_of(FLAT, past, plan(**{key: value}), first) for key, value in DIFFERENT.items()),
+        identity_of(FLAT, past, plan(), ORIGINS[1]),
+        identity_of(FLAT, replace(past, hierarchy=()), plan(), first),
+        identity_of(FLAT, replace(past, spend=past.users), plan(), first),
+        identity_of(FLAT, replace(past, users=past.users + 1), plan(), first),
+        identity_of(FLAT, replace(past, values=past.values * 2), plan(), first),
+        identity_of(FLAT, replace(past, snapshot=past.snapshot + 1), plan(), first),
+        identity_of(FLAT, replace(past, lag_days=1), plan(), first),
     ]
     assert len({name, *others}) == len(others) + 1
 
@@ -413,9 +434,9 @@ def test_an_identity_is_of_all_that_forecasts_depend_on(past: History) -> None:
 def test_an_identity_is_of_the_code_that_forecasts(
     past: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = identity(FLAT, past, plan(), ORIGINS[0])
+    name = identity_of(FLAT, past, plan(), ORIGINS[0])
     monkeypatch.setattr("ltvnet.backtesting.model_identity.FORECASTS", FORECASTS + 1)
-    assert identity(FLAT, past, plan(), ORIGINS[0]) != name
+    assert identity_of(FLAT, past, plan(), ORIGINS[0]) != name
 
 
 DIFFERENT = {"window": "sliding:52w", "refit": "frozen", "ages": [7], "warm": True}
@@ -483,8 +504,8 @@ def test_calendars_are_checked(past: History, changes: dict[str, Any], message: 
 
 def test_origins_are_checked(past: History, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected at least one origin, got none: the history is"):
-        next(replay(FLAT, past, [], plan(), Ledger(tmp_path)))
+        next(past_replay(FLAT, past, [], plan(), Ledger(tmp_path)).run())
     for wrong in (ORIGINS[::-1][:2], [ORIGINS[0]] * 2):
         message = f"expected origins that increase, got {', '.join(days(wrong))}"
         with pytest.raises(ValueError, match=message):
-            next(replay(FLAT, past, wrong, plan(), Ledger(tmp_path)))
+            next(past_replay(FLAT, past, wrong, plan(), Ledger(tmp_path)).run())

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import weekly
+from factories import forecaster
 from test_leaks import GROWTH_LSTM
 
 from ltvnet.data.curves import day
@@ -43,7 +44,7 @@ def test_a_split_is_of_four_fifths_and_at_random() -> None:
 def found() -> pd.DataFrame:
     history = weekly(110)
     past = [day("2023-12-17"), day("2024-06-16")]
-    return table(measured(GROWTH_LSTM, history, day("2024-12-15"), past))
+    return table(measured(lambda: forecaster(GROWTH_LSTM), 0, history, day("2024-12-15"), past))
 
 
 def test_who_is_scored(found: pd.DataFrame) -> None:

@@ -9,7 +9,8 @@ from cohorts import weekly
 from test_ddp import neural
 from test_forecaster import MACHINE, NET, TRAINING
 
-from ltvnet.models.neural.training_config import Machine, Training
+from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.training_config import Training
 from ltvnet.models.neural.windows import Windows
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
@@ -29,7 +30,7 @@ def case() -> Case:
 def test_the_bare_loop_learns_what_fit_learns(case: Case) -> None:
     """Dropout included: both begin an epoch from the same seed."""
     training = Training(**TRAINING | {"loss": "huber"})  # type: ignore[arg-type]
-    one = fitted(case, NET, training, Machine(**MACHINE))  # type: ignore[arg-type]
+    one = fitted(case, NET, training, HardwareConfig(**MACHINE))  # type: ignore[arg-type]
     other = bare(case, NET, training)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)

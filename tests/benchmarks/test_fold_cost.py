@@ -1,18 +1,22 @@
 """What a backtest takes, measured on a history that takes next to nothing."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cohorts import weekly
+from factories import run_context
 from hydra import compose, initialize_config_dir
 from test_leaks import LSTM
 from test_pattern import DEFAULT
 
 from ltvnet.backtesting.origins import Plan
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.neural.forecaster import Neural
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,15 +39,19 @@ def composing() -> Iterator[None]:
         yield
 
 
+def model(config: Mapping[str, Any]) -> tuple[ModelSpec, RunContext]:
+    return ModelSpec.from_config(config), run_context()
+
+
 def test_every_repeat_is_measured(past: Past) -> None:
-    cold, whole = costs(PATTERN, past, 3)
+    cold, whole = costs(model(PATTERN), past, 3)
     assert cold.shape == whole.shape == (3,) and (cold > 0).all() and (whole > 0).all()
-    assert seconds(PATTERN, past) > 0
+    assert seconds(model(PATTERN), past) > 0
 
 
 def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
     """A pattern has no warm start; a net has that of the first day, if it beat the pattern."""
-    last = fold(PATTERN, past)
+    last = fold(model(PATTERN), past)
     assert (last.fitted, list(last.origins), last.start) == (past.days[-1], past.days[-1:], None)
     begun = []
 
@@ -54,12 +62,12 @@ def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ltvnet.models.neural.forecaster.Neural", Watched)
-        last = fold(LSTM, past)
+        last = fold(model(LSTM), past)
     assert begun == past.days and last.start is not None
 
 
 def test_the_shares_of_a_pattern_are_all_there_is(past: Past) -> None:
-    found = shares(PATTERN, past)
+    found = shares(model(PATTERN), past)
     assert list(found) == ["the pattern", "forecasts", "the ledger"]
     assert all(0 < share < 1 for share in found.values())
 
@@ -73,5 +81,6 @@ def test_the_benchmark_is_of_24_days_and_writes_nothing(composing: None) -> None
     assert set(np.diff(past.days)) == {np.timedelta64(21, "D")}
     assert past.plan.refit == "each" and past.plan.workers == 1
     for name in config.backtest.models:
-        assert apart(job, name).get("folder") is None
+        _, context = apart(job, name)
+        assert context.folder is None
     assert len(replace(past, days=past.days[::-1][::4][::-1]).days) == 6

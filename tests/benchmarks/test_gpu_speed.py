@@ -33,9 +33,9 @@ from gpu_speed import (  # noqa: E402
     whole_batches,
 )
 
+from ltvnet.forecasting.run_context import HardwareConfig  # noqa: E402
 from ltvnet.models.neural.cuda_graphs import tensors  # noqa: E402
 from ltvnet.models.neural.task_sampling import Draws, Plan, Share  # noqa: E402
-from ltvnet.models.neural.training_config import Machine  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -102,7 +102,7 @@ def test_batches_are_of_one_size_and_their_bytes_are_counted(
     ready: Ready, chosen: DictConfig
 ) -> None:
     drawn = draws(ready)
-    module = learning(ready, drawn.windows, Machine(**chosen.machine))
+    module = learning(ready, drawn.windows, HardwareConfig(**chosen.machine))
     found = whole_batches(module, drawn, len(drawn))
     assert len(found) == int((drawn.windows.last > 0).sum()) // 64
     shapes = {tuple(tensor.shape for tensor in tensors(batch)) for batch in found}

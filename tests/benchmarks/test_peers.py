@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import weekly
+from factories import forecaster
 from test_forecaster import PATTERN
 
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
@@ -18,7 +19,6 @@ from ltvnet.backtesting.replay import issue
 from ltvnet.backtesting.scores import Record, record
 from ltvnet.correction.walk_forward import Learning
 from ltvnet.data.curves import NODES, History
-from ltvnet.forecasting.forecaster import create
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
@@ -39,7 +39,7 @@ def replayed(past: History, origins: Sequence[np.datetime64]) -> Record:
     parts = []
     for origin in origins:
         curves = past.as_of(origin)
-        parts.append(issue(create(PATTERN).fit(curves), curves, [7, 30]))
+        parts.append(issue(forecaster(PATTERN).fit(curves), curves, [7, 30]))
     return record("pattern", Entries.joined(parts), past)
 
 

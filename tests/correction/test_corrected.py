@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import curve, history
+from factories import corrected_model, forecaster, past_replay
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_leaks import CHAIN_LADDER, LEARNING, LSTM, arguments, assert_same, corrected
+from test_leaks import CHAIN_LADDER, LEARNING, LSTM, assert_same, corrected
 
 from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
 from ltvnet.backtesting.origins import Plan
@@ -24,7 +25,6 @@ from ltvnet.correction.walk_forward import Learning, Walk, walked
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast, bucket
-from ltvnet.forecasting.forecaster import create
 from ltvnet.forecasting.interpolation import between, increments
 from ltvnet.models.pattern.pattern import Pattern, followed
 from ltvnet.prediction import bundle
@@ -68,7 +68,7 @@ def curves(past: History) -> Curves:
 
 
 def fitted(past: History, date: object = DAY, **changes: object) -> Corrected:
-    return Corrected(**arguments(CONFIG | changes)).fit(past, date)
+    return corrected_model(CONFIG | changes).fit(past, date)
 
 
 def plan(**changes: object) -> Plan:
@@ -76,7 +76,7 @@ def plan(**changes: object) -> Plan:
 
 
 def walk(past: History, folder: Path, days: Sequence[np.datetime64] = DAYS) -> Walk:
-    return walked(CHAIN_LADDER, past, days, plan(), LEARNING, Ledger(folder))
+    return walked(past_replay(CHAIN_LADDER, past, days, plan(), Ledger(folder)), LEARNING)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_without_a_past_the_model_stays_bit_for_bit(
     assert model.past is None and not model.stages.calibrated
     for ages in (NODES, range(AGES)):
         ours = model.predict(curves, ages)
-        theirs = create(base).fit(curves).predict(curves, ages)
+        theirs = forecaster(base).fit(curves).predict(curves, ages)
         np.testing.assert_array_equal(ours.final.mean, theirs.final.mean)
         np.testing.assert_array_equal(ours.final.p50, theirs.final.p50)
         assert np.isnan(ours.final.p10).all() and np.isnan(ours.final.p90).all()
@@ -130,7 +130,7 @@ def test_without_a_past_the_model_stays_bit_for_bit(
 def test_counts_and_models_are_checked(past: History, tmp_path: Path) -> None:
     for changes in ({"every_weeks": 0}, {"origins": -1}):
         with pytest.raises(ValueError, match="expected every_weeks >= 1 and origins >= 0, got "):
-            Corrected(**arguments(CONFIG | changes))
+            corrected_model(CONFIG | changes)
     for origins in (0, 3):
         with pytest.raises(ValueError, match="a model that learns from curves, got 'corrected'"):
             fitted(past, base=CONFIG, origins=origins)
@@ -228,7 +228,9 @@ def test_a_fit_forecasts_what_a_replay_of_its_day_says(
     past: History, curves: Curves, window: str, tmp_path: Path
 ) -> None:
     chosen = plan(window=window)
-    replayed = walked(CHAIN_LADDER, past, DAYS, chosen, LEARNING, Ledger(tmp_path)).entries
+    replayed = walked(
+        past_replay(CHAIN_LADDER, past, DAYS, chosen, Ledger(tmp_path)), LEARNING
+    ).entries
     now = replayed.take((replayed.origin == DAY) & (replayed.natural == replayed.observed))
     model = fitted(past, plan=CONFIG["plan"] | {"window": window})
     made = model.predict(curves)
@@ -432,9 +434,9 @@ def test_every_day_follows_from_nodes_and_the_pattern(model: Corrected, curves: 
 
 def test_models_follow_one_pattern_or_none(past: History, curves: Curves) -> None:
     known = past.as_of(DAY)
-    one, same = (create(CHAIN_LADDER).fit(known) for _ in range(2))
-    other = create(CHAIN_LADDER | {"half_life": 50.0}).fit(known)
-    alone = create({"name": "power_law", "pattern": CHAIN_LADDER})
+    one, same = (forecaster(CHAIN_LADDER).fit(known) for _ in range(2))
+    other = forecaster(CHAIN_LADDER | {"half_life": 50.0}).fit(known)
+    alone = forecaster({"name": "power_law", "pattern": CHAIN_LADDER})
     assert followed([one, same]) is one
     assert followed([one, other]) is None
     assert followed([alone]) is None

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories import HARDWARE, corrected_model, forecaster, identity_of, past_replay, run_context
 from test_corrected import DAY, DAYS, drifting
 from test_forecaster import PATTERN
-from test_leaks import BENKTANDER, CHAIN_LADDER, LEARNING, LSTM, MIXTURE, arguments, corrected
+from test_leaks import BENKTANDER, CHAIN_LADDER, LEARNING, LSTM, MIXTURE, corrected
 
 from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
 from ltvnet.backtesting.model_identity import identity
@@ -18,8 +19,7 @@ from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import Walk, averaged, walked
 from ltvnet.data.curves import NODES, History
 from ltvnet.forecasting.forecast import BUCKETS, QUANTITIES, Band
-from ltvnet.forecasting.forecaster import create
-from ltvnet.forecasting.model_config import bases
+from ltvnet.forecasting.model_spec import ModelSpec
 
 PLAN = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
 
@@ -30,14 +30,14 @@ def past() -> History:
 
 
 def model_of(base: Mapping[str, Any], past: History, **changes: object) -> Corrected:
-    return Corrected(**arguments(corrected(base, 13, 2, **changes))).fit(past, DAY)
+    return corrected_model(corrected(base, 13, 2, **changes)).fit(past, DAY)
 
 
 def test_raw_is_the_mean_of_the_models(past: History) -> None:
     curves = past.as_of(DAY)
     mixed = model_of(MIXTURE, past).predict(curves, range(361)).raw
     alone = [
-        create(base).fit(curves).predict(curves, range(361)).raw
+        forecaster(base).fit(curves).predict(curves, range(361)).raw
         for base in MIXTURE["bases"].values()
     ]
     np.testing.assert_allclose(mixed.mean, (alone[0].mean + alone[1].mean) / 2, rtol=1e-12)
@@ -56,15 +56,15 @@ def test_a_model_twice_is_the_model(past: History) -> None:
 def test_one_model_is_no_mixture() -> None:
     alone = {"name": "best", "bases": {"one": CHAIN_LADDER}}
     with pytest.raises(ValueError, match="expected at least two bases, got one"):
-        Corrected(**arguments(corrected(alone, 13, 2)))
+        corrected_model(corrected(alone, 13, 2))
 
 
 def test_more_models_than_there_are_weights_for_are_refused() -> None:
     many = {"name": "best", "bases": {f"{m}": CHAIN_LADDER for m in range(9)}}
     with pytest.raises(ValueError, match="expected at most 8 bases, got 9"):
-        Corrected(**arguments(corrected(many, 13, 2)))
+        corrected_model(corrected(many, 13, 2))
     few = {"name": "best", "bases": {f"{m}": CHAIN_LADDER for m in range(8)}}
-    assert len(bases(few)) == 8
+    assert len(ModelSpec.from_config(few).models) == 8
 
 
 @pytest.mark.parametrize("other", [CHAIN_LADDER, BENKTANDER | {"pattern": CHAIN_LADDER}])
@@ -73,14 +73,15 @@ def test_models_on_other_patterns_are_refused(other: Mapping[str, Any]) -> None:
     unlike = ", ".join(key for key in PATTERN if PATTERN[key] != CHAIN_LADDER[key])
     said = f"on the same pattern, got that of other unlike that of lstm in {unlike}"
     with pytest.raises(ValueError, match=said):
-        bases({"name": "best", "bases": {"lstm": LSTM, "other": other}})
+        ModelSpec.from_config({"name": "best", "bases": {"lstm": LSTM, "other": other}})
     trees = {"name": "boosting", "pattern": PATTERN}
     same = {"lstm": LSTM, "trees": trees, "pattern": PATTERN, "more": {"name": "none"}}
-    assert bases({"name": "best", "bases": same}) == list(same.values())
+    spec = ModelSpec.from_config({"name": "best", "bases": same})
+    assert {name: one.as_config() for name, one in spec.models.items()} == same
 
 
 def test_models_of_other_rows_are_no_mixture(past: History, tmp_path: Path) -> None:
-    good = walked(PATTERN, past, DAYS, PLAN, LEARNING, Ledger(tmp_path)).entries
+    good = walked(past_replay(PATTERN, past, DAYS, PLAN, Ledger(tmp_path)), LEARNING).entries
     Walk([good, good.take(np.arange(len(good)))], past, LEARNING)
     with pytest.raises(AssertionError):
         Walk([good, good.take(np.arange(len(good))[::-1])], past, LEARNING)
@@ -100,30 +101,30 @@ def test_models_keep_their_names(past: History) -> None:
 def test_models_keep_their_past_in_the_ledger(past: History, tmp_path: Path) -> None:
     """What a model said alone is found, not made again; the mixture has its own forecasts."""
     ledger = Ledger(tmp_path)
-    walked(PATTERN, past, DAYS, PLAN, LEARNING, ledger)
-    name = identity(PATTERN, past, PLAN, DAYS[0])
+    walked(past_replay(PATTERN, past, DAYS, PLAN, ledger), LEARNING)
+    name = identity_of(PATTERN, past, PLAN, DAYS[0])
     before = [ledger.path(name, day).stat().st_mtime_ns for day in DAYS]
     costs = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob(f"_costs/{name}/*.json"))
-    walk = walked(MIXTURE, past, DAYS, PLAN, LEARNING, ledger)
+    walk = walked(past_replay(MIXTURE, past, DAYS, PLAN, ledger), LEARNING)
     again = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob(f"_costs/{name}/*.json"))
     assert costs == again and len(costs) == len(before)
-    own = identity(MIXTURE, past, PLAN, DAYS[0])
+    own = identity_of(MIXTURE, past, PLAN, DAYS[0])
     kept = ledger.read(own, DAYS, past.hierarchy)
     np.testing.assert_array_equal(kept.bands["final"].mean, walk.entries.bands["final"].mean)
 
 
 def test_where_a_model_runs_is_no_part_of_a_mixtures_name(past: History) -> None:
-    moved = {**MIXTURE["bases"]["one"], "folder": "there", "machine": {"threads": 9}}
-    there = {"name": "best", "bases": MIXTURE["bases"] | {"one": moved}}
-    assert identity(there, past, PLAN, DAYS[0]) == identity(MIXTURE, past, PLAN, DAYS[0])
+    moved = replace(run_context(folder=Path("there")), hardware=replace(HARDWARE, threads=9))
+    there = identity(ModelSpec.from_config(MIXTURE), moved, past, PLAN, DAYS[0])
+    assert there == identity_of(MIXTURE, past, PLAN, DAYS[0])
     other = {"name": "best", "bases": MIXTURE["bases"] | {"one": BENKTANDER}}
-    assert identity(other, past, PLAN, DAYS[0]) != identity(MIXTURE, past, PLAN, DAYS[0])
+    assert identity_of(other, past, PLAN, DAYS[0]) != identity_of(MIXTURE, past, PLAN, DAYS[0])
 
 
 def test_a_model_that_errs_loses_its_weight(past: History, tmp_path: Path) -> None:
     """Walking forward: the last weights are other than the first, which are equal."""
     days = list(np.arange(DAYS[0], DAYS[-1] + 1, 28))
-    good = walked(CHAIN_LADDER, past, days, PLAN, LEARNING, Ledger(tmp_path)).entries
+    good = walked(past_replay(CHAIN_LADDER, past, days, PLAN, Ledger(tmp_path)), LEARNING).entries
     walk = Walk([good, grown_by(3.0, good)], past, LEARNING)
     walk.run()
     first, *_, last = (walk.stages[day].blend.weight for day in sorted(walk.stages))

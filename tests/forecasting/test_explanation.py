@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from cohorts import curve, history, weekly
+from factories import corrected_model, forecaster
 from test_forecaster import PATTERN
 from test_leaks import CHAIN_LADDER, LSTM, arguments, corrected, learned
 
@@ -21,7 +22,7 @@ from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.explanation import TERMS, Explanation, explain
 from ltvnet.forecasting.forecast import filled
-from ltvnet.forecasting.forecaster import Predictor, create
+from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.models.neural.forecaster import Neural
 from ltvnet.models.pattern.calendar_effects import Calendar
 from ltvnet.models.pattern.date_effects import Dates, Trend
@@ -173,7 +174,7 @@ def test_hiding_nothing_changes_nothing(curves: Curves) -> None:
     """Without attributes a net says the same whether they are the usual ones, to the last bit."""
     apps = curves.attributes["Apps"] == "a"
     bare = replace(curves.take(apps), attributes={}, hierarchy=())
-    made = told(create(LSTM).fit(bare), bare)
+    made = told(forecaster(LSTM).fit(bare), bare)
     assert not np.nan_to_num(made.terms[:, 3]).any()
     assert np.nan_to_num(made.terms[:, 2]).any()
 
@@ -223,7 +224,7 @@ def test_a_mixture_with_a_model_that_is_whole_is_whole(
 
 
 def test_the_correction_is_what_it_adds(curves: Curves) -> None:
-    model = Corrected(**arguments(corrected(PATTERN, 4, 0)))
+    model = corrected_model(corrected(PATTERN, 4, 0))
     model.models, model.stages = [Pattern(**arguments(PATTERN)).fit(curves)], Stages.none()
     fix = Correction.off()
     doubled = replace(fix, factor=2 * fix.factor, on=np.ones_like(fix.on))
@@ -279,7 +280,7 @@ def test_the_horizon_is_what_the_data_support(curves: Curves) -> None:
 
 def test_money_in_another_unit_scales_the_parts(curves: Curves) -> None:
     dear = replace(curves, values=curves.values * 1024)
-    ours, theirs = (told(create(NEIGHBOURS).fit(c), c) for c in (curves, dear))
+    ours, theirs = (told(forecaster(NEIGHBOURS).fit(c), c) for c in (curves, dear))
     np.testing.assert_allclose(theirs.terms, 1024 * ours.terms, rtol=1e-6, atol=1e-9)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import weekly
-from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING, Trained, neural
+from factories import corrected_model, forecaster, run_context
+from test_forecaster import COVARIATES, NET, PATTERN, TRAINING, Trained, neural
 
 from ltvnet.backtesting.ledger import Ledger
 from ltvnet.correction.blend import Blend
@@ -25,8 +26,8 @@ from ltvnet.correction.stages import Stages
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import Predictor, create
-from ltvnet.forecasting.model_config import MIXTURE
+from ltvnet.forecasting.forecaster import Predictor
+from ltvnet.forecasting.model_spec import MIXTURE
 from ltvnet.prediction import bundle
 from ltvnet.prediction.batch import Tables, learned, predict
 from ltvnet.prediction.bundle import Bundle
@@ -58,14 +59,15 @@ def loaded(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def corrected(*names: str) -> Corrected:
     """Not fitted, of one model or of a mixture."""
     bases = {name: {"name": name} for name in names}
-    return Corrected(
-        base=bases[names[0]] if len(names) == 1 else {"name": MIXTURE, "bases": bases},
-        every_weeks=1,
-        origins=0,
-        plan={"window": "expanding", "refit": "each", "ages": [], "warm": True, "workers": 1},
-        learning={"blend": True, "correction": True, "intervals": True},
-        ledger=None,
-    )
+    config = {
+        "base": bases[names[0]] if len(names) == 1 else {"name": MIXTURE, "bases": bases},
+        "every_weeks": 1,
+        "origins": 0,
+        "plan": {"window": "expanding", "refit": "each", "ages": [], "warm": True, "workers": 1},
+        "learning": {"blend": True, "correction": True, "intervals": True},
+        "ledger": None,
+    }
+    return corrected_model(config)
 
 
 def outputs(folder: Path) -> dict[str, pd.DataFrame]:
@@ -236,11 +238,11 @@ def rich() -> Curves:
 def reading(rich: Curves, folder: Path, *, spend: bool) -> Bundle:
     """A mixture of a pattern and a net that sees series, and spend if so asked."""
     net = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, seed=0, folder=None,
+        net=NET, pattern=PATTERN, training=TRAINING, context=run_context(),
         covariates=COVARIATES | {"spend": spend},
     )  # fmt: skip
     model = corrected("pattern", "neural")
-    model.models, model.stages = [create(PATTERN).fit(rich), net.fit(rich)], Stages.none(2)
+    model.models, model.stages = [forecaster(PATTERN).fit(rich), net.fit(rich)], Stages.none(2)
     return read_back(model, "corrected", rich, folder)
 
 
@@ -254,7 +256,7 @@ def test_a_lost_series_and_lost_spend_are_said_where_a_net_saw_them(
 ) -> None:
     both = reading(rich, tmp_path / "both", spend=True)
     blind = reading(rich, tmp_path / "blind", spend=False)
-    pattern = read_back(create(PATTERN).fit(rich), "pattern", rich, tmp_path / "pattern")
+    pattern = read_back(forecaster(PATTERN).fit(rich), "pattern", rich, tmp_path / "pattern")
     poor = replace(rich, series={}, spend=np.full(len(rich), np.nan))
 
     def said(by: Bundle, rows: Curves) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from cohorts import weekly
+from factories import forecaster
 from test_forecaster import PATTERN, neural
 
 from ltvnet.data.curves import Curves
-from ltvnet.forecasting.forecaster import Forecaster, create
+from ltvnet.forecasting.forecaster import Forecaster
 from ltvnet.prediction.bundle import FORMAT, fingerprint, load, save
 
 ABOUT: dict[str, object] = {"scores": []}
@@ -29,7 +30,7 @@ def curves() -> Curves:
 
 @pytest.fixture(scope="module")
 def forecasters(curves: Curves) -> dict[str, Forecaster]:
-    return {"pattern": create(PATTERN).fit(curves), "neural": neural().fit(curves)}
+    return {"pattern": forecaster(PATTERN).fit(curves), "neural": neural().fit(curves)}
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pyarrow.parquet as parquet
 import pytest
 from cohorts import weekly
 from composing import composed
+from factories import forecaster
 from test_forecaster import PATTERN, neural
 
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import Curves
-from ltvnet.forecasting.forecaster import create
 from ltvnet.prediction import bundle, spark
 from ltvnet.prediction.batch import Tables
 from ltvnet.prediction.spark import Cluster, Contents, Part
@@ -39,7 +39,7 @@ def curves() -> Curves:
 @pytest.fixture(scope="module")
 def trained(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "bundle"
-    bundle.save(folder, "pattern", create(PATTERN).fit(curves), curves, {})
+    bundle.save(folder, "pattern", forecaster(PATTERN).fit(curves), curves, {})
     return folder
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cohorts import weekly
 from composing import composed
+from factories import run_context
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ GAIN = Gain([DATE, DATE + 91], 0.25, 0.2, 0.2, 0.1, 0.3)
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     config = {**CONFIG, "model": MODEL}
-    return Task.of(config, SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
+    return Task.of(config, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
 
 
 def trial(number: int, score: float, **changes: object) -> Trial:

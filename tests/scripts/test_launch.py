@@ -80,15 +80,15 @@ def test_choices_are_named(script: str, group: str, some: str) -> None:
 
 def test_models_take_what_the_command_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CONFIGS.parent / "scripts"))
-    from launch import model_configs
+    from launch import model_configs, run_context
 
     words = ["models=[pattern,lstm]", "out='runs/a=1,b'", "seed=7", "trainer=gpu"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        made = model_configs(compose("backtest", [*words, "+settings.lstm.training.epochs=6"]))
+        config = compose("backtest", [*words, "+settings.lstm.training.epochs=6"])
+    made, context = model_configs(config), run_context(config, None)
     lstm = composed("train", "model=lstm").model
     assert made["pattern"] == lstm.pattern
-    assert made["lstm"]["folder"] == "runs/a=1,b/checkpoints" and made["lstm"]["seed"] == 7
-    assert made["lstm"]["machine"]["accelerator"] == "gpu"
+    assert (context.seed, context.hardware.accelerator) == (7, "gpu")
     assert made["lstm"]["training"] == {**lstm.training, "epochs": 6}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 import pytest
 from cohorts import weekly
+from factories import run_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
@@ -67,7 +68,7 @@ def sweep(**changes: object) -> Settings:
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Task.of(CONFIG, SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
+    return Task.of(CONFIG, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_grid_is_tried_in_an_order_of_its_own(
             assert caplog.messages[-1] == f"the grid has 10 points, of which {count} are tried"
         assert planned(task, sweep(sampler="grid", trials=10)) == every
         assert len(caplog.messages) == 9
-    seeded = replace(task, config={**task.config, "seed": 1})
+    seeded = replace(task, context=run_context(seed=1))
     assert planned(seeded, grid) != every
 
 
@@ -250,7 +251,9 @@ def test_a_study_has_a_place_for_each_trial(task: Task) -> None:
 
 def test_lists_wait_as_text(task: Task, tmp_path: Path) -> None:
     config = {**CONFIG, "model": CONFIG["model"] | {"units": [16, 8]}}
-    listed = Task.of(config, {"model": {"units": [[16, 8], [4]]}}, task.history, DATE, tmp_path)
+    listed = Task.of(
+        config, run_context(), {"model": {"units": [[16, 8], [4]]}}, task.history, DATE, tmp_path
+    )
     study = opened_study(listed, sweep(trials=1), InMemoryStorage())
     assert waiting(study) == [{"model.units": "[16, 8]"}]
 
@@ -506,7 +509,7 @@ def test_what_is_finished_is_told_in_order(task: Task) -> None:
 def test_values_of_finished_trials_are_those_of_a_config(task: Task, tmp_path: Path) -> None:
     config = {**CONFIG, "model": CONFIG["model"] | {"units": [16, 8]}}
     space = {"model": {"units": [[16, 8], [4]], "half_life": [None, 90]}}
-    listed = Task.of(config, space, task.history, DATE, tmp_path)
+    listed = Task.of(config, run_context(), space, task.history, DATE, tmp_path)
     study = optuna.create_study(directions=["minimize", "minimize"])
     values = {"model.units": "[4]", "model.half_life": None}
     study.enqueue_trial(values, user_attrs={PLACE: 0})

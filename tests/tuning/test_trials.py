@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import curve, history, weekly
+from factories import corrected_model, identity_of, past_replay, run_context
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_corrected import drifting
@@ -21,12 +22,10 @@ from test_replay import EXPANDING
 
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.ledger import STAGES, Ledger
-from ltvnet.backtesting.model_identity import identity
 from ltvnet.backtesting.origins import Plan
-from ltvnet.backtesting.replay import issue, replay
+from ltvnet.backtesting.replay import Replay, issue
 from ltvnet.backtesting.scores import Record
-from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.walk_forward import Walk
+from ltvnet.correction.walk_forward import Learning, Walk
 from ltvnet.data.curves import Curves, History
 from ltvnet.forecasting.forecast import Band
 from ltvnet.models.pattern.pattern import Pattern
@@ -79,7 +78,7 @@ def task(
     **validation: object,
 ) -> Task:
     config = {**CONFIG, "model": model, "validation": {**VALIDATION, **validation}}
-    return Task.of(config, space, past, DATE, folder)
+    return Task.of(config, run_context(), space, past, DATE, folder)
 
 
 def scored(of: Task, values: Mapping[str, Any]) -> tuple[Outcome, list[tuple[int, float]]]:
@@ -91,7 +90,8 @@ def scored(of: Task, values: Mapping[str, Any]) -> tuple[Outcome, list[tuple[int
 def alone(past: History, model: Mapping[str, Any], date: object = DATE, **changes: Any) -> Record:  # noqa: ANN401
     """The past of a model that is trained as of a day."""
     validation = {**VALIDATION, **changes}
-    fitted = Corrected(base=model, ledger=None, **validation).fit(past, date)
+    config = {"base": model, "ledger": None, **validation}
+    fitted = corrected_model(config).fit(past, date)
     assert fitted.past is not None
     return scores.record("", fitted.past, past.until(date))
 
@@ -136,8 +136,8 @@ def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Pat
     for count, found in heard:
         days = [np.datetime64(day) for day in DAYS[:count]]
         ledger, plan = Ledger(tmp_path / str(count)), Plan(**VALIDATION["plan"])
-        list(replay(CHAIN_LADDER, past, days, plan, ledger))
-        name = identity(CHAIN_LADDER, past, plan, days[0])
+        list(past_replay(CHAIN_LADDER, past, days, plan, ledger).run())
+        name = identity_of(CHAIN_LADDER, past, plan, days[0])
         entries = ledger.read(name, days, past.hierarchy)
         assert found == scores.score(scores.record("", entries, past.until(DATE)), "raw")
     assert len(heard) == len(DAYS) == len({score for _, score in heard})
@@ -157,7 +157,7 @@ def test_days_are_told_as_they_are_done_and_a_trial_can_be_stopped(
     with pytest.raises(InterruptedError):
         asked.score({}, second)
     assert begun == [(1, DAYS[:1]), (2, DAYS[:2])]
-    name = identity(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
+    name = identity_of(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
     ledger = Ledger(tmp_path / "ledger")
     assert [ledger.has(name, day) for day in asked.days] == [True, True, False]
     fits.clear()
@@ -185,7 +185,7 @@ def test_days_that_are_done_in_another_order_are_told_in_theirs(
     """As by several workers, or when a file is gone."""
     asked = task(past, tmp_path)
     first = scored(asked, {})
-    name = identity(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
+    name = identity_of(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
     Ledger(tmp_path / "ledger").path(name, asked.days[0]).unlink()
     fits.clear()
     assert scored(asked, {})[1] == first[1] and fits == DAYS[:1]
@@ -248,7 +248,7 @@ def test_days_are_counted_from_the_last_snapshot(past: History, tmp_path: Path) 
     """As train.py does: 40 days after the last export nothing more is known."""
     last = np.datetime64("2024-04-20")
     until = past.until(last)
-    asked = Task.of(CONFIG, SPACE, until, DATE, tmp_path)
+    asked = Task.of(CONFIG, run_context(), SPACE, until, DATE, tmp_path)
     assert list(map(str, asked.days)) == ["2023-07-22", "2023-10-21", "2024-01-20"]
     assert scored(asked, {})[0].score == scores.score(alone(until, CHAIN_LADDER))
 
@@ -284,7 +284,7 @@ def test_the_ages_of_the_score_are_needed(past: History, tmp_path: Path) -> None
     config = {**CONFIG, "validation": {**CONFIG["validation"], "plan": plan}}
     said = r"expected validation.plan.ages with 7 and 30, at which trials are scored, got \[7, 60\]"
     with pytest.raises(ValueError, match=said):
-        Task.of(config, SPACE, past, DATE, tmp_path)
+        Task.of(config, run_context(), SPACE, past, DATE, tmp_path)
 
 
 def test_how_a_model_is_replayed_may_be_searched(past: History, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_days_to_score_on_are_needed(past: History, tmp_path: Path) -> None:
         task(past, tmp_path, origins=0)
     early = np.datetime64("2023-02-20")
     with pytest.raises(ValueError, match=f"before 2023-02-20, got none with .*origins=3: {begins}"):
-        Task.of(CONFIG, SPACE, past, early, tmp_path)
+        Task.of(CONFIG, run_context(), SPACE, past, early, tmp_path)
 
 
 def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
@@ -310,7 +310,9 @@ def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
     config = {**CONFIG, "validation": {**VALIDATION, "origins": 1, "every_weeks": 2}}
     heard: list[int] = []
     with pytest.raises(ValueError, match="have matured by 2023-05-01, got none: a longer history"):
-        Task.of(config, SPACE, short, date, tmp_path).score({}, lambda day, _: heard.append(day))
+        Task.of(config, run_context(), SPACE, short, date, tmp_path).score(
+            {}, lambda day, _: heard.append(day)
+        )
     assert heard == []
 
 
@@ -473,9 +475,9 @@ def test_a_gain_is_measured_on_days_that_were_not_seen(
     """Of five days that are replayed, each score is that of the last two."""
     asked, replayed, walked = task(past, tmp_path), [], trials.walked
 
-    def noted(*arguments: Any) -> Walk:  # noqa: ANN401
-        replayed.append(arguments[2])
-        return walked(*arguments)
+    def noted(replay: Replay, learning: Learning) -> Walk:
+        replayed.append(replay.origins)
+        return walked(replay, learning)
 
     monkeypatch.setattr(trials, "walked", noted)
     gain = Gain.of(asked, CHANGED, past, LATER)
@@ -483,8 +485,9 @@ def test_a_gain_is_measured_on_days_that_were_not_seen(
     assert replayed == [[*asked.days, *LATER]] * 2  # also those that corrections learn from
     for found, values in ((gain.default, {}), (gain.best, CHANGED)):
         model = asked.changed(values)["model"]
-        plan, days = Plan(**VALIDATION["plan"]), [*asked.days, *LATER]
-        record = trials.past(asked.changed(values), past, days, plan, Ledger(tmp_path / "own"))
+        replay = asked.replay(asked.changed(values), [*asked.days, *LATER], past)
+        own = replace(replay, ledger=Ledger(tmp_path / "own"))
+        record = trials.past(asked.changed(values), own)
         assert model["half_life"] == values.get("model.half_life")
         rows = np.flatnonzero(record.entries.origin >= DATE)
         kept = replace(record, entries=record.entries.take(rows), actual=record.actual[rows])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import weekly
+from factories import run_context
 from optuna.trial import FrozenTrial, TrialState
 
 from ltvnet.tuning import study, workers
@@ -83,7 +84,9 @@ class Deadly(Quick):
 def task(folder: Path, kind: type[Quick] = Quick, **more: Any) -> Quick:  # noqa: ANN401
     history = weekly(8)
     days = list(np.arange("2024-01-01", "2024-01-04", dtype="datetime64[D]"))
-    return kind(CONFIG, Space.of(SPACE, CONFIG), history, days[-1], days, folder, **more)
+    return kind(
+        CONFIG, run_context(), Space.of(SPACE, CONFIG), history, days[-1], days, folder, **more
+    )
 
 
 def settings(file: Path | None = None, **other: Any) -> Settings:  # noqa: ANN401

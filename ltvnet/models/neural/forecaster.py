@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -24,9 +23,10 @@ from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.evidence import MIN_MATURED, confidence, matured, too_little
 from ltvnet.forecasting.forecast import Band, Forecast, Parts, filled
 from ltvnet.forecasting.forecaster import State, below, nested
+from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.neural.covariates import Covariates
 from ltvnet.models.neural.nets.heads import Inputs, Sizes, departures
-from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_config import Job, Training
 from ltvnet.models.neural.windows import Scaling, Tasks, Validation, Windows
 from ltvnet.models.pattern.pattern import Outlook, Pattern
 from ltvnet.storage import whole
@@ -62,10 +62,10 @@ class Fitted:
 class Neural:
     """A net that predicts the departure from the pattern.
 
-    `net` its kind and sizes, `pattern` the config of a Pattern, `training` those of
-    jobs.Training and `machine` those of jobs.Machine, `covariates` those of
-    covariates.Covariates, `seed`, `folder` for checkpoints and logs (None: none are written;
-    events go beside it). Raises ValueError for an unknown kind.
+    `net` its kind and sizes, `pattern` the config of a Pattern, `training` the arguments of
+    TrainingConfig, `covariates` those of Covariates; `context` the seed, the hardware and the
+    folder for checkpoints (None: none are written; events go beside it). Raises ValueError for an
+    unknown kind.
     """
 
     def __init__(
@@ -74,22 +74,18 @@ class Neural:
         net: Mapping[str, Any],
         pattern: Mapping[str, Any],
         training: Mapping[str, Any],
-        machine: Mapping[str, Any],
         covariates: Mapping[str, Any],
-        seed: int,
-        folder: str | None,
+        context: RunContext,
     ) -> None:
         """Take the configuration; nothing is random here."""
         if net["kind"] not in NETS:
             raise ValueError(f"expected net.kind out of {', '.join(NETS)}, got {net['kind']!r}")
-        self.net, self.training, self.machine = dict(net), dict(training), dict(machine)
+        self.net, self.training, self.context = dict(net), dict(training), context
         if pattern["name"] != "pattern":
             raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
         self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
         self.covariates = Covariates(**covariates)
-        self.seed = seed
         self.start: Fitted | None = None
-        self.folder = None if folder is None else Path(folder)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, find how long to train at an inner origin, train as of the origin.
@@ -114,6 +110,11 @@ class Neural:
         """Whether there is a net that another fit can start from."""
         return self.fitted.net is not None
 
+    @classmethod
+    def warm_up(cls) -> None:
+        """Import what a fit needs: Lightning takes seconds."""
+        import_module("ltvnet.models.neural.training")
+
     def start_from(self, state: State) -> None:
         """Begin the next fit with the net of a fitted forecaster, for `warm_epochs` only.
 
@@ -130,7 +131,8 @@ class Neural:
 
     def _epochs(self, curves: Curves) -> int:
         """Epochs after which a fit at the inner origin forecast best; all where none can be."""
-        done = None if self.folder is None else self.folder / "inner" / "scores.json"
+        folder = self.context.folder
+        done = None if folder is None else folder / "inner" / "scores.json"
         if done is not None and done.exists():
             scores = json.loads(done.read_text())
         else:
@@ -164,24 +166,24 @@ class Neural:
         # Lightning takes seconds to import, and predicting needs nothing of it.
         from ltvnet.models.neural.training import fit
 
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.context.seed)
         expected = fitted.pattern.held_out(curves, np.float32)
         net, schedule = build(self.net, fitted.scaling.sizes), self.training
         if self.start is not None:
             net.load_state_dict(transplanted(self.start, fitted.scaling))
             schedule = schedule | {"epochs": schedule["warm_epochs"]}
+        folder = self.context.folder
         job = Job(
             net=net,
             windows=Windows.of(curves, expected, fitted.scaling),
             validation=validation,
             confidence=fitted.confidence,
-            seed=self.seed,
+            seed=self.context.seed,
             stop=stop,
-            folder=self.folder and (self.folder / "inner" if validation else self.folder),
-            events=self.folder
-            and (self.folder.parent / "inner" if validation else self.folder.parent),
+            folder=folder and (folder / "inner" if validation else folder),
+            events=folder and (folder.parent / "inner" if validation else folder.parent),
         )
-        scores = fit(job, Training(**schedule), Machine(**self.machine))
+        scores = fit(job, Training(**schedule), self.context.hardware)
         return job.net, scores
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:

@@ -21,7 +21,8 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.training_config import Job, Training
 from ltvnet.models.neural.training_module import Departure, fingerprint
 
 
@@ -32,18 +33,18 @@ class Shared(DDPStrategy):
         """Wrap nothing."""
 
 
-def _processes(machine: Machine) -> Strategy | str:
+def _processes(machine: HardwareConfig) -> Strategy | str:
     """Lightning's strategy."""
     return Shared(start_method=_start_method(machine)) if machine.strategy == "ddp" else "auto"
 
 
-def _start_method(machine: Machine) -> Literal["fork", "spawn"]:
+def _start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
     """Forking is fast, but does not go with CUDA."""
     cpu = machine.accelerator == "cpu" or not torch.accelerator.is_available()
     return "fork" if cpu and hasattr(os, "fork") else "spawn"
 
 
-def fit(job: Job, training: Training, machine: Machine) -> list[list[float]]:
+def fit(job: Job, training: Training, machine: HardwareConfig) -> list[list[float]]:
     """Train the net of `job` in place: it takes the averaged weights.
 
     Returns each week's part of the validation loss before training and after each epoch. With a

@@ -1,4 +1,4 @@
-"""What a net is to learn from, how, and where: plain data, checked where they are made."""
+"""How a net learns, and one call of `fit()`: plain data, checked where they are made."""
 
 import math
 from dataclasses import dataclass
@@ -7,8 +7,6 @@ from pathlib import Path
 from torch import nn
 
 from ltvnet.models.neural.windows import Validation, Windows
-
-STRATEGIES, PRECISIONS = ("auto", "ddp"), ("32-true", "tf32", "bf16-mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,31 +63,6 @@ class Training:
     def peak(self, batch: int) -> float:
         """Highest learning rate of batches of a size: the noise of a gradient falls as its root."""
         return self.rate * math.sqrt(batch / self.batch_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where a net learns: Lightning's accelerator and devices, and threads of each process.
-
-    `strategy` "auto", or "ddp" for a process a device, which share each batch; `log_every` steps
-    between logged losses; `precision` "32-true", "tf32" (matrix products of GPUs that have it) or
-    "bf16-mixed" (the net in bfloat16). Raises ValueError for another strategy or precision.
-    """
-
-    accelerator: str
-    devices: int | str
-    strategy: str
-    threads: int
-    log_every: int
-    precision: str
-
-    def __post_init__(self) -> None:
-        """Check."""
-        for name, known in (("strategy", STRATEGIES), ("precision", PRECISIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"expected {name} out of {', '.join(known)}, got {value!r}")
-        if self.strategy == "auto" and self.devices != 1:
-            raise ValueError(f"expected trainer=ddp for devices other than 1, got {self.devices!r}")
 
 
 @dataclass(frozen=True)

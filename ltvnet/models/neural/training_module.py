@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim.lr_scheduler import OneCycleLR
 
+from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.cuda_graphs import Recorded
 from ltvnet.models.neural.nets.heads import Inputs, Targets
 from ltvnet.models.neural.nets.losses import Rule, graded, grown, learned
 from ltvnet.models.neural.task_sampling import BLOCK, Batch, Block, Draws, Plan, Share
-from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_config import Job, Training
 from ltvnet.models.neural.windows import Tasks, Validation, Windows
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Departure(pl.LightningModule):
 
     scale: Tensor
 
-    def __init__(self, *, job: Job, training: Training, machine: Machine) -> None:
+    def __init__(self, *, job: Job, training: Training, machine: HardwareConfig) -> None:
         """Take the net and its data; nothing is random here."""
         super().__init__()
         self.automatic_optimization = False

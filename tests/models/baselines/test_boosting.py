@@ -32,14 +32,15 @@ BOOSTING: Mapping[str, Any] = {
     "leaves": 4,
     "rate": 0.2,
     "min_rows": 20,
-    "seed": 0,
     "pattern": PATTERN,
 }
 DAY = "2024-10-01"
 
 
 def boosting(**changes: object) -> Boosting:
-    return Boosting(**{key: v for key, v in (BOOSTING | changes).items() if key != "name"})
+    return Boosting(
+        **{"seed": 0} | {key: v for key, v in (BOOSTING | changes).items() if key != "name"}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from ltvnet.models.baselines.growth_lstm import (
     windows,
 )
 
-SETTINGS = {key: value for key, value in GROWTH_LSTM.items() if key != "name"}
+SETTINGS = {"seed": 0} | {key: value for key, value in GROWTH_LSTM.items() if key != "name"}
 DAY = "2024-02-29"
 
 

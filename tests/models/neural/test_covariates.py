@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from cohorts import Row, curve, history, weekly
+from factories import identity_of, run_context
 from test_contract import assert_sound
-from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
+from test_forecaster import COVARIATES, NET, PATTERN, TRAINING
 
-from ltvnet.backtesting.model_identity import identity
 from ltvnet.backtesting.origins import Plan
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
@@ -44,10 +44,8 @@ def neural(covariates: Mapping[str, Any], **training: object) -> Neural:
         net=NET,
         pattern=PATTERN,
         training=TRAINING | training,
-        machine=MACHINE,
         covariates=covariates,
-        seed=0,
-        folder=None,
+        context=run_context(),
     )
 
 
@@ -353,7 +351,7 @@ def test_a_ledger_tells_series_apart(known: History) -> None:
     plan = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
     cells = known.series["retention"]
     names = {
-        identity(PATTERN, replace(known, series=series), plan, np.datetime64("2024-01-31"))
+        identity_of(PATTERN, replace(known, series=series), plan, np.datetime64("2024-01-31"))
         for series in ({}, {"retention": cells}, {"retention": 2 * cells})
     }
     assert len(names) == 3

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from cohorts import weekly
+from factories import run_context
 from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 from torch import Tensor
 
 from ltvnet.data.curves import Curves
+from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.cuda_graphs import Recorded, copied, tensors
 from ltvnet.models.neural.forecaster import Neural, build
 from ltvnet.models.neural.task_sampling import Batch, Draws, Plan, Share
-from ltvnet.models.neural.training_config import Job, Machine, Training
+from ltvnet.models.neural.training_config import Job, Training
 from ltvnet.models.neural.training_module import Departure
 from ltvnet.models.neural.windows import Windows
 
@@ -59,8 +61,8 @@ def curves() -> Curves:
 
 def model(machine: dict[str, object], **net: object) -> Neural:
     return Neural(
-        net=NET | net, pattern=PATTERN, training=TRAINING, machine=machine, covariates=COVARIATES,
-        seed=0, folder=None,
+        net=NET | net, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
+        context=replace(run_context(), hardware=HardwareConfig(**machine)),
     )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def on(device: torch.device, curves: Curves) -> Departure:
         net=net, windows=windows.to(device), validation=None, confidence=fitted.confidence, seed=0,
         stop=1, folder=None, events=None,
     )  # fmt: skip
-    module = Departure(job=job, training=Training(**TRAINING), machine=Machine(**MACHINE))
+    module = Departure(job=job, training=Training(**TRAINING), machine=HardwareConfig(**MACHINE))
     module.scale = torch.ones(())
     return module.to(device).train()
 

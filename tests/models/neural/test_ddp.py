@@ -13,9 +13,9 @@ from test_forecaster import COVARIATES, MACHINE, NET, PATTERN, TRAINING
 from test_nets import TIDE
 
 from ltvnet.data.curves import Curves
+from ltvnet.forecasting.run_context import HardwareConfig, RunContext
 from ltvnet.models.neural.forecaster import Neural
 from ltvnet.models.neural.task_sampling import Draws, Plan, Share
-from ltvnet.models.neural.training_config import Machine
 from ltvnet.models.neural.windows import Windows
 
 DDP = {"strategy": "ddp", "devices": 2}
@@ -43,10 +43,12 @@ def neural(net: str, folder: Path | None = None, **machine: object) -> Neural:
         net=NETS[net],
         pattern=PATTERN,
         training=TRAINING | {"batch_size": 37},
-        machine=MACHINE | {"log_every": 1} | machine,
         covariates=COVARIATES,
-        seed=0,
-        folder=None if folder is None else str(folder / "checkpoints"),
+        context=RunContext(
+            seed=0,
+            folder=None if folder is None else folder / "checkpoints",
+            hardware=HardwareConfig(**MACHINE | {"log_every": 1} | machine),
+        ),
     )
 
 
@@ -155,4 +157,4 @@ def test_processes_that_are_started_anew_do_the_same(
 )
 def test_a_machine_is_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Machine(**MACHINE | change)  # type: ignore[arg-type]
+        HardwareConfig(**MACHINE | change)  # type: ignore[arg-type]

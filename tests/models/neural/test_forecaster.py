@@ -3,12 +3,14 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from cohorts import weekly
+from factories import run_context
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
@@ -62,15 +64,13 @@ MACHINE = {
 }
 
 
-def neural(seed: int = 0, folder: str | None = None, **training: object) -> Neural:
+def neural(seed: int = 0, folder: Path | None = None, **training: object) -> Neural:
     return Neural(
         net=NET,
         pattern=PATTERN,
         training=TRAINING | training,
-        machine=MACHINE,
         covariates=COVARIATES,
-        seed=seed,
-        folder=folder,
+        context=run_context(seed, folder),
     )
 
 
@@ -89,8 +89,8 @@ def curves() -> Curves:
 @pytest.fixture(scope="module")
 def trained(curves: Curves) -> Neural:
     made = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, covariates=COVARIATES, seed=0,
-        folder=None,
+        net=NET, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
+        context=run_context(),
     )  # fmt: skip
     return made.fit(curves)
 
@@ -159,8 +159,8 @@ def test_the_state_is_the_forecaster(trained: Neural, curves: Curves) -> None:
 def test_money_in_another_unit_changes_nothing(curves: Curves, trained: Neural) -> None:
     scaled = replace(curves, values=curves.values * 1024)
     again = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, machine=MACHINE, covariates=COVARIATES, seed=0,
-        folder=None,
+        net=NET, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
+        context=run_context(),
     ).fit(scaled)  # fmt: skip
     cells = trained.predict(curves).open
     for quantity in ("mean", "p10", "p90"):
@@ -235,6 +235,6 @@ def test_a_worse_epoch_must_be_worse_beyond_chance() -> None:
 def test_an_unknown_net_is_refused() -> None:
     with pytest.raises(ValueError, match="expected net.kind out of lstm, mlp, tide, got 'rnn'"):
         Neural(
-            net=NET | {"kind": "rnn"}, pattern=PATTERN, training=TRAINING, machine=MACHINE,
-            covariates=COVARIATES, seed=0, folder=None,
+            net=NET | {"kind": "rnn"}, pattern=PATTERN, training=TRAINING,
+            covariates=COVARIATES, context=run_context(),
         )  # fmt: skip

@@ -16,11 +16,12 @@ from cohorts import curve, history, weekly
 from test_forecaster import COVARIATES, MACHINE, TRAINING, neural
 
 from ltvnet.data.curves import NODES, Curves
+from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.covariates import Covariates
 from ltvnet.models.neural.nets.heads import departures
 from ltvnet.models.neural.nets.losses import grown
 from ltvnet.models.neural.task_sampling import Draws, Plan, Share
-from ltvnet.models.neural.training_config import Machine, Training
+from ltvnet.models.neural.training_config import Training
 from ltvnet.models.neural.windows import Scaling, Tasks, Windows
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -137,7 +138,7 @@ def test_rare_values_share_the_unseen_bucket() -> None:
 
 
 def test_machine_is_plain_data() -> None:
-    assert Machine(**MACHINE).threads == 1  # type: ignore[arg-type]
+    assert HardwareConfig(**MACHINE).threads == 1  # type: ignore[arg-type]
 
 
 TINY = [
@@ -202,15 +203,15 @@ def test_a_checkpoint_with_code_is_refused(
     (folder / "inner").mkdir(parents=True)
     (folder / "inner" / "last.ckpt").write_bytes(pickle.dumps(Harmful(), protocol=2))
     with pytest.raises(ValueError, match=r"last.ckpt is not a checkpoint of plain tensors"):
-        neural(folder=str(folder)).fit(curves)
+        neural(folder=folder).fit(curves)
     torch.save({"state_dict": {}, "code": Harmful()}, folder / "inner" / "last.ckpt")
     with pytest.raises(ValueError, match=r"last.ckpt is not a checkpoint of plain tensors"):
-        neural(folder=str(folder)).fit(curves)
+        neural(folder=folder).fit(curves)
     assert not (tmp_path / "harm").exists()
 
 
 def test_checkpoints_and_events_are_written(tmp_path: Path, curves: Curves) -> None:
-    neural(folder=str(tmp_path / "checkpoints")).fit(curves)
+    neural(folder=tmp_path / "checkpoints").fit(curves)
     for folder in (tmp_path / "checkpoints", tmp_path / "checkpoints" / "inner"):
         for name in ("best.ckpt", "last.ckpt"):
             loaded = torch.load(folder / name, weights_only=True)

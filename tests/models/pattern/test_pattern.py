@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import curve, history, weekly
+from factories import forecaster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.forecasting.forecaster import create
 from ltvnet.models.pattern.credibility import (
     KAPPA_AGES,
     KAPPAS,
@@ -358,7 +358,7 @@ def test_registry_names_what_there_is() -> None:
     with pytest.raises(
         ValueError, match="expected a forecaster out of pattern, neural, .*, got 'oracle'"
     ):
-        create({"name": "oracle"})
+        forecaster({"name": "oracle"})
     with pytest.raises(ValueError, match="expected increasing ages within 0..360"):
         Pattern(**DEFAULT).fit(weekly(9).as_of("2023-03-01")).predict(
             weekly(9).as_of("2023-03-01"), [5, 3]

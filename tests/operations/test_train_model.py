@@ -10,18 +10,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import curve, history, weekly
+from factories import corrected_model, run_context
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_forecaster import PATTERN
 
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.ledger import STAGES
-from ltvnet.backtesting.origins import Plan, calendar
-from ltvnet.correction.corrected import Corrected
+from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.replay import Replay
 from ltvnet.correction.walk_forward import Learning, Walk
 from ltvnet.data.curves import Curves, History
 from ltvnet.forecasting.forecast import Band
-from ltvnet.reports import run_report
-from ltvnet.reports.run_report import Backtest, Run, as_text, vintages
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.operations import compare_models
+from ltvnet.operations.compare_models import CompareOptions, ModelComparison
+from ltvnet.operations.train_model import TrainedModel, score_model, write_reports
+from ltvnet.reports.run_report import score_table, vintages
 from ltvnet.reports.tensorboard import losses
 
 PLAN = {"window": "expanding", "refit": "each", "ages": [7, 30], "warm": True, "workers": 1}
@@ -35,22 +39,51 @@ def known() -> History:
 
 
 class Source:
-    """A simulation that knows what came true to be what was expected."""
+    """Cohorts in memory, of which the truth may be known."""
 
-    def truth(self) -> Curves:
-        return known().as_of("2026-01-01")
+    def __init__(self, data: History, truth: Curves | None = None) -> None:
+        self.data, self.expected = data, truth
+
+    def history(self) -> History:
+        return self.data
+
+    def default_origin(self, history: History) -> np.datetime64:
+        return history.last_day
+
+    def truth(self) -> Curves | None:
+        return self.expected
+
+    def standard_errors(self) -> None:
+        return None
 
 
-def run(origins: int, data: History, source: object = None) -> Run:
-    model = Corrected(
-        base=PATTERN, every_weeks=8, origins=origins, plan=PLAN, learning=ALL, ledger=None
+def run(origins: int, data: History, truth: Curves | None = None) -> TrainedModel:
+    config = {"base": PATTERN, "every_weeks": 8, "origins": origins, "plan": PLAN, "learning": ALL}
+    model = corrected_model(config | {"ledger": None}).fit(data, ORIGIN)
+    return score_model("pattern", model, data, np.datetime64(ORIGIN), Source(data, truth))
+
+
+def compared(
+    models: Mapping[str, Mapping[str, Any]],
+    data: History,
+    origins: Mapping[str, object],
+    learning: Learning,
+    ledger: Path,
+) -> ModelComparison:
+    options = CompareOptions(
+        origins=origins,
+        plan=Plan(**PLAN),
+        learning=learning,
+        ledger=ledger,  # type: ignore[arg-type]
     )
-    return Run.of("pattern", model.fit(data, ORIGIN), data, ORIGIN, source)
+    specs = {name: ModelSpec.from_config(config) for name, config in models.items()}
+    return compare_models.compare_models(Source(data), specs, run_context(), options)
 
 
 @pytest.fixture(scope="module")
-def replayed() -> Run:
-    return run(3, known(), Source())
+def replayed() -> TrainedModel:
+    """A simulation that knows what came true to be what was expected."""
+    return run(3, known(), known().as_of("2026-01-01"))
 
 
 def times(record: scores.Record, factor: float) -> scores.Record:
@@ -60,7 +93,7 @@ def times(record: scores.Record, factor: float) -> scores.Record:
     return replace(record, entries=replace(record.entries, bands=bands))
 
 
-def test_a_run_is_scored_on_its_past_and_on_what_came_after(replayed: Run) -> None:
+def test_a_run_is_scored_on_its_past_and_on_what_came_after(replayed: TrainedModel) -> None:
     assert replayed.past is not None and replayed.after is not None
     half = replace(replayed, past=times(replayed.past, 0.5), after=times(replayed.after, 2.0))
     text = half.as_text()
@@ -68,20 +101,19 @@ def test_a_run_is_scored_on_its_past_and_on_what_came_after(replayed: Run) -> No
     assert f"Forecasts of {ORIGIN} against what was known on" in text
     assert "50.0%" in text and "-50.0%" in text and "+100.0%" in text
     assert "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days): pattern" in text
-    about = half.about()
+    about = half.manifest_entries()
     assert about["score"]["past_model"] == pytest.approx(0.5)
     assert about["score"]["after_model"] == pytest.approx(1.0)
     assert about["score"]["past_pattern"] == scores.score(replayed.past, "pattern") < 0.002
     assert about["earned"] is False
 
 
-def test_a_model_worse_than_the_pattern_is_refused_unless_forced(replayed: Run) -> None:
+def test_a_model_worse_than_the_pattern_is_refused_unless_forced(replayed: TrainedModel) -> None:
     assert replayed.past is not None
     worse = replace(replayed, past=times(replayed.past, 0.5))
     with pytest.raises(ValueError, match="pattern was worse than the historical pattern on the"):
-        worse.check(force=False)
-    worse.check(force=True)
-    replayed.check(force=False)  # it is the pattern: not told apart
+        worse.refuse_if_worse()
+    replayed.refuse_if_worse()  # it is the pattern: not told apart
 
 
 def test_a_model_better_than_the_pattern_has_earned_it() -> None:
@@ -93,13 +125,13 @@ def test_a_model_better_than_the_pattern_has_earned_it() -> None:
 def test_without_a_past_nothing_is_refused_and_it_is_said() -> None:
     early = run(0, known().until(ORIGIN))
     assert early.past is None and not early.earned
-    early.check(force=False)
+    early.refuse_if_worse()
     assert f"No cell has matured after {ORIGIN}" in early.as_text()
     assert "Forecasts of past days" not in early.as_text()
 
 
-def test_a_run_writes_its_files_and_tensorboard(replayed: Run, tmp_path: Path) -> None:
-    replayed.write(tmp_path, {"name": "pattern", "sizes": [1, 2]})
+def test_a_run_writes_its_files_and_tensorboard(replayed: TrainedModel, tmp_path: Path) -> None:
+    write_reports(replayed, ModelSpec("pattern", {"sizes": [1, 2]}), tmp_path)
     saved: dict[str, Any] = json.loads((tmp_path / "metrics.json").read_text())
     assert set(saved) == {"score", "past", "after"}
     assert replayed.past is not None
@@ -129,10 +161,10 @@ def test_losses_are_read_from_the_events_of_the_inner_fit(tmp_path: Path) -> Non
 
 def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     data = weekly(70, noise=0.3)
-    days = calendar(data, every="13w", first="2023-10-01", last="2024-04-01", dates=None)
+    days = {"every": "13w", "first": "2023-10-01", "last": "2024-04-01", "dates": None}
     models = {"pattern": PATTERN, "ladder": PATTERN | {"levels": 0, "kappa": 0.0}}
     learning, ledger = Learning(**ALL), tmp_path / "ledger"
-    found = Backtest.of(models, data, days, Plan(**PLAN), learning, ledger, None)
+    found = compared(models, data, days, learning, ledger)
     assert {record.name for record in found.records} == set(models)
     best, other = (scores.score(record) or 0.0 for record in found.records)
     assert best <= other
@@ -158,7 +190,7 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     assert found.names == ["pattern"]
     assert "pattern is" in page and "than the best single baseline, ladder" in page
     assert "than the best single baseline, ladder" in (tmp_path / "leaderboard.md").read_text()
-    again = Backtest.of(models, data, days, Plan(**PLAN), learning, ledger, None)
+    again = compared(models, data, days, learning, ledger)
     pd.testing.assert_frame_equal(again.board.table, found.board.table)  # and its seconds
 
 
@@ -166,21 +198,21 @@ def test_baselines_are_not_blended_with_the_pattern(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, asked = weekly(70), list[Learning]()
-    days = calendar(data, every="26w", first="2023-10-01", last="2024-04-01", dates=None)
-    walked = run_report.walked
+    days = {"every": "26w", "first": "2023-10-01", "last": "2024-04-01", "dates": None}
+    walked = compare_models.walked
 
-    def noted(config: Mapping[str, Any], *rest: object) -> Walk:
-        asked.append(rest[3])  # type: ignore[arg-type]
-        return walked(config, *rest)  # type: ignore[arg-type]
+    def noted(replay: Replay, learning: Learning) -> Walk:
+        asked.append(learning)
+        return walked(replay, learning)
 
-    monkeypatch.setattr(run_report, "walked", noted)
+    monkeypatch.setattr(compare_models, "walked", noted)
     models = {"pattern": PATTERN, "ladder": PATTERN | {"levels": 0, "kappa": 0.0}}
-    Backtest.of(models, data, days, Plan(**PLAN), Learning(**ALL), tmp_path / "ledger", None)
+    compared(models, data, days, Learning(**ALL), tmp_path / "ledger")
     assert asked == [Learning(**ALL), Learning(**ALL | {"blend": False})]
 
 
 def test_nothing_to_say_is_no_table() -> None:
-    assert as_text([], "nothing", exact=True) == ""
+    assert score_table([], "nothing", exact=True) == ""
 
 
 def test_vintages_are_told_from_one_export() -> None:

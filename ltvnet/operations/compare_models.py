@@ -1,0 +1,142 @@
+"""Replay the past with several models and score them together: what `scripts/backtest.py` does."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ltvnet.backtesting import scores
+from ltvnet.backtesting.leaderboard import Entrant, Leaderboard, is_baseline
+from ltvnet.backtesting.ledger import Ledger
+from ltvnet.backtesting.origins import Plan, calendar
+from ltvnet.backtesting.replay import Replay
+from ltvnet.backtesting.scores import Record, table
+from ltvnet.correction.walk_forward import Learning, Walk, walked
+from ltvnet.data.source import DataSource
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.run_context import RunContext
+from ltvnet.reports import leaderboard_tables, model_page, run_report
+from ltvnet.storage import whole
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How the past is replayed: the arguments of `origins.calendar`, the plan, and the stages.
+
+    `learning` stages that may be learned from the past, `ledger` the folder of forecasts.
+    """
+
+    origins: Mapping[str, Any]
+    plan: Plan
+    learning: Learning
+    ledger: Path
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Several models over the same past days, the best first.
+
+    `records` past forecasts of each, `walks` how each learned from its past, `board` the
+    leaderboard, `ages` observed ages scored exactly, `notes` how it was done, `names` of the
+    models that the first is made of.
+    """
+
+    records: Sequence[Record]
+    walks: Sequence[Walk]
+    board: Leaderboard
+    ages: Sequence[int]
+    notes: Sequence[str]
+    names: Sequence[str]
+
+    def as_text(self) -> str:
+        """The scores for a terminal."""
+        title = "Forecasts of past days against what came true"
+        text = run_report.score_table(self.records, title, exact=True)
+        return f"{text}\n{leaderboard_tables.finding(self.board)}"
+
+    def write(self, folder: Path) -> None:
+        """Write the leaderboard, `scores.csv`, `segments.csv`, `metrics.json`, `report.html`."""
+        self.board.write(folder)
+        leaderboard_tables.write_markdown(self.board, folder)
+
+        tables = {"scores": [table(record, self.ages) for record in self.records]}
+        if self.records[0].entries.hierarchy:
+            tables["segments"] = [scores.by_segment(record, 1) for record in self.records]
+        for name, parts in tables.items():
+            with whole(folder / f"{name}.csv") as path:
+                pd.concat(parts).to_csv(path, index=False)
+
+        values = {record.name: scores.score(record) for record in self.records}
+        with whole(folder / "metrics.json") as path:
+            path.write_text(json.dumps({"score": values}, indent=1))
+        model_page.write(folder / "report.html", self.report())
+
+    def report(self) -> model_page.Story:
+        """Gather what the HTML report shows: the best model beside the others."""
+        first = self.walks[0]
+        stages, _ = first.learned(first.history.last_day)
+        vintages = run_report.vintages(first.history, first.entries.origin)
+        return model_page.Story(
+            title=f"{self.records[0].name}, out of {', '.join(r.name for r in self.records)}",
+            records=self.records,
+            ages=self.ages,
+            stages=stages,
+            losses={},
+            forecast=None,
+            notes=[*self.notes, vintages],
+            board=self.board,
+            names=self.names,
+        )
+
+
+def compare_models(
+    source: DataSource,
+    specs: Mapping[str, ModelSpec],
+    context: RunContext,
+    options: CompareOptions,
+) -> ModelComparison:
+    """Replay past days with each of `specs`, name -> model; forecasts are kept in the ledger.
+
+    Baselines are not blended with the pattern, which would be a model of its own. Raises
+    ValueError for what is wrong with the data, and where no day can be replayed.
+    """
+    history = source.history()
+    truth, errors = source.truth(), source.standard_errors()
+    days = calendar(history, **options.origins)
+    unblended = replace(options.learning, blend=False)
+
+    records, walks, entrants = [], [], []
+    for name, spec in specs.items():
+        log.info("%s: %d days from %s to %s", name, len(days), days[0], days[-1])
+        baseline = is_baseline(spec)
+        ledger = Ledger(options.ledger)
+        replay = Replay(spec, context, history, days, options.plan, ledger)
+        walk = walked(replay, unblended if baseline else options.learning)
+        record = scores.record(name, walk.entries, history, truth, errors)
+        walks.append(walk)
+        records.append(record)
+        entrants.append(Entrant(record, baseline, replay.average_fit_cost()))
+    board = Leaderboard.of(entrants, options.plan.ages)
+
+    if "pattern" in specs:
+        reference = records[list(specs).index("pattern")]
+        records = [scores.against(record, reference) for record in records]
+    order = sorted(range(len(records)), key=lambda i: scores.score(records[i]) or np.inf)
+    records = [records[i] for i in order]
+    plan = options.plan
+    how = [f"window={plan.window}", f"refit={plan.refit}", f"warm={plan.warm}"]
+    return ModelComparison(
+        records=records,
+        walks=[walks[i] for i in order],
+        board=board,
+        ages=plan.ages,
+        notes=[f"{len(days)} past days", *how],
+        names=list(specs[records[0].name].models),
+    )

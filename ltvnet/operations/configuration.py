@@ -1,0 +1,111 @@
+"""The YAML of `configs`, read with or without Hydra, and models made of it.
+
+The files of a checkout lie beside the package; a wheel holds them inside of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ltvnet.correction.corrected import Corrected
+from ltvnet.correction.walk_forward import ValidationConfig
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.run_context import HardwareConfig, RunContext
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def configs_folder() -> Path:
+    """Return the folder of the YAML files."""
+    inside_wheel = _PACKAGE / "configs"
+    return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "configs"
+
+
+def choices(group: str) -> list[str]:
+    """List the configs of a group that stand alone: names that begin with _ are parts of others."""
+    names = (path.stem for path in (configs_folder() / group).glob("*.yaml"))
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def load_config(group: str, name: str) -> dict[str, Any]:
+    """Compose a config such as `load_config("model", "lstm")` of its defaults lists, without Hydra.
+
+    Understands what the YAML of a group uses: names of the same group, `name@key.of.the.config`
+    to place one deeper, and `_self_`. Raises ValueError for a name that is not there.
+    """
+    if name not in choices(group):
+        raise ValueError(f"expected {group} out of {', '.join(choices(group))}, got {name!r}")
+    return _compose(group, name)
+
+
+def _compose(group: str, name: str) -> dict[str, Any]:
+    own: Any = OmegaConf.to_container(OmegaConf.load(configs_folder() / group / f"{name}.yaml"))
+    defaults: Sequence[str] = own.pop("defaults", [])
+    if "_self_" not in defaults:
+        defaults = [*defaults, "_self_"]  # as Hydra has it: a file's own values come last
+
+    composed: dict[str, Any] = {}
+    for default in defaults:
+        part, _, key = default.partition("@")
+        values = own if default == "_self_" else _compose(group, part)
+        for word in reversed(key.split(".") if key else []):
+            values = {word: values}
+        composed = merge(composed, values)
+    return composed
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with changes at any depth; lists are replaced as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def model(
+    name: str,
+    *,
+    validation: str = "rolling",
+    trainer: str = "cpu",
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    ledger: str | Path | None = None,
+) -> Corrected:
+    """Make a model of `configs/model` that learns from its own past, as `scripts/train.py` does.
+
+    `validation` and `trainer` name configs of these groups; `changes` are other values of the
+    model's config, such as {"training": {"epochs": 6}}; `ledger` a folder that keeps past
+    forecasts (None: they are not kept). Then `model.fit(history, day)` and
+    `model.predict(history.as_of(day))`. Raises ValueError for an unknown name or key.
+    """
+    config = load_config("model", name)
+    check_keys("changes", changes or {}, config)
+    context = RunContext(
+        seed=seed, folder=None, hardware=HardwareConfig(**load_config("trainer", trainer))
+    )
+    return Corrected(
+        ModelSpec.from_config(merge(config, changes or {})),
+        context,
+        ValidationConfig.from_config(load_config("validation", validation)),
+        None if ledger is None else Path(ledger),
+    )
+
+
+def check_keys(path: str, changes: object, known: object) -> None:
+    """Raise ValueError for changes, at any depth, to keys that a config does not have."""
+    if not isinstance(known, Mapping):
+        if isinstance(changes, Mapping):
+            raise ValueError(  # noqa: TRY004 the user wrote it
+                f"expected one value of {path}, got {changes}"
+            )
+        return
+    keys = f"expected {path}.KEY with KEY out of {', '.join(known)}"
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"{keys}, got {path}={changes}")  # noqa: TRY004 the user wrote it
+    for key, value in changes.items():
+        if key not in known:
+            raise ValueError(f"{keys}, got {path}.{key}")
+        check_keys(f"{path}.{key}", value, known[key])

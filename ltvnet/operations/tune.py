@@ -1,0 +1,60 @@
+"""Search for better values of a config and test the best: what `scripts/sweep.py` does."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ltvnet.data.source import DataSource
+from ltvnet.forecasting.run_context import RunContext
+from ltvnet.reports.sweep_report import Search
+from ltvnet.tuning import study, workers
+from ltvnet.tuning.trials import Gain, Task, held_out
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What is searched, and how.
+
+    `title` of the model in reports; `as_of` the day that the sweep may not pass (None: the first
+    of the newest days, which are held out); `config` with `model` and `validation`, `space` of
+    what may change in it; `settings` of the study; `held_out` newest days on which the best is
+    tested; `words` of the command line that train the same model again.
+    """
+
+    title: str
+    as_of: str | None
+    config: Mapping[str, Any]
+    space: Mapping[str, Any]
+    settings: study.Settings
+    held_out: int
+    words: Sequence[str]
+
+
+def tune(source: DataSource, context: RunContext, options: TuneOptions, out: Path) -> Search:
+    """Try values on the past, test the best on later days, write what was found to `out`.
+
+    Continues a study that was stopped. Raises ValueError for a space or settings out of their
+    range, and where no trial finished.
+    """
+    history = source.history()
+    date, days = held_out(history, options.config, options.as_of, options.held_out)
+    task = Task.of(options.config, context, options.space, history, date, out)
+    log.info("%d days before %s, %d held out", len(task.days), date, len(days))
+
+    settings = options.settings
+    with study.opened(settings.storage) as storage:
+        searched = workers.search(task, settings, storage)
+        trials = study.finished(searched, task)
+        importances = study.importances(searched)
+    pareto = len(settings.objectives) > 1
+    result = Search(options.title, task, trials, importances, pareto, options.words)
+
+    if days and not result.best.default:
+        log.info("testing trial %d on %s", result.best.number, ", ".join(map(str, days)))
+        result = replace(result, gain=Gain.of(task, result.best.values, history, days))
+    result.write(out)
+    return result
