@@ -62,7 +62,7 @@ def pinball(actual: Floats, quantile_forecast: Floats, weight: Floats, *, level:
     return _over(float(loss @ w), float(np.abs(a) @ w))
 
 
-def covered(actual: Floats, lower: Floats, upper: Floats) -> Floats:
+def inside_interval(actual: Floats, lower: Floats, upper: Floats) -> Floats:
     """Whether each actual lies in [lower, upper], 1 or 0, and NaN where one is unknown: (N,)."""
     known = np.isfinite(actual) & np.isfinite(lower) & np.isfinite(upper)
     return np.where(known, (actual >= lower) & (actual <= upper), np.nan)
@@ -70,11 +70,11 @@ def covered(actual: Floats, lower: Floats, upper: Floats) -> Floats:
 
 def coverage(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
     """Weighted share of cells whose actual lies in [lower, upper]."""
-    inside, w = _matched(covered(actual, lower, upper), weight)
+    inside, w = _matched(inside_interval(actual, lower, upper), weight)
     return _over(float(inside @ w), float(w.sum()))
 
 
-def width(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
+def interval_width(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
     """Weighted width of intervals: sum of w (upper - lower) over sum of w |a|, without units."""
     a, low, high, w = _matched(actual, lower, upper, weight)
     return _over(float((high - low) @ w), float(np.abs(a) @ w))
@@ -154,22 +154,22 @@ class Comparison:
     clusters: int
 
     @property
-    def relative(self) -> float:
+    def relative_difference(self) -> float:
         """Difference over the reference's WAPE."""
         return -self.skill
 
     @property
-    def better(self) -> bool:
+    def is_better(self) -> bool:
         """Whether the whole interval of the difference lies below 0."""
         return self.high < 0
 
     @property
-    def worse(self) -> bool:
+    def is_worse(self) -> bool:
         """Whether the whole interval of the difference lies above 0."""
         return self.low > 0
 
 
-def compared(
+def compare_wape(
     loss: Floats, reference: Floats, scale: Floats, clusters: Labels, *, draws: int, seed: int
 ) -> Comparison:
     """Compare two forecasters' WAPE by a paired bootstrap of whole clusters.
@@ -196,7 +196,7 @@ def compared(
     return Comparison(difference, low, high, saved, skill_low, skill_high, groups)
 
 
-def clustered_error(inside: Floats, weight: Floats, clusters: Labels) -> float:
+def clustered_standard_error(inside: Floats, weight: Floats, clusters: Labels) -> float:
     """Standard error of the weighted mean of `inside`, rows of one cluster varying together.
 
     All (N,); `inside` is any share, such as that of `covered`. The linearised ratio estimator with

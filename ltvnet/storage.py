@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, beside `path`, which becomes `path` once the block ends without error.
 
     The folder is made where missing. After an error nothing of the new file stays and an older
@@ -45,7 +45,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def masked(text: str) -> str:
+def mask_passwords(text: str) -> str:
     """A text with the address of a database in it, without its password."""
     return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _hidden, text)
 

@@ -80,7 +80,7 @@ def offered(names: Iterable[str]) -> list[str]:
 
 def kept(config: DictConfig) -> DictConfig:
     """The config of this run, or of the one to resume, saved with its results."""
-    from ltvnet.storage import masked
+    from ltvnet.storage import mask_passwords
 
     if config.get("resume"):
         config = resumed(config)
@@ -88,7 +88,7 @@ def kept(config: DictConfig) -> DictConfig:
     saved(config.out).parent.mkdir(parents=True, exist_ok=True)
     told = config.copy()
     if "sweep" in told:
-        told.sweep.storage = masked(str(told.sweep.storage))
+        told.sweep.storage = mask_passwords(str(told.sweep.storage))
     OmegaConf.save(told, saved(config.out))
     return config
 

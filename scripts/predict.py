@@ -13,8 +13,8 @@ log = logging.getLogger("predict")
 def main(config: DictConfig) -> None:
     """Read, forecast, write."""
     from ltvnet.operations.forecast_batch import ForecastOptions, forecast_batch
-    from ltvnet.prediction.batch import Tables
-    from ltvnet.prediction.spark import Cluster
+    from ltvnet.prediction.batch import OutputOptions
+    from ltvnet.prediction.spark import SparkCluster
 
     values = plain(config)
     names = ("wide", "ages", "by", "ledger", "explain", "part")
@@ -24,8 +24,8 @@ def main(config: DictConfig) -> None:
         threads=config.threads,
         device=config.device,
         engine=config.engine,
-        cluster=Cluster(**values["spark"]),
-        tables=Tables(**{name: values[name] for name in names}),
+        cluster=SparkCluster(**values["spark"]),
+        tables=OutputOptions(**{name: values[name] for name in names}),
     )
     out = Path(config.out)
     summary = forecast_batch(Path(config.bundle), instantiate(config.data), options, out)

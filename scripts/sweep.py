@@ -15,7 +15,7 @@ OWN = ("sweep", "space", "out", "as_of", "title", "debug")  # keys that are not 
 def main(config: DictConfig) -> None:
     """Read, try values on the past, test the best on later days, write."""
     from ltvnet.operations.tune import TuneOptions, tune
-    from ltvnet.tuning.study import Settings
+    from ltvnet.tuning.study import StudySettings
 
     values = plain(config)
     held_out = values["sweep"].pop("held_out")
@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
         as_of=config.as_of,
         config=values,
         space=values["space"],
-        settings=Settings(**values["sweep"]),
+        settings=StudySettings(**values["sweep"]),
         held_out=held_out,
         words=repeated(*OWN),
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ltvnet.data.arrays import Floats, Strings
-from ltvnet.data.curves import AGES, History, day
+from ltvnet.data.curves import AGES, History, parse_day
 
 Row = tuple[str, str, Mapping[str, str], float, Floats]
 
@@ -32,15 +32,15 @@ def history(
 
     dates = snapshots or ["2030-01-01"] * len(rows)
     return History(
-        start=np.array([day(row[0]) for row in rows], dtype="datetime64[D]"),
-        end=np.array([day(row[1]) for row in rows], dtype="datetime64[D]"),
+        start=np.array([parse_day(row[0]) for row in rows], dtype="datetime64[D]"),
+        end=np.array([parse_day(row[1]) for row in rows], dtype="datetime64[D]"),
         attributes={name: text(name) for name in names},
         users=np.array([row[3] for row in rows], dtype=float),
         spend=np.full(len(rows), np.nan) if spend is None else spend,
         values=np.array([row[4] for row in rows]).reshape(len(rows), AGES),
         hierarchy=hierarchy,
         lag_days=lag_days,
-        snapshot=np.array([day(date) for date in dates], dtype="datetime64[D]"),
+        snapshot=np.array([parse_day(date) for date in dates], dtype="datetime64[D]"),
         series={} if series is None else series,
     )
 
@@ -61,7 +61,7 @@ def weekly(
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for week in range(weeks):
-        start = day(first) + 7 * week
+        start = parse_day(first) + 7 * week
         for number, name in enumerate(segments):
             growth = np.diff(curve(360, 1.0 + number, 0.3 + 0.1 * number), prepend=0.0)
             drawn = rng.gamma(1 / noise**2, noise**2, AGES) * rng.gamma(25, 1 / 25)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.model_identity import identity
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.model_identity import model_identity
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.backtesting.replay import Replay
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
@@ -35,17 +35,19 @@ def forecaster(config: Config, seed: int = 0) -> Forecaster:
     return create_forecaster(ModelSpec.from_config(config), run_context(seed))
 
 
-def past_replay(config: Config, history: History, origins: Any, plan: Plan, ledger: Any) -> Replay:  # noqa: ANN401
+def past_replay(
+    config: Config, history: History, origins: Any, plan: ReplayPlan, ledger: Any
+) -> Replay:  # noqa: ANN401
     """Past days to be replayed with the model of a config; `ledger` also as a folder."""
     kept = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
     return Replay(ModelSpec.from_config(config), run_context(), history, origins, plan, kept)
 
 
 def identity_of(
-    config: Config, history: History, plan: Plan, first: np.datetime64, seed: int = 0
+    config: Config, history: History, plan: ReplayPlan, first: np.datetime64, seed: int = 0
 ) -> str:
     """The name in a ledger of the model of a config."""
-    return identity(ModelSpec.from_config(config), run_context(seed), history, plan, first)
+    return model_identity(ModelSpec.from_config(config), run_context(seed), history, plan, first)
 
 
 def corrected_model(config: Config, kind: type[Corrected] = Corrected) -> Corrected:

@@ -10,17 +10,17 @@ from factories import forecaster
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.backtesting.scores import SCORED_AGES
-from ltvnet.correction.walk_forward import Learning, ValidationConfig
+from ltvnet.correction.walk_forward import StageSwitches, ValidationConfig
 from ltvnet.data.cohort_tables import Files
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.forecaster import NETS
-from ltvnet.models.neural.training_config import Training
-from ltvnet.prediction.batch import Tables
-from ltvnet.tuning.search_space import Space
-from ltvnet.tuning.study import Settings
+from ltvnet.models.neural.training_config import TrainingConfig
+from ltvnet.prediction.batch import OutputOptions
+from ltvnet.tuning.search_space import SearchSpace
+from ltvnet.tuning.study import StudySettings
 
 
 def names(group: str) -> list[str]:
@@ -54,7 +54,7 @@ def test_what_nets_share_lacks_the_net() -> None:
 @pytest.mark.parametrize("net", NETS)
 def test_training_settings_are_built(net: str) -> None:
     training = composed("train", f"model={net}").model.training
-    assert Training(**training).epochs >= 1
+    assert TrainingConfig(**training).epochs >= 1
 
 
 def test_the_mixture_has_its_bases_as_they_are_alone() -> None:
@@ -82,10 +82,12 @@ def test_validations_are_built(validation: str) -> None:
 
 def test_a_backtest_is_built() -> None:
     config = resolved(composed("backtest"))
-    plan = Plan(**{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")})
+    plan = ReplayPlan(
+        **{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")}
+    )
     learning = composed("train").validation.learning
-    assert set(SCORED_AGES) <= set(plan.ages) and plan.every == 1
-    assert Learning(**config["learning"]) == Learning(**learning)
+    assert set(SCORED_AGES) <= set(plan.ages) and plan.folds_per_fit == 1
+    assert StageSwitches(**config["learning"]) == StageSwitches(**learning)
     assert set(config["origins"]) == {"every", "first", "last", "dates"}
 
 
@@ -107,16 +109,18 @@ def test_the_defaults_of_files_stand_once() -> None:
 
 def test_predict_tables_are_built() -> None:
     config = composed("predict", "bundle=b", "data.path=table.csv")
-    tables = Tables(config.wide, list(config.ages), config.by, config.ledger)
+    tables = OutputOptions(config.wide, list(config.ages), config.by, config.ledger)
     assert tables.ages[0] == 1 and tables.ages[-1] == 360
 
 
 @pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
 def test_every_model_has_a_space_that_holds_its_defaults(model: str) -> None:
     config = resolved(composed("sweep", f"model={model}", "title=t", "sweep.study=s"))
-    space = Space.of(config["space"], config)
+    space = SearchSpace.parse(config["space"], config)
     assert len(space) and all(one.key.startswith("model.") for one in space.dimensions)
-    assert Settings(**{k: v for k, v in config["sweep"].items() if k != "held_out"}).workers == 1
+    assert (
+        StudySettings(**{k: v for k, v in config["sweep"].items() if k != "held_out"}).workers == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["train", "backtest", "predict", "prepare", "simulate", "sweep"])

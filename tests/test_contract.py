@@ -48,20 +48,20 @@ def assert_sound(forecast: Forecast) -> None:
     """
     value = forecast.curves.observed_value[:, None]
     for band in (forecast.raw, forecast.final):
-        known = forecast.open
+        known = forecast.is_ahead
         if band is not forecast.raw:
             known = known & np.isfinite(band.p10)
-            assert forecast.calibrated or not known.any()
+            assert forecast.is_calibrated or not known.any()
         for quantity in QUANTITIES:
             cells = getattr(band, quantity)
-            least = known if quantity in ("p10", "p90") else forecast.open
+            least = known if quantity in ("p10", "p90") else forecast.is_ahead
             np.testing.assert_array_equal(np.isfinite(cells), least)
             falls = np.nan_to_num(np.diff(cells, axis=1)) < -1e-9 * np.nan_to_num(value)
             assert not falls.any()
             assert (cells >= value * (1 - 1e-12))[least].all()
         low, middle, high = (getattr(band, q)[known] for q in QUANTITIES[1:])
         assert (low <= middle).all() and (middle <= high).all()
-    assert np.isfinite(forecast.pattern[forecast.open]).all()
+    assert np.isfinite(forecast.pattern[forecast.is_ahead]).all()
 
 
 def test_forecasts_are_sound(fitted: Fitted, curves: Curves) -> None:
@@ -71,8 +71,8 @@ def test_forecasts_are_sound(fitted: Fitted, curves: Curves) -> None:
 def test_intervals_were_checked_on_the_past(fitted: Fitted, curves: Curves) -> None:
     """Those of a model are its own; where the past was replayed most are known."""
     forecast = fitted[1].predict(curves)
-    assert forecast.calibrated == (fitted[0]["name"] == "corrected")
-    assert np.isfinite(forecast.final.p10[forecast.open]).mean() > 0.5
+    assert forecast.is_calibrated == (fitted[0]["name"] == "corrected")
+    assert np.isfinite(forecast.final.p10[forecast.is_ahead]).mean() > 0.5
 
 
 def edge(age: int, users: float, values: np.ndarray | None = None, app: str = "a") -> Curves:
@@ -99,7 +99,7 @@ def test_edges_are_sound_and_say_why(fitted: Fitted, rows: Curves, reason: str) 
     assert_sound(forecast)
     assert forecast.reason.tolist() == [reason]
     if reason == "zero_revenue_so_far" and fitted[0].get("kappa") == "learned":
-        assert (forecast.final.mean[forecast.open] > 0).all()
+        assert (forecast.final.mean[forecast.is_ahead] > 0).all()
 
 
 def test_no_complete_age_is_a_row_of_blanks(fitted: Fitted) -> None:
@@ -148,7 +148,10 @@ def test_the_state_travels_as_json_and_arrays(fitted: Fitted, curves: Curves) ->
         np.testing.assert_array_equal(
             getattr(ours.final, quantity), getattr(theirs.final, quantity)
         )
-    assert ours.reason.tolist() == theirs.reason.tolist() and ours.reach == theirs.reach
+    assert (
+        ours.reason.tolist() == theirs.reason.tolist()
+        and ours.last_supported_age == theirs.last_supported_age
+    )
 
 
 def test_money_in_another_unit_scales_every_forecast(
@@ -159,7 +162,7 @@ def test_money_in_another_unit_scales_every_forecast(
     again = learned(config, scaled, DAY).predict(scaled.as_of(DAY))
     ours = forecaster.predict(curves)
     for quantity in QUANTITIES:
-        one, other = (getattr(f.final, quantity)[f.open] for f in (ours, again))
+        one, other = (getattr(f.final, quantity)[f.is_ahead] for f in (ours, again))
         np.testing.assert_allclose(other, 1024 * one, rtol=1e-6)
 
 

@@ -20,21 +20,21 @@ from test_boosting import BOOSTING
 from test_forecaster import COVARIATES, NET, PATTERN, TRAINING
 from test_nets import TIDE
 
-from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
+from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries
 from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.walk_forward import Learning, Walk
+from ltvnet.correction.walk_forward import StageSwitches, WalkForward
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
 from ltvnet.forecasting.forecaster import Predictor
-from ltvnet.models.neural.covariates import Context
-from ltvnet.models.neural.forecaster import Fitted, Neural
+from ltvnet.models.neural.covariates import CovariateScaling
+from ltvnet.models.neural.forecaster import FittedNet, NeuralForecaster
 from ltvnet.models.pattern.pattern import Pattern
 
 ORIGIN, LATER = np.datetime64("2024-02-29"), np.datetime64("2025-06-01")
 
 Config = Mapping[str, Any]
-LEARNING = Learning(blend=True, correction=True, intervals=True)
+LEARNING = StageSwitches(blend=True, correction=True, intervals=True)
 CHAIN_LADDER: Config = PATTERN | {
     "levels": 0, "kappa": 0.0, "tilt": False, "calendar": False, "trend": False,
 }  # fmt: skip
@@ -194,7 +194,7 @@ def issued(fit: Callable[[History], Predictor], history: History) -> Forecast:
     """What is forecast of the cohorts that had ended, by a forecaster fitted on the history."""
     forecast = fit(history).predict(history.as_of(ORIGIN), NODES)
     ended = forecast.curves.end <= ORIGIN
-    borrowed = forecast.borrowed
+    borrowed = forecast.is_borrowed
 
     def rows(band: Band) -> Band:
         return Band(*(getattr(band, quantity)[ended] for quantity in QUANTITIES))
@@ -206,7 +206,7 @@ def issued(fit: Callable[[History], Predictor], history: History) -> Forecast:
         raw=rows(forecast.raw),
         final=rows(forecast.final),
         reason=forecast.reason[ended],
-        borrowed=None if borrowed is None else borrowed[ended],
+        is_borrowed=None if borrowed is None else borrowed[ended],
     )
 
 
@@ -217,12 +217,17 @@ def assert_same(one: Forecast, other: Forecast) -> None:
         for quantity in QUANTITIES:
             ours, theirs = (getattr(getattr(f, band), quantity) for f in (one, other))
             np.testing.assert_array_equal(ours, theirs)
-    assert one.reason.tolist() == other.reason.tolist() and one.reach == other.reach
-    assert one.calibrated == other.calibrated
-    np.testing.assert_array_equal(one.borrowed, other.borrowed)
-    assert type(one.totals) is type(other.totals)
-    if one.totals is not None:
-        for ours, theirs in zip(astuple(one.totals), astuple(other.totals), strict=True):
+    assert (
+        one.reason.tolist() == other.reason.tolist()
+        and one.last_supported_age == other.last_supported_age
+    )
+    assert one.is_calibrated == other.is_calibrated
+    np.testing.assert_array_equal(one.is_borrowed, other.is_borrowed)
+    assert type(one.portfolio_spread) is type(other.portfolio_spread)
+    if one.portfolio_spread is not None:
+        for ours, theirs in zip(
+            astuple(one.portfolio_spread), astuple(other.portfolio_spread), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -259,14 +264,14 @@ def test_there_is_something_to_spoil(source: str, clean: dict[tuple[str, str], F
     for name in FORECASTERS:
         forecast = clean[name, source]
         assert len(forecast.curves) >= 100
-        assert forecast.calibrated == name.startswith("corrected")
+        assert forecast.is_calibrated == name.startswith("corrected")
     fixed = clean["corrected chain_ladder", source]
-    assert (fixed.final.mean != fixed.raw.mean)[fixed.open].mean() > 0.5
-    assert np.isfinite(fixed.final.p10[fixed.open]).mean() > 0.5
+    assert (fixed.final.mean != fixed.raw.mean)[fixed.is_ahead].mean() > 0.5
+    assert np.isfinite(fixed.final.p10[fixed.is_ahead]).mean() > 0.5
 
 
 @pytest.fixture(scope="module")
-def ledgered(tmp_path_factory: pytest.TempPathFactory) -> Entries:
+def ledgered(tmp_path_factory: pytest.TempPathFactory) -> LedgerEntries:
     """Past forecasts of nine origins, the last of them ORIGIN, and of three later ones."""
     ledger, history = Ledger(tmp_path_factory.mktemp("ledger")), one_file()
     plan = corrected_model(FORECASTERS["corrected chain_ladder"]).validation.plan
@@ -277,14 +282,14 @@ def ledgered(tmp_path_factory: pytest.TempPathFactory) -> Entries:
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_later_rows_of_a_ledger_move_no_bit(kind: str, ledgered: Entries) -> None:
+def test_later_rows_of_a_ledger_move_no_bit(kind: str, ledgered: LedgerEntries) -> None:
     """Neither forecasts of later origins, nor what came true later of those of earlier ones."""
     early, rng = ledgered.origin <= ORIGIN, np.random.default_rng(0)
-    then = Walk([ledgered.take(early)], one_file().until(ORIGIN), LEARNING)
+    then = WalkForward([ledgered.take(early)], one_file().until(ORIGIN), LEARNING)
     raw = (getattr(ledgered.bands["raw"], quantity) for quantity in QUANTITIES)
     wrong = Band(*(np.where(early[:, None], cells, GARBAGE[kind](cells, rng)) for cells in raw))
     changed = replace(ledgered, bands=dict.fromkeys(STAGES, wrong))
-    walk = Walk([changed], spoiled(one_file(), kind), LEARNING)
+    walk = WalkForward([changed], spoiled(one_file(), kind), LEARNING)
     expected = then.run()
     with np.errstate(all="ignore"), suppress(ValueError):  # what is infinite later is refused then
         walk.run()
@@ -292,7 +297,7 @@ def test_later_rows_of_a_ledger_move_no_bit(kind: str, ledgered: Entries) -> Non
     for stage, quantity in product(STAGES, QUANTITIES):
         ours, theirs = (getattr(made.bands[stage], quantity) for made in (expected, found))
         np.testing.assert_array_equal(ours, theirs)
-    ours, theirs = (made.learned(ORIGIN)[0].state() for made in (then, walk))
+    ours, theirs = (made.learn_stages(ORIGIN)[0].state() for made in (then, walk))
     assert ours[0] == theirs[0]
     for name in ours[1]:
         np.testing.assert_array_equal(ours[1][name], theirs[1][name])
@@ -329,7 +334,9 @@ class Peeking(Pattern):
         """Fit, then scale by what came true later."""
         super().fit(curves)
         known = np.nan_to_num(self.later.values[:, 30], posinf=0.0)
-        self.measured = replace(self.measured, level=self.measured.level * known.mean())
+        self.segment_curves = replace(
+            self.segment_curves, level=self.segment_curves.level * known.mean()
+        )
         return self
 
 
@@ -350,8 +357,8 @@ class PeekingScaler(Pattern):
     def fit(self, curves: Curves) -> Self:
         """Fit with a unit from all users."""
         super().fit(curves)
-        unit = self.measured.unit * float(np.nanmedian(self.later.users))
-        self.measured = replace(self.measured, unit=unit)
+        unit = self.segment_curves.median_revenue_d7 * float(np.nanmedian(self.later.users))
+        self.segment_curves = replace(self.segment_curves, median_revenue_d7=unit)
         return self
 
 
@@ -364,16 +371,16 @@ def test_a_scaler_that_peeks_is_caught() -> None:
     assert_caught(peek)
 
 
-class PeekingContext(Neural):
+class PeekingContext(NeuralForecaster):
     """A net whose series are compared with what they came to be later."""
 
     later: Curves
 
-    def _untrained(self, curves: Curves) -> Fitted:
+    def prepare(self, curves: Curves) -> FittedNet:
         """The same, with a context of later cohorts."""
-        fitted = super()._untrained(curves)
-        context = Context.of(self.later, self.covariates)
-        return replace(fitted, scaling=replace(fitted.scaling, context=context))
+        fitted = super().prepare(curves)
+        context = CovariateScaling.fit(self.later, self.covariates)
+        return replace(fitted, scaling=replace(fitted.scaling, covariates=context))
 
 
 def test_a_reference_that_peeks_is_caught() -> None:
@@ -386,7 +393,7 @@ def test_a_reference_that_peeks_is_caught() -> None:
     assert_caught(peek)
 
 
-class PeekingStop(Neural):
+class PeekingStop(NeuralForecaster):
     """A net that trains on what was known, for as long as turns out best later."""
 
     later: Curves
@@ -408,11 +415,11 @@ def test_early_stopping_that_peeks_is_caught(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_ledger_join_that_peeks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    join = Entries.actual
+    join = LedgerEntries.look_up_actuals
 
     def peek(history: History) -> Predictor:
         later = history.as_of(LATER)
-        monkeypatch.setattr(Entries, "actual", lambda self, known: join(self, later))
+        monkeypatch.setattr(LedgerEntries, "look_up_actuals", lambda self, known: join(self, later))
         return learned(FORECASTERS["corrected chain_ladder"], history)
 
     assert_caught(peek)
@@ -424,10 +431,10 @@ class PeekingCorrection(Corrected):
     def fit(self, history: History, date: object) -> Self:
         """Fit, then learn the correction from what came true later."""
         super().fit(history, date)
-        assert self.past is not None
-        walk = Walk([self.past], history, self.validation.learning)
+        assert self.past_entries is not None
+        walk = WalkForward([self.past_entries], history, self.validation.learning)
         walk.run()
-        self.stages = replace(self.stages, correction=walk.learned(LATER)[0].correction)
+        self.stages = replace(self.stages, correction=walk.learn_stages(LATER)[0].correction)
         return self
 
 

@@ -25,7 +25,7 @@ SCORES: dict[str, Score] = {
     "rmse": metrics.rmse,
     "pinball": partial(metrics.pinball, level=0.9),
     "coverage": lambda a, f, w: metrics.coverage(a, f - 4, f + 4, w),
-    "width": lambda a, f, w: metrics.width(a, f, 2 * f + 1, w),
+    "width": lambda a, f, w: metrics.interval_width(a, f, 2 * f + 1, w),
     "gini": metrics.gini,
     "noise_floor": metrics.noise_floor,
 }
@@ -52,7 +52,9 @@ def test_scores_are_ratios_of_weighted_sums() -> None:
     assert metrics.wape(actual, forecast, weight) == pytest.approx((1 + 3) / (1 + 6 + 5))
     assert metrics.bias(actual, forecast, weight) == pytest.approx((1 - 3) / (1 + 6 + 5))
     assert metrics.rmse(actual, forecast, weight) == pytest.approx(np.sqrt((1 + 3) / 5))
-    assert metrics.width(actual, forecast, forecast + 2, weight) == pytest.approx(2 * 5 / 12)
+    assert metrics.interval_width(actual, forecast, forecast + 2, weight) == pytest.approx(
+        2 * 5 / 12
+    )
     root = np.sqrt(2 / np.pi)
     assert metrics.noise_floor(actual, array(3, 1, 0), weight) == pytest.approx(root * 6 / 12)
 
@@ -118,9 +120,11 @@ def test_coverage_counts_known_intervals_with_their_bounds() -> None:
     )
     weight = array(1, 2, 3, 50, 50)
     assert metrics.coverage(actual, lower, upper, weight) == pytest.approx((1 + 2) / 6)
-    assert metrics.width(actual, lower, upper, weight) == pytest.approx((1 + 4 + 3) / (1 + 4 + 9))
+    assert metrics.interval_width(actual, lower, upper, weight) == pytest.approx(
+        (1 + 4 + 3) / (1 + 4 + 9)
+    )
     np.testing.assert_array_equal(
-        metrics.covered(actual, lower, upper), array(1, 1, 0, np.nan, np.nan)
+        metrics.inside_interval(actual, lower, upper), array(1, 1, 0, np.nan, np.nan)
     )
 
 
@@ -305,24 +309,24 @@ def numbers(found: Comparison) -> tuple[float, ...]:
 
 
 def test_two_clusters_in_numbers() -> None:
-    found = metrics.compared(
+    found = metrics.compare_wape(
         array(1, 3.5), array(2, 2), array(10, 10), np.array(["a", "b"]), draws=200, seed=0
     )
     # a draw is one of the clusters twice, or both
     assert found == Comparison(0.025, -0.1, 0.15, -0.125, -0.75, 0.5, 2)
-    assert found.relative == 0.125 and not found.better and not found.worse
+    assert found.relative_difference == 0.125 and not found.is_better and not found.is_worse
 
 
 def test_a_comparison_is_of_wapes() -> None:
     actual, one, other, users = np.random.default_rng(0).lognormal(size=(4, 60))
     week = np.repeat(np.datetime64("2024-01-01") + 7 * np.arange(12), 5)
-    found = metrics.compared(
+    found = metrics.compare_wape(
         users * abs(one - actual), users * abs(other - actual), users * actual, week,
         draws=100, seed=0,
     )  # fmt: skip
     ours, theirs = metrics.wape(actual, one, users), metrics.wape(actual, other, users)
     assert found.difference == pytest.approx(ours - theirs)
-    assert found.relative == pytest.approx((ours - theirs) / theirs)
+    assert found.relative_difference == pytest.approx((ours - theirs) / theirs)
     assert found.skill == pytest.approx(metrics.skill(ours, theirs))
     assert found.low < found.difference < found.high and found.clusters == 12
     assert found.skill_low < found.skill < found.skill_high
@@ -330,30 +334,30 @@ def test_a_comparison_is_of_wapes() -> None:
 
 def test_better_and_worse_are_whole_intervals() -> None:
     loss, reference, scale, week = paired(30, 4, np.random.default_rng(0))
-    better = metrics.compared(loss, reference, scale, week, draws=500, seed=0)
-    worse = metrics.compared(reference, loss, scale, week, draws=500, seed=0)
-    assert better.high < 0 and better.better and not better.worse
-    assert worse.low > 0 and worse.worse and not worse.better
+    better = metrics.compare_wape(loss, reference, scale, week, draws=500, seed=0)
+    worse = metrics.compare_wape(reference, loss, scale, week, draws=500, seed=0)
+    assert better.high < 0 and better.is_better and not better.is_worse
+    assert worse.low > 0 and worse.is_worse and not worse.is_better
     assert (worse.low, worse.high) == pytest.approx((-better.high, -better.low))
-    equal = metrics.compared(reference, reference, scale, week, draws=500, seed=0)
+    equal = metrics.compare_wape(reference, reference, scale, week, draws=500, seed=0)
     assert numbers(equal) == (0.0,) * 6
-    assert not equal.better and not equal.worse
+    assert not equal.is_better and not equal.is_worse
 
 
 def test_a_comparison_is_deterministic_in_its_seed() -> None:
     drawn = paired(20, 3, np.random.default_rng(0))
-    first, again, other = (metrics.compared(*drawn, draws=50, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (metrics.compare_wape(*drawn, draws=50, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first.low != other.low and first.difference == other.difference
 
 
 def test_rows_of_one_cluster_are_drawn_together() -> None:
     drawn = paired(25, 1, np.random.default_rng(0))
-    once = metrics.compared(*drawn, draws=2000, seed=0)
+    once = metrics.compare_wape(*drawn, draws=2000, seed=0)
     loss, reference, scale, week = (np.tile(column, 4) for column in drawn)
-    copied = metrics.compared(loss, reference, scale, week, draws=2000, seed=0)
+    copied = metrics.compare_wape(loss, reference, scale, week, draws=2000, seed=0)
     assert numbers(copied) == pytest.approx(numbers(once))
-    apart = metrics.compared(loss, reference, scale, np.arange(100), draws=2000, seed=0)
+    apart = metrics.compare_wape(loss, reference, scale, np.arange(100), draws=2000, seed=0)
     narrower = stdtrit(99, 0.975) / stdtrit(24, 0.975) / np.sqrt(100 / 24) * np.sqrt(100 / 99)
     assert (apart.high - apart.low) / (once.high - once.low) == pytest.approx(narrower, rel=0.1)
 
@@ -362,8 +366,8 @@ def test_rows_of_one_cluster_are_drawn_together() -> None:
 @given(unit=st.sampled_from([1 / 64, 1024.0]), seed=st.integers(0, 99))
 def test_units_of_money_do_not_change_a_comparison(unit: float, seed: int) -> None:
     loss, reference, scale, week = paired(8, 2, np.random.default_rng(seed))
-    found = metrics.compared(loss, reference, scale, week, draws=50, seed=seed)
-    scaled = metrics.compared(
+    found = metrics.compare_wape(loss, reference, scale, week, draws=50, seed=seed)
+    scaled = metrics.compare_wape(
         unit * loss, unit * reference, unit * scale, week, draws=50, seed=seed
     )
     assert scaled == found
@@ -371,7 +375,7 @@ def test_units_of_money_do_not_change_a_comparison(unit: float, seed: int) -> No
 
 def test_the_interval_is_the_t_interval_of_equal_clusters() -> None:
     gain = 0.2 + ndtri((np.arange(12) + 0.5) / 12)
-    found = metrics.compared(
+    found = metrics.compare_wape(
         5 + gain, np.full(12, 5.0), np.full(12, 10.0), np.arange(12), draws=40_000, seed=0
     )
     half = stdtrit(11, 0.975) * gain.std(ddof=1) / np.sqrt(12)
@@ -387,24 +391,24 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     held = []
     for seed in range(600):
-        found = metrics.compared(*paired(10, 3, rng), draws=300, seed=seed)
+        found = metrics.compare_wape(*paired(10, 3, rng), draws=300, seed=seed)
         held.append(found.low <= -0.02 <= found.high)
     assert 0.92 <= np.mean(held) <= 0.98  # 0.95 with a standard error of 0.009
 
 
 def test_a_comparison_without_enough_clusters_has_no_bounds() -> None:
-    found = metrics.compared(
+    found = metrics.compare_wape(
         array(1, 2), array(2, 2), array(5, 5), np.array(["a", "a"]), draws=9, seed=0
     )
     assert (found.difference, found.skill, found.clusters) == (-0.1, 0.25, 1)
     assert np.isnan([found.low, found.high, found.skill_low, found.skill_high]).all()
-    assert not found.better and not found.worse
-    nothing = metrics.compared(array(), array(), array(), np.array([]), draws=9, seed=0)
+    assert not found.is_better and not found.is_worse
+    nothing = metrics.compare_wape(array(), array(), array(), np.array([]), draws=9, seed=0)
     assert np.isnan(numbers(nothing)).all() and nothing.clusters == 0
 
 
 def test_draws_with_nothing_to_divide_by_leave_no_bounds() -> None:
-    found = metrics.compared(
+    found = metrics.compare_wape(
         array(1, 1), array(2, 0), array(5, 0), np.array([0, 1]), draws=200, seed=0
     )
     assert (found.difference, found.skill) == (0.0, 0.0)
@@ -417,13 +421,13 @@ def test_rows_that_one_forecaster_lacks_are_left_out_of_both(column: int) -> Non
     extra = array(9, 9, 9, 99)
     extra[column] = np.nan
     loss, reference, scale, week = (np.append(*pair) for pair in zip(drawn, extra, strict=True))
-    found = metrics.compared(loss, reference, scale, week, draws=50, seed=0)
-    assert found == metrics.compared(*drawn, draws=50, seed=0)
+    found = metrics.compare_wape(loss, reference, scale, week, draws=50, seed=0)
+    assert found == metrics.compare_wape(*drawn, draws=50, seed=0)
 
 
 def test_signed_errors_are_refused() -> None:
     with pytest.raises(AssertionError, match="not signed"):
-        metrics.compared(array(-1, 1), array(1, 1), array(1, 1), np.arange(2), draws=9, seed=0)
+        metrics.compare_wape(array(-1, 1), array(1, 1), array(1, 1), np.arange(2), draws=9, seed=0)
 
 
 @few
@@ -432,8 +436,12 @@ def test_clustered_error_of_single_rows_is_that_of_a_share(inside: int, outside:
     values = np.repeat([1.0, 0.0], [inside, outside])
     n, share = inside + outside, inside / (inside + outside)
     expected = np.sqrt(share * (1 - share) / (n - 1))
-    assert_same(metrics.clustered_error(values, np.full(n, 3.0), np.arange(n)), float(expected))
-    twice = metrics.clustered_error(np.tile(values, 2), np.ones(2 * n), np.tile(np.arange(n), 2))
+    assert_same(
+        metrics.clustered_standard_error(values, np.full(n, 3.0), np.arange(n)), float(expected)
+    )
+    twice = metrics.clustered_standard_error(
+        np.tile(values, 2), np.ones(2 * n), np.tile(np.arange(n), 2)
+    )
     assert_same(twice, float(expected))  # a copy in the same cluster tells nothing new
 
 
@@ -446,16 +454,16 @@ def test_clustered_error_is_the_spread_of_a_weighted_share() -> None:
         inside = (rng.random(200) < chance).astype(np.float64)
         weight = rng.uniform(1, 3, 40)[week] * rng.uniform(1, 3, 200)
         shares.append(np.average(inside, weights=weight))
-        errors.append(metrics.clustered_error(inside, weight, week) ** 2)
+        errors.append(metrics.clustered_standard_error(inside, weight, week) ** 2)
     assert np.sqrt(np.mean(errors)) == pytest.approx(np.std(shares), rel=0.06)
 
 
 def test_clustered_error_leaves_out_unknown_rows() -> None:
     inside, weight, week = array(1, 0, 1, 1), array(1, 2, 1, 1), np.array([0, 1, 1, 2])
-    found = metrics.clustered_error(inside, weight, week)
+    found = metrics.clustered_standard_error(inside, weight, week)
     # share 3/5; clusters miss it by 1 x 2/5, -2 x 3/5 + 2/5, 2/5
     assert found == pytest.approx(np.sqrt(3 / 2 * (0.4**2 + 0.8**2 + 0.4**2)) / 5)
-    longer = metrics.clustered_error(
+    longer = metrics.clustered_standard_error(
         np.append(inside, [np.nan, 1, 1]),
         np.append(weight, [9, np.nan, 0]),
         np.append(week, [3, 4, 5]),
@@ -465,4 +473,4 @@ def test_clustered_error_leaves_out_unknown_rows() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 4])
 def test_clustered_error_needs_two_clusters(rows: int) -> None:
-    assert np.isnan(metrics.clustered_error(np.ones(rows), np.ones(rows), np.zeros(rows)))
+    assert np.isnan(metrics.clustered_standard_error(np.ones(rows), np.ones(rows), np.zeros(rows)))

@@ -17,7 +17,7 @@ from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import NODES, Curves, History
 from ltvnet.forecasting.forecaster import Forecaster
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import Tables, predict
+from ltvnet.prediction.batch import OutputOptions, predict
 
 DATA = Path(os.environ.get("LTVNET_DATA", "nowhere"))
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="LTVNET_DATA names no folder of data")
@@ -44,7 +44,7 @@ def test_every_cohort_of_online_retail_has_a_forecast_or_a_reason(
     forecaster = model(name).fit(curves)
     bundle.save(tmp_path / "bundle", "neural" if name == "lstm" else name, forecaster, curves, {})
     loaded = bundle.load(tmp_path / "bundle")
-    tables = Tables(wide="csv", ages=NODES[1:], by=None)
+    tables = OutputOptions(wide="csv", ages=NODES[1:], by=None)
     reasons = predict(loaded, lambda: [curves], tmp_path, tables)
     table = pd.read_csv(tmp_path / "Files_Predictions" / "LTV_predictions_2011_03_31.csv")
     assert len(table) == len(curves) == reasons.total() == 56
@@ -110,8 +110,10 @@ def test_cdnow_by_day_is_at_its_noise_floor() -> None:
     curves = instantiate(config).history().as_of("1998-06-30")
     assert len(curves) == 84 and (curves.observed_age == 360).all()
     ladder = model("chain_ladder").fit(curves)
-    expected = ladder.held_out(curves)  # type: ignore[attr-defined]
-    forecast = (expected.level * expected.beta[:, [360]])[:, 7]  # y(7) / beta(7), without the day
+    expected = ladder.leave_one_out_curves(curves)  # type: ignore[attr-defined]
+    forecast = (expected.cohort_level * expected.beta[:, [360]])[
+        :, 7
+    ]  # y(7) / beta(7), without the day
     np.testing.assert_allclose(forecast, curves.values[:, 7] / expected.beta[:, 7])
     actual = curves.values[:, 360]
     each = 1 / actual  # so that a WAPE is a mean of percentage errors

@@ -20,18 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Bools, Coded, Days, Floats, Ints, Strings
+from ltvnet.data.arrays import Bools, Categorical, Days, Floats, Ints, Strings
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import NODES, Curves, History, day
+from ltvnet.data.curves import NODES, Curves, History, parse_day
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
 STAGES = ("raw", "blended", "corrected", "final")
 """A forecast of the model; blended with the pattern; corrected on increments; calibrated."""
 
 
 @dataclass(frozen=True)
-class Keyed:
+class CohortKeys:
     """Cohorts of which the key alone is known: `keys` (K) start, end and attributes."""
 
     keys: pd.MultiIndex
@@ -47,15 +47,15 @@ class Keyed:
         return {n: self.keys.get_level_values(n).to_numpy() for n in names[2:]}
 
     @property
-    def words(self) -> Mapping[str, Coded]:
+    def attribute_codes(self) -> Mapping[str, Categorical]:
         """The same as codes of their values."""
         parts = zip(self.keys.names, self.keys.codes, self.keys.levels, strict=True)
         found = [(str(name), codes, values) for name, codes, values in parts][2:]
-        return {n: Coded(codes.astype(np.int64), v.to_numpy(object)) for n, codes, v in found}
+        return {n: Categorical(codes.astype(np.int64), v.to_numpy(object)) for n, codes, v in found}
 
 
 @dataclass(frozen=True)
-class Entries:
+class LedgerEntries:
     """Forecasts as they were issued, at NODES.
 
     `keys` (K) of cohorts and `cohort` (E,) positions in them; `origin` (E,); `natural` (E,) last
@@ -67,24 +67,24 @@ class Entries:
 
     hierarchy: tuple[str, ...]
     keys: pd.MultiIndex
-    cohort: Ints
+    cohort_index: Ints
     origin: Days
-    natural: Ints
-    observed: Ints
-    value: Floats
+    natural_age: Ints
+    observed_age: Ints
+    observed_value: Floats
     users: Floats
     spend: Floats
-    reach: Ints
+    last_supported_age: Ints
     pattern: Floats
     bands: Mapping[str, Band]
-    borrowed: Bools
+    is_borrowed: Bools
 
     def __len__(self) -> int:
         """Number of entries."""
-        return len(self.cohort)
+        return len(self.cohort_index)
 
     @classmethod
-    def of(cls, forecast: Forecast, natural: Ints) -> Self:
+    def from_forecast(cls, forecast: Forecast, natural: Ints) -> Self:
         """The forecasts of cohorts that have a complete age.
 
         `natural` (N,) the last complete age of each cohort, before its prefix was cut. A cut
@@ -105,63 +105,63 @@ class Entries:
         if forecast.final is not forecast.raw:
             between = Band(*(np.full_like(raw.mean, np.nan) for _ in QUANTITIES))
             final = Band(*(cells(getattr(forecast.final, name)) for name in QUANTITIES))
-        borrowed = np.zeros_like(issued) if forecast.borrowed is None else forecast.borrowed
+        borrowed = np.zeros_like(issued) if forecast.is_borrowed is None else forecast.is_borrowed
         return cls(
             hierarchy=curves.hierarchy,
             keys=curves.index[rows],
-            cohort=np.arange(len(rows)),
+            cohort_index=np.arange(len(rows)),
             origin=np.full(len(rows), curves.origin),
-            natural=natural[rows],
-            observed=curves.observed_age[rows],
-            value=curves.observed_value[rows],
+            natural_age=natural[rows],
+            observed_age=curves.observed_age[rows],
+            observed_value=curves.observed_value[rows],
             users=curves.users[rows],
             spend=curves.spend[rows],
-            reach=np.full(len(rows), forecast.reach),
+            last_supported_age=np.full(len(rows), forecast.last_supported_age),
             pattern=cells(forecast.pattern),
             bands=dict(zip(STAGES, (raw, between, between, final), strict=True)),
-            borrowed=(issued & borrowed)[rows],
+            is_borrowed=(issued & borrowed)[rows],
         )
 
     @classmethod
-    def joined(cls, parts: Sequence["Entries"]) -> "Entries":
+    def concatenate(cls, parts: Sequence["LedgerEntries"]) -> "LedgerEntries":
         """Entries as one, sorted by origin, cohort and observed age; their keys are distinct."""
-        keys = [part.keys.take(part.cohort) for part in parts]
+        keys = [part.keys.take(part.cohort_index) for part in parts]
         cohort, distinct = _told_apart(keys[0].append(keys[1:]))
         made = _mapped(lambda *arrays: np.concatenate(arrays), *parts)
-        made = replace(made, keys=distinct, cohort=cohort)
-        order = np.lexsort((made.observed, made.cohort, made.origin))
+        made = replace(made, keys=distinct, cohort_index=cohort)
+        order = np.lexsort((made.observed_age, made.cohort_index, made.origin))
         return made if (np.diff(order) == 1).all() else made.take(order)
 
-    def take(self, rows: NDArray[np.generic]) -> "Entries":
+    def take(self, rows: NDArray[np.generic]) -> "LedgerEntries":
         """Some of the entries, by mask or row numbers."""
         return _mapped(lambda array: array[rows], self)
 
     @property
-    def issued(self) -> Bools:
+    def has_forecast(self) -> Bools:
         """Which cells (E, J) were forecast."""
         return np.isfinite(self.pattern)
 
     @property
     def start(self) -> Days:
         """First acquisition day of each entry's cohort: (E,)."""
-        return self.keys.get_level_values(0).to_numpy()[self.cohort]
+        return self.keys.get_level_values(0).to_numpy()[self.cohort_index]
 
     @property
-    def week(self) -> Ints:
+    def acquisition_week(self) -> Ints:
         """Number of the week, from Monday, in which each entry's cohort began: (E,)."""
         return (self.start.astype("datetime64[D]").astype(np.int64) + 3) // 7
 
     @property
     def attributes(self) -> Mapping[str, Strings]:
         """The attributes of each entry's cohort, (E,) each."""
-        return {name: text[self.cohort] for name, text in self.cohorts.attributes.items()}
+        return {name: text[self.cohort_index] for name, text in self.cohorts.attributes.items()}
 
     @property
-    def cohorts(self) -> "Keyed":
+    def cohorts(self) -> "CohortKeys":
         """The cohorts (K) of the entries, each once."""
-        return Keyed(self.keys)
+        return CohortKeys(self.keys)
 
-    def actual(self, known: Curves) -> Floats:
+    def look_up_actuals(self, known: Curves) -> Floats:
         """What had come true by the origin of `known`: (E, J), NaN where it had not matured.
 
         Raises ValueError for cohorts with other attributes.
@@ -175,7 +175,7 @@ class Entries:
         nothing = np.full((1, len(NODES)), np.nan)
         values = np.concatenate((known.values[:, list(NODES)], nothing))  # (N + 1, J)
         place = known.index.get_indexer(self.keys)  # -1 of an unknown cohort: the last row
-        came_true: Floats = np.where(self.issued, values[place[self.cohort]], np.nan)
+        came_true: Floats = np.where(self.has_forecast, values[place[self.cohort_index]], np.nan)
         return came_true
 
 
@@ -191,9 +191,11 @@ class Ledger:
 
     def path(self, model: str, origin: np.datetime64) -> Path:
         """The file of a model's forecasts of one origin."""
-        return self.folder / f"origin={day(origin)}" / f"{model}.parquet"
+        return self.folder / f"origin={parse_day(origin)}" / f"{model}.parquet"
 
-    def append(self, model: str, entries: Entries, bundle: str, trained: np.datetime64) -> None:
+    def write(
+        self, model: str, entries: LedgerEntries, bundle: str, last_training_day: np.datetime64
+    ) -> None:
         """Write the entries of one origin; what stood there of the model is replaced.
 
         `bundle` the identity of what forecast, `trained` the last day that it knew. Raises
@@ -203,32 +205,32 @@ class Ledger:
         origins = np.unique(entries.origin)
         if len(origins) != 1:
             raise ValueError(f"expected entries of one origin, got those of {len(origins)}")
-        self.refuse_hindsight(origins[0], trained)
-        entries = Entries.joined([entries])
-        again = (np.diff(entries.cohort) == 0) & (np.diff(entries.observed) == 0)
+        self.refuse_hindsight(origins[0], last_training_day)
+        entries = LedgerEntries.concatenate([entries])
+        again = (np.diff(entries.cohort_index) == 0) & (np.diff(entries.observed_age) == 0)
         if again.any():
             row = int(again.argmax())
-            key = " ".join(str(part) for part in entries.keys[entries.cohort[row]])
+            key = " ".join(str(part) for part in entries.keys[entries.cohort_index[row]])
             raise ValueError(
                 f"expected a cohort once at an observed age, got {key} twice at "
-                f"{entries.observed[row]}: append what was forecast of it once"
+                f"{entries.observed_age[row]}: append what was forecast of it once"
             )
         issuer = {
             "model": model,
             "bundle": bundle,
-            "trained": trained.astype("datetime64[D]").item(),
+            "trained": last_training_day.astype("datetime64[D]").item(),
         }
         table = _table(entries, issuer)
         repeated = table.column_names[: table.column_names.index("pattern")]
-        with whole(self.path(model, origins[0])) as part:
+        with atomic_write(self.path(model, origins[0])) as part:
             parquet.write_table(table, part, use_dictionary=repeated, store_schema=False)
 
     @staticmethod
-    def refuse_hindsight(origin: np.datetime64, trained: np.datetime64) -> None:
+    def refuse_hindsight(origin: np.datetime64, last_training_day: np.datetime64) -> None:
         """Raise ValueError for a forecast of a day before the last one that its model knew."""
-        if origin < trained:
+        if origin < last_training_day:
             raise ValueError(
-                f"a forecast of {origin} by a model that knew {trained} proves nothing: "
+                f"a forecast of {origin} by a model that knew {last_training_day} proves nothing: "
                 "forecast data from after its training, or train it as of an earlier day"
             )
 
@@ -236,7 +238,7 @@ class Ledger:
         """Whether a model's forecasts of an origin are there."""
         return self.path(model, origin).exists()
 
-    def trained(self, model: str, origin: np.datetime64) -> np.datetime64 | None:
+    def last_training_day(self, model: str, origin: np.datetime64) -> np.datetime64 | None:
         """The last day known to what forecast an origin; None where no forecasts are there."""
         if not self.has(model, origin):
             return None
@@ -246,7 +248,7 @@ class Ledger:
 
     def read(
         self, model: str, origins: Sequence[np.datetime64], hierarchy: tuple[str, ...]
-    ) -> Entries:
+    ) -> LedgerEntries:
         """The entries of a model at some origins. Raises ValueError when there are none of one."""
         if not origins:
             raise ValueError(f"expected origins to read of {model}, got none")
@@ -257,21 +259,23 @@ class Ledger:
                 f"{', '.join(missing)}: run the backtest that makes them"
             )
         pairs = zip(files, origins, strict=True)
-        return Entries.joined([_entries(file, origin, hierarchy) for file, origin in pairs])
+        return LedgerEntries.concatenate(
+            [_entries(file, origin, hierarchy) for file, origin in pairs]
+        )
 
 
-def scored(entries: Entries, history: History, date: object) -> Floats:
+def scored(entries: LedgerEntries, history: History, date: object) -> Floats:
     """What had come true of the entries by the end of a day: (E, J)."""
-    return entries.actual(history.as_of(date))
+    return entries.look_up_actuals(history.as_of(date))
 
 
 _FIXED = {
-    "natural": "natural_k",
-    "observed": "observed_age",
-    "value": "observed_value",
+    "natural_age": "natural_k",
+    "observed_age": "observed_age",
+    "observed_value": "observed_value",
     "users": "users",
     "spend": "spend",
-    "reach": "reach",
+    "last_supported_age": "reach",
 }
 """Columns of what an entry has one of; they stand between its key and its cells."""
 
@@ -283,7 +287,7 @@ _ISSUER = ("model", "bundle", "trained")
 _COLUMNS = (START, END, *_FIXED.values(), "age", "pattern", *_BANDS.values(), "borrowed")
 
 
-def _mapped(make: Callable[..., NDArray[Any]], *parts: Entries) -> Entries:
+def _mapped(make: Callable[..., NDArray[Any]], *parts: LedgerEntries) -> LedgerEntries:
     """Entries whose arrays are made of those of `parts`; hierarchy and keys are the first's."""
 
     def made(name: str, owners: Sequence[object]) -> NDArray[Any]:
@@ -291,7 +295,7 @@ def _mapped(make: Callable[..., NDArray[Any]], *parts: Entries) -> Entries:
 
     arrays: dict[str, Any] = {
         field.name: made(field.name, parts)
-        for field in fields(Entries)
+        for field in fields(LedgerEntries)
         if field.name not in ("hierarchy", "keys", "bands")
     }
     bands: dict[tuple[int, ...], Band] = {}  # a band that stages share is made once
@@ -317,9 +321,9 @@ def _told_apart(keys: pd.MultiIndex) -> tuple[Ints, pd.MultiIndex]:
     return rank, keys[first]
 
 
-def _table(entries: Entries, issuer: Mapping[str, object]) -> pa.Table:
+def _table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
     """The rows of a file, a cell each; raises ValueError for an attribute named like a column."""
-    row, place = np.nonzero(entries.issued)  # (C,)
+    row, place = np.nonzero(entries.has_forecast)  # (C,)
     attributes = list(map(str, entries.keys.names))[2:]
     if taken := sorted({*_ISSUER, *_COLUMNS, "origin"}.intersection(attributes)):
         raise ValueError(
@@ -332,12 +336,12 @@ def _table(entries: Entries, issuer: Mapping[str, object]) -> pa.Table:
     for level, name in enumerate((START, END, *attributes)):
         codes, words = pd.factorize(entries.keys.get_level_values(level))
         values = pa.array(words, pa.date32() if level < 2 else pa.string())
-        columns[name] = pa.DictionaryArray.from_arrays(codes[entries.cohort[row]], values)
+        columns[name] = pa.DictionaryArray.from_arrays(codes[entries.cohort_index[row]], values)
     columns |= {column: getattr(entries, name)[row] for name, column in _FIXED.items()}
     columns |= {"age": np.array(NODES)[place], "pattern": entries.pattern[row, place]}
     for (stage, quantity), column in _BANDS.items():
         columns[column] = getattr(entries.bands[stage], quantity)[row, place]
-    columns["borrowed"] = entries.borrowed[row, place]
+    columns["borrowed"] = entries.is_borrowed[row, place]
     arrays = {
         name: pa.array(cells, from_pandas=True) if isinstance(cells, np.ndarray) else cells
         for name, cells in columns.items()
@@ -345,7 +349,7 @@ def _table(entries: Entries, issuer: Mapping[str, object]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _entries(file: Path, origin: np.datetime64, hierarchy: tuple[str, ...]) -> Entries:
+def _entries(file: Path, origin: np.datetime64, hierarchy: tuple[str, ...]) -> LedgerEntries:
     """The entries in a file; the cells of one stand together there."""
     names = parquet.read_schema(file).names
     attributes = [name for name in names if name not in (*_ISSUER, *_COLUMNS)]
@@ -370,14 +374,14 @@ def _entries(file: Path, origin: np.datetime64, hierarchy: tuple[str, ...]) -> E
 
     keys = [columns[name][first].astype("datetime64[s]") for name in (START, END)]
     keys += [text.take(pa.array(first)).to_numpy(zero_copy_only=False) for text in texts]
-    return Entries(
+    return LedgerEntries(
         hierarchy=tuple(name for name in hierarchy if name in attributes),
         keys=pd.MultiIndex.from_arrays(keys, names=["start", "end", *attributes]),
-        cohort=np.arange(len(first)),
-        origin=np.full(len(first), day(origin)),
+        cohort_index=np.arange(len(first)),
+        origin=np.full(len(first), parse_day(origin)),
         pattern=wide("pattern", np.nan),
         bands=_bands(columns, wide),
-        borrowed=wide("borrowed", blank=False),
+        is_borrowed=wide("borrowed", blank=False),
         **{name: columns[column][first] for name, column in _FIXED.items()},
     )
 

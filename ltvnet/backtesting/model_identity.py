@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.data.curves import History
 from ltvnet.forecasting.model_spec import ModelSpec, as_json
 from ltvnet.forecasting.registry import find_registration
 from ltvnet.forecasting.run_context import RunContext
 
-FORECASTS = 3
+FORECAST_VERSION = 3
 """Part of an identity in a ledger: raise it when the same spec would forecast otherwise."""
 
 
-def identity(
-    spec: ModelSpec, context: RunContext, history: History, plan: Plan, first: np.datetime64
+def model_identity(
+    spec: ModelSpec, context: RunContext, history: History, plan: ReplayPlan, first: np.datetime64
 ) -> str:
     """Name of a model in a ledger: its kind, and a hash of all that its forecasts depend on.
 
@@ -29,7 +29,7 @@ def identity(
     models = [_with_context(model, context) for model in spec.models.values()]
     settings = {key: value for key, value in asdict(plan).items() if key != "workers"}
     data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
-    described = [FORECASTS, models, settings, str(first), data]
+    described = [FORECAST_VERSION, models, settings, str(first), data]
 
     digest = hashlib.sha256()
     digest.update(json.dumps(described, sort_keys=True, default=as_json).encode())

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltvnet.data.curves import MAX_AGE, Curves, History, checked_ages, day
+from ltvnet.data.curves import MAX_AGE, Curves, History, parse_day, validate_ages
 
 
-def origins(first: object, last: object, every_days: int) -> Sequence[np.datetime64]:
+def evenly_spaced_origins(first: object, last: object, every_days: int) -> Sequence[np.datetime64]:
     """Fold origins from `first` to `last` (both included) at equal steps.
 
     Raises ValueError when the step is not positive or the order is reversed.
     """
-    begin, end = day(first), day(last)
+    begin, end = parse_day(first), parse_day(last)
     if every_days < 1 or end < begin:
         raise ValueError(
             f"expected first <= last and a step of days, got {first} {last} {every_days}"
@@ -22,11 +22,11 @@ def origins(first: object, last: object, every_days: int) -> Sequence[np.datetim
     return list(np.arange(begin, end + np.timedelta64(1, "D"), every_days))
 
 
-WEEK = np.timedelta64(7, "D")
+ONE_WEEK = np.timedelta64(7, "D")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ReplayPlan:
     """Which past days are replayed, and how.
 
     `window` "expanding" or "sliding:52w": the cohorts that a fit sees, all or those that began in
@@ -44,18 +44,18 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Check the words and numbers."""
-        _ = self.weeks, self.every
+        _ = self.window_weeks, self.folds_per_fit
         if not isinstance(self.ages, Sequence) or not all(map(_whole, self.ages)):
             raise ValueError(f"expected ages=[] or whole days such as [7,30], got {self.ages!r}")
         if len(self.ages):
-            checked_ages(self.ages)
+            validate_ages(self.ages)
         if not isinstance(self.warm, bool):
             raise ValueError(f"expected warm=true or false, got {self.warm!r}")  # noqa: TRY004
         if not _whole(self.workers) or self.workers < 1:
             raise ValueError(f"expected workers, a whole number >= 1, got {self.workers!r}")
 
     @property
-    def weeks(self) -> int | None:
+    def window_weeks(self) -> int | None:
         """Weeks of history that a fit sees; None: all."""
         if self.window == "expanding":
             return None
@@ -64,7 +64,7 @@ class Plan:
         return int(found[1])
 
     @property
-    def every(self) -> int | None:
+    def folds_per_fit(self) -> int | None:
         """Folds from one fit to the next; None: the first fit is kept."""
         if self.refit in ("each", "frozen"):
             return 1 if self.refit == "each" else None
@@ -72,16 +72,16 @@ class Plan:
             raise ValueError(f"expected refit=each, every_K or frozen, got {self.refit!r}")
         return int(found[1])
 
-    def fitted_at(self, origins: Sequence[np.datetime64]) -> list[np.datetime64]:
+    def fit_days(self, origins: Sequence[np.datetime64]) -> list[np.datetime64]:
         """The day of the fit that forecasts each origin."""
-        every = self.every or len(origins)
+        every = self.folds_per_fit or len(origins)
         return [origins[i - i % every] for i in range(len(origins))]
 
-    def seen(self, curves: Curves) -> Curves:
+    def select_training_curves(self, curves: Curves) -> Curves:
         """What a fit sees of the curves of its day."""
-        if self.weeks is None:
+        if self.window_weeks is None:
             return curves
-        return curves.take(curves.start > curves.origin - self.weeks * WEEK)
+        return curves.take(curves.start > curves.origin - self.window_weeks * ONE_WEEK)
 
 
 def past_origins(
@@ -93,13 +93,13 @@ def past_origins(
     forecast.
     """
     begun = history.end.min()
-    least = begun + max((last - begun) / 4, 8 * WEEK)
-    step = every_weeks * WEEK
+    least = begun + max((last - begun) / 4, 8 * ONE_WEEK)
+    step = every_weeks * ONE_WEEK
     origins = [last - step * i for i in range(count, 0, -1)]
-    return [o for o in origins if o >= least and unfinished(history.as_of(o))]
+    return [o for o in origins if o >= least and has_anything_to_forecast(history.as_of(o))]
 
 
-def calendar(
+def choose_origins(
     history: History, *, every: str, first: object, last: object, dates: Sequence[object] | None
 ) -> list[np.datetime64]:
     """The days to replay: `dates`, or from `last` back to `first` in steps of `every`, "4w".
@@ -113,14 +113,14 @@ def calendar(
             raise ValueError(
                 f"expected origins.dates as a list such as [2024-01-01,2024-02-01], got {dates!r}"
             )
-        return sorted(day(date) for date in dates)
+        return sorted(parse_day(date) for date in dates)
     if not (weeks := re.fullmatch("([1-9][0-9]*)w", str(every))):
         raise ValueError(f"expected origins.every in weeks, such as 4w, got {every!r}")
     newest = min(history.end.max(), history.last_day - np.timedelta64(90, "D"))
-    until = newest if last is None else day(last)
+    until = newest if last is None else parse_day(last)
     begun = history.end.min()
-    least = begun + max((until - begun) / 4, 8 * WEEK) if first is None else day(first)
-    days = np.arange(until, least - np.timedelta64(1, "D"), -int(weeks[1]) * WEEK)
+    least = begun + max((until - begun) / 4, 8 * ONE_WEEK) if first is None else parse_day(first)
+    days = np.arange(until, least - np.timedelta64(1, "D"), -int(weeks[1]) * ONE_WEEK)
     if not len(days):
         raise ValueError(
             f"expected days to replay from {least} to {until}, got none: the history begins on "
@@ -133,6 +133,6 @@ def _whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def unfinished(curves: Curves) -> bool:
+def has_anything_to_forecast(curves: Curves) -> bool:
     """Whether any cohort has something to forecast from, and something left to forecast."""
     return bool(((curves.observed_age >= 0) & (curves.observed_age < MAX_AGE)).any())

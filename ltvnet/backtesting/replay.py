@@ -17,19 +17,19 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ltvnet.backtesting.ledger import Entries, Ledger
-from ltvnet.backtesting.model_identity import identity
-from ltvnet.backtesting.origins import Plan, unfinished
+from ltvnet.backtesting.ledger import Ledger, LedgerEntries
+from ltvnet.backtesting.model_identity import model_identity
+from ltvnet.backtesting.origins import ReplayPlan, has_anything_to_forecast
 from ltvnet.data.curves import MAX_AGE, NODES, Curves, History
 from ltvnet.forecasting.forecaster import Forecaster, Predictor, State
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
 
 @runtime_checkable
-class Warm(Protocol):
+class WarmStartable(Protocol):
     """A forecaster whose fit can start from what another of its kind learned, and be shorter."""
 
     def start_from(self, state: State) -> None:
@@ -47,14 +47,14 @@ class Warm(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
+class FitCost:
     """What a fit took: `seconds` on the clock; `parameters` numbers that its state holds."""
 
     seconds: float
     parameters: float
 
 
-Done = tuple[list[Entries], Cost]
+FoldResult = tuple[list[LedgerEntries], FitCost]
 """What a fold issued, of each origin, and what its fit took."""
 
 
@@ -64,50 +64,52 @@ class Fold:
 
     spec: ModelSpec
     context: RunContext
-    plan: Plan
-    fitted: np.datetime64
+    plan: ReplayPlan
+    fit_day: np.datetime64
     origins: Sequence[np.datetime64]
-    start: State | None
+    start_state: State | None
 
-    def fit(self, history: History) -> tuple[Forecaster, Cost]:
+    def fit(self, history: History) -> tuple[Forecaster, FitCost]:
         """The forecaster as of the day of the fit, and what it took."""
         forecaster = create_forecaster(self.spec, self.context)
-        if self.start is not None and isinstance(forecaster, Warm):
-            forecaster.start_from(self.start)
-        curves = self.plan.seen(history.as_of(self.fitted))
+        if self.start_state is not None and isinstance(forecaster, WarmStartable):
+            forecaster.start_from(self.start_state)
+        curves = self.plan.select_training_curves(history.as_of(self.fit_day))
         begun = perf_counter()
         forecaster = forecaster.fit(curves)
         seconds = perf_counter() - begun
-        return forecaster, Cost(seconds, sum(a.size for a in forecaster.state()[1].values()))
+        return forecaster, FitCost(seconds, sum(a.size for a in forecaster.state()[1].values()))
 
-    def issued(self, forecaster: Forecaster, history: History) -> list[Entries]:
+    def forecast_origins(self, forecaster: Forecaster, history: History) -> list[LedgerEntries]:
         """What a forecaster says at each origin."""
-        return [issue(forecaster, history.as_of(o), self.plan.ages) for o in self.origins]
+        return [
+            forecast_entries(forecaster, history.as_of(o), self.plan.ages) for o in self.origins
+        ]
 
-    def run(self, history: History) -> Done:
+    def run(self, history: History) -> FoldResult:
         """Fit, and forecast each origin."""
         forecaster, cost = self.fit(history)
-        return self.issued(forecaster, history), cost
+        return self.forecast_origins(forecaster, history), cost
 
 
-def issue(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> Entries:
+def forecast_entries(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> LedgerEntries:
     """Forecasts of one day: of each cohort, and of those within a week past an age, cut to it.
 
     Raises ValueError when nothing is left to forecast.
     """
-    if not unfinished(curves):
+    if not has_anything_to_forecast(curves):
         raise ValueError(
             f"nothing to forecast at {curves.origin}: expected a cohort with a complete age below "
             f"{MAX_AGE}, got {len(curves)} without one; choose other origins"
         )
     natural = curves.observed_age
-    parts = [Entries.of(forecaster.predict(curves, NODES), natural)]
+    parts = [LedgerEntries.from_forecast(forecaster.predict(curves, NODES), natural)]
     for age in ages:
         rows = np.flatnonzero((natural > age) & (natural < age + 7))
         if len(rows):
             cut = forecaster.predict(curves.take(rows).cut(age), NODES)
-            parts.append(Entries.of(cut, natural[rows]))
-    return Entries.joined(parts)
+            parts.append(LedgerEntries.from_forecast(cut, natural[rows]))
+    return LedgerEntries.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Replay:
     context: RunContext
     history: History
     origins: Sequence[np.datetime64]
-    plan: Plan
+    plan: ReplayPlan
     ledger: Ledger
 
     def __post_init__(self) -> None:
@@ -137,7 +139,7 @@ class Replay:
     @cached_property
     def identity(self) -> str:
         """Name of the model in the ledger."""
-        return identity(self.spec, self.context, self.history, self.plan, self.origins[0])
+        return model_identity(self.spec, self.context, self.history, self.plan, self.origins[0])
 
     @cached_property
     def members(self) -> list["Replay"]:
@@ -148,7 +150,7 @@ class Replay:
     @property
     def fit_days(self) -> list[np.datetime64]:
         """Day of the fit that forecasts each origin."""
-        return self.plan.fitted_at(self.origins)
+        return self.plan.fit_days(self.origins)
 
     def run(self) -> Iterator[np.datetime64]:
         """Fit the model and forecast each origin that the ledger lacks; yield what was written.
@@ -158,7 +160,7 @@ class Replay:
         missing: dict[np.datetime64, list[np.datetime64]] = {}
         for origin, fit_day in zip(self.origins, self.fit_days, strict=True):
             origins = missing.setdefault(fit_day, [])
-            if self.ledger.trained(self.identity, origin) != fit_day:
+            if self.ledger.last_training_day(self.identity, origin) != fit_day:
                 origins.append(origin)
 
         context = self.context.without_folder()
@@ -167,17 +169,17 @@ class Replay:
             for fit_day, origins in missing.items()
         ]
         for fold, (entries_by_origin, cost) in _warmed(folds, self.history):
-            with whole(self._receipt(fold.fitted)) as path:
+            with atomic_write(self._receipt(fold.fit_day)) as path:
                 path.write_text(json.dumps(asdict(cost)))
             for origin, entries in zip(fold.origins, entries_by_origin, strict=True):
-                self.ledger.append(self.identity, entries, self.identity, fold.fitted)
+                self.ledger.write(self.identity, entries, self.identity, fold.fit_day)
                 yield origin
 
-    def read(self) -> Entries:
+    def read(self) -> LedgerEntries:
         """Read the model's forecasts of all origins. Raises ValueError when one is not there."""
         return self.ledger.read(self.identity, self.origins, self.history.hierarchy)
 
-    def average_fit_cost(self) -> Cost | None:
+    def average_fit_cost(self) -> FitCost | None:
         """Average cost of the fits behind a replay; None where the ledger does not say.
 
         A mixture takes as much as its models together.
@@ -189,7 +191,7 @@ class Replay:
             if not costs:
                 return None
             total += np.mean([(cost["seconds"], cost["parameters"]) for cost in costs], axis=0)
-        return Cost(*total.tolist())
+        return FitCost(*total.tolist())
 
     def _receipt(self, fit_day: np.datetime64) -> Path:
         """Path of the note on a fit's cost: beside the forecasts, which do not depend on it."""
@@ -197,7 +199,7 @@ class Replay:
         return folder / f"{fit_day}.json"
 
 
-def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Done]]:
+def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, FoldResult]]:
     """Run folds that lack forecasts, by as many workers as are wanted and have something to do."""
     workers = min(sum(bool(fold.origins) for fold in folds), folds[0].plan.workers)
     if workers <= 1:
@@ -214,18 +216,18 @@ def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, Don
 
 def _started(
     folds: Sequence[Fold], history: History, pool: ProcessPoolExecutor | None
-) -> Iterator[tuple[Fold, Done]]:
+) -> Iterator[tuple[Fold, FoldResult]]:
     """Run folds, warm from the earliest that learned anything; those before cold, again if so."""
     start = None
-    if folds[0].plan.warm and issubclass(forecaster_class(folds[0].spec.name), Warm):
+    if folds[0].plan.warm and issubclass(forecaster_class(folds[0].spec.name), WarmStartable):
         while start is None and any(fold.origins for fold in folds[1:]):
             first, *folds = folds
             forecaster, took = first.fit(history)
-            assert isinstance(forecaster, Warm)
+            assert isinstance(forecaster, WarmStartable)
             start = forecaster.state() if forecaster.can_start() else None
             if first.origins:
-                yield first, (first.issued(forecaster, history), took)
-    rest = [replace(fold, start=start) for fold in folds if fold.origins]
+                yield first, (first.forecast_origins(forecaster, history), took)
+    rest = [replace(fold, start_state=start) for fold in folds if fold.origins]
     if pool is None:
         yield from ((fold, fold.run(history)) for fold in rest)
         return
@@ -242,7 +244,7 @@ def _begin(history: History, name: str) -> None:
     _HISTORY[:] = [history]
     Thread(target=end_with_parent, daemon=True).start()
     cls = forecaster_class(name)
-    if issubclass(cls, Warm):
+    if issubclass(cls, WarmStartable):
         cls.warm_up()
 
 
@@ -254,5 +256,5 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def _in_worker(fold: Fold) -> Done:
+def _in_worker(fold: Fold) -> FoldResult:
     return fold.run(_HISTORY[0])

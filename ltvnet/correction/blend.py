@@ -9,11 +9,11 @@ from typing import Self
 
 import numpy as np
 
-from ltvnet.correction.past_errors import Past, _clearest
+from ltvnet.correction.past_errors import MaturedForecasts, clearest_gain_by_bucket
 from ltvnet.data.arrays import Bools, Floats, Ints
-from ltvnet.forecasting.forecast import BUCKETS, bucket
+from ltvnet.forecasting.forecast import AGE_BUCKETS, age_bucket
 
-PARTS = 4
+WEIGHT_PARTS = 4
 """Parts into which a blend divides its weight between the models and the pattern."""
 
 
@@ -24,46 +24,46 @@ class Blend:
     weight: Floats
 
     @classmethod
-    def off(cls, models: int = 1) -> Self:
+    def equal(cls, models: int = 1) -> Self:
         """Each model the same, the pattern nothing."""
-        return cls(np.full((len(BUCKETS), models), 1.0 / models))
+        return cls(np.full((len(AGE_BUCKETS), models), 1.0 / models))
 
     @classmethod
-    def learned(cls, past: Past, models: Floats, pattern: Floats) -> Self:
+    def fit(cls, past: MaturedForecasts, models: Floats, pattern: Floats) -> Self:
         """The weights of the least absolute error, equal where none were significantly better.
 
         `past.forecast` of the models' mean, `models` (M, E, I) of each, `pattern` (E, I) of the
         pattern. Bias is left to correction.
         """
-        trials = shares(len(models))  # (W, M)
-        equal = past.loss(past.forecast)
+        trials = weight_grid(len(models))  # (W, M)
+        equal = past.loss(past.forecast_growth)
         gain = [equal - past.loss(_mixed(trial, models, pattern)) for trial in trials]
-        chosen = _clearest(past, np.stack(gain))
+        chosen = clearest_gain_by_bucket(past, np.stack(gain))
         weight = np.where(chosen[:, None] >= 0, trials[chosen], 1.0 / len(models))
         return cls(weight)
 
     @property
-    def pattern(self) -> Floats:
+    def pattern_weight(self) -> Floats:
         """Weight of the pattern: (B,)."""
         rest: Floats = 1.0 - self.weight.sum(axis=1)
         return rest
 
     @property
-    def on(self) -> Bools:
+    def is_on(self) -> Bools:
         """Where weights are other than those of `off`: (B,)."""
-        other = ~np.isclose(self.weight, self.off(self.weight.shape[1]).weight)
+        other = ~np.isclose(self.weight, self.equal(self.weight.shape[1]).weight)
         return np.asarray(other.any(axis=1))
 
     def apply(self, models: Floats, pattern: Floats, observed: Ints) -> Floats:
         """Blended increments (E, I) of those of each model (M, E, I) and of the pattern."""
-        return _mixed(self.weight[bucket(observed)].T[:, :, None], models, pattern)
+        return _mixed(self.weight[age_bucket(observed)].T[:, :, None], models, pattern)
 
 
-def shares(models: int) -> Floats:
+def weight_grid(models: int) -> Floats:
     """All ways (W, M) to give models some of PARTS equal parts of 1, the pattern the rest."""
-    given = combinations_with_replacement(range(models + 1), PARTS)  # who has each part
+    given = combinations_with_replacement(range(models + 1), WEIGHT_PARTS)  # who has each part
     counts = [np.bincount(parts, minlength=models + 1)[1:] for parts in given]
-    ordered: Floats = np.unique(counts, axis=0) / PARTS
+    ordered: Floats = np.unique(counts, axis=0) / WEIGHT_PARTS
     return ordered
 
 

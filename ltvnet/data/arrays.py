@@ -20,18 +20,18 @@ Days = NDArray[np.datetime64]
 Strings = NDArray[np.object_]
 
 
-def blocks(count: int) -> Iterator[slice]:
+def block_slices(count: int) -> Iterator[slice]:
     """Slices that divide so many cohorts."""
     return (slice(begin, begin + BLOCK) for begin in range(0, count, BLOCK))
 
 
-class Coded(NamedTuple):
+class Categorical(NamedTuple):
     """A column (R,) as `codes` of its `values`, each once, in order."""
 
     codes: Ints
     values: NDArray[Any]
 
-    def among(self, known: Sequence[Any]) -> Ints:
+    def positions_in(self, known: Sequence[Any]) -> Ints:
         """The place of each row's value in a list, -1 of others: (R,)."""
         place = {value: number for number, value in enumerate(known)}
         found = np.array([place.get(value, -1) for value in self.values], dtype=np.int64)
@@ -39,16 +39,16 @@ class Coded(NamedTuple):
         return each
 
 
-def coded(column: NDArray[Any]) -> Coded:
+def factorize(column: NDArray[Any]) -> Categorical:
     """A column as codes."""
     codes, values = pd.factorize(column, sort=True)
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         raise ValueError(f"expected a value in a key, got none in row {row}: '' is an unknown one")
-    return Coded(codes.astype(np.int64), values)
+    return Categorical(codes.astype(np.int64), values)
 
 
-def places(columns: Sequence[Coded]) -> Ints:
+def key_ranks(columns: Sequence[Categorical]) -> Ints:
     """Place of each row (R,) in the order of a key of several columns; equal keys share it."""
     place, size = np.zeros(len(columns[0].codes), dtype=np.int64), 1
     for codes, values in columns:

@@ -10,12 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Floats, Strings
-from ltvnet.data.cohort_rows import Sheet, late
-from ltvnet.data.columns import DATE, SPEND, USERS, column_of
+from ltvnet.data.cohort_rows import ParsedTable, values_after
+from ltvnet.data.columns import DATE, SPEND, USERS, age_column
 from ltvnet.data.curves import AGES, HORIZONS, History
-from ltvnet.data.table_files import faults, no_faults
+from ltvnet.data.table_files import empty_fault_table, fault_table
 
-MIN_COHORTS = 5
+MIN_COHORTS_PER_AGE = 5
 """Data support an age that at least so many cohorts reached."""
 
 _NO_DATE = "expected YYYY-MM-DD~YYYY-MM-DD or YYYY-MM-DD; correct the date"
@@ -26,10 +26,12 @@ _NO_USERS = "expected the number of users, as the row has values; fill the cell 
 _GAP = "expected a value between known ages (0 is one); fill the cell in or empty what follows"
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
 _FALL = "expected no fall of cumulative revenue; with refunds in it set data.revenue=net"
-TWICE = "expected a cohort once in a snapshot; merge its rows or tell them apart by an attribute"
+DUPLICATE_COHORT = (
+    "expected a cohort once in a snapshot; merge its rows or tell them apart by an attribute"
+)
 
 
-def problems(sheet: Sheet, last: Floats, tolerance: float | None) -> pd.DataFrame:
+def find_faults(sheet: ParsedTable, last: Floats, tolerance: float | None) -> pd.DataFrame:
     """All that is wrong with single rows.
 
     `last` (N,) the last age that can be complete, NaN where unknown; `tolerance` the relative
@@ -37,13 +39,13 @@ def problems(sheet: Sheet, last: Floats, tolerance: float | None) -> pd.DataFram
     """
     rows = np.flatnonzero(_suspects(sheet, last, tolerance))
     if not len(rows):
-        return sheet.unread
+        return sheet.number_faults
     found = _checked(sheet.take(rows), last[rows], tolerance)
     found["row"] = rows[found["row"]]
-    return pd.concat([sheet.unread, found]).drop_duplicates(["row", "column"])
+    return pd.concat([sheet.number_faults, found]).drop_duplicates(["row", "column"])
 
 
-def _suspects(sheet: Sheet, last: Floats, tolerance: float | None) -> Bools:
+def _suspects(sheet: ParsedTable, last: Floats, tolerance: float | None) -> Bools:
     """Rows (N,) in which something may be wrong: the others need no closer look."""
     length = sheet.end - sheet.start
     amounts = np.column_stack((sheet.users, sheet.spend))
@@ -54,11 +56,11 @@ def _suspects(sheet: Sheet, last: Floats, tolerance: float | None) -> Bools:
     wrong |= ((amounts < 0) | np.isinf(amounts)).any(axis=1)
     wrong |= np.isnan(sheet.users) & (count > 0)
     wrong |= (known[:, 1:] > known[:, :-1]).any(axis=1) | (count - 1 > last)
-    for name, cells in sheet.curves.items():
+    for name, cells in sheet.values_by_series.items():
         if name or tolerance is None:
             wrong |= np.isinf(cells).any(axis=1)
         if name:
-            wrong |= late(cells, last).any(axis=1)
+            wrong |= values_after(cells, last).any(axis=1)
     if tolerance is not None:
         wrong |= (values[:, 0] < 0) | (values[:, 1:] < values[:, :-1]).any(axis=1)
         # of values that never fall from 0 on the last alone can be infinite
@@ -66,19 +68,25 @@ def _suspects(sheet: Sheet, last: Floats, tolerance: float | None) -> Bools:
     return wrong
 
 
-def _checked(sheet: Sheet, last: Floats, tolerance: float | None) -> pd.DataFrame:
+def _checked(sheet: ParsedTable, last: Floats, tolerance: float | None) -> pd.DataFrame:
     users = np.isnan(sheet.users) & np.isfinite(sheet.values).any(axis=1)
     undated = np.isnat(sheet.start) | np.isnat(sheet.end)
-    written = sheet.written.values[sheet.written.codes]
+    written = sheet.date_text.values[sheet.date_text.codes]
     found = [
         _cells(undated, DATE, written, _NO_DATE),
         _cells(users, USERS, np.full(len(sheet), "", dtype=object), _NO_USERS),
         _cells(sheet.end < sheet.start, DATE, written, _REVERSED),
         *_amiss(USERS, sheet.users),
         *_amiss(SPEND, sheet.spend),
-        *(_first(np.isinf(cells), cells, _INFINITE, n) for n, cells in sheet.curves.items()),
+        *(
+            _first(np.isinf(cells), cells, _INFINITE, n)
+            for n, cells in sheet.values_by_series.items()
+        ),
         _first(_gaps(sheet.values), sheet.values, _GAP),
-        *(_first(late(cells, last), cells, _LATE, n) for n, cells in sheet.curves.items()),
+        *(
+            _first(values_after(cells, last), cells, _LATE, n)
+            for n, cells in sheet.values_by_series.items()
+        ),
     ]
     if tolerance is not None:
         finite = ~np.isinf(sheet.values).any(axis=1, keepdims=True)
@@ -88,7 +96,7 @@ def _checked(sheet: Sheet, last: Floats, tolerance: float | None) -> pd.DataFram
 
 def _cells(wrong: Bools, column: str, shown: Strings | Floats, problem: str) -> pd.DataFrame:
     rows = np.flatnonzero(wrong)
-    return faults(rows, column, shown[rows].astype(object), problem)
+    return fault_table(rows, column, shown[rows].astype(object), problem)
 
 
 def _amiss(column: str, amount: Floats) -> Iterator[pd.DataFrame]:
@@ -96,7 +104,7 @@ def _amiss(column: str, amount: Floats) -> Iterator[pd.DataFrame]:
     yield _cells(amount == np.inf, column, amount, _INFINITE)
 
 
-def repeated(sheet: Sheet, names: Sequence[str], seen: "Seen") -> pd.DataFrame:
+def find_duplicates(sheet: ParsedTable, names: Sequence[str], seen: "KeyHashes") -> pd.DataFrame:
     """Faults for cohorts that stand in this sheet twice or whose key was `seen`, by hash.
 
     The keys of this sheet, with the attributes `names`, are added to it; 64 bits leave a
@@ -108,11 +116,13 @@ def repeated(sheet: Sheet, names: Sequence[str], seen: "Seen") -> pd.DataFrame:
     for name in names:
         codes, values = sheet.label(name)
         _stir(hashes, pd.util.hash_array(values, categorize=False)[codes])
-    again = pd.Series(hashes).duplicated().to_numpy() | seen.before(hashes)
+    again = pd.Series(hashes).duplicated().to_numpy() | seen.check_and_add(hashes)
     rows = np.flatnonzero(again & ~np.isnat(sheet.end))
     if not len(rows):
-        return no_faults()
-    return faults(rows, DATE, sheet.written.values[sheet.written.codes[rows]], TWICE)
+        return empty_fault_table()
+    return fault_table(
+        rows, DATE, sheet.date_text.values[sheet.date_text.codes[rows]], DUPLICATE_COHORT
+    )
 
 
 def _stir(hashes: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
@@ -124,14 +134,14 @@ def _stir(hashes: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
     hashes ^= hashes >> np.uint64(31)
 
 
-class Seen:
+class KeyHashes:
     """Hashes that came before, in sorted runs of which each is longer than the next."""
 
     def __init__(self) -> None:
         """None yet."""
         self.runs: list[NDArray[np.uint64]] = []
 
-    def before(self, hashes: NDArray[np.uint64]) -> Bools:
+    def check_and_add(self, hashes: NDArray[np.uint64]) -> Bools:
         """Which of the hashes (N,) came before; all of them are seen from now on."""
         found = np.zeros(len(hashes), dtype=bool)
         for run in self.runs:
@@ -149,8 +159,8 @@ def _first(wrong: Bools, values: Floats, problem: str, series: str = "") -> pd.D
     rows = np.flatnonzero(count)
     ages = wrong[rows].argmax(axis=1)
     shown = pd.Series(values[rows, ages]).map(lambda value: f"{value:.9g}".replace("nan", ""))
-    column = np.array([column_of(series, age) for age in range(AGES)], dtype=object)[ages]
-    return faults(rows, column, shown.to_numpy(), problem).assign(more=count[rows] - 1)
+    column = np.array([age_column(series, age) for age in range(AGES)], dtype=object)[ages]
+    return fault_table(rows, column, shown.to_numpy(), problem).assign(more=count[rows] - 1)
 
 
 def _gaps(values: Floats) -> Bools:
@@ -194,14 +204,14 @@ def restatements(history: History, tolerance: float = 1e-3) -> pd.DataFrame:
     )
 
 
-def summary(history: History) -> str:
+def summarize_history(history: History) -> str:
     """What the data hold and how far ahead they support a forecast, in a few lines."""
     snapshots = np.unique(history.snapshot)
     curves = history.as_of(history.last_day)
     k = curves.observed_age
-    last = curves.reach(MIN_COHORTS)
+    last = curves.age_reached_by(MIN_COHORTS_PER_AGE)
     matured = ", ".join(f"D{age} {(k >= age).sum():,}" for age in (7, *HORIZONS))
-    wanted = f"no forecast yet: it takes {MIN_COHORTS} cohorts with a complete age"
+    wanted = f"no forecast yet: it takes {MIN_COHORTS_PER_AGE} cohorts with a complete age"
     further = [f"further series: {', '.join(history.series)}"] if history.series else []
     return "\n".join(
         [

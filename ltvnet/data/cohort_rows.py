@@ -15,10 +15,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ltvnet.data.arrays import Bools, Coded, Days, Floats, Ints, Strings, blocks, coded, places
-from ltvnet.data.columns import DATE, END, SPEND, START, USERS, column_of
+from ltvnet.data.arrays import (
+    Bools,
+    Categorical,
+    Days,
+    Floats,
+    Ints,
+    Strings,
+    block_slices,
+    factorize,
+    key_ranks,
+)
+from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.curves import AGES, MAX_AGE, Curves, History
-from ltvnet.data.table_files import is_text, numbers, text
+from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +36,7 @@ _AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 """The name of a column of the curve, or of a further series at an age."""
 
 
-def renamed(path: Path, table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
+def rename_columns(path: Path, table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
     """The table with `columns` (part -> column) under the names of their parts.
 
     Columns without a name are left out, and those that have the name of such a part themselves.
@@ -41,7 +51,7 @@ def renamed(path: Path, table: pa.Table, columns: Mapping[str, str]) -> pa.Table
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """Which columns of a table hold dates, amounts (users, spend), ages, and the rest.
 
     `ages` of the curve, named "", and of each further series: name -> age -> column, in order.
@@ -53,7 +63,7 @@ class Layout:
     others: list[str]
 
     @classmethod
-    def of(cls, path: Path, schema: pa.Schema) -> Self:
+    def from_schema(cls, path: Path, schema: pa.Schema) -> Self:
         """Find the columns by name, in any order; what follows from missing ones is logged.
 
         Raises ValueError for no date, no ages, an age left out, two columns of one name, and a
@@ -85,7 +95,7 @@ Ages = Mapping[str, tuple[str, int]]
 
 
 def _misplaced(names: list[str], dates: list[str], ages: Ages) -> Iterator[str]:
-    columns = Counter(column_of(*ages[name]) if name in ages else name for name in names)
+    columns = Counter(age_column(*ages[name]) if name in ages else name for name in names)
     yield from (f"keep one of {n} columns {name}" for name, n in columns.items() if n > 1)
     if not set(dates) <= set(names):
         yield f"expected a column {DATE}, or {START} and {END}, got none; see data.columns"
@@ -98,19 +108,19 @@ def _misplaced(names: list[str], dates: list[str], ages: Ages) -> Iterator[str]:
 
 def _mistyped(schema: pa.Schema, ages: Ages) -> Iterator[str]:
     types = pa.types
-    good = (is_text, types.is_integer, types.is_floating, types.is_decimal, types.is_null)
+    good = (is_text_type, types.is_integer, types.is_floating, types.is_decimal, types.is_null)
     for column in schema:
         wanted = column.name in ages or column.name in (USERS, SPEND)
         if wanted and not any(is_kind(column.type) for is_kind in good):
             yield f"expected numbers in {column.name}, got {column.type}; convert the column"
 
 
-def spans(table: pa.Table) -> tuple[Coded, Days, Days]:
+def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
     """Dates (N,) as written in one or two columns, first and last day (NaT where unreadable)."""
-    written = said(table.column(0))
+    written = text_column(table.column(0))
     if table.num_columns > 1:
-        last = said(table.column(1))
-        written = coded(written.values[written.codes] + "~" + last.values[last.codes])
+        last = text_column(table.column(1))
+        written = factorize(written.values[written.codes] + "~" + last.values[last.codes])
     parts = [word.partition("~") for word in written.values]
     words = [first for first, _, _ in parts]
     words += [last if mark else first for first, mark, last in parts]
@@ -120,18 +130,18 @@ def spans(table: pa.Table) -> tuple[Coded, Days, Days]:
     return written, start, end
 
 
-def said(column: pa.ChunkedArray) -> Coded:
+def text_column(column: pa.ChunkedArray) -> Categorical:
     """The cells (N,) of a column as text."""
-    codes, words = text(column)
+    codes, words = factorize_text(column)
     values = np.array(words, dtype=object)
     order = np.argsort(values, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return Coded(rank[codes], values[order])
+    return Categorical(rank[codes], values[order])
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ParsedTable:
     """Rows of one table, parsed.
 
     `written` (N,) the dates as they stand there; `start`, `end` (N,) days, NaT where unreadable;
@@ -141,22 +151,22 @@ class Sheet:
     that are no numbers.
     """
 
-    written: Coded
+    date_text: Categorical
     start: Days
     end: Days
     users: Floats
     spend: Floats
-    curves: Mapping[str, Floats]
-    labels: Mapping[str, Coded]
-    unread: pd.DataFrame
+    values_by_series: Mapping[str, Floats]
+    labels: Mapping[str, Categorical]
+    number_faults: pd.DataFrame
 
     @classmethod
-    def of(cls, table: pa.Table, layout: Layout) -> Self:
+    def from_table(cls, table: pa.Table, layout: TableLayout) -> Self:
         """Parse a table of that layout."""
-        written, start, end = spans(table.select(layout.dates))
+        written, start, end = parse_dates(table.select(layout.dates))
         amounts = layout.amounts
         columns = [column for ages in layout.ages.values() for column in ages.values()]
-        cells, unread = numbers(table.select([*amounts, *columns]))
+        cells, unread = parse_numbers(table.select([*amounts, *columns]))
         known = dict(zip(amounts, cells.T, strict=False))
         bounds = np.cumsum([len(amounts), *map(len, layout.ages.values())])[:-1]
         parts = np.split(cells, bounds, axis=1)[1:]
@@ -165,14 +175,14 @@ class Sheet:
             for (name, ages), part in zip(layout.ages.items(), parts, strict=True)
         }
         return cls(
-            written=written,
+            date_text=written,
             start=start,
             end=end,
             users=known.get(USERS, np.ones(len(table))),
             spend=known.get(SPEND, np.full(len(table), np.nan)),
-            curves=curves,
-            labels={name: said(table.column(name)) for name in layout.others},
-            unread=unread,
+            values_by_series=curves,
+            labels={name: text_column(table.column(name)) for name in layout.others},
+            number_faults=unread,
         )
 
     def __len__(self) -> int:
@@ -182,20 +192,20 @@ class Sheet:
     @property
     def values(self) -> Floats:
         """The curve: (N, A)."""
-        return self.curves[""]
+        return self.values_by_series[""]
 
     @property
-    def known(self) -> int:
+    def count_values(self) -> int:
         """Number of cells of the curve and of further series that are not empty."""
-        return sum(int((~np.isnan(cells)).sum()) for cells in self.curves.values())
+        return sum(int((~np.isnan(cells)).sum()) for cells in self.values_by_series.values())
 
     def series(self, name: str) -> Floats:
         """A further series (N, A), NaN where the table lacks it."""
-        return self.curves.get(name, np.full((len(self), AGES), np.nan))
+        return self.values_by_series.get(name, np.full((len(self), AGES), np.nan))
 
-    def label(self, name: str) -> Coded:
+    def label(self, name: str) -> Categorical:
         """The text (N,) of one column, "" where the table lacks it."""
-        nothing = Coded(np.zeros(len(self), dtype=np.int64), np.array([""], dtype=object))
+        nothing = Categorical(np.zeros(len(self), dtype=np.int64), np.array([""], dtype=object))
         return self.labels.get(name, nothing)
 
     def attributes(self, names: Sequence[str]) -> dict[str, Strings]:
@@ -203,37 +213,41 @@ class Sheet:
         found = {name: self.label(name) for name in names}
         return {name: words.values[words.codes] for name, words in found.items()}
 
-    def words(self, but: Sequence[str] = ()) -> list[str]:
+    def text_labels(self, exclude: Sequence[str] = ()) -> list[str]:
         """The names of labels, `but` some, whose cells are not all numbers or empty."""
-        return [name for name, cells in self.labels.items() if name not in but and _worded(cells)]
+        return [
+            name for name, cells in self.labels.items() if name not in exclude and _worded(cells)
+        ]
 
     def take(self, rows: Ints) -> Self:
         """Some of the rows, without what was unread."""
         return replace(
             self,
-            written=self.written._replace(codes=self.written.codes[rows]),
+            date_text=self.date_text._replace(codes=self.date_text.codes[rows]),
             start=self.start[rows],
             end=self.end[rows],
             users=self.users[rows],
             spend=self.spend[rows],
-            curves={name: _chosen(cells, rows) for name, cells in self.curves.items()},
+            values_by_series={
+                name: _chosen(cells, rows) for name, cells in self.values_by_series.items()
+            },
             labels={n: words._replace(codes=words.codes[rows]) for n, words in self.labels.items()},
-            unread=self.unread.head(0),
+            number_faults=self.number_faults.head(0),
         )
 
-    def known_at(
+    def to_curves(
         self, date: np.datetime64, names: Sequence[str], hierarchy: Sequence[str], lag_days: int
     ) -> Curves:
         """The cohorts that had begun by the day of the export, with attributes `names`, sorted.
 
         The sheet is one without faults.
         """
-        dates = [coded(self.start), coded(self.end)]
-        place = places([*dates, *(self.label(name) for name in sorted(names))])
+        dates = [factorize(self.start), factorize(self.end)]
+        place = key_ranks([*dates, *(self.label(name) for name in sorted(names))])
         order = np.argsort(place, kind="stable")
         order = order[self.start[order] <= date]
         whole = len(order) == len(self) and bool((np.diff(order) == 1).all())
-        turned = any(not cells.flags.c_contiguous for cells in self.curves.values())
+        turned = any(not cells.flags.c_contiguous for cells in self.values_by_series.values())
         rows = self.take(order) if turned or not whole else self
         ended = rows.end <= date
         return Curves(
@@ -246,23 +260,26 @@ class Sheet:
             hierarchy=tuple(name for name in hierarchy if name in names),
             lag_days=lag_days,
             origin=date,
-            series={name: cells for name, cells in sorted(rows.curves.items()) if name},
+            series={name: cells for name, cells in sorted(rows.values_by_series.items()) if name},
         )
 
-    def last_day(self) -> np.datetime64:
+    def last_complete_day(self) -> np.datetime64:
         """The latest day on which an age that is known ended; NaT where no value is known."""
-        known = ~np.all([np.isnan(cells) for cells in self.curves.values()], axis=0)
+        known = ~np.all([np.isnan(cells) for cells in self.values_by_series.values()], axis=0)
         age = np.where(known.any(axis=1), AGES - 1 - known[:, ::-1].argmax(axis=1), np.nan)
         day: np.datetime64 = np.fmax.reduce(self.end + age.astype("timedelta64[D]"))
         return day
 
-    def masked(self, last: Floats) -> Self:
+    def mask_after(self, last: Floats) -> Self:
         """The same rows without what stands at ages above `last` (N,)."""
-        kept = {name: np.where(late(c, last), np.nan, c) for name, c in self.curves.items()}
-        return replace(self, curves=kept)
+        kept = {
+            name: np.where(values_after(c, last), np.nan, c)
+            for name, c in self.values_by_series.items()
+        }
+        return replace(self, values_by_series=kept)
 
 
-def late(values: Floats, last: Floats) -> Bools:
+def values_after(values: Floats, last: Floats) -> Bools:
     """Known cells (N, A) at ages above `last` (N,)."""
     return ~np.isnan(values) & (np.arange(AGES) > last[:, None])
 
@@ -283,25 +300,25 @@ def _chosen(cells: Floats, rows: Ints) -> Floats:
     place = np.full(len(cells), len(rows))  # of those that are left out: a row too many
     place[rows] = np.arange(len(rows))
     made = np.empty((len(rows) + 1, AGES))
-    for block in blocks(len(cells)):
+    for block in block_slices(len(cells)):
         made[place[block]] = np.ascontiguousarray(cells[block])
     return made[:-1]
 
 
-def _worded(words: Coded) -> bool:
+def _worded(words: Categorical) -> bool:
     text = pd.Series(words.values[words.values != ""], dtype=str)
     return bool(pd.to_numeric(text, errors="coerce").isna().any())
 
 
-def joined(
-    sheets: Sequence[Sheet],
+def history_from_tables(
+    sheets: Sequence[ParsedTable],
     dates: Sequence[np.datetime64],
     names: Sequence[str],
     hierarchy: Sequence[str],
     lag_days: int,
 ) -> History:
     """The history in sheets and the days on which they were exported, with attributes `names`."""
-    further = sorted({name for sheet in sheets for name in sheet.curves if name})
+    further = sorted({name for sheet in sheets for name in sheet.values_by_series if name})
     texts = [sheet.attributes(names) for sheet in sheets]
     return History(
         start=np.concatenate([sheet.start for sheet in sheets]),

@@ -18,16 +18,22 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats
-from ltvnet.data.checks import Seen, problems, repeated, restatements, summary
-from ltvnet.data.cohort_rows import Layout, Sheet, joined, renamed
+from ltvnet.data.checks import (
+    KeyHashes,
+    find_duplicates,
+    find_faults,
+    restatements,
+    summarize_history,
+)
+from ltvnet.data.cohort_rows import ParsedTable, TableLayout, history_from_tables, rename_columns
 from ltvnet.data.columns import DATE, ROLES, SPEND, USERS
-from ltvnet.data.curves import Curves, History, day
-from ltvnet.data.table_files import Report, blocks, tables
-from ltvnet.storage import whole
+from ltvnet.data.curves import Curves, History, parse_day
+from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
+from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
-Columns = dict[str, NDArray[Any]]
+ColumnArrays = dict[str, NDArray[Any]]
 """A table by the names of its columns: (N,) each."""
 
 _DAY = np.timedelta64(1, "D")
@@ -80,23 +86,23 @@ class Files:
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
-        report = Report(self.columns or {})
+        report = FaultReport(self.columns or {})
         dates = self._dates()
-        sheets: dict[Path, Sheet] = {}
+        sheets: dict[Path, ParsedTable] = {}
         for file, date in dates.items():
             try:
-                sheets[file] = next(self._sheets(blocks(file, sys.maxsize), file, date))
+                sheets[file] = next(self._sheets(read_blocks(file, sys.maxsize), file, date))
             except ValueError as error:
                 report.add_file(str(error))
         names = self._attributes(list(sheets.values()), report)
         for file, sheet in sheets.items():
-            report.add(file, self._faults(sheet, dates[file], names, Seen()))
-        report.refuse()
+            report.add_table(file, self._faults(sheet, dates[file], names, KeyHashes()))
+        report.raise_if_any()
         parts = list(sheets.values()), list(dates.values())
-        history = joined(*parts, names, self.hierarchy, self.lag_days)
+        history = history_from_tables(*parts, names, self.hierarchy, self.lag_days)
         if len(changes := restatements(history, self.rounding_tolerance)):
             log.warning("restated history:\n%s", changes.to_string(index=False))
-        log.info("%s", summary(history))
+        log.info("%s", summarize_history(history))
         return history
 
     def default_origin(self, history: History) -> np.datetime64:
@@ -130,7 +136,7 @@ class Files:
         if others:
             yield from self._pieces(self.history(), rows)
         else:
-            yield from self.parsed(blocks(file, rows), file, date)
+            yield from self.parse_tables(read_blocks(file, rows), file, date)
 
     def _pieces(self, history: History, rows: int) -> Iterator[Curves]:
         curves = history.as_of(history.last_day)
@@ -139,7 +145,7 @@ class Files:
         for first in range(0, len(curves), rows):
             yield curves.take(np.arange(first, min(first + rows, len(curves))))
 
-    def parsed(
+    def parse_tables(
         self,
         tables: Iterable[pa.Table],
         file: Path,
@@ -151,28 +157,28 @@ class Files:
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
-        report, seen = Report(self.columns or {}), Seen()
+        report, seen = FaultReport(self.columns or {}), KeyHashes()
         read = left_out = 0
         for sheet in self._sheets(tables, file, date):
             names = self._attributes([sheet], report) if names is None else names
-            if self.attributes is None and (late := sheet.words(but=names)):
+            if self.attributes is None and (late := sheet.text_labels(exclude=names)):
                 found = f"{file}: {', '.join(sorted(late))} had only numbers up to row {read}"
                 raise ValueError(f"{found}, now text; set data.attributes to say what to use")
-            report.add(file, self._faults(sheet, date, names, seen), read)
-            report.refuse()
-            curves = sheet.known_at(date, names, self.hierarchy, self.lag_days)
+            report.add_table(file, self._faults(sheet, date, names, seen), read)
+            report.raise_if_any()
+            curves = sheet.to_curves(date, names, self.hierarchy, self.lag_days)
             read += len(sheet)
             left_out += len(sheet) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
 
-    def last_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
+    def last_complete_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
         """The last day on which any age in tables, which are blocks of a file, was complete.
 
         NaT where no value is known.
         """
-        days = [sheet.last_day() for sheet in self._sheets(tables, file, None)]
+        days = [sheet.last_complete_day() for sheet in self._sheets(tables, file, None)]
         none = np.datetime64("NaT", "D")
         last: np.datetime64 = np.fmax.reduce(np.array([none, *days])) + self.lag_days * _DAY
         return last
@@ -183,12 +189,12 @@ class Files:
         if self.snapshot is not None and path.is_dir():
             raise ValueError(f"{path}: data.snapshot is for one file; in a folder names have dates")
         if self.snapshot is not None:
-            return dict.fromkeys(tables(path), day(self.snapshot))
-        found = tables(path).items()
+            return dict.fromkeys(find_tables(path), parse_day(self.snapshot))
+        found = find_tables(path).items()
         return {file: self._last_day(file) if date is None else date for file, date in found}
 
     def _last_day(self, file: Path) -> np.datetime64:
-        last = self.last_day(blocks(file, 1 << 14), file)
+        last = self.last_complete_day(read_blocks(file, 1 << 14), file)
         if np.isnat(last):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
         log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last)
@@ -196,46 +202,46 @@ class Files:
 
     def _sheets(
         self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
-    ) -> Iterator[Sheet]:
+    ) -> Iterator[ParsedTable]:
         """Blocks of the table in a file, parsed."""
         layout = None
         for block in filter(len, tables):
-            table = renamed(file, block, self.columns or {})
-            layout = layout or Layout.of(file, table.schema)
-            sheet = Sheet.of(table, layout)
+            table = rename_columns(file, block, self.columns or {})
+            layout = layout or TableLayout.from_schema(file, table.schema)
+            sheet = ParsedTable.from_table(table, layout)
             if date is not None and self.partial == "mask":
                 sheet = self._masked(file, sheet, date)
             yield sheet
 
-    def _masked(self, file: Path, sheet: Sheet, date: np.datetime64) -> Sheet:
-        masked = sheet.masked(self._last(sheet, date))
-        if cells := sheet.known - masked.known:
+    def _masked(self, file: Path, sheet: ParsedTable, date: np.datetime64) -> ParsedTable:
+        masked = sheet.mask_after(self._last(sheet, date))
+        if cells := sheet.count_values - masked.count_values:
             log.info("%s: masked %d values later than %s", file, cells, date)
         return masked
 
-    def _last(self, sheet: Sheet, date: np.datetime64) -> Floats:
+    def _last(self, sheet: ParsedTable, date: np.datetime64) -> Floats:
         """The last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
         age: Floats = (date - sheet.end) / _DAY - self.lag_days
         return age
 
     def _faults(
-        self, sheet: Sheet, date: np.datetime64, names: list[str], seen: Seen
+        self, sheet: ParsedTable, date: np.datetime64, names: list[str], seen: KeyHashes
     ) -> pd.DataFrame:
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        found = problems(sheet, self._last(sheet, date), tolerance)
-        twice = repeated(sheet, names, seen)
+        found = find_faults(sheet, self._last(sheet, date), tolerance)
+        twice = find_duplicates(sheet, names, seen)
         if not len(found) and not len(twice):
             return found
         return pd.concat([found, twice]).sort_values("row", kind="stable")
 
-    def _attributes(self, sheets: Sequence[Sheet], report: Report) -> list[str]:
+    def _attributes(self, sheets: Sequence[ParsedTable], report: FaultReport) -> list[str]:
         """The names of attributes: those of the hierarchy, and the chosen ones or all of text."""
         present = list(dict.fromkeys(name for sheet in sheets for name in sheet.labels))
         chosen = self.attributes
         if missing := [name for name in chosen or () if sheets and name not in present]:
             report.add_file(f"expected data.attributes out of {present}, got also {missing}")
         if chosen is None:
-            chosen = [name for sheet in sheets for name in sheet.words()]
+            chosen = [name for sheet in sheets for name in sheet.text_labels()]
         names = [name for name in present if name in chosen or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
@@ -267,18 +273,18 @@ def write_cohorts(curves: Curves, path: str | Path) -> None:
         for name, cells in curves.series.items()
         for age in np.flatnonzero(np.isfinite(cells).any(axis=0))
     }
-    _write({**keys(curves), **spend, **ages, **further}, Path(path))
+    _write({**key_columns(curves), **spend, **ages, **further}, Path(path))
 
 
-def keys(curves: Curves) -> Columns:
+def key_columns(curves: Curves) -> ColumnArrays:
     """The columns that say which cohort a row is, and how large: Date, the attributes, Users."""
     start, end = curves.start.astype(str), curves.end.astype(str)
     date = np.where(start == end, start, np.strings.add(np.strings.add(start, "~"), end))
     return {DATE: date, **curves.attributes, USERS: curves.users}
 
 
-def _write(columns: Columns, path: Path) -> None:
+def _write(columns: ColumnArrays, path: Path) -> None:
     table = pa.table({name: pa.array(cells, from_pandas=True) for name, cells in columns.items()})
     write = parquet.write_table if path.suffix == ".parquet" else arrow_csv.write_csv
-    with whole(path) as part:
+    with atomic_write(path) as part:
         write(table, part)

@@ -13,7 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Bools, Coded, Days, Floats, Ints, Strings, blocks, coded, places
+from ltvnet.data.arrays import (
+    Bools,
+    Categorical,
+    Days,
+    Floats,
+    Ints,
+    Strings,
+    block_slices,
+    factorize,
+    key_ranks,
+)
 
 NODES = (0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360)
 """Ages (days) of net inputs, net outputs, loss, correction, calibration and ledger."""
@@ -22,7 +32,7 @@ MAX_AGE = NODES[-1]
 AGES = MAX_AGE + 1
 
 
-def day(date: object) -> np.datetime64:
+def parse_day(date: object) -> np.datetime64:
     """The calendar day of a date given as text, `date`, `datetime` or `datetime64`.
 
     Raises ValueError when it is none of these.
@@ -78,7 +88,7 @@ class Cohorts:
     def _last_known(self) -> Ints:
         """The last age known of each row (R,), -1 for none. Raises ValueError for a gap."""
         last = np.empty(len(self), dtype=np.int64)
-        for block in blocks(len(self)):
+        for block in block_slices(len(self)):
             known = np.isfinite(self.values[block])
             if (known[:, 1:] > known[:, :-1]).any():
                 told = "a curve has a gap: ages must be complete from day_0 to the last one"
@@ -116,9 +126,9 @@ class Cohorts:
         return last
 
     @cached_property
-    def words(self) -> Mapping[str, Coded]:
+    def attribute_codes(self) -> Mapping[str, Categorical]:
         """The text of each attribute (R,) as codes, by name in alphabetical order."""
-        return {name: coded(self.attributes[name]) for name in sorted(self.attributes)}
+        return {name: factorize(self.attributes[name]) for name in sorted(self.attributes)}
 
     @cached_property
     def index(self) -> pd.MultiIndex:
@@ -128,9 +138,11 @@ class Cohorts:
         return pd.MultiIndex.from_arrays(arrays, names=["start", "end", *names])
 
     @cached_property
-    def place(self) -> Ints:
+    def key_rank(self) -> Ints:
         """Place of each row (R,) in the order of keys; equal keys share it."""
-        return places([coded(self.start), coded(self.end), *self.words.values()])
+        return key_ranks(
+            [factorize(self.start), factorize(self.end), *self.attribute_codes.values()]
+        )
 
     def _known(self, rows: NDArray[np.generic], date: np.datetime64) -> dict[str, Any]:
         """The fields of chosen rows, with all that was not known at the end of `date` masked."""
@@ -149,7 +161,7 @@ class Cohorts:
 
 def _infinite(cells: Floats) -> bool:
     """Whether any of the cells (R, A) is."""
-    return any(bool(np.isinf(cells[block]).any()) for block in blocks(len(cells)))
+    return any(bool(np.isinf(cells[block]).any()) for block in block_slices(len(cells)))
 
 
 def _last(end: Days, date: np.datetime64 | Days, lag_days: int) -> Ints:
@@ -182,7 +194,7 @@ class Curves(Cohorts):
         if any(_infinite(cells) for _, cells in self._by_age()):
             raise ValueError("a value is infinite")
         self._refuse_later(self.origin, str(self.origin))
-        steps = np.diff(self.place)
+        steps = np.diff(self.key_rank)
         if (steps < 0).any():
             raise ValueError("cohorts are not sorted by key")
         if (steps == 0).any():
@@ -194,13 +206,13 @@ class Curves(Cohorts):
         k = self.observed_age
         return np.where(k < 0, np.nan, self.values[np.arange(len(self)), np.maximum(k, 0)])
 
-    def ages_ago(self, days: Sequence[int]) -> Ints:
+    def observed_ages_before(self, days: Sequence[int]) -> Ints:
         """The observed ages, as of so many days (D,) before the origin: (D, N), -1 for none."""
         last = _last(self.end, self.origin, self.lag_days) - np.array(days)[:, None]
         ages: Ints = np.maximum(np.minimum(self.observed_age, last), -1)
         return ages
 
-    def reach(self, cohorts: int) -> int:
+    def age_reached_by(self, cohorts: int) -> int:
         """The last age that at least so many cohorts reached; -1 where there are not so many."""
         ages = np.sort(self.observed_age)[::-1]
         return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
@@ -220,11 +232,11 @@ class Curves(Cohorts):
         fields["attributes"] = {name: text[rows] for name, text in self.attributes.items()}
         fields["series"] = {name: cells[rows] for name, cells in self.series.items()}
         part = self._changed(fields)
-        for name in ("index", "place", "words"):
+        for name in ("index", "key_rank", "attribute_codes"):
             vars(part).pop(name, None)
         return part
 
-    def valued(self, values: Floats) -> "Curves":
+    def with_values(self, values: Floats) -> "Curves":
         """The same cohorts with other values (N, A), known at the same ages.
 
         Raises ValueError for values that are known at other ages, or infinite.
@@ -267,8 +279,8 @@ class Curves(Cohorts):
             raise ValueError(f"expected a level from 0 to {len(self.hierarchy)}, got {level}")
         if level == 0 or not len(self):
             return np.zeros(len(self), dtype=np.int64), [()] * (level == 0)
-        words = [self.words[name] for name in self.hierarchy[:level]]
-        _, first, place = np.unique(places(words), return_index=True, return_inverse=True)
+        words = [self.attribute_codes[name] for name in self.hierarchy[:level]]
+        _, first, place = np.unique(key_ranks(words), return_index=True, return_inverse=True)
         ids: Ints = place.astype(np.int64)
         text = [self.attributes[name][first] for name in self.hierarchy[:level]]
         return ids, [tuple(map(str, key)) for key in zip(*text, strict=True)]
@@ -289,7 +301,7 @@ class History(Cohorts):
         super().__post_init__()
         if not len(self):
             raise ValueError("no cohorts: the history is empty")
-        twice = pd.DataFrame({"place": self.place, "snapshot": self.snapshot}).duplicated()
+        twice = pd.DataFrame({"place": self.key_rank, "snapshot": self.snapshot}).duplicated()
         if twice.any():
             raise ValueError("a cohort stands twice in one snapshot")
         self._refuse_later(self.snapshot, "its snapshot")
@@ -306,17 +318,17 @@ class History(Cohorts):
 
     def as_of(self, date: object) -> Curves:
         """What was known at the end of a day: one row a cohort, sorted by key."""
-        origin = day(date)
+        origin = parse_day(date)
         rows = self._rows(origin)
-        newest = np.lexsort((-self.snapshot[rows].astype(np.int64), self.place[rows]))
+        newest = np.lexsort((-self.snapshot[rows].astype(np.int64), self.key_rank[rows]))
         rows = rows[newest]
-        rows = rows[np.diff(self.place[rows], prepend=-1) > 0]
+        rows = rows[np.diff(self.key_rank[rows], prepend=-1) > 0]
         known = self._known(rows, origin)
         return Curves(hierarchy=self.hierarchy, lag_days=self.lag_days, origin=origin, **known)
 
     def until(self, date: object) -> "History":
         """The history as it stood at the end of a day: later snapshots and cells are gone."""
-        last = day(date)
+        last = parse_day(date)
         rows = self._rows(last)
         known = self._known(rows, last)
         return replace(self, snapshot=np.minimum(self.snapshot[rows], last), **known)
@@ -331,7 +343,7 @@ HORIZONS = (30, 60, 90, 180, 360)
 """Ages (days) that summaries, intervals and sums are given at."""
 
 
-def checked_ages(ages: Sequence[int]) -> NDArray[np.int64]:
+def validate_ages(ages: Sequence[int]) -> NDArray[np.int64]:
     """Ages as an array. Raises ValueError unless they increase within 0..360."""
     array = np.asarray(ages, dtype=np.int64)
     if not len(array) or (np.diff(array) <= 0).any() or array[0] < 0 or array[-1] > MAX_AGE:

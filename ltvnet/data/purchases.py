@@ -13,12 +13,12 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from ltvnet.data.curves import day
+from ltvnet.data.curves import parse_day
 
-REFUNDS = {"gross": "amount >= 0", "net": "true"}
+REFUND_RULES = {"gross": "amount >= 0", "net": "true"}
 """Which lines count, as SQL."""
 
-DEDUPE = ("none", "rows", "invoice_across_files")
+DEDUPE_RULES = ("none", "rows", "invoice_across_files")
 """Which lines are duplicates: none, those equal in every column, invoices of an earlier sheet."""
 
 _KINDS = {
@@ -40,7 +40,7 @@ _WHOLE = 1 << 26  # bytes of a file up to which each of them enters its fingerpr
 _END = 1 << 20  # bytes at either end that enter the fingerprint of a larger one
 
 
-def files_at(pattern: str) -> list[Path]:
+def matching_files(pattern: str) -> list[Path]:
     """The files that a path or a glob names, sorted. Raises ValueError when none, or one is empty.
 
     A file that exists is meant as such, whatever brackets its name has.
@@ -56,7 +56,7 @@ def files_at(pattern: str) -> list[Path]:
     return files
 
 
-def fingerprint(path: Path) -> str:
+def file_fingerprint(path: Path) -> str:
     """A hash of a file's name and content.
 
     Up to 64 MiB every byte enters; of a larger file its size, its time of modification, and
@@ -75,7 +75,7 @@ def fingerprint(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Relation:
+class FileRelation:
     """Files as one relation of a database, with a column `filename` besides their own."""
 
     base: duckdb.DuckDBPyConnection
@@ -84,12 +84,12 @@ class Relation:
     columns: Sequence[str]
 
     @classmethod
-    def read(cls, base: duckdb.DuckDBPyConnection, name: str, path: str) -> "Relation":
+    def open(cls, base: duckdb.DuckDBPyConnection, name: str, path: str) -> "FileRelation":
         """The relation `name`: Parquet files stay where they are, CSV files are parsed once.
 
         Raises ValueError when there is no file.
         """
-        files = [str(file) for file in files_at(path)]
+        files = [str(file) for file in matching_files(path)]
         if files[0].lower().endswith(".parquet"):
             relation = base.read_parquet(files, union_by_name=True, filename=True)
             relation.create_view(name)
@@ -104,7 +104,7 @@ class Relation:
             relation.create(name)
         return cls(base, name, path, relation.columns)
 
-    def sql(self, fields: Mapping[str, str]) -> dict[str, str]:
+    def field_expressions(self, fields: Mapping[str, str]) -> dict[str, str]:
         """The SQL of each field that was given as a column or as an expression over columns.
 
         Raises ValueError with all fields that do not fit the columns.
@@ -133,7 +133,7 @@ class Relation:
         """Whether an expression gives text."""
         return bool(self.base.sql(f"SELECT {expression} FROM {self.name}").types[0] == "VARCHAR")
 
-    def unreadable(self, sql: Mapping[str, str], field: str) -> str:
+    def describe_unreadable_cell(self, sql: Mapping[str, str], field: str) -> str:
         """Where the first cell stands that is not of its field's kind, how many, the way out.
 
         Only rows with `sql["known"]` are looked at; one of them must have such a cell.
@@ -158,7 +158,7 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadSummary:
     """What was read: numbers of rows by what became of them, and of lines that no rule left out.
 
     Duplicates are still among the lines `left`. `until` is the last complete day, `largest` the
@@ -202,8 +202,8 @@ class Purchases:
 
     def __post_init__(self) -> None:
         """Check words and dates, and that options which need others have them."""
-        checked_word("refunds", self.refunds, REFUNDS)
-        checked_word("dedupe", self.dedupe, DEDUPE)
+        check_word("refunds", self.refunds, REFUND_RULES)
+        check_word("dedupe", self.dedupe, DEDUPE_RULES)
         sql_date("until", self.until, "infinity")
         if self.dedupe == "invoice_across_files" and None in (self.invoice, self.sheet):
             raise ValueError(
@@ -221,28 +221,30 @@ class Purchases:
         """The name of each attribute column: a0, a1, .. by sorted names."""
         return {f"a{number}": name for number, name in enumerate(sorted(self.by))}
 
-    def load(self, base: duckdb.DuckDBPyConnection) -> Loaded:
+    def load(self, base: duckdb.DuckDBPyConnection) -> LoadSummary:
         """Make `lines` and `people` in a database; without a users file the latter are the former.
 
         Raises ValueError when a file or a column is missing, a date or an amount is none, or no
         line is left.
         """
-        source = Relation.read(base, "source", self.path)
+        source = FileRelation.open(base, "source", self.path)
         fields = {"customer": self.customer, "date": self.date, "amount": str(self.amount)}
         options = {"where": self.where, "invoice": self.invoice, "sheet": self.sheet}
         fields |= {field: text for field, text in options.items() if text is not None}
         fields |= {} if self.users else self.attributes
-        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"} | source.sql(fields)
+        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"} | source.field_expressions(
+            fields
+        )
         sql |= self._person(source, sql)
         loaded = self._audited(source, sql)
         self._make_lines(base, sql)
         if self.users is not None:
-            rows = self._make_people(Relation.read(base, "users_file", self.users), loaded)
+            rows = self._make_people(FileRelation.open(base, "users_file", self.users), loaded)
             return replace(loaded, found={**loaded.found, **rows})
         base.execute("CREATE VIEW people AS FROM lines")
         return loaded
 
-    def _person(self, relation: Relation, sql: Mapping[str, str]) -> dict[str, str]:
+    def _person(self, relation: FileRelation, sql: Mapping[str, str]) -> dict[str, str]:
         """SQL of the columns that lines and people share, and of which rows have a customer."""
         customer = sql["customer"]
         if self.users or relation.is_text(customer):  # which another file may hold as a number
@@ -257,7 +259,7 @@ class Purchases:
             "known": f"({sql['where']} AND {customer} IS NOT NULL)",
         }
 
-    def _audited(self, source: Relation, sql: Mapping[str, str]) -> Loaded:
+    def _audited(self, source: FileRelation, sql: Mapping[str, str]) -> LoadSummary:
         """Lines by the first rule that leaves them out; dates and amounts are checked."""
         names = ("where", "customer", "date", "amount", "until", "refunds", "left")
         rules = source.base.execute(f"""
@@ -265,7 +267,7 @@ class Purchases:
                         WHEN NOT coalesce(isfinite(moment), false) THEN 2
                         WHEN NOT coalesce(isfinite(amount), false) THEN 3
                         WHEN day > {sql_date("until", self.until, "infinity")} THEN 4
-                        WHEN NOT {REFUNDS[self.refunds]} THEN 5
+                        WHEN NOT {REFUND_RULES[self.refunds]} THEN 5
                         ELSE 6 END AS rule, -- a number, as text takes longer to group by
                    count(*) AS lines, max(day) AS last, max(abs(amount)) AS largest
             FROM (SELECT {sql["person"]}, TRY_CAST({sql["amount"]} AS DOUBLE) AS amount,
@@ -273,7 +275,9 @@ class Purchases:
             GROUP BY rule""").df()
         rules = rules.set_index("rule").reindex(range(len(names))).set_axis(list(names))
         if unreadable := [field for field in ("date", "amount") if rules["lines"][field] > 0]:
-            raise ValueError("\n".join(source.unreadable(sql, field) for field in unreadable))
+            raise ValueError(
+                "\n".join(source.describe_unreadable_cell(sql, field) for field in unreadable)
+            )
         lines = rules["lines"].fillna(0).astype(int)
         counts = {"lines read": int(lines.sum())}
         counts |= {text: int(lines[rule]) for rule, text in _RULES.items()}
@@ -283,8 +287,8 @@ class Purchases:
                 f"{self.path}: expected purchases, but no line is left: {counts}; check"
                 " data.where, data.customer and data.until"
             )
-        until = day(dated["last"].max() if self.until is None else self.until)
-        return Loaded(counts, int(lines["left"]), until, float(dated["largest"].max()))
+        until = parse_day(dated["last"].max() if self.until is None else self.until)
+        return LoadSummary(counts, int(lines["left"]), until, float(dated["largest"].max()))
 
     def _make_lines(self, base: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
         rows = f"source WHERE {sql['known']}"
@@ -300,13 +304,13 @@ class Purchases:
             ON known.invoice = first.invoice AND known.sheet > first.sheet"""
         base.execute(f"""
             CREATE {"VIEW" if self.dedupe == "none" else "TABLE"} lines AS
-            SELECT known.* EXCLUDE (invoice, sheet), {REFUNDS[self.refunds]} AS counts
+            SELECT known.* EXCLUDE (invoice, sheet), {REFUND_RULES[self.refunds]} AS counts
             FROM known {once if self.dedupe == "invoice_across_files" else ""}
             WHERE day <= {sql_date("until", self.until, "infinity")}""")
 
-    def _make_people(self, users: Relation, loaded: Loaded) -> dict[str, int]:
+    def _make_people(self, users: FileRelation, loaded: LoadSummary) -> dict[str, int]:
         given = {"users_customer": self.users_customer or "", "users_date": self.users_date or ""}
-        sql = users.sql(given | self.attributes)
+        sql = users.field_expressions(given | self.attributes)
         sql |= {"customer": sql["users_customer"], "date": sql["users_date"], "where": "true"}
         sql |= self._person(users, sql)
         users.base.execute(f"""
@@ -319,14 +323,14 @@ class Purchases:
                    count(*) FILTER (customer IS NOT NULL AND day > DATE '{loaded.until}')
             FROM (SELECT {sql["person"]} FROM users_file)""").fetchall()[0]
         if undated:
-            raise ValueError(users.unreadable(sql, "users_date"))
+            raise ValueError(users.describe_unreadable_cell(sql, "users_date"))
         return {
             "rows of data.users without a customer": anonymous,
             f"rows of data.users after {loaded.until}": late,
         }
 
 
-def checked_word(name: str, word: str, words: Collection[str]) -> None:
+def check_word(name: str, word: str, words: Collection[str]) -> None:
     """Raise ValueError unless an option is one of its words."""
     if word not in words:
         raise ValueError(f"data.{name}: expected one of {', '.join(words)}, got {word!r}")
@@ -335,6 +339,6 @@ def checked_word(name: str, word: str, words: Collection[str]) -> None:
 def sql_date(name: str, date: str | None, default: str) -> str:
     """The SQL of a date that an option gives. Raises ValueError when it gives none."""
     try:
-        return f"DATE '{default if date is None else day(date)}'"
+        return f"DATE '{default if date is None else parse_day(date)}'"
     except ValueError as error:
         raise ValueError(f"data.{name}: {error}") from error

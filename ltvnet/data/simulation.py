@@ -18,16 +18,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator, SeedSequence, default_rng
 
 from ltvnet.data.arrays import Days, Floats, Ints, Strings
-from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, checked_ages, day
+from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day, validate_ages
 
-EFFECTS = ("users", "payers", "price", "decay", "cost")
+EFFECT_NAMES = ("users", "payers", "price", "decay", "cost")
 """What differs between cohorts: users acquired, share of payers, mean spend per purchase, exponent
 of the falling hazard, cost per user; in this order on the axis E."""
 
-Effect = Mapping[str, float]
-Table = Mapping[str, Effect]
+EffectValues = Mapping[str, float]
+EffectsByValue = Mapping[str, EffectValues]
 
-WEEK, YEAR = 7, 365.25  # days
+DAYS_PER_WEEK, DAYS_PER_YEAR = 7, 365.25  # days
 
 
 def _check(key: str, expected: str, got: object, *, ok: bool) -> None:
@@ -50,23 +50,27 @@ class Timeline:
 
     def __post_init__(self) -> None:
         """Check."""
-        monday = pd.Timestamp(day(self.first_day)).weekday() == 0
+        monday = pd.Timestamp(parse_day(self.first_day)).weekday() == 0
         _check("timeline.first_day", "a Monday", self.first_day, ok=monday)
-        least = math.ceil(MAX_AGE / WEEK)
+        least = math.ceil(MAX_AGE / DAYS_PER_WEEK)
         long = self.weeks >= 1 and self.maturing_weeks >= least
         _check("timeline", f"weeks >= 1 and maturing_weeks >= {least}", self, ok=long)
-        shares = len(self.installs) == WEEK and min(self.installs) >= 0 and sum(self.installs) > 0
+        shares = (
+            len(self.installs) == DAYS_PER_WEEK
+            and min(self.installs) >= 0
+            and sum(self.installs) > 0
+        )
         _check("timeline.installs", "7 shares from Monday", self.installs, ok=shares)
 
     @property
     def dates(self) -> Days:
         """Every calendar day (T,) on which a user of at most age 360 can buy."""
-        return day(self.first_day) + np.arange(self.weeks * WEEK + MAX_AGE)
+        return parse_day(self.first_day) + np.arange(self.weeks * DAYS_PER_WEEK + MAX_AGE)
 
     @property
     def last_day(self) -> np.datetime64:
         """Day of the snapshot."""
-        return day(self.first_day) + (self.weeks + self.maturing_weeks) * WEEK - 1
+        return parse_day(self.first_day) + (self.weeks + self.maturing_weeks) * DAYS_PER_WEEK - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +91,19 @@ class Rhythm:
 
     def __post_init__(self) -> None:
         """Check."""
-        positive = len(self.weekday) == WEEK and min(*self.weekday, self.event_multiplier) > 0
-        events = 0 <= self.events_per_year <= YEAR and self.event_days >= 1
+        positive = (
+            len(self.weekday) == DAYS_PER_WEEK and min(*self.weekday, self.event_multiplier) > 0
+        )
+        events = 0 <= self.events_per_year <= DAYS_PER_YEAR and self.event_days >= 1
         good = positive and events and 0 <= self.season_amplitude < 1
         _check("rhythm", "7 weekdays, multipliers > 0, 0 <= amplitude < 1", self, ok=good)
 
     def multipliers(self, dates: Days, rng: Generator) -> Floats:
         """Multiplier of revenue on each of consecutive calendar days from a Monday on: (T,)."""
         day_of_year = (dates - dates.astype("datetime64[Y]")).astype(np.int64)
-        phase = 2 * np.pi * (day_of_year - self.season_peak) / YEAR
+        phase = 2 * np.pi * (day_of_year - self.season_peak) / DAYS_PER_YEAR
         season = 1 + self.season_amplitude * np.cos(phase)
-        begins = rng.random(len(dates)) < self.events_per_year / YEAR
+        begins = rng.random(len(dates)) < self.events_per_year / DAYS_PER_YEAR
         event = np.convolve(begins, np.ones(self.event_days))[: len(dates)] > 0
         weekday = np.resize(np.array(self.weekday, dtype=float), len(dates))
         calendar: Floats = weekday * season * np.where(event, self.event_multiplier, 1.0)
@@ -114,11 +120,11 @@ class Effects:
     negative effect.
     """
 
-    base: Effect
-    owners: Mapping[str, Table]
-    markets: Mapping[str, Table]
-    campaign_sd: Effect
-    cohort_sd: Effect
+    base: EffectValues
+    owners: Mapping[str, EffectsByValue]
+    markets: Mapping[str, EffectsByValue]
+    campaign_sd: EffectValues
+    cohort_sd: EffectValues
 
     def __post_init__(self) -> None:
         """Check every group of factors."""
@@ -126,31 +132,31 @@ class Effects:
         for name, table in self._tables.items():
             given |= {f"{name}.{value}": effect for value, effect in table.items()}
         for key, effect in given.items():
-            good = set(effect) == set(EFFECTS) and min(effect.values()) >= 0
-            _check(f"effects.{key}", f"{', '.join(EFFECTS)}, none negative", effect, ok=good)
+            good = set(effect) == set(EFFECT_NAMES) and min(effect.values()) >= 0
+            _check(f"effects.{key}", f"{', '.join(EFFECT_NAMES)}, none negative", effect, ok=good)
 
     @property
-    def _tables(self) -> Mapping[str, Table]:
+    def _tables(self) -> Mapping[str, EffectsByValue]:
         return {**self.owners, **self.markets}
 
-    def places(self) -> pd.MultiIndex:
+    def attribute_combinations(self) -> pd.MultiIndex:
         """All combinations of an owner and a market, markets varying fastest."""
         values = [list(table) for table in self._tables.values()]
         return pd.MultiIndex.from_product(values, names=list(self._tables))
 
     def draw(self, campaign: Ints, place: pd.MultiIndex, rng: Generator) -> Floats:
         """The effects of cohorts (N, E), by number of the campaign (N,) and place (N,)."""
-        shape = (campaign.max() + 1, len(EFFECTS))
+        shape = (campaign.max() + 1, len(EFFECT_NAMES))
         own = _lognormal(rng, _array(self.campaign_sd), shape)[campaign]
         drawn: Floats = _array(self.base) * own * _lognormal(rng, _array(self.cohort_sd), own.shape)
         for name, table in self._tables.items():
-            factors = pd.DataFrame(table).loc[list(EFFECTS)]  # (E, V)
+            factors = pd.DataFrame(table).loc[list(EFFECT_NAMES)]  # (E, V)
             drawn *= factors[place.get_level_values(name)].to_numpy().T
         return drawn
 
 
-def _array(effect: Effect) -> Floats:
-    return np.array([effect[name] for name in EFFECTS], dtype=float)  # (E,)
+def _array(effect: EffectValues) -> Floats:
+    return np.array([effect[name] for name in EFFECT_NAMES], dtype=float)  # (E,)
 
 
 def _lognormal(rng: Generator, sd: Floats | float, shape: tuple[int, ...]) -> Floats:
@@ -197,7 +203,7 @@ class Campaigns:
         good = min(self.count, self.markets) >= 1 and self.median_weeks > 0 and self.weeks_sd >= 0
         _check("campaigns", "count, markets >= 1, weeks > 0, weeks_sd >= 0", self, ok=good)
 
-    def runs(self, weeks: int, rng: Generator) -> Ints:
+    def active_weeks(self, weeks: int, rng: Generator) -> Ints:
         """Number of campaign and week (2, rows) for each week of each campaign, at least one."""
         length = np.ceil(self.median_weeks * rng.lognormal(0, self.weeks_sd, self.count))
         first = rng.integers(1 - length.astype(np.int64), weeks)[:, None]
@@ -209,12 +215,15 @@ class Campaigns:
 
         Raises ValueError when a campaign would run in more markets than there are.
         """
-        places, markets = effects.places(), math.prod(map(len, effects.markets.values()))
+        places, markets = (
+            effects.attribute_combinations(),
+            math.prod(map(len, effects.markets.values())),
+        )
         few = self.markets <= markets
         _check("campaigns.markets", f"at most the {markets} there are", self.markets, ok=few)
         every = np.tile(np.arange(markets), (self.count, 1))  # (C, M)
         chosen = rng.permuted(every, axis=1)[:, : self.markets]
-        campaign, week = np.repeat(self.runs(weeks, rng), self.markets, axis=1)  # (N,) each
+        campaign, week = np.repeat(self.active_weeks(weeks, rng), self.markets, axis=1)  # (N,) each
         market = chosen[campaign, np.arange(len(campaign)) % self.markets]
         # Owners take turns; the places of one owner, a market each, stand together.
         place = places[campaign * markets % len(places) + market]
@@ -285,9 +294,9 @@ class Behaviour:
         """
         hazard = (1 + np.arange(AGES) / self.onset) ** -portfolio.decay[:, None]  # (N, A)
         hazard *= self.purchases / hazard.sum(axis=1, keepdims=True)
-        acquired = portfolio.week[:, None] * WEEK + np.arange(WEEK)  # (N, D)
+        acquired = portfolio.week[:, None] * DAYS_PER_WEEK + np.arange(DAYS_PER_WEEK)  # (N, D)
         daily = hazard[:, None] * sliding_window_view(rhythm, AGES)[acquired]  # (N, D, A)
-        daily[..., self.trend_after + 1 :] *= (self.trend ** (acquired / YEAR))[..., None]
+        daily[..., self.trend_after + 1 :] *= (self.trend ** (acquired / DAYS_PER_YEAR))[..., None]
         return np.cumsum(daily, axis=2, out=daily)
 
     def draw(self, portfolio: Portfolio, installs: Sequence[float], rng: Generator) -> Payers:
@@ -295,8 +304,8 @@ class Behaviour:
         count = rng.binomial(portfolio.users, portfolio.payers)
         cohort = np.repeat(np.arange(len(count)), count)  # (P,)
         return Payers(
-            group=cohort * WEEK
-            + rng.choice(WEEK, cohort.shape, p=np.divide(installs, sum(installs))),
+            group=cohort * DAYS_PER_WEEK
+            + rng.choice(DAYS_PER_WEEK, cohort.shape, p=np.divide(installs, sum(installs))),
             intensity=rng.gamma(self.intensity_shape, 1 / self.intensity_shape, len(cohort)),
             amount=portfolio.price[cohort] * _lognormal(rng, self.whale_sd, cohort.shape),
         )
@@ -315,7 +324,7 @@ class Behaviour:
         age = np.minimum(cell - group * AGES, MAX_AGE)
         spent = np.repeat(payers.amount, count) / self.amount_shape
         spent *= rng.standard_gamma(self.amount_shape, len(group))
-        daily = np.bincount(group // WEEK * AGES + age, spent, len(growth) * AGES)
+        daily = np.bincount(group // DAYS_PER_WEEK * AGES + age, spent, len(growth) * AGES)
         return daily.reshape(-1, AGES).cumsum(axis=1)
 
 
@@ -353,10 +362,10 @@ class Simulated:
         return self._exported(portfolio, revenue), self._exported(portfolio, expected)
 
     def _exported(self, portfolio: Portfolio, revenue: Floats) -> History:
-        start = day(self.timeline.first_day) + portfolio.week * WEEK
+        start = parse_day(self.timeline.first_day) + portfolio.week * DAYS_PER_WEEK
         return History(
             start=start,
-            end=start + WEEK - 1,
+            end=start + DAYS_PER_WEEK - 1,
             attributes=portfolio.attributes,
             users=portfolio.users.astype(float),
             spend=portfolio.spend,
@@ -373,7 +382,7 @@ class Simulated:
     @property
     def origin(self) -> np.datetime64:
         """The last day of acquisition: what is forecast there comes true within the data."""
-        return self.timeline.last_day - self.timeline.maturing_weeks * WEEK
+        return self.timeline.last_day - self.timeline.maturing_weeks * DAYS_PER_WEEK
 
     def default_origin(self, history: History) -> np.datetime64:  # noqa: ARG002 as other sources
         """The last day of acquisition, from which the whole history follows."""
@@ -398,7 +407,7 @@ def oracle(truth: Curves, curves: Curves, ages: Sequence[int] = NODES) -> Floats
     Cells at ages not later than the observed age k are NaN, as are rows with no complete age.
     Raises ValueError when a cohort of `curves` is not in `truth`.
     """
-    asked = checked_ages(ages)
+    asked = validate_ages(ages)
     rows = truth.index.get_indexer(curves.index)
     if (rows < 0).any():
         raise ValueError(f"expected cohorts of one simulation, got {curves.index[rows < 0][0]} too")

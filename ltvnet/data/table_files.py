@@ -36,7 +36,7 @@ _DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 _BLOCK = 1 << 24  # bytes of CSV in memory at once, and the longest line that is read
 
 
-def tables(path: Path) -> dict[Path, np.datetime64 | None]:
+def find_tables(path: Path) -> dict[Path, np.datetime64 | None]:
     """The tables at a path by the dates in their names: a file, or those in a folder.
 
     Raises ValueError for a path without a table; in a folder also for a name without a date and
@@ -48,10 +48,10 @@ def tables(path: Path) -> dict[Path, np.datetime64 | None]:
         raise ValueError(f"{path}: expected a file or a folder, found none; see data.path")
     if not _is_table(path):
         raise ValueError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; export one")
-    return {path: stamp(path)}
+    return {path: date_in_name(path)}
 
 
-def stamp(file: Path) -> np.datetime64 | None:
+def date_in_name(file: Path) -> np.datetime64 | None:
     """The date in the name of a file, such as 2025_02_10, 2025-02-10 or 20250210, if any."""
     found = set()
     for year, _, month, date in _DATE.findall(file.name):
@@ -72,7 +72,7 @@ def _snapshots(folder: Path) -> dict[Path, np.datetime64 | None]:
         raise ValueError(f"{folder}: expected files that end in {', '.join(SUFFIXES)}, got none")
     faults, dated = [], dict[np.datetime64, Path]()
     for file in found:
-        date = stamp(file)
+        date = date_in_name(file)
         if date is None:
             faults.append(f"{file}: expected a date such as 2025_02_10 in the name; rename it")
         elif date in dated:
@@ -89,7 +89,7 @@ def _is_table(file: Path) -> bool:
     return file.name.lower().endswith(SUFFIXES) and not file.name.startswith((".", "~$"))
 
 
-def blocks(path: Path, rows: int) -> Iterator[pa.Table]:
+def read_blocks(path: Path, rows: int) -> Iterator[pa.Table]:
     """The table in a CSV, CSV.gz or Parquet file, as tables of at most `rows` rows each.
 
     Cells of a CSV are text, null where empty; columns of a Parquet file keep their types.
@@ -176,11 +176,11 @@ def _explained(path: Path, error: str) -> str:
         row, expected, got = map(int, ragged.groups())
         cells = f"expected {expected} cells as in the header, got {got}"
         way = "remove thousands separators, or quote cells that hold a comma"
-        return f"{path}, {places(path, [row - 2])[0]}: {cells}; {way}"
+        return f"{path}, {row_locations(path, [row - 2])[0]}: {cells}; {way}"
     return f"{path}: cannot be read as a CSV with commas between cells; {error}"
 
 
-def places(path: Path, rows: Sequence[int]) -> list[str]:
+def row_locations(path: Path, rows: Sequence[int]) -> list[str]:
     """Where rows of a table (from 0) stand in its file: lines of a CSV, whose header is line 1."""
     if not _is(path, ".csv") and not _is(path, ".csv.gz"):
         return [f"row {row + 1}" for row in rows]
@@ -189,7 +189,7 @@ def places(path: Path, rows: Sequence[int]) -> list[str]:
     return [f"line {lines[row + 1]}" for row in rows]
 
 
-def text(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
+def factorize_text(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
     """Cells as codes (N,) of words, "" where empty, each of which stands there once.
 
     A point in time is its day.
@@ -200,10 +200,10 @@ def text(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
     return coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()
 
 
-def numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
+def parse_numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
     """Cells as numbers (N, C), NaN where empty, and a fault for each cell that is no number."""
     types = table.schema.types
-    textual = any(map(is_text, set(types)))
+    textual = any(map(is_text_type, set(types)))
     kind = pa.string() if textual else pa.float64()
     if set(types) != {kind}:
         table = table.cast(pa.schema([(name, kind) for name in table.column_names]), safe=False)
@@ -215,21 +215,21 @@ def numbers(table: pa.Table) -> tuple[NDArray[np.float64], pd.DataFrame]:
         values = pd.to_numeric(flat.to_pandas(), errors="coerce").to_numpy(float)
     bad = np.flatnonzero(np.isnan(values)) if textual else np.empty(0, dtype=np.int64)
     if not len(bad):
-        return values.reshape(-1, len(table)).T, no_faults()
+        return values.reshape(-1, len(table)).T, empty_fault_table()
     shown = flat.take(pa.array(bad)).cast(pa.string()).fill_null("").to_numpy()
     bad, shown = bad[shown != ""], shown[shown != ""]
     column, row = np.divmod(bad, len(table))
     names = np.array(table.column_names, dtype=object)
-    return values.reshape(-1, len(table)).T, faults(row, names[column], shown, _NO_NUMBER)
+    return values.reshape(-1, len(table)).T, fault_table(row, names[column], shown, _NO_NUMBER)
 
 
-def is_text(kind: pa.DataType) -> bool:
+def is_text_type(kind: pa.DataType) -> bool:
     """Whether a column of that type holds text."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def faults(
+def fault_table(
     row: NDArray[np.int64], column: Strings | str, value: Strings | str, problem: Strings | str
 ) -> pd.DataFrame:
     """What is wrong with cells, a row each.
@@ -242,13 +242,13 @@ def faults(
 
 
 @lru_cache(maxsize=1)  # a frame takes long to make, for each block of a large table
-def no_faults() -> pd.DataFrame:
+def empty_fault_table() -> pd.DataFrame:
     """What is wrong where nothing is."""
-    return faults(np.empty(0, dtype=np.int64), "", "", "")
+    return fault_table(np.empty(0, dtype=np.int64), "", "", "")
 
 
 @dataclass
-class Report:
+class FaultReport:
     """Collects what is wrong with the tables of one reading and tells it in one error.
 
     `columns` says under which name a file has a column; `limit` how many faults are listed.
@@ -259,12 +259,12 @@ class Report:
     count: int = 0
     lines: list[str] = field(default_factory=list)
 
-    def add(self, path: Path, faults: pd.DataFrame, first_row: int = 0) -> None:
+    def add_table(self, path: Path, faults: pd.DataFrame, first_row: int = 0) -> None:
         """Take up faults of rows that begin at `first_row` of a file."""
         self.count += len(faults)
         listed = faults.head(self.limit - len(self.lines))
         if len(listed):
-            where = places(path, (listed["row"] + first_row).tolist())
+            where = row_locations(path, (listed["row"] + first_row).tolist())
             self.lines += [
                 f"{path}, {place}, {self._cell(fault)}: {fault.problem}"
                 for place, fault in zip(where, listed.itertuples(), strict=True)
@@ -280,7 +280,7 @@ class Report:
         self.count += 1
         self.lines += [problem][: self.limit - len(self.lines)]
 
-    def refuse(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise ValueError with what was taken up, if there was anything."""
         if self.count:
             rest = self.count - len(self.lines)

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from ltvnet.data import purchases
 from ltvnet.data.arrays import Days, Floats
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, History
-from ltvnet.data.purchases import Purchases, checked_word, files_at, fingerprint, sql_date
-from ltvnet.storage import whole
+from ltvnet.data.purchases import Purchases, check_word, file_fingerprint, matching_files, sql_date
+from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
-LAST_DAYS = {"day": "start", "week": "start + 6", "month": "last_day(start)"}
+PERIOD_LAST_DAY = {"day": "start", "week": "start + 6", "month": "last_day(start)"}
 """Cohort periods, with the SQL of their last day; weeks begin on Monday."""
 
 _UNIT_BITS = 52  # bits of the largest amount in units
@@ -46,7 +46,7 @@ _NEVER, _EARLY = -2, -1  # in place of an age: the customer was never acquired, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedCohorts:
     """Cohorts made of transactions up to the day `until`: what is cached.
 
     `start`, `end` (N,) first and last day of the cohort's period; `attributes` (B, N) text, ""
@@ -74,11 +74,11 @@ class Prepared:
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all."""
         arrays = vars(self) | {"found": json.dumps(self.found)}
-        with whole(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> "Prepared":
+    def load(cls, path: Path) -> "PreparedCohorts":
         """Read what `save` wrote."""
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
@@ -106,7 +106,7 @@ class Transactions(Purchases):
     def __post_init__(self) -> None:
         """Check words, dates and names."""
         super().__post_init__()
-        checked_word("period", self.period, LAST_DAYS)
+        check_word("period", self.period, PERIOD_LAST_DAY)
         sql_date("burn_in", self.burn_in, "-infinity")
         if missing := [name for name in self.hierarchy if name not in self.by]:
             raise ValueError(f"data.hierarchy names {missing}, but data.by only {list(self.by)}")
@@ -164,7 +164,7 @@ class Transactions(Purchases):
         return history
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedCohorts:
         """The cohorts, from the cache where these files met these choices before.
 
         Raises ValueError as `history`.
@@ -172,7 +172,7 @@ class Transactions(Purchases):
         cached = self._cached
         if cached.exists():
             try:
-                return Prepared.load(cached)
+                return PreparedCohorts.load(cached)
             except (OSError, ValueError, KeyError, BadZipFile) as error:
                 log.warning("%s cannot be read: transactions prepared again (%s)", cached, error)
         made = self._prepare()
@@ -188,14 +188,14 @@ class Transactions(Purchases):
         others = {"path", "users", "hierarchy", "lag_days", "cache", "engine"}
         choices = {name: value for name, value in asdict(self).items() if name not in others}
         key = hashlib.sha256(json.dumps(choices, default=list).encode())
-        files = files_at(self.path) + (files_at(self.users) if self.users else [])
+        files = matching_files(self.path) + (matching_files(self.users) if self.users else [])
         for path in (Path(__file__), Path(purchases.__file__), *files):
-            key.update(fingerprint(path).encode())
+            key.update(file_fingerprint(path).encode())
         default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ltvnet")
         folder = default if self.cache is None else Path(self.cache)
         return folder.expanduser() / f"{key.hexdigest()[:32]}.npz"
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self) -> PreparedCohorts:
         with TemporaryDirectory(prefix="ltvnet-") as spill:
             try:
                 with duckdb.connect(config={"temp_directory": spill, **self.engine}) as base:
@@ -219,7 +219,7 @@ class _Pass:
     choices: Transactions
     base: duckdb.DuckDBPyConnection
 
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedCohorts:
         """The cohorts. Raises ValueError as `Transactions.history`."""
         loaded = self.choices.load(self.base)
         unit = 2.0 ** (math.frexp(loaded.largest)[1] - _UNIT_BITS)
@@ -235,7 +235,7 @@ class _Pass:
         values, fates = self._values(users, unit)
         duplicates = loaded.left - sum(fates.values())
         attributes = [cohorts[name] for name in self.choices.attributes]
-        return Prepared(
+        return PreparedCohorts(
             start=cohorts["start"].astype("datetime64[D]"),
             end=cohorts["last"].astype("datetime64[D]"),
             attributes=np.array(attributes, np.str_).reshape(-1, len(users)),  # (B, N)
@@ -257,7 +257,7 @@ class _Pass:
         self.base.execute(f"""
             CREATE TABLE cohorts AS
             SELECT row_number() OVER (ORDER BY {key}) - 1 AS cohort, {key}, code,
-                   {LAST_DAYS[self.choices.period]} AS last, users
+                   {PERIOD_LAST_DAY[self.choices.period]} AS last, users
             FROM (SELECT start, code, count(*) AS users
                   FROM customers WHERE start IS NOT NULL GROUP BY start, code)
             JOIN codes USING (code)""")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ltvnet.data.arrays import Floats, Strings
 from ltvnet.data.curves import MAX_AGE, NODES, Curves
-from ltvnet.forecasting.forecast import Forecast, Parts, filled
+from ltvnet.forecasting.forecast import Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import Predictor
 
 TERMS = {
@@ -32,33 +32,35 @@ MATTERS = 0.01
 
 
 @runtime_checkable
-class Divisible(Protocol):
+class Explainable(Protocol):
     """A model that knows what its forecasts are made of."""
 
-    def parts(self, curves: Curves, age: int) -> Parts:
+    def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
         """What the means of cohorts at an age are made of."""
         ...
 
 
 @runtime_checkable
-class Beside(Protocol):
+class HasPattern(Protocol):
     """A model that stands beside a pattern; what it adds to it is one thing."""
 
-    pattern: Divisible
+    pattern: Explainable
 
 
-def parts(model: Predictor, curves: Curves, age: int) -> Parts:
+def uncorrected_parts(model: Predictor, curves: Curves, age: int) -> ForecastParts:
     """What the means of cohorts at an age are made of, before their correction."""
-    if isinstance(model, Divisible):
-        return model.parts(curves, age)
-    assert isinstance(model, Beside), type(model)
-    return model.pattern.parts(curves, age)._replace(shape=told(model, curves, age), whole=True)
+    if isinstance(model, Explainable):
+        return model.forecast_parts(curves, age)
+    assert isinstance(model, HasPattern), type(model)
+    return model.pattern.forecast_parts(curves, age)._replace(
+        with_own_growth=uncorrected_mean(model, curves, age), is_undivided=True
+    )
 
 
-def told(model: Predictor, curves: Curves, age: int) -> Floats:
+def uncorrected_mean(model: Predictor, curves: Curves, age: int) -> Floats:
     """The means (N,) of cohorts at an age as a model says them, before their correction."""
     every = np.union1d(NODES, age).tolist()  # values that never fall with age depend on the others
-    return filled(curves, age, model.predict(curves, every).at([age]).raw.mean[:, 0])
+    return observed_or_forecast(curves, age, model.predict(curves, every).at([age]).raw.mean[:, 0])
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,20 @@ class Explanation:
 
     curves: Curves
     horizon: int
-    names: Strings
-    segment: Floats
+    segment_names: Strings
+    segment_mean: Floats
     terms: Floats
     forecast: Floats
-    whole: bool
+    is_undivided: bool
 
-    def words(self, rows: Iterable[int] | None = None) -> Strings:
+    def sentences(self, rows: Iterable[int] | None = None) -> Strings:
         """A sentence a cohort, of some rows or of all (N,); None without a complete age."""
         chosen = range(len(self.forecast)) if rows is None else rows
         return np.array([self._sentence(row) for row in chosen], dtype=object)
 
     def _sentence(self, row: int) -> str | None:
         """How far a forecast is from its segment, and the terms that matter, the largest first."""
-        forecast, usual = float(self.forecast[row]), float(self.segment[row])
+        forecast, usual = float(self.forecast[row]), float(self.segment_mean[row])
         if np.isnan(forecast):
             return None
         form = f",.{_digits(abs(forecast) or usual)}f"
@@ -100,11 +102,11 @@ class Explanation:
         ]
         known = ", observed," if self.curves.observed_age[row] >= self.horizon else ""
         said = f"D{self.horizon} of {forecast:{form}}{known} is {_compared(forecast, usual)} "
-        said += f"the {usual:{form}} of {self.names[row]}"
+        said += f"the {usual:{form}} of {self.segment_names[row]}"
         return f"{said}: {', '.join(reasons)}" if reasons else said
 
     def _because(self, term: str, *, more: bool) -> str:
-        if term == "growth" and self.whole:
+        if term == "growth" and self.is_undivided:
             return ADDED
         return TERMS[term].format(more="more" if more else "less")
 
@@ -128,12 +130,23 @@ def explain(model: Predictor, forecast: Forecast) -> Explanation:
     At D360 where they support none. Raises ValueError for a forecast that lacks that age.
     """
     curves = forecast.curves
-    horizon = next((age for age in NODES[::-1] if 0 < age <= forecast.reach), MAX_AGE)
+    horizon = next((age for age in NODES[::-1] if 0 < age <= forecast.last_supported_age), MAX_AGE)
     cells = forecast.at([horizon])
-    found = parts(model, curves, horizon)
-    raw, final = (filled(curves, horizon, band.mean[:, 0]) for band in (cells.raw, cells.final))
-    steps = (found.segment, found.level, found.pattern, found.shape, raw, final)
+    found = uncorrected_parts(model, curves, horizon)
+    raw, final = (
+        observed_or_forecast(curves, horizon, band.mean[:, 0]) for band in (cells.raw, cells.final)
+    )
+    steps = (
+        found.typical_of_segment,
+        found.with_own_revenue,
+        found.with_own_dates,
+        found.with_own_growth,
+        raw,
+        final,
+    )
     told = np.stack(steps, axis=1)  # (N, T + 1)
     told[curves.observed_age < 0] = np.nan
     terms = np.diff(told, axis=1)
-    return Explanation(curves, horizon, found.names, told[:, 0], terms, told[:, -1], found.whole)
+    return Explanation(
+        curves, horizon, found.segment_names, told[:, 0], terms, told[:, -1], found.is_undivided
+    )

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Floats, Ints, Strings
-from ltvnet.data.curves import MAX_AGE, Curves, checked_ages
+from ltvnet.data.curves import MAX_AGE, Curves, validate_ages
 
 QUANTITIES = ("mean", "p10", "p50", "p90")
 
-BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180)
+AGE_BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180)
 """Observed ages are told apart in [0, 3) [3, 7) ... [180, 360)."""
 
 YOUNG = 3
@@ -32,7 +32,7 @@ class Band:
     p90: Floats
 
 
-class Spread(Protocol):
+class PortfolioSpread(Protocol):
     """How uncertain sums over cohorts are."""
 
     @property
@@ -40,7 +40,7 @@ class Spread(Protocol):
         """Which NODES (J,) took the uncertainty of others."""
         ...
 
-    def spread(self, grown: Floats, squared: Floats) -> Floats:
+    def half_width(self, grown: Floats, squared: Floats) -> Floats:
         """Half the width (R, J) of the 80 % interval of sums at NODES.
 
         `grown` (R, J) sum of users x forecast growth, `squared` (R, J) sum of its squares; NaN
@@ -67,10 +67,10 @@ class Forecast:
     raw: Band
     final: Band
     reason: Strings
-    reach: int
-    calibrated: bool = False
-    borrowed: Bools | None = None
-    totals: Spread | None = None
+    last_supported_age: int
+    is_calibrated: bool = False
+    is_borrowed: Bools | None = None
+    portfolio_spread: PortfolioSpread | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -86,7 +86,7 @@ class Forecast:
             return self
         if missing := sorted(set(ages) - set(self.ages.tolist())):
             raise ValueError(f"expected ages that were forecast, got also {missing}")
-        found = np.searchsorted(self.ages, checked_ages(ages))
+        found = np.searchsorted(self.ages, validate_ages(ages))
         together = found[-1] - found[0] == len(found) - 1
         place = slice(found[0], found[-1] + 1) if together else found  # a view, not a copy
 
@@ -96,29 +96,29 @@ class Forecast:
         raw = chosen(self.raw)
         final = raw if self.final is self.raw else chosen(self.final)
         pattern = self.pattern[:, place]
-        borrowed = None if self.borrowed is None else self.borrowed[:, place]
+        borrowed = None if self.is_borrowed is None else self.is_borrowed[:, place]
         return replace(
             self,
             ages=self.ages[place],
             pattern=pattern,
             raw=raw,
             final=final,
-            borrowed=borrowed,
+            is_borrowed=borrowed,
         )
 
     @property
-    def extrapolated(self) -> Bools:
+    def is_extrapolated(self) -> Bools:
         """Which cells (N, H) lie beyond the ages that the data support."""
-        return self.open & (self.ages > self.reach)
+        return self.is_ahead & (self.ages > self.last_supported_age)
 
     @property
-    def open(self) -> Bools:
+    def is_ahead(self) -> Bools:
         """Which cells (N, H) are forecast: later than an observed age that is at least 0."""
         k = self.curves.observed_age[:, None]
         return (k >= 0) & (self.ages > k)
 
 
-class Parts(NamedTuple):
+class ForecastParts(NamedTuple):
     """What the mean of cohorts at an age is made of: (N,) each, as one thing more is known.
 
     `names` of the segments; `segment` of a typical cohort of the segment, were all dates alike;
@@ -127,15 +127,15 @@ class Parts(NamedTuple):
     the model says.
     """
 
-    names: Strings
-    segment: Floats
-    level: Floats
-    pattern: Floats
-    shape: Floats
-    whole: bool = False
+    segment_names: Strings
+    typical_of_segment: Floats
+    with_own_revenue: Floats
+    with_own_dates: Floats
+    with_own_growth: Floats
+    is_undivided: bool = False
 
 
-def filled(curves: Curves, age: int, ahead: Floats) -> Floats:
+def observed_or_forecast(curves: Curves, age: int, ahead: Floats) -> Floats:
     """Values (N,) at an age: observed where it has come, as forecast `ahead` (N,) elsewhere."""
     cells: Floats = np.where(curves.observed_age >= age, curves.values[:, age], ahead)
     return cells
@@ -161,6 +161,6 @@ def reasons(curves: Curves, new: Bools, reach: int, *, no_signal: bool) -> Strin
     return np.select([rows for rows, _ in cases], words, "ok").astype(object)
 
 
-def bucket(age: Ints) -> Ints:
+def age_bucket(age: Ints) -> Ints:
     """Which of BUCKETS an observed age is in; those without a complete age in the first."""
-    return np.maximum(np.searchsorted(np.array(BUCKETS), age, side="right") - 1, 0)
+    return np.maximum(np.searchsorted(np.array(AGE_BUCKETS), age, side="right") - 1, 0)

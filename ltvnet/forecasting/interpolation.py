@@ -19,16 +19,16 @@ DAYS_TOGETHER = 2048
 
 
 @dataclass(frozen=True)
-class Course:
+class InterpolationShape:
     """How means go from node to node: they grow as `shape` (P, A) does.
 
     `which` (N,) of the shapes each cohort has.
     """
 
     shape: Floats
-    which: Ints
+    shape_index: Ints
 
-    def days(self, curves: Curves, means: Sequence[Floats]) -> list[NDArray[np.float32]]:
+    def daily_means(self, curves: Curves, means: Sequence[Floats]) -> list[NDArray[np.float32]]:
         """Means at every age (A, N) of cohorts whose `means` (N, J) at NODES are known.
 
         At ages observed they are what was observed. Where the shape does not grow, theirs is that
@@ -40,7 +40,7 @@ class Course:
             rows = slice(first, first + DAYS_TOGETHER)
             known = curves.values[rows], curves.observed_age[rows]
             own = [mean[rows] for mean in means]
-            _fill([cells[:, rows] for cells in made], shape, self.which[rows], known, own)
+            _fill([cells[:, rows] for cells in made], shape, self.shape_index[rows], known, own)
         return made
 
 
@@ -88,7 +88,7 @@ def _gained(shape: Floats, which: Ints, low: Ints, ages: range) -> Floats:
     return part
 
 
-def increments(values: Floats, observed: Ints, value: Floats) -> Floats:
+def interval_growth(values: Floats, observed: Ints, value: Floats) -> Floats:
     """Growth in each interval after the observed age: (E, I), 0 before it.
 
     `values` (E, J) at NODES, `observed` and `value` (E,) the age and value it grows from. Nodes
@@ -103,28 +103,28 @@ def increments(values: Floats, observed: Ints, value: Floats) -> Floats:
     return np.diff(cells, axis=1)
 
 
-def accumulated(grown: Floats, observed: Ints, value: Floats) -> Floats:
+def accumulate_growth(grown: Floats, observed: Ints, value: Floats) -> Floats:
     """Values at NODES (E, J) from growth in each interval (E, I); NaN at ages observed."""
     ahead = np.array(NODES) > observed[:, None]
     total = np.concatenate((np.zeros((len(grown), 1)), np.cumsum(grown, axis=1)), axis=1)
     return np.where(ahead, value[:, None] + total, np.nan)
 
 
-def scaled(band: Band, mean: Floats, observed: Ints, value: Floats) -> Band:
+def rescale_growth(band: Band, mean: Floats, observed: Ints, value: Floats) -> Band:
     """A band whose mean grows by `mean` (E, I) instead, quantile increments in proportion.
 
     An interval in which the band's mean does not grow leaves its quantiles as they are; a row
     whose growth stays the same keeps every bit, and cells that were not forecast stay NaN.
     """
-    own = increments(band.mean, observed, value)
+    own = interval_growth(band.mean, observed, value)
     ratio = np.divide(mean, own, out=np.ones_like(mean), where=own > 0)
     same = (mean == own).all(axis=1)[:, None]
 
     def grown(cells: Floats, growth: Floats) -> Floats:
-        return np.where(same | np.isnan(cells), cells, accumulated(growth, observed, value))
+        return np.where(same | np.isnan(cells), cells, accumulate_growth(growth, observed, value))
 
     def quantile(cells: Floats) -> Floats:
-        return grown(cells, increments(cells, observed, value) * ratio)
+        return grown(cells, interval_growth(cells, observed, value) * ratio)
 
     different = {id(cells): cells for cells in (band.p10, band.p50, band.p90)}
     moved = {key: quantile(cells) for key, cells in different.items()}
@@ -132,7 +132,7 @@ def scaled(band: Band, mean: Floats, observed: Ints, value: Floats) -> Band:
     return Band(grown(band.mean, mean), p10, p50, p90)
 
 
-def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
+def interpolate_between_nodes(raw: Forecast, nodes: Forecast, final: Band) -> Band:
     """A band at NODES spread over the ages of `raw`, each interval in the shape of its raw mean.
 
     `nodes` is `raw` at NODES. Where the raw mean does not grow, the shape is that of log age; an
@@ -141,7 +141,7 @@ def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
     observed, value = raw.curves.observed_age, raw.curves.observed_value
     ages, grid = raw.ages, np.array(NODES)
     if np.array_equal(ages, grid):
-        return Band(*(np.where(raw.open, getattr(final, name), np.nan) for name in QUANTITIES))
+        return Band(*(np.where(raw.is_ahead, getattr(final, name), np.nan) for name in QUANTITIES))
     right = np.maximum(np.searchsorted(grid, ages), 1)  # (H,)
     begin = np.maximum(grid[right - 1], observed[:, None])  # (N, H)
     ahead = grid > observed[:, None]  # (N, J)
@@ -159,13 +159,13 @@ def between(raw: Forecast, nodes: Forecast, final: Band) -> Band:
 
     def spread(name: str) -> Floats:
         if getattr(final, name) is getattr(nodes.raw, name):
-            return np.where(raw.open, getattr(raw.raw, name), np.nan)
+            return np.where(raw.is_ahead, getattr(raw.raw, name), np.nan)
         left, to = ends(getattr(final, name))
         before, after = ends(getattr(nodes.raw, name))
         cells = np.minimum(left + share * (to - left), to)  # rounding may end above a node
         cells = np.where(grid[right] == ages, to, cells)
         same = (left == before) & (to == after)
-        return np.where(raw.open, np.where(same, getattr(raw.raw, name), cells), np.nan)
+        return np.where(raw.is_ahead, np.where(same, getattr(raw.raw, name), cells), np.nan)
 
     mean, p10, p50, p90 = map(spread, QUANTITIES)
     return Band(mean, np.minimum(p10, p50), p50, np.maximum(p90, p50))

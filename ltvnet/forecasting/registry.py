@@ -28,7 +28,7 @@ class Registration:
 
 REGISTRY: Mapping[str, Registration] = {
     "pattern": Registration("ltvnet.models.pattern.pattern:Pattern"),
-    "neural": Registration("ltvnet.models.neural.forecaster:Neural", takes="context"),
+    "neural": Registration("ltvnet.models.neural.forecaster:NeuralForecaster", takes="context"),
     "corrected": Registration("ltvnet.correction.corrected:Corrected"),
     "mack": Registration("ltvnet.models.baselines.mack:Mack"),
     "benktander": Registration("ltvnet.models.baselines.benktander:Benktander"),

@@ -13,15 +13,15 @@ import pandas as pd
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard, is_baseline
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.origins import Plan, calendar
+from ltvnet.backtesting.origins import ReplayPlan, choose_origins
 from ltvnet.backtesting.replay import Replay
-from ltvnet.backtesting.scores import Record, table
-from ltvnet.correction.walk_forward import Learning, Walk, walked
+from ltvnet.backtesting.scores import BacktestRecord, score_table
+from ltvnet.correction.walk_forward import StageSwitches, WalkForward, replay_and_correct
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.reports import leaderboard_tables, model_page, run_report
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class CompareOptions:
     """
 
     origins: Mapping[str, Any]
-    plan: Plan
-    learning: Learning
+    plan: ReplayPlan
+    stages: StageSwitches
     ledger: Path
 
 
@@ -48,8 +48,8 @@ class ModelComparison:
     models that the first is made of.
     """
 
-    records: Sequence[Record]
-    walks: Sequence[Walk]
+    records: Sequence[BacktestRecord]
+    walks: Sequence[WalkForward]
     board: Leaderboard
     ages: Sequence[int]
     notes: Sequence[str]
@@ -58,32 +58,34 @@ class ModelComparison:
     def as_text(self) -> str:
         """The scores for a terminal."""
         title = "Forecasts of past days against what came true"
-        text = run_report.score_table(self.records, title, exact=True)
-        return f"{text}\n{leaderboard_tables.finding(self.board)}"
+        text = run_report.terminal_score_table(self.records, title, exact=True)
+        return f"{text}\n{leaderboard_tables.state_finding(self.board)}"
 
     def write(self, folder: Path) -> None:
         """Write the leaderboard, `scores.csv`, `segments.csv`, `metrics.json`, `report.html`."""
         self.board.write(folder)
         leaderboard_tables.write_markdown(self.board, folder)
 
-        tables = {"scores": [table(record, self.ages) for record in self.records]}
+        tables = {"scores": [score_table(record, self.ages) for record in self.records]}
         if self.records[0].entries.hierarchy:
-            tables["segments"] = [scores.by_segment(record, 1) for record in self.records]
+            tables["segments"] = [
+                scores.score_table_by_segment(record, 1) for record in self.records
+            ]
         for name, parts in tables.items():
-            with whole(folder / f"{name}.csv") as path:
+            with atomic_write(folder / f"{name}.csv") as path:
                 pd.concat(parts).to_csv(path, index=False)
 
-        values = {record.name: scores.score(record) for record in self.records}
-        with whole(folder / "metrics.json") as path:
+        values = {record.name: scores.mean_wape(record) for record in self.records}
+        with atomic_write(folder / "metrics.json") as path:
             path.write_text(json.dumps({"score": values}, indent=1))
-        model_page.write(folder / "report.html", self.report())
+        model_page.write_model_page(folder / "report.html", self.report_content())
 
-    def report(self) -> model_page.Story:
+    def report_content(self) -> model_page.ReportContent:
         """Gather what the HTML report shows: the best model beside the others."""
         first = self.walks[0]
-        stages, _ = first.learned(first.history.last_day)
-        vintages = run_report.vintages(first.history, first.entries.origin)
-        return model_page.Story(
+        stages, _ = first.learn_stages(first.history.last_day)
+        vintages = run_report.vintage_note(first.history, first.entries.origin)
+        return model_page.ReportContent(
             title=f"{self.records[0].name}, out of {', '.join(r.name for r in self.records)}",
             records=self.records,
             ages=self.ages,
@@ -91,8 +93,8 @@ class ModelComparison:
             losses={},
             forecast=None,
             notes=[*self.notes, vintages],
-            board=self.board,
-            names=self.names,
+            leaderboard=self.board,
+            model_names=self.names,
         )
 
 
@@ -109,8 +111,8 @@ def compare_models(
     """
     history = source.history()
     truth, errors = source.truth(), source.standard_errors()
-    days = calendar(history, **options.origins)
-    unblended = replace(options.learning, blend=False)
+    days = choose_origins(history, **options.origins)
+    unblended = replace(options.stages, blend=False)
 
     records, walks, entrants = [], [], []
     for name, spec in specs.items():
@@ -118,17 +120,17 @@ def compare_models(
         baseline = is_baseline(spec)
         ledger = Ledger(options.ledger)
         replay = Replay(spec, context, history, days, options.plan, ledger)
-        walk = walked(replay, unblended if baseline else options.learning)
-        record = scores.record(name, walk.entries, history, truth, errors)
+        walk = replay_and_correct(replay, unblended if baseline else options.stages)
+        record = scores.build_record(name, walk.entries, history, truth, errors)
         walks.append(walk)
         records.append(record)
         entrants.append(Entrant(record, baseline, replay.average_fit_cost()))
-    board = Leaderboard.of(entrants, options.plan.ages)
+    board = Leaderboard.from_entrants(entrants, options.plan.ages)
 
     if "pattern" in specs:
         reference = records[list(specs).index("pattern")]
-        records = [scores.against(record, reference) for record in records]
-    order = sorted(range(len(records)), key=lambda i: scores.score(records[i]) or np.inf)
+        records = [scores.with_pattern_of(record, reference) for record in records]
+    order = sorted(range(len(records)), key=lambda i: scores.mean_wape(records[i]) or np.inf)
     records = [records[i] for i in order]
     plan = options.plan
     how = [f"window={plan.window}", f"refit={plan.refit}", f"warm={plan.warm}"]

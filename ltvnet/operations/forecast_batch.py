@@ -24,8 +24,8 @@ class ForecastOptions:
     threads: int
     device: str
     engine: Literal["local", "spark"]
-    cluster: spark.Cluster
-    tables: batch.Tables
+    cluster: spark.SparkCluster
+    tables: batch.OutputOptions
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def forecast_batch(
     trained = bundle.load(bundle_folder).to(options.device)
     begun = time.perf_counter()
 
-    if spark.chosen(options.engine, options.as_of, options.device):
-        reasons = spark.predict(
+    if spark.is_spark_engine(options.engine, options.as_of, options.device):
+        reasons = spark.predict_with_spark(
             bundle_folder, source, options.tables, options.rows, options.cluster, out
         )
     elif options.as_of is None and isinstance(source, CurvesStream):
@@ -67,4 +67,6 @@ def forecast_batch(
         history = source.history()
         curves = history.as_of(options.as_of or source.default_origin(history))
         reasons = batch.predict(trained, lambda: [curves], out, options.tables)
-    return ForecastSummary(reasons, batch.learned(trained), time.perf_counter() - begun)
+    return ForecastSummary(
+        reasons, batch.describe_corrections(trained), time.perf_counter() - begun
+    )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltvnet.data.cohort_tables import keys, write_cohorts
+from ltvnet.data.cohort_tables import key_columns, write_cohorts
 from ltvnet.data.source import DataSource
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
 
 def prepare_cohorts(source: DataSource, out: Path) -> None:
@@ -21,5 +21,5 @@ def prepare_cohorts(source: DataSource, out: Path) -> None:
     curves = history.as_of(history.last_day)
     write_cohorts(curves, out / "cohorts.csv")
     columns = errors.loc[curves.index].add_prefix("day_").reset_index(drop=True)
-    with whole(out / "standard_errors.csv") as path:
-        pd.DataFrame({**keys(curves), **columns}).to_csv(path, index=False)
+    with atomic_write(out / "standard_errors.csv") as path:
+        pd.DataFrame({**key_columns(curves), **columns}).to_csv(path, index=False)

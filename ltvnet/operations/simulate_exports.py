@@ -4,10 +4,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltvnet.backtesting.origins import origins
+from ltvnet.backtesting.origins import evenly_spaced_origins
 from ltvnet.data.cohort_tables import write_cohorts
-from ltvnet.data.curves import day
-from ltvnet.data.simulation import WEEK, Simulated
+from ltvnet.data.curves import parse_day
+from ltvnet.data.simulation import DAYS_PER_WEEK, Simulated
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ def simulate_exports(source: Simulated, options: ExportOptions, out: Path) -> No
     Raises ValueError for exports from before the first cohort was acquired.
     """
     history = source.history()
-    last = history.last_day if options.as_of is None else day(options.as_of)
-    first = last - max(options.snapshots - 1, 0) * options.every_weeks * WEEK
+    last = history.last_day if options.as_of is None else parse_day(options.as_of)
+    first = last - max(options.snapshots - 1, 0) * options.every_weeks * DAYS_PER_WEEK
     if first < history.end.min():
         raise ValueError(f"expected exports from {history.end.min()} on, got {first}: take fewer")
 
-    for date in origins(first, last, options.every_weeks * WEEK):
+    for date in evenly_spaced_origins(first, last, options.every_weeks * DAYS_PER_WEEK):
         export = f"Files/[MKT]_LTV_Analysis_{str(date).replace('-', '_')}.csv"
         path = out / (export if options.snapshots else options.table)
         write_cohorts(history.as_of(date), path)

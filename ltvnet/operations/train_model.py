@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from ltvnet.backtesting import scores
-from ltvnet.backtesting.replay import issue
-from ltvnet.backtesting.scores import Record, table
+from ltvnet.backtesting.replay import forecast_entries
+from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
-from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, day
+from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +50,31 @@ class TrainedModel:
     title: str
     forecaster: Corrected
     curves: Curves
-    past: Record | None
-    after: Record | None
+    past: BacktestRecord | None
+    after: BacktestRecord | None
     history: History
 
     @property
     def earned(self) -> bool:
         """Whether the model, uncorrected, was significantly better than the pattern."""
-        return self.past is not None and scores.against_pattern(self.past, "raw").better
+        return (
+            self.past is not None and scores.compare_stage_with_pattern(self.past, "raw").is_better
+        )
 
     def refuse_if_worse(self) -> None:
         """Raise ValueError for a model that was significantly worse than the pattern."""
         if self.past is None:
             return
-        versus = scores.against_pattern(self.past, "final")
-        if versus.worse:
+        versus = scores.compare_stage_with_pattern(self.past, "final")
+        if versus.is_worse:
             raise ValueError(
                 f"{self.title} was worse than the historical pattern on the past that it was tried "
-                f"on, by {versus.relative:.1%} of the error: no bundle was written. Train "
+                f"on, by {versus.relative_difference:.1%} of the error: no bundle was written. Train "
                 "model=pattern, or set force=true"
             )
 
     @property
-    def records(self) -> dict[str, Record]:
+    def records(self) -> dict[str, BacktestRecord]:
         """The forecasts that can be scored, by name: of the past, and of the day it stands at."""
         records = {"past": self.past, "after": self.after}
         return {name: record for name, record in records.items() if record is not None}
@@ -80,7 +82,7 @@ class TrainedModel:
     def scores(self) -> dict[str, float | None]:
         """Scores of the model and of the pattern on each of `records`, by name."""
         return {
-            f"{name}_{who}": scores.score(record, stage)
+            f"{name}_{who}": scores.mean_wape(record, stage)
             for name, record in self.records.items()
             for who, stage in (("model", "final"), ("pattern", "pattern"))
         }
@@ -94,34 +96,34 @@ class TrainedModel:
         text = ""
         if self.past is not None:
             title = "Forecasts of past days against what came true"
-            text = run_report.score_table([self.past], title, exact=True)
+            text = run_report.terminal_score_table([self.past], title, exact=True)
 
         origin = self.curves.origin
         records = [] if self.after is None else [self.after]
         title = f"Forecasts of {origin} against what was known on {self.history.last_day}"
-        later = run_report.score_table(records, title, exact=False)
+        later = run_report.terminal_score_table(records, title, exact=False)
         if not later:
             later = f"No cell has matured after {origin}, so its forecasts cannot be scored yet."
         return f"{text}\n{later}"
 
-    def report(self, folder: Path) -> model_page.Story:
+    def report_content(self, folder: Path) -> model_page.ReportContent:
         """Gather what the HTML report shows; losses are read from the run's folder."""
         no_days = np.array([], "datetime64[D]")
         days = no_days if self.past is None else self.past.entries.origin
         forecast = self.forecaster.predict(self.curves, NODES)
-        return model_page.Story(
+        return model_page.ReportContent(
             title=f"{self.title}, as of {self.curves.origin}",
             records=[] if self.past is None else [self.past],
             ages=scores.SCORED_AGES,
             stages=self.forecaster.stages,
-            losses=tensorboard.losses(folder, self.forecaster.names),
+            losses=tensorboard.read_epoch_losses(folder, self.forecaster.base_names),
             forecast=forecast,
             notes=[
                 f"{len(np.unique(days))} past days replayed",
-                run_report.vintages(self.history, days),
+                run_report.vintage_note(self.history, days),
             ],
-            explained=explain(self.forecaster, forecast),
-            names=self.forecaster.names,
+            explanation=explain(self.forecaster, forecast),
+            model_names=self.forecaster.base_names,
         )
 
 
@@ -139,7 +141,7 @@ def train_model(
     pattern, after its reports have been written, unless `options.force`.
     """
     history = source.history()
-    origin = day(options.as_of or source.default_origin(history))
+    origin = parse_day(options.as_of or source.default_origin(history))
     forecaster = Corrected(spec, context, validation, out / "ledger").fit(history, origin)
 
     trained = score_model(options.title, forecaster, history, origin, source)
@@ -164,25 +166,27 @@ def score_model(
 
     after = None
     if ((curves.observed_age >= 0) & (curves.observed_age < MAX_AGE)).any():
-        entries = issue(forecaster, curves, scores.SCORED_AGES)
-        after = scores.record(title, entries, history, truth, errors)
+        entries = forecast_entries(forecaster, curves, scores.SCORED_AGES)
+        after = scores.build_record(title, entries, history, truth, errors)
     past = None
-    if forecaster.past is not None:
-        past = scores.record(title, forecaster.past, history.until(origin), truth, errors)
+    if forecaster.past_entries is not None:
+        past = scores.build_record(
+            title, forecaster.past_entries, history.until(origin), truth, errors
+        )
     return TrainedModel(title, forecaster, curves, past, after, history)
 
 
 def write_reports(trained: TrainedModel, spec: ModelSpec, folder: Path) -> None:
     """Write `metrics.json` and `report.html`, and figures and hyper-parameters to TensorBoard."""
     tables = {
-        name: json.loads(table(record, scores.SCORED_AGES).to_json(orient="records"))
+        name: json.loads(score_table(record, scores.SCORED_AGES).to_json(orient="records"))
         for name, record in trained.records.items()
     }
-    with whole(folder / "metrics.json") as path:
+    with atomic_write(folder / "metrics.json") as path:
         path.write_text(json.dumps({"score": trained.scores(), **tables}, indent=1))
 
-    content = trained.report(folder)
-    model_page.write(folder / "report.html", content)
+    content = trained.report_content(folder)
+    model_page.write_model_page(folder / "report.html", content)
 
     days = range(1, AGES)
     forecast = trained.forecaster.predict(trained.curves, days)
@@ -190,8 +194,8 @@ def write_reports(trained: TrainedModel, spec: ModelSpec, folder: Path) -> None:
     actual = matured[list(days)].to_numpy(dtype=float)
     tensorboard.write_run(
         folder,
-        examples=tensorboard.curves_figure(forecast, actual),
-        figures=model_page.figures(content),
+        examples=tensorboard.example_curves_figure(forecast, actual),
+        figures=model_page.page_figures(content),
         hyperparameters=spec.as_config(),
         scores=trained.scores(),
     )

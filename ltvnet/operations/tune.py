@@ -8,9 +8,9 @@ from typing import Any
 
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.reports.sweep_report import Search
+from ltvnet.reports.sweep_report import SweepResult
 from ltvnet.tuning import study, workers
-from ltvnet.tuning.trials import Gain, Task, held_out
+from ltvnet.tuning.trials import HeldOutGain, SweepTask, split_test_days
 
 log = logging.getLogger(__name__)
 
@@ -29,32 +29,34 @@ class TuneOptions:
     as_of: str | None
     config: Mapping[str, Any]
     space: Mapping[str, Any]
-    settings: study.Settings
+    settings: study.StudySettings
     held_out: int
     words: Sequence[str]
 
 
-def tune(source: DataSource, context: RunContext, options: TuneOptions, out: Path) -> Search:
+def tune(source: DataSource, context: RunContext, options: TuneOptions, out: Path) -> SweepResult:
     """Try values on the past, test the best on later days, write what was found to `out`.
 
     Continues a study that was stopped. Raises ValueError for a space or settings out of their
     range, and where no trial finished.
     """
     history = source.history()
-    date, days = held_out(history, options.config, options.as_of, options.held_out)
-    task = Task.of(options.config, context, options.space, history, date, out)
-    log.info("%d days before %s, %d held out", len(task.days), date, len(days))
+    date, days = split_test_days(history, options.config, options.as_of, options.held_out)
+    task = SweepTask.from_config(options.config, context, options.space, history, date, out)
+    log.info("%d days before %s, %d held out", len(task.origins), date, len(days))
 
     settings = options.settings
-    with study.opened(settings.storage) as storage:
-        searched = workers.search(task, settings, storage)
-        trials = study.finished(searched, task)
-        importances = study.importances(searched)
+    with study.open_storage(settings.storage) as storage:
+        searched = workers.run_study(task, settings, storage)
+        trials = study.finished_trials(searched, task)
+        importances = study.key_importances(searched)
     pareto = len(settings.objectives) > 1
-    result = Search(options.title, task, trials, importances, pareto, options.words)
+    result = SweepResult(options.title, task, trials, importances, pareto, options.words)
 
-    if days and not result.best.default:
-        log.info("testing trial %d on %s", result.best.number, ", ".join(map(str, days)))
-        result = replace(result, gain=Gain.of(task, result.best.values, history, days))
+    if days and not result.best_trial.default:
+        log.info("testing trial %d on %s", result.best_trial.number, ", ".join(map(str, days)))
+        result = replace(
+            result, gain=HeldOutGain.measure(task, result.best_trial.values, history, days)
+        )
     result.write(out)
     return result

@@ -20,17 +20,17 @@ from safetensors.numpy import save as save_arrays
 
 from ltvnet.correction.corrected import Corrected
 from ltvnet.data.arrays import Floats
-from ltvnet.data.curves import Curves, day
+from ltvnet.data.curves import Curves, parse_day
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.registry import forecaster_class
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
-FORMAT = 3
+BUNDLE_FORMAT = 3
 """Raise it when what a forecaster's state holds changes: bundles of another are refused."""
 
 DEVICES = ("cpu", "cuda")
 
-MANIFEST, STATE, ARRAYS = "manifest.json", "state.json", "arrays.safetensors"
+MANIFEST_FILE, STATE_FILE, ARRAYS_FILE = "manifest.json", "state.json", "arrays.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Bundle:
     """
 
     forecaster: Predictor
-    name: str
+    model_name: str
     as_of: np.datetime64
     identity: str
     manifest: Mapping[str, Any]
@@ -51,22 +51,22 @@ class Bundle:
         if device not in DEVICES:
             raise ValueError(f"expected device=cpu or cuda, got {device!r}")
         for model in _models(self.forecaster):
-            if isinstance(model, Movable):
+            if isinstance(model, DeviceMovable):
                 model.to(device)
         return self
 
 
 @runtime_checkable
-class Reading(Protocol):
+class ReadsCovariates(Protocol):
     """A model that may read more than curves and attributes."""
 
-    def reads(self) -> list[str]:
+    def extra_inputs(self) -> list[str]:
         """What it learned from beside them, such as "spend" or "series retention"."""
         ...
 
 
 @runtime_checkable
-class Movable(Protocol):
+class DeviceMovable(Protocol):
     """A model that can forecast on a GPU."""
 
     def to(self, device: str) -> None:
@@ -74,7 +74,7 @@ class Movable(Protocol):
         ...
 
 
-def fingerprint(curves: Curves) -> str:
+def curves_fingerprint(curves: Curves) -> str:
     """SHA-256 of what was known: keys, users, spend, values, and further series by name."""
     digest = hashlib.sha256()
     digest.update(curves.index.to_frame(index=False).to_csv(index=False).encode())
@@ -100,29 +100,29 @@ def save(
     """
     values, arrays = forecaster.state()
     contents = {
-        STATE: _json(values),
-        ARRAYS: save_arrays({key: np.ascontiguousarray(a) for key, a in arrays.items()}),
+        STATE_FILE: _json(values),
+        ARRAYS_FILE: save_arrays({key: np.ascontiguousarray(a) for key, a in arrays.items()}),
     }
     if folder.exists():
         shutil.rmtree(folder)
     for file, content in contents.items():
-        with whole(folder / file) as path:
+        with atomic_write(folder / file) as path:
             path.write_bytes(content)
     manifest = {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "model": name,
         "as_of": str(curves.origin),
         "hierarchy": list(curves.hierarchy),
         "attributes": sorted(curves.attributes),
         "reads": _reads(forecaster),
         "users": _median(curves.users),
-        "data": fingerprint(curves),
+        "data": curves_fingerprint(curves),
         "config_hash": _sha256(_json(about.get("config", {}))),
         **about,
         "files": {file: _sha256(content) for file, content in contents.items()},
     }
     identity = _sha256(_json(manifest))
-    with whole(folder / MANIFEST) as path:
+    with atomic_write(folder / MANIFEST_FILE) as path:
         path.write_bytes(_json({**manifest, "identity": identity}))
     return identity
 
@@ -146,19 +146,21 @@ def load(folder: str | Path) -> Bundle:
                 "again from where it was trained"
             )
     try:
-        arrays = load_arrays(contents[ARRAYS])
+        arrays = load_arrays(contents[ARRAYS_FILE])
     except SafetensorError as error:
-        raise ValueError(f"{folder / ARRAYS} holds no arrays: {error}") from error
-    forecaster = forecaster_class(manifest["model"]).from_state(json.loads(contents[STATE]), arrays)
-    as_of = day(manifest["as_of"])
+        raise ValueError(f"{folder / ARRAYS_FILE} holds no arrays: {error}") from error
+    forecaster = forecaster_class(manifest["model"]).from_state(
+        json.loads(contents[STATE_FILE]), arrays
+    )
+    as_of = parse_day(manifest["as_of"])
     return Bundle(forecaster, manifest["model"], as_of, manifest["identity"], manifest)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     if not path.exists():
         raise ValueError(
-            f"{folder} is not a bundle: it has no {MANIFEST}. Give the folder named bundle that "
+            f"{folder} is not a bundle: it has no {MANIFEST_FILE}. Give the folder named bundle that "
             "scripts/train.py wrote"
         )
     try:
@@ -167,15 +169,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
         number = int(manifest["format"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); copy the bundle again") from error
-    if number > FORMAT:
+    if number > BUNDLE_FORMAT:
         raise ValueError(
             f"{folder} was written by a newer ltvnet (bundle format {number}, this one reads "
-            f"format {FORMAT}): upgrade ltvnet"
+            f"format {BUNDLE_FORMAT}): upgrade ltvnet"
         )
-    if number < FORMAT:
+    if number < BUNDLE_FORMAT:
         raise ValueError(
             f"{folder} was written by an older ltvnet (bundle format {number}, this one reads "
-            f"format {FORMAT}): train anew with scripts/train.py"
+            f"format {BUNDLE_FORMAT}): train anew with scripts/train.py"
         )
     if _sha256(_json(manifest)) != identity:
         raise ValueError(f"{path} is not as it was written; copy the bundle again")
@@ -185,7 +187,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _reads(forecaster: Predictor) -> list[str]:
     models = _models(forecaster)
     return sorted(
-        {name for model in models if isinstance(model, Reading) for name in model.reads()}
+        {
+            name
+            for model in models
+            if isinstance(model, ReadsCovariates)
+            for name in model.extra_inputs()
+        }
     )
 
 

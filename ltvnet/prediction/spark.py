@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ltvnet.data.checks import TWICE
+from ltvnet.data.checks import DUPLICATE_COHORT
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import checked_ages, day
+from ltvnet.data.curves import parse_day, validate_ages
 from ltvnet.data.source import DataSource
-from ltvnet.data.table_files import stamp
+from ltvnet.data.table_files import date_in_name
 from ltvnet.prediction import batch, bundle, tables
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Contents = tuple[tuple[str, bytes], ...]
+BundleFiles = tuple[tuple[str, bytes], ...]
 """The files of a bundle: name and bytes of each."""
 
 _TOLD = "[told]"  # around what a worker tells the user, which arrives inside its traceback
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class SparkCluster:
     """Where Spark runs: `master`, such as local[2] (None: where spark-submit says), `conf` its
     settings, and `out` the folder of forecasts (None: `forecasts.parquet` where the run writes).
     """
@@ -94,7 +94,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartitionJob:
     """What each partition is forecast with, on whatever machine.
 
     `source` how tables are read, `date` their as-of day and `names` their attributes, the same in
@@ -102,23 +102,25 @@ class Part:
     """
 
     source: Files
-    date: np.datetime64
-    names: list[str]
+    as_of: np.datetime64
+    attribute_names: list[str]
     ages: Sequence[int]
-    contents: Contents
+    contents: BundleFiles
 
-    def forecasts(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def forecast_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows of `forecasts.parquet` for the cohorts in a partition."""
-        with telling():
-            trained = loaded(self.contents)
+        with mark_user_errors():
+            trained = load_from_files(self.contents)
             place = Path(f"{self.source.path}, partition {_partition()}")
-            for curves in self.source.parsed(as_tables(batches), place, self.date, self.names):
+            for curves in self.source.parse_tables(
+                to_tables(batches), place, self.as_of, self.attribute_names
+            ):
                 forecast = trained.forecaster.predict(curves, self.ages)
-                yield from tables.rows(forecast, trained.identity).to_batches()
+                yield from tables.forecast_rows(forecast, trained.identity).to_batches()
 
 
 @lru_cache(maxsize=1)  # of a worker process, which takes many partitions
-def loaded(contents: Contents) -> bundle.Bundle:
+def load_from_files(contents: BundleFiles) -> bundle.Bundle:
     """A bundle read from its files, which need not be on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in contents:
@@ -126,15 +128,15 @@ def loaded(contents: Contents) -> bundle.Bundle:
         return bundle.load(folder)
 
 
-def last_days(source: Files, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def last_complete_day(source: Files, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The last day on which any age in a partition was complete, as a row."""
-    with telling():
+    with mark_user_errors():
         place = Path(f"{source.path}, partition {_partition()}")
-        last = source.last_day(as_tables(batches), place)
+        last = source.last_complete_day(to_tables(batches), place)
     yield pa.record_batch({"day": pa.array(np.array([last]))})
 
 
-def as_tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def to_tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Batches as tables."""
     return (pa.Table.from_batches([batch]) for batch in batches)
 
@@ -147,7 +149,7 @@ def _partition() -> int:
 
 
 @contextmanager
-def telling() -> Iterator[None]:
+def mark_user_errors() -> Iterator[None]:
     """Mark what a worker tells the user."""
     try:
         yield
@@ -155,7 +157,7 @@ def telling() -> Iterator[None]:
         raise ValueError(f"{_TOLD}{error}{_TOLD}") from error
 
 
-def chosen(engine: str, as_of: str | None, device: str) -> bool:
+def is_spark_engine(engine: str, as_of: str | None, device: str) -> bool:
     """Whether Spark is to forecast. Raises ValueError for an unknown engine and what it cannot."""
     if engine not in ("local", "spark"):
         raise ValueError(f"expected engine=local or spark, got {engine!r}")
@@ -168,8 +170,13 @@ def chosen(engine: str, as_of: str | None, device: str) -> bool:
     return engine == "spark"
 
 
-def predict(
-    folder: Path, source: DataSource, asked: batch.Tables, rows: int, cluster: Cluster, out: Path
+def predict_with_spark(
+    folder: Path,
+    source: DataSource,
+    asked: batch.OutputOptions,
+    rows: int,
+    cluster: SparkCluster,
+    out: Path,
 ) -> Counter[str]:
     """Forecast all cohorts of a table that Spark reads with the bundle in a folder, at `ages`.
 
@@ -187,9 +194,9 @@ def predict(
     with cluster.session(rows) as session:
         frame = _read(session, str(source.path))
         part, sample = _planned(
-            frame, source, checked_ages(asked.ages).tolist(), trained, folder, rows
+            frame, source, validate_ages(asked.ages).tolist(), trained, folder, rows
         )
-        made = frame.mapInArrow(part.forecasts, session.createDataFrame(sample).schema)
+        made = frame.mapInArrow(part.forecast_batches, session.createDataFrame(sample).schema)
         written = f"{target}.part"
         try:
             made.write.mode("overwrite").parquet(written)
@@ -214,50 +221,50 @@ def _planned(
     trained: bundle.Bundle,
     folder: Path,
     rows: int,
-) -> tuple[Part, pa.Table]:
+) -> tuple[PartitionJob, pa.Table]:
     """What each partition needs, and forecasts of the first rows."""
     path, first = Path(f"{source.path}, first rows"), frame.limit(rows).toArrow()
     if not len(first):
         raise ValueError(f"{path}: expected at least one cohort, got no rows")
     date = _as_of(frame, source)
-    curves = next(source.parsed([first], path, date), None)
+    curves = next(source.parse_tables([first], path, date), None)
     if curves is None:
         raise ValueError(f"{path}: expected cohorts that had begun by {date} in its first rows")
-    batch.warn(trained, curves)
+    batch.check_compatibility(trained, curves)
     contents = tuple(
         (name, Path(folder, name).read_bytes())
-        for name in (bundle.MANIFEST, bundle.STATE, bundle.ARRAYS)
+        for name in (bundle.MANIFEST_FILE, bundle.STATE_FILE, bundle.ARRAYS_FILE)
     )
-    part = Part(source, date, list(curves.attributes), ages, contents)
-    return part, tables.rows(trained.forecaster.predict(curves, ages), trained.identity)
+    part = PartitionJob(source, date, list(curves.attributes), ages, contents)
+    return part, tables.forecast_rows(trained.forecaster.predict(curves, ages), trained.identity)
 
 
 def _as_of(frame: "DataFrame", source: Files) -> np.datetime64:
     """The day of a table, the same for all partitions."""
     path = Path(source.path)
     if source.snapshot is not None:
-        return day(source.snapshot)
-    if (date := stamp(path)) is not None:
+        return parse_day(source.snapshot)
+    if (date := date_in_name(path)) is not None:
         return date
-    days = frame.mapInArrow(partial(last_days, source), "day date")
+    days = frame.mapInArrow(partial(last_complete_day, source), "day date")
     last = days.agg({"day": "max"}).first()[0]
     if last is None:
         raise ValueError(f"{path}: no value tells its as-of date; set data.snapshot")
     log.info("%s: as of %s, its last complete day (else set data.snapshot)", path, last)
-    return day(last)
+    return parse_day(last)
 
 
-def _counted(made: "DataFrame", part: Part) -> Counter[str]:
+def _counted(made: "DataFrame", part: PartitionJob) -> Counter[str]:
     """Reasons of the cohorts in forecasts. Raises ValueError for a cohort that is there twice."""
     from pyspark.sql import functions
 
-    names = [START, END, *part.names]
+    names = [START, END, *part.attribute_names]
     keys = [functions.col(f"`{name}`") for name in names]
     last = made.where(made["age"] == part.ages[-1])  # a row of each cohort that has rows
     cohorts = last.groupBy(*keys).agg(functions.count("age").alias("times"))
     if twice := cohorts.where("times > 1").select(*keys).head(1):
         raise ValueError(
-            f"problems in the data: {part.source.path}, {', '.join(map(str, twice[0]))}: {TWICE}"
+            f"problems in the data: {part.source.path}, {', '.join(map(str, twice[0]))}: {DUPLICATE_COHORT}"
         )
     return Counter({row[0]: row[1] for row in last.groupBy("reason").count().collect()})
 

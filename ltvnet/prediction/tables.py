@@ -20,30 +20,30 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Floats, Ints, coded
-from ltvnet.data.cohort_tables import Columns, keys
+from ltvnet.data.arrays import Floats, Ints, factorize
+from ltvnet.data.cohort_tables import ColumnArrays, key_columns
 from ltvnet.data.columns import END, START
 from ltvnet.data.curves import AGES, HORIZONS, NODES, Curves
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import QUANTITIES, Forecast
-from ltvnet.forecasting.interpolation import Course
-from ltvnet.storage import whole
+from ltvnet.forecasting.interpolation import InterpolationShape
+from ltvnet.storage import atomic_write
 
 _OWN = ("grown", "squared")  # sums of a roll-up that its bounds are made of, not in the table
 
-FIRST_WEEK = 7
+FIRST_WEEK_DAYS = 7
 """Forecasts of D1 to D7 are told if a cohort is younger than so many days."""
 
 
 @dataclass(frozen=True)
-class Places:
+class OutputPaths:
     """Where tables stand: in a folder, or in one of its numbered `part`s."""
 
     folder: Path
     part: int | None = None
 
     @property
-    def long(self) -> Path:
+    def long_table(self) -> Path:
         """`forecasts.parquet`, or a part in the folder `forecasts`."""
         return self._numbered("forecasts", ".parquet")
 
@@ -52,7 +52,7 @@ class Places:
         """`explanations.csv`, or a part in the folder `explanations`."""
         return self._numbered("explanations", ".csv")
 
-    def wide(self, stage: str, origin: np.datetime64, kind: str) -> Path:
+    def wide_table(self, stage: str, origin: np.datetime64, kind: str) -> Path:
         """The table of each day: of the `stage` "" (raw) or "_Final", of a kind of file."""
         date = str(origin).replace("-", "_")
         part = "" if self.part is None else f"_{self.part:05}"
@@ -65,7 +65,7 @@ class Places:
         return self.folder / name / f"{self.part:05}{suffix}"
 
 
-def clear(folder: Path, parts: int, origin: np.datetime64) -> None:
+def remove_stale_parts(folder: Path, parts: int, origin: np.datetime64) -> None:
     """Remove tables of parts from this number on: those of an earlier run of more cohorts.
 
     Tables of every day of other origins stay.
@@ -89,19 +89,19 @@ def _parquet(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
     return parquet.ParquetWriter(path, schema, use_dictionary=repeated)
 
 
-WIDE = {"csv": arrow_csv.CSVWriter, "parquet": _parquet}
+WIDE_WRITERS = {"csv": arrow_csv.CSVWriter, "parquet": _parquet}
 """Kinds of files of the table of each day, and what writes them."""
 
 
-Courses = Callable[[Curves], Course]
+ShapeOfCurves = Callable[[Curves], InterpolationShape]
 """How the means of cohorts go from node to node."""
 
 
-def wide(
+def write_wide(
     forecasts: Iterable[Forecast],
-    places: Places,
+    places: OutputPaths,
     kind: str,
-    courses: Courses | None,
+    courses: ShapeOfCurves | None,
     *,
     young: bool,
 ) -> Iterator[Forecast]:
@@ -114,7 +114,7 @@ def wide(
     Forecasts are of all ages from 1 to 360 or, where their `courses` are known, of NODES.
     Raises ValueError for forecasts that are not.
     """
-    first = 1 if young else FIRST_WEEK + 1
+    first = 1 if young else FIRST_WEEK_DAYS + 1
     wanted = np.arange(1, AGES) if courses is None else np.array(NODES)
     with ExitStack() as stack:
         writing: list[Future[None]] = []
@@ -126,9 +126,9 @@ def wide(
             if not writing:
                 writers: list[arrow_csv.CSVWriter | parquet.ParquetWriter] = []
                 for stage, table in zip(("", "_Final"), tables, strict=True):
-                    path = places.wide(stage, forecast.curves.origin, kind)
-                    part = stack.enter_context(whole(path))
-                    writers.append(stack.enter_context(WIDE[kind](part, table.schema)))
+                    path = places.wide_table(stage, forecast.curves.origin, kind)
+                    part = stack.enter_context(atomic_write(path))
+                    writers.append(stack.enter_context(WIDE_WRITERS[kind](part, table.schema)))
                 threads = stack.enter_context(ThreadPoolExecutor(len(writers)))  # which ends first
             for one in writing:
                 one.result()
@@ -139,9 +139,11 @@ def wide(
             one.result()
 
 
-def _wide(forecast: Forecast, first: int, courses: Courses | None) -> tuple[pa.Table, pa.Table]:
+def _wide(
+    forecast: Forecast, first: int, courses: ShapeOfCurves | None
+) -> tuple[pa.Table, pa.Table]:
     curves = forecast.curves
-    key = _arrays({**keys(curves), "observed_age": curves.observed_age})
+    key = _arrays({**key_columns(curves), "observed_age": curves.observed_age})
     reason = _arrays({"reason": forecast.reason})
     before, after = _means(forecast, courses)
     raw = _arrays({f"P_D{age}": before[age] for age in range(first, AGES)})
@@ -152,53 +154,53 @@ def _wide(forecast: Forecast, first: int, courses: Courses | None) -> tuple[pa.T
     return pa.table({**key, **raw, **reason}), pa.table({**key, **final, **intervals, **reason})
 
 
-def _arrays(columns: Columns) -> dict[str, pa.Array]:
+def _arrays(columns: ColumnArrays) -> dict[str, pa.Array]:
     return {name: pa.array(cells, from_pandas=True) for name, cells in columns.items()}
 
 
-def _table(columns: Columns) -> pa.Table:
+def _table(columns: ColumnArrays) -> pa.Table:
     return pa.table(_arrays(columns))
 
 
 def _cells(forecast: Forecast, values: Floats) -> Floats:
     """Forecasts `values` (N, H), and what was observed at the ages before them."""
-    cells: Floats = np.where(forecast.open, values, forecast.curves.values[:, forecast.ages])
+    cells: Floats = np.where(forecast.is_ahead, values, forecast.curves.values[:, forecast.ages])
     return cells
 
 
-def _means(forecast: Forecast, courses: Courses | None) -> Sequence[NDArray[np.float32]]:
+def _means(forecast: Forecast, courses: ShapeOfCurves | None) -> Sequence[NDArray[np.float32]]:
     """Raw and final means of every day, with what was observed before: (A, N) each."""
     if courses is not None:
         nodes = forecast.at(NODES)
         same = np.array_equal(nodes.raw.mean, nodes.final.mean, equal_nan=True)
         means = [nodes.raw.mean] if same else [nodes.raw.mean, nodes.final.mean]
-        return (courses(forecast.curves).days(forecast.curves, means) * 2)[:2]
+        return (courses(forecast.curves).daily_means(forecast.curves, means) * 2)[:2]
     every = forecast.at(range(1, AGES))
     bands = (every.raw, every.final)
     cells = [_cells(every, band.mean).T.astype(np.float32, order="C") for band in bands]
     return [np.concatenate((own[:1], own)) for own in cells]  # no table has D0
 
 
-def _intervals(forecast: Forecast) -> Columns:
+def _intervals(forecast: Forecast) -> ColumnArrays:
     forecast = forecast.at(HORIZONS)
     bounds = {"P10": forecast.final.p10, "P90": forecast.final.p90}
     cells = {name: _cells(forecast, bound).astype(np.float32) for name, bound in bounds.items()}
-    if not forecast.calibrated:
+    if not forecast.is_calibrated:
         cells = {name: np.full_like(bound, np.nan) for name, bound in cells.items()}
     return {f"{name}_D{age}": cells[name][:, h] for h, age in enumerate(HORIZONS) for name in cells}
 
 
-def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[Forecast]:
+def write_long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[Forecast]:
     """Write `forecasts.parquet`, a row for each cell that is forecast.
 
     A row group a forecast: the key, users, origin, observed age and value, age, pattern, raw and
     final mean and quantiles in float32, whether p10 and p90 are `uncalibrated` at that age, reason
     and the identity of the bundle.
     """
-    with whole(path) as part, ExitStack() as stack:
+    with atomic_write(path) as part, ExitStack() as stack:
         writer = None
         for forecast in forecasts:
-            table = rows(forecast, bundle)
+            table = forecast_rows(forecast, bundle)
             if writer is None:
                 writer = stack.enter_context(_parquet(part, table.schema))
             writer.write_table(table, row_group_size=max(len(table), 1))
@@ -207,13 +209,13 @@ def long(forecasts: Iterable[Forecast], path: Path, bundle: str) -> Iterator[For
             raise ValueError(f"{path}: expected forecasts to write, got none: no cohort had begun")
 
 
-def rows(forecast: Forecast, bundle: str) -> pa.Table:
+def forecast_rows(forecast: Forecast, bundle: str) -> pa.Table:
     """The rows of `forecasts.parquet` for one forecast: see `long`."""
     curves = forecast.curves
-    row, place = np.nonzero(forecast.open)  # (C,)
+    row, place = np.nonzero(forecast.is_ahead)  # (C,)
     words = {
         name: pa.array(text.values, pa.string()).take(pa.array(text.codes[row]))
-        for name, text in {**curves.words, "reason": coded(forecast.reason)}.items()
+        for name, text in {**curves.attribute_codes, "reason": factorize(forecast.reason)}.items()
     }
     bands = {"raw_": forecast.raw, "": forecast.final}
     bounds = {
@@ -221,7 +223,9 @@ def rows(forecast: Forecast, bundle: str) -> pa.Table:
         for stage, band in bands.items()
         for name in QUANTITIES
     }
-    borrowed = np.ones_like(forecast.open) if forecast.borrowed is None else forecast.borrowed
+    borrowed = (
+        np.ones_like(forecast.is_ahead) if forecast.is_borrowed is None else forecast.is_borrowed
+    )
     return pa.table(
         {
             START: curves.start[row],
@@ -241,7 +245,7 @@ def rows(forecast: Forecast, bundle: str) -> pa.Table:
     )
 
 
-def explained(
+def write_explanations(
     forecasts: Iterable[Forecast], path: Path, explain: Callable[[Forecast], Explanation]
 ) -> Iterator[Forecast]:
     """Write `explanations.csv`: why each cohort's forecast differs from its segment's.
@@ -251,7 +255,7 @@ def explained(
     the same in words. Blank without a complete age. Raises ValueError for an attribute with the
     name of one of these columns.
     """
-    with whole(path) as part, ExitStack() as stack:
+    with atomic_write(path) as part, ExitStack() as stack:
         writer = None
         for forecast in forecasts:
             table = _explained(explain(forecast))
@@ -266,32 +270,32 @@ def explained(
 
 
 def _explained(told: Explanation) -> pa.Table:
-    amounts = {"segment": told.segment, **dict(zip(TERMS, told.terms.T, strict=True))}
+    amounts = {"segment": told.segment_mean, **dict(zip(TERMS, told.terms.T, strict=True))}
     amounts["forecast"] = told.forecast
-    own: Columns = {
+    own: ColumnArrays = {
         "observed_age": told.curves.observed_age,
         "horizon": np.full(len(told.curves), told.horizon),
         **{name: cells.astype(np.float32) for name, cells in amounts.items()},
-        "explanation": told.words(),
+        "explanation": told.sentences(),
     }
     if taken := sorted(set(told.curves.attributes).intersection(own)):
         names = ", ".join(taken)
         raise ValueError(f"expected no attribute with the name of a column, got {names}: rename it")
-    return _table({**keys(told.curves), **own})
+    return _table({**key_columns(told.curves), **own})
 
 
-class Sums(NamedTuple):
+class Rollup(NamedTuple):
     """Sums over cohorts: `table` by segment and age, which adds up; of `by`, an attribute or "".
 
     `sample` is a forecast of the same model, which says how uncertain sums are.
     """
 
     table: pd.DataFrame
-    by: str
-    sample: Forecast
+    attribute: str
+    sample_forecast: Forecast
 
     @classmethod
-    def of(cls, forecast: Forecast, by: str | None) -> "Sums":
+    def from_forecast(cls, forecast: Forecast, by: str | None) -> "Rollup":
         """Those of a forecast; `by` None: Campaign, or else Source, if there is one.
 
         Raises ValueError for an attribute that cohorts lack.
@@ -299,13 +303,13 @@ class Sums(NamedTuple):
         by = _deepest(forecast.curves) if by is None else by
         return cls(_sums(forecast, by), by, forecast)
 
-    def plus(self, table: pd.DataFrame) -> "Sums":
+    def add(self, table: pd.DataFrame) -> "Rollup":
         """These and others."""
         both = pd.concat([self.table, table])
         return self._replace(table=both.groupby(["segment", "age"]).sum(min_count=1))
 
 
-def rollup(sums: Sums, path: Path) -> None:
+def write_rollup(sums: Rollup, path: Path) -> None:
     """Write `rollup.csv`: sums in currency over the cohorts of each segment and in total.
 
     A row for each segment and each of `HORIZONS` that was forecast: `cohorts` in the sums and
@@ -317,25 +321,27 @@ def rollup(sums: Sums, path: Path) -> None:
     """
     total = sums.table
     overall = pd.concat({"": total.groupby("age").sum(min_count=1)}, names=["segment"])
-    levels = {sums.by: total, "TOTAL": overall} if sums.by else {"TOTAL": overall}
+    levels = {sums.attribute: total, "TOTAL": overall} if sums.attribute else {"TOTAL": overall}
     table = pd.concat(levels, names=["level"]).reset_index()
-    table = table.assign(**_bounds(table, sums.sample))
-    columns: Columns = {str(name): table[name].to_numpy() for name in table if name not in _OWN}
-    with whole(path) as part:
+    table = table.assign(**_bounds(table, sums.sample_forecast))
+    columns: ColumnArrays = {
+        str(name): table[name].to_numpy() for name in table if name not in _OWN
+    }
+    with atomic_write(path) as part:
         arrow_csv.write_csv(_table(columns), part)
 
 
-def _bounds(table: pd.DataFrame, forecast: Forecast) -> Columns:
+def _bounds(table: pd.DataFrame, forecast: Forecast) -> ColumnArrays:
     """The 80 % interval of each sum of a roll-up, not below what was observed."""
     half, borrowed = np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
-    if forecast.totals is not None:
+    if forecast.portfolio_spread is not None:
         node = np.searchsorted(np.array(NODES), table["age"])
         place = (np.arange(len(table)), node)
         grown, squared = np.zeros((2, len(table), len(NODES)))
         grown[place], squared[place] = (table[name] for name in _OWN)
-        half = forecast.totals.spread(grown, squared)[place]
-        half[(table["age"] > forecast.reach) & (table["grown"] > 0)] = np.nan
-        borrowed = forecast.totals.borrowed[node] | np.isnan(half)
+        half = forecast.portfolio_spread.half_width(grown, squared)[place]
+        half[(table["age"] > forecast.last_supported_age) & (table["grown"] > 0)] = np.nan
+        borrowed = forecast.portfolio_spread.borrowed[node] | np.isnan(half)
     middle, least = (table[f"{name}_revenue"].to_numpy() for name in ("forecast", "observed"))
     return {"p10": np.maximum(middle - half, least), "p90": middle + half, "uncalibrated": borrowed}
 
@@ -353,7 +359,7 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
     horizons = np.intersect1d(HORIZONS, forecast.ages)
     place, k = np.searchsorted(forecast.ages, horizons), curves.observed_age  # (H,), (N,)
     mean, pattern, ahead = (
-        cells[:, place] for cells in (forecast.final.mean, forecast.pattern, forecast.open)
+        cells[:, place] for cells in (forecast.final.mean, forecast.pattern, forecast.is_ahead)
     )
     known, seen = k >= 0, np.clip(k[:, None], 0, horizons)  # (N,), (N, H)
     users = np.where(known, curves.users, np.nan)
@@ -367,7 +373,7 @@ def _sums(forecast: Forecast, by: str) -> pd.DataFrame:
         "grown": grown,
         "squared": grown**2,
     }
-    codes, words = curves.words[by] if by else (np.zeros(len(k), dtype=np.int64), [""])
+    codes, words = curves.attribute_codes[by] if by else (np.zeros(len(k), dtype=np.int64), [""])
     present = np.flatnonzero(np.bincount(codes, minlength=len(words)))
     place = np.searchsorted(present, codes)
     index = pd.MultiIndex.from_product(

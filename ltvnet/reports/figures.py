@@ -18,91 +18,93 @@ from ltvnet import metrics
 from ltvnet.backtesting.scores import (
     HORIZONS,
     SCORED_AGES,
-    Cells,
-    Record,
-    at_age,
-    bias,
-    covered,
-    groups,
-    is_pattern,
-    least,
-    wape,
+    BacktestRecord,
+    ScoreCells,
+    bias_of_cells,
+    cells_at_age,
+    coverage_with_error,
+    group_by_observed_age,
+    irreducible_wape,
+    is_pattern_forecast,
+    wape_of_cells,
 )
 from ltvnet.data.arrays import Days, Floats, Ints
 from ltvnet.data.curves import NODES
-from ltvnet.reports.findings import HEADLINE, Headline
-from ltvnet.reports.html import STYLE
-from ltvnet.reports.wording import direction, percent
+from ltvnet.reports.findings import HEADLINE_HORIZON, Headline
+from ltvnet.reports.html import FIGURE_STYLE
+from ltvnet.reports.wording import bias_in_words, percent
 
-COLORS = ("#0b5fa5", "#d9730d", "#7a4fb3", "#2e8b57", "#b23a6f")  # of the models, in order
-PATTERN, FLOOR, TRUTH, UNKNOWN = "#6b7280", "#9c7a3c", "#111827", "#d5d9dd"
+MODEL_COLORS = ("#0b5fa5", "#d9730d", "#7a4fb3", "#2e8b57", "#b23a6f")  # of the models, in order
+PATTERN_COLOR, FLOOR_COLOR, TRUTH_COLOR, UNKNOWN_COLOR = "#6b7280", "#9c7a3c", "#111827", "#d5d9dd"
 LABELLED_ROWS = 32  # a heat map with more has no numbers in its cells
 
 
-class Grid(NamedTuple):
+class BiasGrid(NamedTuple):
     """Relative error of the sum over cohorts of some observed ages, the `label`.
 
     `origins` (O,), `horizons` (H,), `values` (O, H), NaN where not matured.
     """
 
-    label: str
+    age_label: str
     origins: Days
     horizons: Ints
-    values: Floats
+    bias: Floats
 
 
-def grid(record: Record) -> Grid | None:
+def bias_grid(record: BacktestRecord) -> BiasGrid | None:
     """Of cohorts 7-13 days old, or of the ages with most forecasts; None: nothing to score on."""
-    buckets = {label: rows for label, rows in groups(record.entries, ()) if label != "all"}
-    counts = {label: int(record.supported[rows].sum()) for label, rows in buckets.items()}
+    buckets = {
+        label: rows for label, rows in group_by_observed_age(record.entries, ()) if label != "all"
+    }
+    counts = {label: int(record.is_scorable[rows].sum()) for label, rows in buckets.items()}
     best = "7-13" if counts["7-13"] else max(buckets, key=lambda label: counts[label])
     rows, later = buckets[best], np.array(NODES) > int(best.split("-")[1])
-    if not record.supported[rows][:, later].any():
+    if not record.is_scorable[rows][:, later].any():
         return None
     horizons, origins = np.array(NODES)[later], np.unique(record.entries.origin[rows])
     values = np.full((len(origins), len(horizons)), np.nan)
     for (o, h), _ in np.ndenumerate(values):
         own = rows & (record.entries.origin == origins[o])
-        values[o, h] = bias(record.cells("final", own, int(horizons[h])))
-    return Grid(best, origins, horizons, values) if np.isfinite(values).any() else None
+        values[o, h] = bias_of_cells(record.select_cells("final", own, int(horizons[h])))
+    return BiasGrid(best, origins, horizons, values) if np.isfinite(values).any() else None
 
 
-def _by_day(found: Grid) -> str:
+def _by_day(found: BiasGrid) -> str:
     """How errors of the horizon that the report speaks of went from day to day."""
-    matured = np.isfinite(found.values).any(axis=0)
-    spoken = matured & (found.horizons <= HEADLINE)
+    matured = np.isfinite(found.bias).any(axis=0)
+    spoken = matured & (found.horizons <= HEADLINE_HORIZON)
     j = int(np.flatnonzero(spoken if spoken.any() else matured)[-1])
-    known = np.isfinite(found.values[:, j])
-    off, days = found.values[known, j], found.origins[known]
+    known = np.isfinite(found.bias[:, j])
+    off, days = found.bias[known, j], found.origins[known]
     return f"D{found.horizons[j]} forecasts, summed over cohorts, were {_course(off, days)}"
 
 
 def _course(off: Floats, days: Days) -> str:
     if len(off) == 1:
-        return f"{direction(off[0])} on the one day that has matured"
+        return f"{bias_in_words(off[0])} on the one day that has matured"
     if np.abs(off).max() <= 0.05:
         return f"within 5 % of what came true on each of {len(off)} days"
     months = [date.strftime("%b %Y") for date in days.astype("datetime64[D]").tolist()]
     half = len(off) // 2
     before, since = float(off[:half].mean()), float(off[half:].mean())
     if half >= 2 and before * since < 0 and min(abs(before), abs(since)) > 0.03:
-        return f"{direction(before)} on average until {months[half - 1]}, {direction(since)} since"
+        return f"{bias_in_words(before)} on average until {months[half - 1]}, {bias_in_words(since)} since"
     if half >= 2 and abs(before) > 0.03 and np.abs(off[half:]).max() <= 0.05:
-        return f"{direction(before)} on average until {months[half - 1]}, then settled"
-    low, high = (f"{direction(off[i])} ({months[i]})" for i in (off.argmin(), off.argmax()))
+        return f"{bias_in_words(before)} on average until {months[half - 1]}, then settled"
+    low, high = (f"{bias_in_words(off[i])} ({months[i]})" for i in (off.argmin(), off.argmax()))
     return f"between {low} and {high}"
 
 
-@rc_context(STYLE)
-def accuracy_by_day(record: Record) -> Figure | None:
+@rc_context(FIGURE_STYLE)
+def accuracy_by_day(record: BacktestRecord) -> Figure | None:
     """Heat map of relative errors of the sum: rows days of forecast, columns horizons."""
-    if (found := grid(record)) is None:
+    if (found := bias_grid(record)) is None:
         return None
     count = len(found.origins)
-    figure = titled(_by_day(found), float(np.clip(1.6 + 0.24 * count, 2.6, 9.5)))
-    axes = figure.add_subplot(facecolor=UNKNOWN)
-    limit = max(0.05, np.ceil(20 * np.nanquantile(np.abs(found.values), 0.95)) / 20)
-    cells = np.ma.masked_invalid(found.values)
+    figure = titled_figure(_by_day(found), float(np.clip(1.6 + 0.24 * count, 2.6, 9.5)))
+    axes = figure.add_subplot(facecolor=UNKNOWN_COLOR)
+    limit = max(0.05, np.ceil(20 * np.nanquantile(np.abs(found.bias), 0.95)) / 20)
+    cells = np.ma.masked_invalid(found.bias)
     shown = axes.pcolormesh(cells, cmap="RdBu_r", vmin=-limit, vmax=limit, ec="white", lw=0.6)
     axes.grid(visible=False)
     axes.invert_yaxis()
@@ -110,11 +112,13 @@ def accuracy_by_day(record: Record) -> Figure | None:
     axes.set_yticks(np.arange(0, count, step) + 0.5, [str(day) for day in found.origins[::step]])
     axes.set_xticks(np.arange(len(found.horizons)) + 0.5, [f"D{h}" for h in found.horizons])
     axes.tick_params(length=0)
-    axes.set_xlabel(f"horizon of forecasts of cohorts {found.label} days old; grey: not matured")
+    axes.set_xlabel(
+        f"horizon of forecasts of cohorts {found.age_label} days old; grey: not matured"
+    )
     axes.set_ylabel("day of the forecast")
     bar = figure.colorbar(shown, ax=axes, format=PercentFormatter(1, 0), aspect=30, pad=0.01)
     bar.set_label("too low  \N{LEFTWARDS ARROW}  forecast  \N{RIGHTWARDS ARROW}  too high")
-    for (row, column), value in np.ndenumerate(found.values):
+    for (row, column), value in np.ndenumerate(found.bias):
         if np.isfinite(value) and count <= LABELLED_ROWS:
             color = "white" if abs(value) > 0.6 * limit else "#30363d"
             text = f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"
@@ -122,7 +126,7 @@ def accuracy_by_day(record: Record) -> Figure | None:
     return figure
 
 
-class Line(NamedTuple):
+class ErrorLine(NamedTuple):
     """An error (y) against horizon or epoch (x)."""
 
     name: str
@@ -132,50 +136,52 @@ class Line(NamedTuple):
     dash: str
 
 
-def line(name: str, errors: Mapping[int, float], color: str, dash: str = "-") -> Line:
+def error_line(name: str, errors: Mapping[int, float], color: str, dash: str = "-") -> ErrorLine:
     """A line of the errors that are known."""
     known = {x: y for x, y in errors.items() if np.isfinite(y)}
-    return Line(name, list(known), list(known.values()), color, dash)
+    return ErrorLine(name, list(known), list(known.values()), color, dash)
 
 
-def lines(records: Sequence[Record], age: int) -> list[Line]:
+def error_lines(records: Sequence[BacktestRecord], age: int) -> list[ErrorLine]:
     """WAPE of each model from an observed age, of the pattern, and the least that is possible.
 
     A model that is the pattern has no line of its own.
     """
 
-    def errors(record: Record, stage: str, error: Callable[[Cells], float]) -> dict[int, float]:
-        found = {node: at_age(record, stage, age, node) for node in NODES if node >= age + 7}
+    def errors(
+        record: BacktestRecord, stage: str, error: Callable[[ScoreCells], float]
+    ) -> dict[int, float]:
+        found = {node: cells_at_age(record, stage, age, node) for node in NODES if node >= age + 7}
         return {node: error(c) for node, c in found.items() if len(c)}
 
     first = records[0]
-    name = "noise floor" if first.oracle is None else "best possible"
+    name = "noise floor" if first.oracle_forecast is None else "best possible"
     made = [
-        line(name, errors(first, "final", least), FLOOR, ":"),
-        line("pattern alone", errors(first, "pattern", wape), PATTERN, "--"),
+        error_line(name, errors(first, "final", irreducible_wape), FLOOR_COLOR, ":"),
+        error_line("pattern alone", errors(first, "pattern", wape_of_cells), PATTERN_COLOR, "--"),
     ]
-    for record, color in zip(records, cycle(COLORS), strict=False):
-        if not is_pattern(record):
-            made.append(line(record.name, errors(record, "final", wape), color))
+    for record, color in zip(records, cycle(MODEL_COLORS), strict=False):
+        if not is_pattern_forecast(record):
+            made.append(error_line(record.name, errors(record, "final", wape_of_cells), color))
     return [one for one in made if one.x]
 
 
-@rc_context(STYLE)
-def error_by_horizon(records: Sequence[Record], ages: Sequence[int]) -> Figure | None:
+@rc_context(FIGURE_STYLE)
+def error_by_horizon(records: Sequence[BacktestRecord], ages: Sequence[int]) -> Figure | None:
     """WAPE against horizon for each model, the pattern dashed, a panel for each observed age.
 
     Of `ages` those that the score rests on, or else the first two.
     """
-    found = {age: made for age in ages if (made := lines(records, age))}
+    found = {age: made for age in ages if (made := error_lines(records, age))}
     shown = [age for age in found if age in SCORED_AGES] or list(found)[:2]
     if not (panels := {age: found[age] for age in shown}):
         return None
-    figure = titled(_compared(*next(iter(panels.items()))), 4.2)
+    figure = titled_figure(_compared(*next(iter(panels.items()))), 4.2)
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (age, made) in zip(places, panels.items(), strict=True):
         axes.set_xscale("log")
         _draw(axes, made)
-        counts = {h: len(at_age(records[0], "final", age, h)) for h in HORIZONS}
+        counts = {h: len(cells_at_age(records[0], "final", age, h)) for h in HORIZONS}
         _horizons(axes, {h: h for h in counts if counts[h]}, counts)
         axes.set_title(f"forecasts made on day {age}")
         axes.set_ylim(bottom=0)
@@ -184,9 +190,9 @@ def error_by_horizon(records: Sequence[Record], ages: Sequence[int]) -> Figure |
     return figure
 
 
-def _compared(age: int, made: Sequence[Line]) -> str:
+def _compared(age: int, made: Sequence[ErrorLine]) -> str:
     """What lines say of the horizon that the report speaks of."""
-    shared = [h for h in HORIZONS if h <= HEADLINE and all(h in one.x for one in made)]
+    shared = [h for h in HORIZONS if h <= HEADLINE_HORIZON and all(h in one.x for one in made)]
     if not shared:
         return f"Error of forecasts made on day {age} by horizon"
     errors = sorted((one.y[one.x.index(shared[-1])], one.name) for one in made)
@@ -201,7 +207,7 @@ def _horizons(axes: Axes, places: Mapping[int, float], counts: Mapping[int, int]
     axes.set_xlabel("horizon, and number of forecasts that have matured")
 
 
-def _draw(axes: Axes, made: Sequence[Line]) -> None:
+def _draw(axes: Axes, made: Sequence[ErrorLine]) -> None:
     """Lines with their names beside their ends, pushed apart where names would overlap."""
     for one in made:
         axes.plot(one.x, one.y, one.dash, c=one.color, lw=2, zorder=2 + (one.dash == "--"))
@@ -213,18 +219,20 @@ def _draw(axes: Axes, made: Sequence[Line]) -> None:
         axes.text(one.x[-1], free, name, va="center", color=one.color)
 
 
-@rc_context(STYLE)
+@rc_context(FIGURE_STYLE)
 def error_by_epoch(losses: Mapping[str, Sequence[float]]) -> Figure | None:
     """Training and validation error by epoch; None for a model that does not train."""
     found = [
-        line(name, dict(enumerate(values, start=1)), color)
-        for (name, values), color in zip(losses.items(), cycle(COLORS), strict=False)
+        error_line(name, dict(enumerate(values, start=1)), color)
+        for (name, values), color in zip(losses.items(), cycle(MODEL_COLORS), strict=False)
     ]
     if not (made := [one for one in found if one.x]):
         return None
     watched = next((one for one in made if one.name == "validation"), made[-1])
     best = watched.x[int(np.argmin(watched.y))]
-    figure = titled(f"The {watched.name} error was lowest at epoch {best} of {watched.x[-1]}", 3.2)
+    figure = titled_figure(
+        f"The {watched.name} error was lowest at epoch {best} of {watched.x[-1]}", 3.2
+    )
     axes = figure.add_subplot()
     _draw(axes, made)
     axes.axvline(best, color=watched.color, lw=1, ls=":")
@@ -234,20 +242,26 @@ def error_by_epoch(losses: Mapping[str, Sequence[float]]) -> Figure | None:
     return figure
 
 
-@rc_context(STYLE)
-def coverage(record: Record) -> Figure | None:
+@rc_context(FIGURE_STYLE)
+def coverage_by_horizon(record: BacktestRecord) -> Figure | None:
     """Share of outcomes inside the 80 % interval by horizon, and where in it they fell."""
-    own = dict(groups(record.entries, ()))["all"]
-    cells = {h: record.cells("final", own, h) for h in HORIZONS}
-    held = {h: covered(c) for h, c in cells.items() if np.isfinite(covered(c)[0])}
+    own = dict(group_by_observed_age(record.entries, ()))["all"]
+    cells = {h: record.select_cells("final", own, h) for h in HORIZONS}
+    held = {
+        h: coverage_with_error(c)
+        for h, c in cells.items()
+        if np.isfinite(coverage_with_error(c)[0])
+    }
     if not held:
         return None
     shares, errors = np.array(list(held.values())).T
-    figure = titled(_kept(held), 3.8)
+    figure = titled_figure(_kept(held), 3.8)
     left, right = figure.subplots(1, 2)
     place = {h: float(i) for i, h in enumerate(held)}
-    left.axhline(0.8, color=TRUTH, lw=1, ls="--")
-    left.errorbar(list(place.values()), shares, 2 * errors, fmt="o", color=COLORS[0], capsize=4)
+    left.axhline(0.8, color=TRUTH_COLOR, lw=1, ls="--")
+    left.errorbar(
+        list(place.values()), shares, 2 * errors, fmt="o", color=MODEL_COLORS[0], capsize=4
+    )
     left.set(xlim=(-0.6, len(held) - 0.4), ylim=(min(0.6, *(shares - 0.1)), 1))
     _horizons(left, place, {h: len(cells[h]) for h in held})
     left.set_title("share of outcomes inside the 80 % interval, and two standard errors")
@@ -269,33 +283,33 @@ def _kept(held: Mapping[int, tuple[float, float]]) -> str:
     return f"The 80 % intervals were {' and '.join(said)}"
 
 
-def _where_they_fell(axes: Axes, cells: Sequence[Cells]) -> None:
+def _where_they_fell(axes: Axes, cells: Sequence[ScoreCells]) -> None:
     """Histogram of the probability integral transform of outcomes, all horizons together."""
     found = [metrics.pit(c.actual, c.band.p10, c.band.p50, c.band.p90) for c in cells]
     fell = np.concatenate(found)
     counts, edges = np.histogram(fell[np.isfinite(fell)], bins=10, range=(0, 1))
-    colors = [COLORS[1], *[COLORS[0]] * 8, COLORS[1]]
+    colors = [MODEL_COLORS[1], *[MODEL_COLORS[0]] * 8, MODEL_COLORS[1]]
     axes.bar(edges[:-1] + 0.05, counts / max(counts.sum(), 1), 0.092, color=colors, alpha=0.85)
-    axes.axhline(0.1, color=TRUTH, lw=1, ls="--")
+    axes.axhline(0.1, color=TRUTH_COLOR, lw=1, ls="--")
     axes.yaxis.set_major_locator(MultipleLocator(0.05))
     axes.set_xticks([0.05, 0.5, 0.95], ["below\ninterval", "in the middle", "above\ninterval"])
     axes.set_title("where outcomes fell: honest intervals fill the ten bars alike")
 
 
-def worst(record: Record, found: Headline) -> tuple[Ints, Floats]:
+def largest_misses(record: BacktestRecord, found: Headline) -> tuple[Ints, Floats]:
     """The ten largest misses in money, one a cohort, and how much too high each entry was (E,)."""
     j, entries = NODES.index(found.horizon), record.entries
     missed = entries.users * (entries.bands["final"].mean[:, j] - record.actual[:, j])
-    missed = np.where(found.rows & record.supported[:, j], missed, np.nan)
+    missed = np.where(found.entry_mask & record.is_scorable[:, j], missed, np.nan)
     at = np.argsort(-np.abs(missed), kind="stable")[: np.isfinite(missed).sum()]
-    _, first = np.unique(entries.cohort[at], return_index=True)
+    _, first = np.unique(entries.cohort_index[at], return_index=True)
     return at[np.sort(first)][:10], missed
 
 
-@rc_context(STYLE)
-def worst_cohorts(record: Record, found: Headline) -> Figure:
+@rc_context(FIGURE_STYLE)
+def worst_cohorts(record: BacktestRecord, found: Headline) -> Figure:
     """Small multiples of the largest misses: forecast, interval, and what came true."""
-    at, missed = worst(record, found)
+    at, missed = largest_misses(record, found)
     share = float(np.abs(missed[at]).sum() / (np.nansum(np.abs(missed)) or 1))
     low, many = int((missed[at] < 0).sum()), len(at) != 1
     which = f"{len(at)} cohorts with the largest misses" if many else "cohort with the largest miss"
@@ -304,7 +318,7 @@ def worst_cohorts(record: Record, found: Headline) -> Figure:
     )
     if many:
         said += f"; {low} of them {'was' if low == 1 else 'were'} forecast too low"
-    figure = titled(said, 0.9 + 2.4 * (high := -(-len(at) // 5)))
+    figure = titled_figure(said, 0.9 + 2.4 * (high := -(-len(at) // 5)))
     for place, row in enumerate(at, start=1):
         _draw_cohort(figure.add_subplot(high, 5, place), record, int(row), found.horizon)
     figure.supylabel("revenue per user, by days since acquisition", size=9)
@@ -313,23 +327,27 @@ def worst_cohorts(record: Record, found: Headline) -> Figure:
     return figure
 
 
-def _draw_cohort(axes: Axes, record: Record, row: int, horizon: int) -> None:
+def _draw_cohort(axes: Axes, record: BacktestRecord, row: int, horizon: int) -> None:
     """One cohort at the nodes: from what was known to what was forecast and what came true."""
     entries, band = record.entries, record.entries.bands["final"]
-    k, value = int(entries.observed[row]), float(entries.value[row])
-    ahead = entries.issued[row] & (np.array(NODES) <= max(horizon, entries.reach[row]))
+    k, value = int(entries.observed_age[row]), float(entries.observed_value[row])
+    ahead = entries.has_forecast[row] & (
+        np.array(NODES) <= max(horizon, entries.last_supported_age[row])
+    )
     days = [k, *np.array(NODES)[ahead]]
     low, high, pattern, mean, actual = (
         np.array([value, *cells[row, ahead]])
         for cells in (band.p10, band.p90, entries.pattern, band.mean, record.actual)
     )
-    axes.fill_between(days, low, high, color=COLORS[0], alpha=0.16, lw=0, label="80 % interval")
-    axes.plot(days, pattern, "--", color=PATTERN, lw=1, label="pattern alone")
-    axes.plot(days, mean, color=COLORS[0], lw=2, label="forecast")
-    axes.plot(days, actual, color=TRUTH, lw=1.6, label="came true")
-    axes.plot([k], [value], "o", color=TRUTH, ms=5, label="known when forecast")
+    axes.fill_between(
+        days, low, high, color=MODEL_COLORS[0], alpha=0.16, lw=0, label="80 % interval"
+    )
+    axes.plot(days, pattern, "--", color=PATTERN_COLOR, lw=1, label="pattern alone")
+    axes.plot(days, mean, color=MODEL_COLORS[0], lw=2, label="forecast")
+    axes.plot(days, actual, color=TRUTH_COLOR, lw=1.6, label="came true")
+    axes.plot([k], [value], "o", color=TRUTH_COLOR, ms=5, label="known when forecast")
     came, said = record.actual[row, NODES.index(horizon)], band.mean[row, NODES.index(horizon)]
-    off = direction(said / came - 1) if came else "nothing came"
+    off = bias_in_words(said / came - 1) if came else "nothing came"
     names = " ".join(str(text[row]) for text in entries.attributes.values())
     head = textwrap.shorten(names, 30, placeholder=" ...")
     begun = f"{entries.start[row].astype('datetime64[D]')}, {entries.users[row]:,.0f} users"
@@ -338,7 +356,7 @@ def _draw_cohort(axes: Axes, record: Record, row: int, horizon: int) -> None:
     axes.set_xticks([0, 90, 180, 360])
 
 
-def titled(title: str, height: float) -> Figure:
+def titled_figure(title: str, height: float) -> Figure:
     """An empty figure under what it shows, of a height in inches."""
     figure = Figure(figsize=(11, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, 118), x=0.008, ha="left", size=11, weight="bold")

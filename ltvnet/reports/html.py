@@ -11,9 +11,9 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ltvnet.storage import whole
+from ltvnet.storage import atomic_write
 
-STYLE: Any = {
+FIGURE_STYLE: Any = {
     "text.parse_math": False,  # a campaign may have dollars in its name
     **{"svg.fonttype": "none", "svg.hashsalt": "ltvnet", "font.size": 9},
     **{"axes.titlelocation": "left", "axes.titlesize": 9.5, "axes.axisbelow": True},
@@ -23,7 +23,7 @@ STYLE: Any = {
 """How figures look: settings of matplotlib."""
 
 
-def write(path: Path, title: str, top: str, sections: Mapping[str, str | None]) -> None:
+def write_html_page(path: Path, title: str, top: str, sections: Mapping[str, str | None]) -> None:
     """Write a page, whole or not at all: `top` below the title, then sections by their heading.
 
     Empty sections are left out; of those that are None the page says that there is nothing yet.
@@ -35,16 +35,16 @@ def write(path: Path, title: str, top: str, sections: Mapping[str, str | None]) 
         if text != ""
     ]
     html = _PAGE.format(body="\n".join(body), title=escape(title), style=_STYLE, top=top)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(html, encoding="utf-8")
 
 
-def paragraph(text: str, kind: str = "") -> str:
+def paragraph(text: str, css_class: str = "") -> str:
     """A paragraph of a style."""
-    return f'<p class="{kind}">{escape(text)}</p>'
+    return f'<p class="{css_class}">{escape(text)}</p>'
 
 
-def table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table under what it shows."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
@@ -54,10 +54,10 @@ def table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return f"<h3>{escape(finding)}</h3><table>{line('th', head)}{body}</table>"
 
 
-def svg(name: str, figure: Figure) -> str:
+def svg_figure(name: str, figure: Figure) -> str:
     """A figure as it stands in the page, without addresses."""
     text = io.StringIO()
-    with rc_context(STYLE), warnings.catch_warnings():
+    with rc_context(FIGURE_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # browsers have more fonts than matplotlib
         figure.savefig(text, format="svg")
     drawn = text.getvalue()

@@ -18,39 +18,47 @@ from ltvnet import metrics
 from ltvnet.backtesting.leaderboard import Leaderboard
 from ltvnet.backtesting.scores import (
     HORIZONS,
-    Record,
-    alone,
-    at_age,
-    bias,
-    covered,
-    is_pattern,
-    least,
-    wape,
+    BacktestRecord,
+    as_pattern_forecast,
+    bias_of_cells,
+    cells_at_age,
+    coverage_with_error,
+    irreducible_wape,
+    is_pattern_forecast,
+    wape_of_cells,
 )
-from ltvnet.correction.stages import Stages
+from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.curves import MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
-from ltvnet.forecasting.forecast import BUCKETS, Forecast, bucket
-from ltvnet.forecasting.interpolation import increments
+from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast, age_bucket
+from ltvnet.forecasting.interpolation import interval_growth
 from ltvnet.reports import figures as draw
 from ltvnet.reports import html, leaderboard_tables
-from ltvnet.reports.findings import NOTHING, Headline, Light, headline, lights, sentence, verdict
-from ltvnet.reports.html import paragraph, svg, table
-from ltvnet.reports.leaderboard_tables import LEGEND
-from ltvnet.reports.wording import counted, percent
+from ltvnet.reports.findings import (
+    NO_REVENUE,
+    Headline,
+    Judgement,
+    choose_headline,
+    headline_sentence,
+    judgements,
+    verdict,
+)
+from ltvnet.reports.html import html_table, paragraph, svg_figure
+from ltvnet.reports.leaderboard_tables import LEADERBOARD_LEGEND
+from ltvnet.reports.wording import count_with_noun, percent
 
-CAMPAIGNS = 15  # rows of the roll-up
-FURTHEST = 6  # cohorts whose forecast is explained
-NOTES = {
+ROLLUP_ROWS = 15  # rows of the roll-up
+EXPLAINED_COHORTS = 6  # cohorts whose forecast is explained
+PLAIN_NOTES = {
     "refit=each": "fitted anew for every day",
     "window=expanding": "each fit saw all history before its day",
     "warm=True": "fits started from an earlier one",
 }
-AGES = [f"{low}-{high - 1}" for low, high in pairwise((*BUCKETS, MAX_AGE))]
+AGE_BUCKET_LABELS = [f"{low}-{high - 1}" for low, high in pairwise((*AGE_BUCKETS, MAX_AGE))]
 
 
 @dataclass(frozen=True)
-class Story:
+class ReportContent:
     """What a page tells.
 
     `records` past forecasts of each model beside what came true, the first is the one that the
@@ -61,48 +69,52 @@ class Story:
     """
 
     title: str
-    records: Sequence[Record]
+    records: Sequence[BacktestRecord]
     ages: Sequence[int]
-    stages: Stages | None
+    stages: LearnedStages | None
     losses: Mapping[str, Mapping[str, Sequence[float]]]
     forecast: Forecast | None
     notes: Sequence[str]
-    board: Leaderboard | None = None
-    explained: Explanation | None = None
-    names: Sequence[str] = ("model",)
+    leaderboard: Leaderboard | None = None
+    explanation: Explanation | None = None
+    model_names: Sequence[str] = ("model",)
 
     @property
     def headline(self) -> Headline | None:
         """The forecasts to speak of first; None: nothing has matured."""
-        return headline(self.records[0], self.ages) if self.records else None
+        return choose_headline(self.records[0], self.ages) if self.records else None
 
     @property
-    def lights(self) -> list[Light]:
+    def judgements(self) -> list[Judgement]:
         """What the verdict rests on."""
-        return lights(self.records[0], self.headline) if self.records else []
+        return judgements(self.records[0], self.headline) if self.records else []
 
 
-def write(path: Path, story: Story) -> None:
+def write_model_page(path: Path, story: ReportContent) -> None:
     """Write the page, whole or not at all."""
-    drawn = {name: svg(name, figure) for name, figure in figures(story).items()}
+    drawn = {name: svg_figure(name, figure) for name, figure in page_figures(story).items()}
     sections = {
         "How far off were past forecasts?": _scores(story),
-        "Which model is the closest?": _leaderboard(story.board) if story.board is not None else "",
+        "Which model is the closest?": _leaderboard(story.leaderboard)
+        if story.leaderboard is not None
+        else "",
         "Which days were forecast too high or too low?": drawn.get("accuracy by day"),
         "How does the error grow with the horizon?": drawn.get("error by horizon"),
         "How did training go?": "".join(drawn.get(name, "") for name in _epochs(story)),
         "Can the intervals be trusted?": drawn.get("coverage"),
         "What is corrected?": _corrections(story),
         "What is forecast?": _rollup(story.forecast) if story.forecast is not None else "",
-        "Why is a forecast high or low?": _explained(story.explained) if story.explained else "",
+        "Why is a forecast high or low?": _explained(story.explanation)
+        if story.explanation
+        else "",
         "Where was it most wrong?": drawn.get("worst cohorts"),
         "Notes": "".join(paragraph(_note(note)) for note in story.notes),
         "How to read this page": _GLOSSARY,
     }
-    html.write(path, story.title, _top(story), sections)
+    html.write_html_page(path, story.title, _top(story), sections)
 
 
-def figures(story: Story) -> Mapping[str, Figure]:
+def page_figures(story: ReportContent) -> Mapping[str, Figure]:
     """The figures of a page by name, those that there are data for."""
     made: dict[str, Figure | None] = {}
     if (found := story.headline) is not None:
@@ -110,16 +122,16 @@ def figures(story: Story) -> Mapping[str, Figure]:
         made = {
             "accuracy by day": draw.accuracy_by_day(record),
             "error by horizon": draw.error_by_horizon(story.records, story.ages),
-            "coverage": draw.coverage(record),
+            "coverage": draw.coverage_by_horizon(record),
             "worst cohorts": draw.worst_cohorts(record, found),
         }
     made |= {name: draw.error_by_epoch(losses) for name, losses in _epochs(story).items()}
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def _epochs(story: Story) -> Mapping[str, Mapping[str, Sequence[float]]]:
+def _epochs(story: ReportContent) -> Mapping[str, Mapping[str, Sequence[float]]]:
     """The losses of each net by the name of their figure; out of several models, under its own."""
-    if len(story.names) == 1:
+    if len(story.model_names) == 1:
         return dict(zip(["error by epoch"], story.losses.values(), strict=False))
     return {
         f"error by epoch of {net}": {f"{net} {part}": values for part, values in losses.items()}
@@ -127,46 +139,54 @@ def _epochs(story: Story) -> Mapping[str, Mapping[str, Sequence[float]]]:
     }
 
 
-def _top(story: Story) -> str:
-    light = verdict(found := story.lights)
-    checks = "".join(f'<li class="{x.color}">{escape(x.words)}</li>' for x in found)
-    words = f"<strong>{light.words}</strong><ul>{checks}</ul>"
-    lead = paragraph(sentence(story.headline), "lead")
+def _top(story: ReportContent) -> str:
+    light = verdict(found := story.judgements)
+    checks = "".join(f'<li class="{x.color}">{escape(x.text)}</li>' for x in found)
+    words = f"<strong>{light.text}</strong><ul>{checks}</ul>"
+    lead = paragraph(headline_sentence(story.headline), "lead")
     return f'{lead}<div class="verdict {light.color}">{words}</div>'
 
 
 def _note(note: str) -> str:
     """How it was done, in plain words with the raw ones behind them where it has any."""
-    return f"{NOTES[note]} ({note})" if note in NOTES else note
+    return f"{PLAIN_NOTES[note]} ({note})" if note in PLAIN_NOTES else note
 
 
-def _scores(story: Story) -> str | None:
+def _scores(story: ReportContent) -> str | None:
     """Error, bias and coverage by observed age and horizon, models beside the pattern."""
-    shown = [record for record in story.records if not is_pattern(record)]
+    shown = [record for record in story.records if not is_pattern_forecast(record)]
     first, rows, gaps = story.records[:1], [], []
     for age, horizon in product(story.ages if first else (), HORIZONS):
-        if not len(c := at_age(first[0], "final", age, horizon)):
+        if not len(c := cells_at_age(first[0], "final", age, horizon)):
             continue
-        each = [*(at_age(record, "final", age, horizon) for record in shown), alone(c)]
-        gaps.append(wape(each[0]) - wape(alone(c)))
-        errors = [percent(error, exact=True) for error in (*map(wape, each), least(c))]
-        signed = [_signed(bias(x)) for x in ((c, alone(c))[is_pattern(first[0]) :])]
-        held = percent(covered(c)[0])
+        each = [
+            *(cells_at_age(record, "final", age, horizon) for record in shown),
+            as_pattern_forecast(c),
+        ]
+        gaps.append(wape_of_cells(each[0]) - wape_of_cells(as_pattern_forecast(c)))
+        errors = [
+            percent(error, exact=True) for error in (*map(wape_of_cells, each), irreducible_wape(c))
+        ]
+        signed = [
+            _signed(bias_of_cells(x))
+            for x in ((c, as_pattern_forecast(c))[is_pattern_forecast(first[0]) :])
+        ]
+        held = percent(coverage_with_error(c)[0])
         rows.append([f"D{age}", f"D{horizon}", f"{len(c):,}", *errors, *signed, held])
     if not rows:
         return None
     names = [*(record.name for record in shown), "pattern alone"]
     less, more = (sum(sign * gap > 1e-9 for gap in gaps) for sign in (-1, 1))
-    cases = counted(len(rows), "case")
+    cases = count_with_noun(len(rows), "case")
     said = f"{names[0]} was closer than the pattern in {less} of {cases}, worse in {more}"
     biased = [names[0], names[-1]]
-    if is_pattern(first[0]):
+    if is_pattern_forecast(first[0]):
         said, biased = "How far off the pattern alone was", names[-1:]
     if not np.isfinite(gaps).any():
-        said = NOTHING
+        said = NO_REVENUE
     head = ["made on", "horizon", "cohorts", *(f"error: {name}" for name in names)]
     head += ["best possible", *(f"bias: {name}" for name in biased), "80 % interval held"]
-    return table(said, head, rows)
+    return html_table(said, head, rows)
 
 
 def _signed(share: float) -> str:
@@ -176,75 +196,86 @@ def _signed(share: float) -> str:
 
 def _leaderboard(board: Leaderboard) -> str:
     """Models by score, and their errors by observed age and horizon."""
-    summary = leaderboard_tables.summary(board)
-    tables = [(leaderboard_tables.finding(board), *summary), *leaderboard_tables.errors(board)]
-    return "".join(table(*one) for one in tables) + paragraph(LEGEND)
+    summary = leaderboard_tables.summary_table(board)
+    tables = [
+        (leaderboard_tables.state_finding(board), *summary),
+        *leaderboard_tables.error_tables(board),
+    ]
+    return "".join(html_table(*one) for one in tables) + paragraph(LEADERBOARD_LEGEND)
 
 
-def _corrections(story: Story) -> str | None:
+def _corrections(story: ReportContent) -> str | None:
     """What is blended and corrected, by observed age and, where it is on, by interval."""
     if (stages := story.stages) is None:
         return None
-    fix, blend, several = stages.correction, stages.blend, len(story.names) > 1
-    if not fix.on.any() and not blend.on.any():
+    fix, blend, several = stages.correction, stages.blend, len(story.model_names) > 1
+    if not fix.is_on.any() and not blend.is_on.any():
         said = "No persistent error was found at any age, so nothing is corrected."
-        return paragraph(said + f" The forecast is the mean of {', '.join(story.names)}." * several)
-    on = np.flatnonzero(fix.on)
-    days = ", ".join(AGES[b] for b in (on if len(on) else np.flatnonzero(blend.on)))
+        return paragraph(
+            said + f" The forecast is the mean of {', '.join(story.model_names)}." * several
+        )
+    on = np.flatnonzero(fix.is_on)
+    days = ", ".join(AGE_BUCKET_LABELS[b] for b in (on if len(on) else np.flatnonzero(blend.is_on)))
     how = "weigh the models" if several else "are blended with the pattern"
     said = f"Forecasts of cohorts {days} days old {'are corrected' if len(on) else how}"
     weights, head = blend.weight, ["weight of the model, the rest is the pattern's"]
     if several:
-        weights = np.column_stack((weights, blend.pattern))
-        head = [f"weight of {name}" for name in (*story.names, "the pattern")]
+        weights = np.column_stack((weights, blend.pattern_weight))
+        head = [f"weight of {name}" for name in (*story.model_names, "the pattern")]
     rows = []
-    for b, age in enumerate(AGES):
-        state = ["on", f"{fix.kappa[b]:.0f}"] if fix.on[b] else ["off", percent(float("nan"))]
+    for b, age in enumerate(AGE_BUCKET_LABELS):
+        state = ["on", f"{fix.kappa[b]:.0f}"] if fix.is_on[b] else ["off", percent(float("nan"))]
         rows.append([age, *(f"{100 * weight:.0f} %" for weight in weights[b]), *state])
     head += ["correction", "kappa: as many typical rows go half of the way"]
-    text = table(said, ["days observed", *head], rows)
+    text = html_table(said, ["days observed", *head], rows)
     cells = [row for b in on if story.records for row in _cells(story, int(b))]
     if cells:
         head = ["days observed", "growth", "factor", "by segment", "rows behind it"]
         head += ["bias before", "bias after", "error before", "error after"]
-        text += table("Growth between two days is multiplied by the factor", head, cells)
+        text += html_table("Growth between two days is multiplied by the factor", head, cells)
         text += paragraph(
             "Factors within 0.5 % of 1 are left out. Errors are those of past growth."
         )
     return text
 
 
-def _cells(story: Story, b: int) -> list[list[str]]:
+def _cells(story: ReportContent, b: int) -> list[list[str]]:
     """The correction of a bucket by interval, with the error of growth before and after."""
     assert story.stages is not None
     fix, rows = story.stages.correction, []
-    for i in np.flatnonzero(fix.rows[b, 0]):
-        seen = fix.factor[b, fix.rows[b, :, i] > 0, i]
+    for i in np.flatnonzero(fix.increment_count[b, 0]):
+        seen = fix.factor[b, fix.increment_count[b, :, i] > 0, i]
         if np.abs(seen - 1).max() < 0.005:
             continue
         parts = [_growth(story, b, int(i), stage) for stage in ("blended", "corrected")]
-        row = [AGES[b], f"D{NODES[i]} to D{NODES[i + 1]}", f"{fix.factor[b, 0, i]:.3f}"]
-        row += [f"{seen.min():.2f} to {seen.max():.2f}", f"{fix.rows[b, 0, i]:,}"]
+        row = [
+            AGE_BUCKET_LABELS[b],
+            f"D{NODES[i]} to D{NODES[i + 1]}",
+            f"{fix.factor[b, 0, i]:.3f}",
+        ]
+        row += [f"{seen.min():.2f} to {seen.max():.2f}", f"{fix.increment_count[b, 0, i]:,}"]
         rows.append([*row, *(_signed(off) for off, _ in parts), *(percent(e) for _, e in parts)])
     return rows
 
 
-def _growth(story: Story, b: int, i: int, stage: str) -> tuple[float, float]:
+def _growth(story: ReportContent, b: int, i: int, stage: str) -> tuple[float, float]:
     """Bias and WAPE of growth in an interval, as a stage left it; of a bucket."""
     record = story.records[0]
     entries = record.entries
-    rows = (entries.natural == entries.observed) & (bucket(entries.observed) == b)
-    rows &= record.supported[:, i + 1]
+    rows = (entries.natural_age == entries.observed_age) & (age_bucket(entries.observed_age) == b)
+    rows &= record.is_scorable[:, i + 1]
     entries, actual = entries.take(rows), record.actual[rows]
-    grown = increments(entries.bands[stage].mean, entries.observed, entries.value)[:, i]
-    came = increments(actual, entries.observed, entries.value)[:, i]
+    grown = interval_growth(
+        entries.bands[stage].mean, entries.observed_age, entries.observed_value
+    )[:, i]
+    came = interval_growth(actual, entries.observed_age, entries.observed_value)[:, i]
     return metrics.bias(came, grown, entries.users), metrics.wape(came, grown, entries.users)
 
 
 def _rollup(forecast: Forecast) -> str:
     """Users, spend, revenue and what is forecast of it, by campaign and in total."""
     by, sums = _sums(forecast)
-    shown = pd.concat([sums[:-1][:CAMPAIGNS], sums[-1:]])
+    shown = pd.concat([sums[:-1][:ROLLUP_ROWS], sums[-1:]])
     rows = [
         [str(name), *map(_amount, row[:5]), *(percent(share) for share in row[5:])]
         for name, row in zip(shown.index, shown.to_numpy().tolist(), strict=True)
@@ -260,12 +291,12 @@ def _rollup(forecast: Forecast) -> str:
         said = f"{_amount(d360.iloc[-1])} of revenue by D360, of which {rows[0][3]} has come"
     note = f"As of {forecast.curves.origin}, in the currency of the data. Cohorts that are older "
     note += "than 180 days count in the column D180 with what they had earned by then. "
-    if len(sums) > CAMPAIGNS + 1:
-        note += f"Shown are the {CAMPAIGNS} largest of {len(sums) - 1}. "
-    if forecast.reach < MAX_AGE:
-        note += f"Few cohorts have got beyond D{forecast.reach}: take what lies there as rough."
+    if len(sums) > ROLLUP_ROWS + 1:
+        note += f"Shown are the {ROLLUP_ROWS} largest of {len(sums) - 1}. "
+    if forecast.last_supported_age < MAX_AGE:
+        note += f"Few cohorts have got beyond D{forecast.last_supported_age}: take what lies there as rough."
     head = [by, "users", "spend", "revenue so far", "revenue by D180", "revenue by D360"]
-    return table(said, [*head, "ROAS D180", "ROAS D360"], rows) + paragraph(note)
+    return html_table(said, [*head, "ROAS D180", "ROAS D360"], rows) + paragraph(note)
 
 
 def _sums(forecast: Forecast) -> tuple[str, pd.DataFrame]:
@@ -293,16 +324,16 @@ def _sums(forecast: Forecast) -> tuple[str, pd.DataFrame]:
 
 def _explained(told: Explanation) -> str:
     """The cohorts whose forecast is the furthest from their segment's, by revenue: why."""
-    curves, apart = told.curves, np.abs(told.forecast - told.segment) * told.curves.users
+    curves, apart = told.curves, np.abs(told.forecast - told.segment_mean) * told.curves.users
     ahead = (curves.observed_age < told.horizon) & (apart > 0)
-    at = np.flatnonzero(ahead)[np.argsort(-apart[ahead], kind="stable")][:FURTHEST]
+    at = np.flatnonzero(ahead)[np.argsort(-apart[ahead], kind="stable")][:EXPLAINED_COHORTS]
     if not len(at):
         return ""
     rows, lines = [], []
-    for row, words in zip(at, told.words(at), strict=True):
+    for row, words in zip(at, told.sentences(at), strict=True):
         name = " ".join(text[row] for text in curves.attributes.values())
         name = f"{curves.start[row]} {name}".strip()
-        usual, forecast = map(_amount, (told.segment[row], told.forecast[row]))
+        usual, forecast = map(_amount, (told.segment_mean[row], told.forecast[row]))
         short = shorten(name, 48, placeholder=" ...")
         rows.append([short, usual, *map(_more, told.terms[row]), forecast])
         who = f"{name}: {curves.users[row]:,.0f} users, observed to D{curves.observed_age[row]}"
@@ -310,7 +341,7 @@ def _explained(told: Explanation) -> str:
     ones = "cohort whose forecast is" if len(at) == 1 else f"{len(at)} cohorts whose forecasts are"
     head = ["cohort", "its segment", *TERMS, f"D{told.horizon}"]
     note = "Revenue per user, which adds up from the left to the right."
-    text = table(f"The {ones} the furthest from usual, in revenue", head, rows)
+    text = html_table(f"The {ones} the furthest from usual, in revenue", head, rows)
     return f"{text}{paragraph(note)}<dl>{''.join(lines)}</dl>"
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from ltvnet.backtesting import scores
-from ltvnet.backtesting.scores import Record, table
+from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.data.arrays import Days
 from ltvnet.data.curves import History
 
 
-def vintages(history: History, days: Days) -> str:
+def vintage_note(history: History, days: Days) -> str:
     """How past days were cut out of a history: those before its first export, by date."""
     cut = np.unique(days)[np.unique(days) < history.snapshot.min()]
     if len(cut) in (0, len(np.unique(days))):
@@ -21,7 +21,7 @@ def vintages(history: History, days: Days) -> str:
     return f"{len(cut)} of {len(np.unique(days))} days cut by date, not by vintage"
 
 
-def score_table(records: Sequence[Record], title: str, *, exact: bool) -> str:
+def terminal_score_table(records: Sequence[BacktestRecord], title: str, *, exact: bool) -> str:
     """WAPE, bias and coverage as a table for a terminal; empty where nothing has matured.
 
     Of cohorts cut to exactly SCORED_AGES, or else of all by bucket of their own age.
@@ -29,7 +29,9 @@ def score_table(records: Sequence[Record], title: str, *, exact: bool) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    found = pd.concat([pd.DataFrame(), *(table(record, scores.SCORED_AGES) for record in records)])
+    found = pd.concat(
+        [pd.DataFrame(), *(score_table(record, scores.SCORED_AGES) for record in records)]
+    )
     if found.empty:
         return ""
     found = found[found.observed_age.isin(list(map(str, scores.SCORED_AGES))) == exact]
@@ -41,9 +43,9 @@ def score_table(records: Sequence[Record], title: str, *, exact: bool) -> str:
         drawn.add_row(*(_cell(row, column) for column in _COLUMNS.values() if column in row))
     text = io.StringIO()
     Console(file=text, width=132).print(drawn)
-    means = {record.name: scores.score(record) for record in records}
+    means = {record.name: scores.mean_wape(record) for record in records}
     if "pattern" not in means:
-        means["pattern"] = scores.score(records[0], "pattern")
+        means["pattern"] = scores.mean_wape(records[0], "pattern")
     said = ", ".join(f"{name} {mean:.1%}" for name, mean in means.items() if mean is not None)
     note = "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days)"
     return text.getvalue() + (f"{note}: {said}" if said else "")

@@ -17,22 +17,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ltvnet.reports import html
-from ltvnet.reports.figures import COLORS, PATTERN, titled
-from ltvnet.reports.html import paragraph, svg, table
+from ltvnet.reports.figures import MODEL_COLORS, PATTERN_COLOR, titled_figure
+from ltvnet.reports.html import html_table, paragraph, svg_figure
 from ltvnet.reports.wording import percent
-from ltvnet.storage import whole
-from ltvnet.tuning.search_space import Value, selected
-from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, Gain, Task, Trial
+from ltvnet.storage import atomic_write
+from ltvnet.tuning.search_space import Value, config_value
+from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, HeldOutGain, SweepTask
 
-SHOWN = 10
+BEST_TRIALS_SHOWN = 10
 """Trials of the table of the best."""
 
-SLICES = 12
+KEYS_DRAWN = 12
 """Keys that are drawn, the most important first."""
 
 
 @dataclass(frozen=True)
-class Search:
+class SweepResult:
     """A finished sweep: its `task` and `trials` (T,), `importances` by key, `gain` of the best.
 
     `title` names the model; `pareto` whether seconds counted too; `words` of the command line
@@ -40,54 +40,56 @@ class Search:
     """
 
     title: str
-    task: Task
-    trials: Sequence[Trial]
+    task: SweepTask
+    trials: Sequence[FinishedTrial]
     importances: Mapping[str, float]
     pareto: bool
-    words: Sequence[str]
-    gain: Gain | None = None
+    overrides: Sequence[str]
+    gain: HeldOutGain | None = None
 
     def __post_init__(self) -> None:
         """Check that something was found."""
-        if not self.complete:
+        if not self.finished_trials:
             errors = [trial.error for trial in self.trials if trial.error]
             said = f": {errors[0]}" if errors else ""
             raise ValueError(f"expected a finished trial, got none of {len(self.trials)}{said}")
 
     @property
-    def complete(self) -> list[Trial]:
+    def finished_trials(self) -> list[FinishedTrial]:
         """Trials of all days, the best first."""
         found = [trial for trial in self.trials if trial.state == COMPLETE]
         return sorted(found, key=lambda trial: trial.score)
 
     @property
-    def default(self) -> Trial | None:
+    def default_trial(self) -> FinishedTrial | None:
         """The trial of the config as it was; None when it failed."""
-        return next((trial for trial in self.complete if trial.default), None)
+        return next((trial for trial in self.finished_trials if trial.default), None)
 
     @property
-    def best(self) -> Trial:
+    def best_trial(self) -> FinishedTrial:
         """The lowest score without a bias that is not allowed; the default may have one."""
-        fair = [trial for trial in self.complete if trial.allowed or trial.default]
-        return (fair or self.complete)[0]
+        fair = [trial for trial in self.finished_trials if trial.allowed or trial.default]
+        return (fair or self.finished_trials)[0]
 
     @property
-    def front(self) -> list[Trial]:
+    def pareto_front(self) -> list[FinishedTrial]:
         """Trials that no other beats in score or seconds without losing in the other."""
-        kept: list[Trial] = []
-        for trial in sorted(self.complete, key=lambda trial: (trial.score, trial.seconds)):
+        kept: list[FinishedTrial] = []
+        for trial in sorted(self.finished_trials, key=lambda trial: (trial.score, trial.seconds)):
             if not kept or trial.seconds < kept[-1].seconds:
                 kept.append(trial)
         return kept
 
     def finding(self) -> str:
         """What came out, in a sentence or two."""
-        best, default = self.best, self.default
+        best, default = self.best_trial, self.default_trial
         if default is None:
             biased = "" if best.allowed else ", with more bias than is allowed"
             return f"Trial {best.number} is the best, at {_score(best)}{biased}; the default failed"
         if best.default:
-            lower = " without more bias than is allowed" if self.complete[0] is not best else ""
+            lower = (
+                " without more bias than is allowed" if self.finished_trials[0] is not best else ""
+            )
             return f"No trial{lower} was better than the default, at {_score(default)}"
         saved = 1 - best.score / default.score
         said = (
@@ -98,27 +100,38 @@ class Search:
 
     def write(self, folder: Path) -> None:
         """Write `best.yaml`, `trials.csv`, `metrics.json` and `report.html`."""
-        with whole(folder / "best.yaml") as path:
+        with atomic_write(folder / "best.yaml") as path:
             path.write_text(self.as_experiment(folder / "best.yaml"), encoding="utf-8")
-        with whole(folder / "trials.csv") as path:
-            self.frame().to_csv(path, index=False)
-        found = {"best": self.best.score, "trial": self.best.number, "trials": len(self.trials)}
-        if self.default is not None:
-            found["default"] = self.default.score
+        with atomic_write(folder / "trials.csv") as path:
+            self.trial_table().to_csv(path, index=False)
+        found = {
+            "best": self.best_trial.score,
+            "trial": self.best_trial.number,
+            "trials": len(self.trials),
+        }
+        if self.default_trial is not None:
+            found["default"] = self.default_trial.score
         gain = None if self.gain is None else {
             **vars(self.gain), "days": list(map(str, self.gain.days))
         }  # fmt: skip
-        with whole(folder / "metrics.json") as path:
+        with atomic_write(folder / "metrics.json") as path:
             path.write_text(json.dumps({**found, "held_out": gain}, indent=1))
-        html.write(folder / "report.html", f"Sweep of {self.title}", self._top(), self._page())
+        html.write_html_page(
+            folder / "report.html", f"Sweep of {self.title}", self._top(), self._page()
+        )
 
     def as_experiment(self, path: Path) -> str:
         """The best trial as a file for `scripts/train.py experiment=`."""
-        chosen = [f"{key}={written(value)}" for key, value in self.best.values.items()]
-        words = [*self.words, f"title={written(self.title)}", f"as_of={self.task.date}", *chosen]
+        chosen = [f"{key}={override_text(value)}" for key, value in self.best_trial.values.items()]
+        words = [
+            *self.overrides,
+            f"title={override_text(self.title)}",
+            f"as_of={self.task.cutoff}",
+            *chosen,
+        ]
         lines = [
-            f"# Trial {self.best.number} of {len(self.trials)}: score {_score(self.best)} on "
-            f"{len(self.task.days)} past days before {self.task.date}.",
+            f"# Trial {self.best_trial.number} of {len(self.trials)}: score {_score(self.best_trial)} on "
+            f"{len(self.task.origins)} past days before {self.task.cutoff}.",
             f"# as it was scored:   python scripts/train.py experiment={path}",
             f"# on the newest data: python scripts/train.py experiment={path} as_of=null",
             "overrides:",
@@ -126,7 +139,7 @@ class Search:
         ]
         return "\n".join(lines) + "\n"
 
-    def frame(self) -> pd.DataFrame:
+    def trial_table(self) -> pd.DataFrame:
         """All trials, a row each."""
         rows = []
         for trial in self.trials:
@@ -140,11 +153,11 @@ class Search:
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         return paragraph(self.finding(), "lead") + paragraph(
             f"{len(self.trials)} trials: {told}. The score is the mean WAPE at D90, D180, D360 of "
-            f"cohorts cut to 7 and 30 days, on {len(self.task.days)} past days."
+            f"cohorts cut to 7 and 30 days, on {len(self.task.origins)} past days."
         )
 
     def _page(self) -> dict[str, str | None]:
-        drawn = {name: svg(name, figure) for name, figure in self.figures().items()}
+        drawn = {name: svg_figure(name, figure) for name, figure in self.figures().items()}
         failed = [trial for trial in self.trials if trial.error]
         return {
             "Is the gain real?": self._tested(),
@@ -162,7 +175,7 @@ class Search:
     def _tested(self) -> str:
         if self.gain is None:
             words = "Nothing has matured on later days that could test it."
-            return paragraph(words) if not self.best.default else ""
+            return paragraph(words) if not self.best_trial.default else ""
         days = ", ".join(map(str, self.gain.days))
         return paragraph(
             f"Tested on {days}: {_told(self.gain)}. A sweep fits the days that it is scored on, so "
@@ -172,12 +185,14 @@ class Search:
     def _changes(self) -> str:
         space = {one.key: str(one) for one in self.task.space.dimensions}
         rows = [
-            [key, written(selected(self.task.config, key)), _short(value), space[key]]
-            for key, value in self.best.values.items()
+            [key, override_text(config_value(self.task.config, key)), _short(value), space[key]]
+            for key, value in self.best_trial.values.items()
         ]
-        return table(f"Trial {self.best.number}", ["key", "default", "best", "tried"], rows)
+        return html_table(
+            f"Trial {self.best_trial.number}", ["key", "default", "best", "tried"], rows
+        )
 
-    def _rows(self, trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
+    def _rows(self, trials: Sequence[FinishedTrial]) -> tuple[list[str], list[list[str]]]:
         keys = [one.key for one in self.task.space.dimensions]
         head = ["trial", "score", "bias D180", "bias D360", "seconds a fit", *map(_last, keys)]
         rows = []
@@ -189,44 +204,48 @@ class Search:
         return head, rows
 
     def _best(self) -> str:
-        shown = self.complete[:SHOWN]
-        if self.default is not None and self.default not in shown:
-            shown = [*shown, self.default]
+        shown = self.finished_trials[:BEST_TRIALS_SHOWN]
+        if self.default_trial is not None and self.default_trial not in shown:
+            shown = [*shown, self.default_trial]
         biased = " Those with too much bias are left out of the choice." if any(
             not trial.allowed for trial in shown
         ) else ""  # fmt: skip
-        return table(f"The lowest scores.{biased}", *self._rows(shown))
+        return html_table(f"The lowest scores.{biased}", *self._rows(shown))
 
     def _front(self) -> str:
-        return table("None of the others is better in both", *self._rows(self.front))
+        return html_table("None of the others is better in both", *self._rows(self.pareto_front))
 
     def figures(self) -> dict[str, Figure]:
         """The figures of the page by name, those that there are data for."""
-        found = {"course of the sweep": course(self.trials, self.best)}
+        found = {"course of the sweep": score_by_trial(self.trials, self.best_trial)}
         if self.importances:
-            found["importance of keys"] = importance(self.importances)
+            found["importance of keys"] = importance_by_key(self.importances)
         keys = [*self.importances, *(k.key for k in self.task.space.dimensions)]
-        if len(self.complete) > 1:
-            found["score by value"] = slices(self.complete, list(dict.fromkeys(keys))[:SLICES])
+        if len(self.finished_trials) > 1:
+            found["score by value"] = score_by_value(
+                self.finished_trials, list(dict.fromkeys(keys))[:KEYS_DRAWN]
+            )
         return found
 
 
-@rc_context(html.STYLE)
-def course(trials: Sequence[Trial], best: Trial) -> Figure:
+@rc_context(html.FIGURE_STYLE)
+def score_by_trial(trials: Sequence[FinishedTrial], best: FinishedTrial) -> Figure:
     """Scores of trials in the order they began, and the best so far."""
     pruned = [trial.number for trial in trials if trial.state == PRUNED]
     stopped = f"; {len(pruned)} were stopped early" if pruned else ""
-    figure = titled(f"Trial {best.number} of {len(trials)} was the best{stopped}", 3.4)
+    figure = titled_figure(f"Trial {best.number} of {len(trials)} was the best{stopped}", 3.4)
     axes = figure.add_subplot()
     done = [t for t in trials if t.state == COMPLETE and (t.allowed or t.default)] or [best]
     numbers, found = [trial.number for trial in done], np.array([trial.score for trial in done])
-    axes.step(numbers, np.minimum.accumulate(found), where="post", c=COLORS[0], label="best so far")
-    axes.scatter(numbers, found, color=COLORS[0], label="score", zorder=3)
+    axes.step(
+        numbers, np.minimum.accumulate(found), where="post", c=MODEL_COLORS[0], label="best so far"
+    )
+    axes.scatter(numbers, found, color=MODEL_COLORS[0], label="score", zorder=3)
     least, worst = found.min(), np.quantile(found, 0.9)  # failures would hide the rest
     axes.set_ylim(top=worst + 0.4 * (worst - least) + 1e-4)
     edge = np.full(len(pruned), axes.get_ylim()[1])  # their scores are of other days
     label = "stopped early" if pruned else None
-    axes.scatter(pruned, edge, marker="x", color=PATTERN, label=label, clip_on=False)
+    axes.scatter(pruned, edge, marker="x", color=PATTERN_COLOR, label=label, clip_on=False)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel="score (mean WAPE)")
@@ -234,33 +253,35 @@ def course(trials: Sequence[Trial], best: Trial) -> Figure:
     return figure
 
 
-@rc_context(html.STYLE)
-def importance(found: Mapping[str, float]) -> Figure:
+@rc_context(html.FIGURE_STYLE)
+def importance_by_key(found: Mapping[str, float]) -> Figure:
     """How much each key mattered."""
     first = next(iter(found))
-    figure = titled(
+    figure = titled_figure(
         f"{first} mattered the most for which trials were good", 0.9 + 0.27 * len(found)
     )
     axes = figure.add_subplot()
     names = list(found)[::-1]
-    axes.barh(names, [found[name] for name in names], color=COLORS[0])
+    axes.barh(names, [found[name] for name in names], color=MODEL_COLORS[0])
     axes.grid(visible=False)
     axes.set_xlabel("share of the importance (PED-ANOVA of the trials of all days)")
     return figure
 
 
-@rc_context(html.STYLE)
-def slices(trials: Sequence[Trial], keys: Sequence[str]) -> Figure:
+@rc_context(html.FIGURE_STYLE)
+def score_by_value(trials: Sequence[FinishedTrial], keys: Sequence[str]) -> Figure:
     """Scores by value of each key, of trials of all days."""
     rows = -(-len(keys) // 4)
-    figure = titled("Scores of trials by the value of each key; the default is orange", 2.3 * rows)
+    figure = titled_figure(
+        "Scores of trials by the value of each key; the default is orange", 2.3 * rows
+    )
     for place, key in enumerate(keys):
         axes = figure.add_subplot(rows, 4, place + 1)
         some = [trial for trial in trials if key in trial.values]
         values = [trial.values[key] for trial in some]
-        colors = [COLORS[1] if trial.default else COLORS[0] for trial in some]
+        colors = [MODEL_COLORS[1] if trial.default else MODEL_COLORS[0] for trial in some]
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        x: Any = values if numbers else list(map(written, values))
+        x: Any = values if numbers else list(map(override_text, values))
         axes.scatter(x, [trial.score for trial in some], s=14, c=colors)
         if numbers and min(values) > 0 and max(values) > 20 * min(values):
             axes.set_xscale("log")
@@ -269,7 +290,7 @@ def slices(trials: Sequence[Trial], keys: Sequence[str]) -> Figure:
     return figure
 
 
-def _told(gain: Gain) -> str:
+def _told(gain: HeldOutGain) -> str:
     days = f"{len(gain.days)} days that it did not see" if len(gain.days) > 1 else "a later day"
     said = f"on {days} {percent(gain.best, exact=True)} against {percent(gain.default, exact=True)}"
     if np.isnan(gain.low):
@@ -279,12 +300,12 @@ def _told(gain: Gain) -> str:
     return f"{said}{chance} (95 % interval of the error saved: {low} to {high})"
 
 
-def written(value: Value) -> str:
+def override_text(value: Value) -> str:
     """A value as an override of the command line has it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(written, value))}]"
+        return f"[{','.join(map(override_text, value))}]"
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
         # Hydra takes a backslash for one unless a quote follows, be it the last one
         inside = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + "\\'" * bool(at[2]), value)
@@ -298,17 +319,17 @@ _PLAIN = re.compile(
 """Texts that mean themselves on a command line, and not a number, a truth or nothing."""
 
 
-def _seconds(trial: Trial) -> str:
+def _seconds(trial: FinishedTrial) -> str:
     return f"{trial.seconds:.1f}" if np.isfinite(trial.seconds) else "\N{EN DASH}"
 
 
 def _short(value: Value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else written(value)
+    return f"{value:.3g}" if isinstance(value, float) else override_text(value)
 
 
 def _last(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def _score(trial: Trial) -> str:
+def _score(trial: FinishedTrial) -> str:
     return f"{100 * trial.score:.2f} %"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE_AGES = ((0, 7), (7, 14), (14, 30), (30, 60), (60, 90), (90, 180))
 
 
-def curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
+def example_curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
     """Six cohorts of different age: observed, the pattern, the forecast with its band, the truth.
 
     `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured.
@@ -59,7 +59,7 @@ def _examples(forecast: Forecast, actual: Floats) -> list[int]:
     return chosen
 
 
-def losses(folder: Path, models: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+def read_epoch_losses(folder: Path, models: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Training and validation loss by epoch of each model whose inner fit trained a net.
 
     From its TensorBoard events; of several models each has a folder of its own.
@@ -96,14 +96,16 @@ def write_run(
         writer.add_figure("forecasts/six cohorts", examples)
         for name, figure in figures.items():
             writer.add_figure(f"past/{name}", figure)
-        writer.add_hparams(_flat(hyperparameters), known, run_name=".")
+        writer.add_hparams(flatten_config(hyperparameters), known, run_name=".")
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+def flatten_config(
+    config: Mapping[str, Any], prefix: str = ""
+) -> dict[str, str | int | float | bool]:
     flat: dict[str, str | int | float | bool] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flatten_config(value, f"{prefix}{key}.")
         elif isinstance(value, str | int | float | bool):
             flat[prefix + key] = value
         else:

@@ -19,14 +19,14 @@ import numpy as np
 Value = Any
 """A value of a config: a number, a text, true, false, null, or a list of these."""
 
-RANGE = {"low", "high", "step", "log", "when"}
-CHOICE = {"choices", "when"}
+RANGE_KEYS = {"low", "high", "step", "log", "when"}
+CHOICE_KEYS = {"choices", "when"}
 
-MOST_POINTS = 100_000
+MAX_GRID_POINTS = 100_000
 """Points of a grid: of more, those that are tried say little about the rest."""
 
 
-class Suggests(Protocol):
+class ValueSuggester(Protocol):
     """What chooses values: a trial of Optuna."""
 
     def suggest_float(
@@ -56,29 +56,31 @@ class Choices:
 
     def __post_init__(self) -> None:
         """Check the values; a study could not tell 1 from true."""
-        known = list(map(encoded, self.values))
+        known = list(map(encode_choice, self.values))
         if len(known) < 2 or any(one in known[:i] for i, one in enumerate(known)):
             raise ValueError(
                 f"expected space.{self.key} with two or more different choices, got "
                 f"{list(self.values)}"
             )
 
-    def suggested(self, trial: Suggests) -> Value:
+    def suggest(self, trial: ValueSuggester) -> Value:
         """What a trial is to use."""
-        return self.decoded(trial.suggest_categorical(self.key, list(map(encoded, self.values))))
+        return self.decode(
+            trial.suggest_categorical(self.key, list(map(encode_choice, self.values)))
+        )
 
-    def decoded(self, value: Value) -> Value:
+    def decode(self, value: Value) -> Value:
         """The value that a study knows by its text, or as it is."""
-        return next((one for one in self.values if encoded(one) == value), value)
+        return next((one for one in self.values if encode_choice(one) == value), value)
 
-    def holds(self, value: Value) -> bool:
+    def contains(self, value: Value) -> bool:
         """Whether a value is one of the choices; 1 is not true."""
         alike = [one for one in self.values if _number(one) == _number(value)]
         return any(
             one == value and isinstance(one, bool) == isinstance(value, bool) for one in alike
         )
 
-    def points(self, count: int) -> list[Value]:
+    def grid_values(self, count: int) -> list[Value]:
         """The values of a grid: all, whatever `count`."""
         return list(self.values)
 
@@ -113,45 +115,45 @@ class Range:
         if self.step is not None and not (_number(self.step) and self.step > 0):
             raise ValueError(f"expected {name}.step above 0, got {self.step}")
 
-    def decoded(self, value: Value) -> Value:
+    def decode(self, value: Value) -> Value:
         """Numbers are themselves."""
         return value
 
     @property
-    def whole(self) -> bool:
+    def is_integer(self) -> bool:
         """Whether its numbers are whole."""
         bounds = (self.low, self.high, 1 if self.step is None else self.step)
         return all(isinstance(bound, int) for bound in bounds)
 
     @property
-    def last(self) -> float:
+    def largest(self) -> float:
         """The largest of its numbers: `high`, or the last step below it."""
-        return self.high if self.step is None else self.points(0)[-1]
+        return self.high if self.step is None else self.grid_values(0)[-1]
 
-    def suggested(self, trial: Suggests) -> Value:
+    def suggest(self, trial: ValueSuggester) -> Value:
         """What a trial is to use."""
-        if self.whole:
-            low, high, step = int(self.low), int(self.last), int(self.step or 1)
+        if self.is_integer:
+            low, high, step = int(self.low), int(self.largest), int(self.step or 1)
             return trial.suggest_int(self.key, low, high, step=step, log=self.log)
-        return trial.suggest_float(self.key, self.low, self.last, step=self.step, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.largest, step=self.step, log=self.log)
 
-    def holds(self, value: Value) -> bool:
+    def contains(self, value: Value) -> bool:
         """Whether a value is a number of the range, on its steps."""
         if not _number(value) or not self.low <= value <= self.high:
             return False
-        step = self.step or (1 if self.whole else None)
+        step = self.step or (1 if self.is_integer else None)
         return step is None or bool(np.isclose((value - self.low) / step % 1, [0, 1]).any())
 
-    def points(self, count: int) -> list[Value]:
+    def grid_values(self, count: int) -> list[Value]:
         """The values of a grid: every step, or `count` numbers with the bounds among them."""
         if self.step is not None:
             low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step))
             steps = [low + i * step for i in range(int((high - low) // step) + 1)]
-            return [int(x) if self.whole else float(x) for x in steps]  # 0.3, not 3 * 0.1
+            return [int(x) if self.is_integer else float(x) for x in steps]  # 0.3, not 3 * 0.1
         space = np.geomspace if self.log else np.linspace
         found = space(self.low, self.high, count)
         found[[0, -1]] = self.low, self.high  # exactly
-        return sorted({round(x) for x in found}) if self.whole else found.tolist()
+        return sorted({round(x) for x in found}) if self.is_integer else found.tolist()
 
     def __str__(self) -> str:
         """As messages tell it."""
@@ -162,13 +164,13 @@ Dimension = Range | Choices
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What a sweep searches: `dimensions` by their key, those that others depend on first."""
 
     dimensions: tuple[Dimension, ...]
 
     @classmethod
-    def of(cls, space: Mapping[str, Any], config: Mapping[str, Any]) -> Self:
+    def parse(cls, space: Mapping[str, Any], config: Mapping[str, Any]) -> Self:
         """The space that is written as `space`, of a `config`.
 
         Raises ValueError for an empty space, for keys that the config does not have and for
@@ -182,8 +184,8 @@ class Space:
                 "+space.model.training.rate={low: 0.001, high: 0.01, log: true}, got none"
             )
         for one in found:
-            value = selected(config, one.key)
-            if not one.holds(value):
+            value = config_value(config, one.key)
+            if not one.contains(value):
                 raise ValueError(
                     f"expected space.{one.key} to hold {_told(value)}, the value of {one.key}, "
                     f"which is tried first; got {one}: widen it, or set {one.key} to a value within"
@@ -194,17 +196,17 @@ class Space:
         """How many dimensions."""
         return len(self.dimensions)
 
-    def default(self, config: Mapping[str, Any]) -> dict[str, Value]:
+    def default_values(self, config: Mapping[str, Any]) -> dict[str, Value]:
         """The config's own values of what is searched, those that count under each other."""
-        return self._chosen(lambda one: selected(config, one.key), config)
+        return self._chosen(lambda one: config_value(config, one.key), config)
 
-    def suggested(self, trial: Suggests, config: Mapping[str, Any]) -> dict[str, Value]:
+    def suggest(self, trial: ValueSuggester, config: Mapping[str, Any]) -> dict[str, Value]:
         """The values that a trial is to use; what no condition asks for is left out."""
-        return self._chosen(lambda one: one.suggested(trial), config)
+        return self._chosen(lambda one: one.suggest(trial), config)
 
-    def decoded(self, params: Mapping[str, Value]) -> dict[str, Value]:
+    def decode(self, params: Mapping[str, Value]) -> dict[str, Value]:
         """Values as a config has them, of those that a study has."""
-        return {one.key: one.decoded(params[one.key]) for one in self.dimensions
+        return {one.key: one.decode(params[one.key]) for one in self.dimensions
                 if one.key in params}  # fmt: skip
 
     def grid(self, config: Mapping[str, Any], points: int) -> list[dict[str, Value]]:
@@ -212,10 +214,10 @@ class Space:
 
         Raises ValueError for more than MOST_POINTS.
         """
-        axes = [one.points(points) for one in self.dimensions]
-        if (count := prod(map(len, axes))) > MOST_POINTS:
+        axes = [one.grid_values(points) for one in self.dimensions]
+        if (count := prod(map(len, axes))) > MAX_GRID_POINTS:
             raise ValueError(
-                f"expected a grid of at most {MOST_POINTS:,} points, got {count:,}: search fewer "
+                f"expected a grid of at most {MAX_GRID_POINTS:,} points, got {count:,}: search fewer "
                 "keys, with fewer sweep.points or larger steps, or set sweep.sampler=tpe"
             )
         found: dict[str, dict[str, Value]] = {}
@@ -229,19 +231,19 @@ class Space:
         chosen: dict[str, Value] = {}
         for one in self.dimensions:
             known = {
-                key: chosen[key] if key in chosen else selected(config, key) for key in one.when
+                key: chosen[key] if key in chosen else config_value(config, key) for key in one.when
             }
             if all(known[key] in values for key, values in one.when.items()):
                 chosen[one.key] = value(one)
         return chosen
 
 
-def encoded(value: Value) -> Value:
+def encode_choice(value: Value) -> Value:
     """A value as a study can hold it: lists as text."""
     return json.dumps(value) if isinstance(value, list | tuple) else value
 
 
-def selected(config: Mapping[str, Any], key: str) -> Value:
+def config_value(config: Mapping[str, Any], key: str) -> Value:
     """The value of a config at a key with dots. Raises ValueError where there is none."""
     place: Any = config
     for done, name in enumerate(names := key.split(".")):
@@ -258,12 +260,12 @@ def selected(config: Mapping[str, Any], key: str) -> Value:
     return place
 
 
-def changed(config: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+def replace_config_values(config: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
     """A config with other values at keys with dots; the given one stays as it is."""
     made = dict(config)
     for key, value in values.items():
         name, _, rest = key.partition(".")
-        made[name] = changed(made[name], {rest: value}) if rest else value
+        made[name] = replace_config_values(made[name], {rest: value}) if rest else value
     return made
 
 
@@ -280,7 +282,7 @@ def _dimensions(space: Any, config: Mapping[str, Any], key: str) -> Iterator[Dim
         for name, inner in space.items():
             yield from _dimensions(inner, config, f"{key}.{name}" if key else str(name))
         return
-    value = selected(config, key)
+    value = config_value(config, key)
     if isinstance(value, Mapping):
         raise ValueError(  # noqa: TRY004 the user wrote it
             f"expected space.KEY of a value, got {key}, which holds {', '.join(value)}"
@@ -288,7 +290,7 @@ def _dimensions(space: Any, config: Mapping[str, Any], key: str) -> Iterator[Dim
     if not isinstance(space, Mapping):
         yield Choices(key=key, values=_listed(space, key), when={})
         return
-    known = CHOICE if "choices" in space else RANGE
+    known = CHOICE_KEYS if "choices" in space else RANGE_KEYS
     if unknown := sorted(set(space) - known):
         raise ValueError(
             f"expected space.{key} with {', '.join(sorted(known))}, got {', '.join(unknown)}"
@@ -320,7 +322,7 @@ def _conditions(
             f"expected space.{key}.when as {{other.key: [values]}}, got {when!r}"
         )
     for other in when:
-        _ = selected(config, other)
+        _ = config_value(config, other)
     return {o: tuple(v) if isinstance(v, list | tuple) else (v,) for o, v in when.items()}
 
 

@@ -25,23 +25,23 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, event
 
-from ltvnet.storage import masked
-from ltvnet.tuning.search_space import Value, encoded
-from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, Task, Trial
+from ltvnet.storage import mask_passwords
+from ltvnet.tuning.search_space import Value, encode_choice
+from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, SweepTask
 
 log = logging.getLogger(__name__)
 
 SAMPLERS = ("tpe", "random", "grid", "cmaes")
 PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = ("score", "seconds")
-MEMORY = "memory"
+IN_MEMORY = "memory"
 
-PLACE, TURN, TASK = "place", "turn", "task"
+SLOT, ATTEMPT, TASK = "place", "turn", "task"
 """Attributes: of a trial its place in the study and which try there it is, and of a study."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class StudySettings:
     """How a study is searched.
 
     `study` its name in `storage` (memory, or the address of SQLite, PostgreSQL or a journal file);
@@ -69,7 +69,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check words and numbers."""
-        _ = self.seconds
+        _ = self.timeout_seconds
         words = {"sampler": SAMPLERS, "pruner": PRUNERS}
         for name, known in words.items():
             if getattr(self, name) not in known:
@@ -92,14 +92,14 @@ class Settings:
             raise ValueError(
                 "expected the package cmaes for sweep.sampler=cmaes: pip install 'ltvnet[sweep]'"
             )
-        if self.storage == MEMORY and self.workers > 1:
+        if self.storage == IN_MEMORY and self.workers > 1:
             raise ValueError(
                 "expected sweep.storage as an address for several workers, such as "
                 "sqlite:///sweep.db, got memory: it belongs to one process"
             )
 
     @property
-    def seconds(self) -> float:
+    def timeout_seconds(self) -> float:
         """Seconds after which no trial begins."""
         if self.timeout is None:
             return float("inf")
@@ -109,12 +109,12 @@ class Settings:
 
 
 @contextmanager
-def opened(address: str) -> Iterator[BaseStorage]:
+def open_storage(address: str) -> Iterator[BaseStorage]:
     """The storage at an address, with one cache for all that a process does with it.
 
     Raises ValueError for one that does not open.
     """
-    if address == MEMORY:
+    if address == IN_MEMORY:
         yield InMemoryStorage()
         return
     kind, _, path = address.partition("://")
@@ -123,7 +123,7 @@ def opened(address: str) -> Iterator[BaseStorage]:
     except Exception as error:  # of many libraries; the message says which
         raise ValueError(
             f"expected sweep.storage=memory, sqlite:///FILE, journal:///FILE or a PostgreSQL "
-            f"address that can be opened, got {masked(address)}: {first_line(error)}"
+            f"address that can be opened, got {mask_passwords(address)}: {first_line(error)}"
         ) from error
     try:
         yield get_storage(found)
@@ -164,16 +164,18 @@ def _one_by_one(storage: RDBStorage) -> RDBStorage:
 
 def first_line(error: BaseException) -> str:
     """What an error says first, or else its kind."""
-    return masked(str(error).strip().partition("\n")[0]) or type(error).__name__
+    return mask_passwords(str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
-def opened_study(task: Task, settings: Settings, storage: BaseStorage) -> Study:
+def open_study(task: SweepTask, settings: StudySettings, storage: BaseStorage) -> Study:
     """The study in a storage, new or to be continued, with a place for each trial that is wanted.
 
     Raises ValueError for a study of another task.
     """
     goals: list[Literal["minimize", "maximize"]] = ["minimize"] * len(settings.objectives)
-    parts = task.parts | ({"grid": str(settings.points)} if settings.sampler == "grid" else {})
+    parts = task.fingerprints | (
+        {"grid": str(settings.points)} if settings.sampler == "grid" else {}
+    )
     try:
         study = optuna.create_study(
             study_name=settings.study, storage=storage, directions=goals, load_if_exists=False
@@ -187,7 +189,7 @@ def opened_study(task: Task, settings: Settings, storage: BaseStorage) -> Study:
     begun = study.user_attrs.get(TASK, parts)
     if other := [name for name in parts if begun.get(name) != parts[name]]:
         raise ValueError(
-            f"the study {settings.study} in {masked(settings.storage)} was begun with another "
+            f"the study {settings.study} in {mask_passwords(settings.storage)} was begun with another "
             f"{' and another '.join(other)}: set sweep.study=NAME for a study of its own"
         )
     if len(study.directions) != len(goals):
@@ -195,17 +197,17 @@ def opened_study(task: Task, settings: Settings, storage: BaseStorage) -> Study:
             f"the study {settings.study} was begun with {len(study.directions)} objectives, got "
             f"{', '.join(settings.objectives)}: set sweep.study=NAME for a study of its own"
         )
-    taken = {trial.user_attrs[PLACE] for trial in places(study.trials)}
-    for place, values in enumerate(planned(task, settings)):
+    taken = {trial.user_attrs[SLOT] for trial in latest_attempts(study.trials)}
+    for place, values in enumerate(planned_values(task, settings)):
         if place not in taken:
-            known = {key: encoded(value) for key, value in values.items()}
-            study.enqueue_trial(known, user_attrs={PLACE: place})
+            known = {key: encode_choice(value) for key, value in values.items()}
+            study.enqueue_trial(known, user_attrs={SLOT: place})
     return study
 
 
-def planned(task: Task, settings: Settings) -> list[dict[str, Value]]:
+def planned_values(task: SweepTask, settings: StudySettings) -> list[dict[str, Value]]:
     """The values of each place that are known beforehand: the default's, and those of a grid."""
-    default = task.space.default(task.config)
+    default = task.space.default_values(task.config)
     if settings.sampler != "grid":
         return [default, *({} for _ in range(settings.trials - 1))]
     grid = [values for values in task.space.grid(task.config, settings.points) if values != default]
@@ -215,22 +217,24 @@ def planned(task: Task, settings: Settings) -> list[dict[str, Value]]:
     return [default, *(grid[i] for i in order[: settings.trials - 1])]
 
 
-def places(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def latest_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trial at each place: of its last turn, and the first where several began one at once."""
     held: dict[int, FrozenTrial] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
-        place = trial.user_attrs.get(PLACE)
-        if place is not None and (place not in held or turn(trial) > turn(held[place])):
+        place = trial.user_attrs.get(SLOT)
+        if place is not None and (
+            place not in held or attempt_number(trial) > attempt_number(held[place])
+        ):
             held[place] = trial
     return [held[place] for place in sorted(held)]
 
 
-def turn(trial: FrozenTrial) -> int:
+def attempt_number(trial: FrozenTrial) -> int:
     """How many trials had the place before."""
-    return int(trial.user_attrs.get(TURN, 0))
+    return int(trial.user_attrs.get(ATTEMPT, 0))
 
 
-def sampler(settings: Settings, seed: int) -> BaseSampler:
+def make_sampler(settings: StudySettings, seed: int) -> BaseSampler:
     """What chooses the values of a trial."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -249,7 +253,7 @@ def sampler(settings: Settings, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-class MedianOfDay(BasePruner):
+class MedianOfDayPruner(BasePruner):
     """Stops a trial that is worse than the median of finished ones after as many days.
 
     Optuna's own median pruner takes the best of a trial's days, but the first days, which have
@@ -272,31 +276,31 @@ class MedianOfDay(BasePruner):
         return bool(trial.intermediate_values[day] > np.median(others))
 
 
-def pruner(settings: Settings, days: int) -> BasePruner:
+def make_pruner(settings: StudySettings, days: int) -> BasePruner:
     """What stops bad trials; days are counted from 1."""
     if settings.pruner == "none" or len(settings.objectives) > 1:
         return NopPruner()
     if settings.pruner == "hyperband":
         return HyperbandPruner(min_resource=settings.warmup + 1, max_resource=days)
-    return MedianOfDay(startup=settings.startup // 2, warmup=settings.warmup)
+    return MedianOfDayPruner(startup=settings.startup // 2, warmup=settings.warmup)
 
 
-def finished(study: Study, task: Task) -> list[Trial]:
+def finished_trials(study: Study, task: SweepTask) -> list[FinishedTrial]:
     """The finished trials of a study, a place each, in the order they began."""
     states = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED}
-    found = sorted(places(study.get_trials()), key=lambda trial: trial.number)
+    found = sorted(latest_attempts(study.get_trials()), key=lambda trial: trial.number)
     return [
-        Trial(
+        FinishedTrial(
             number=trial.number,
             state=states.get(trial.state, FAILED),
-            values=task.space.decoded(trial.params),
-            default=trial.user_attrs[PLACE] == 0,
+            values=task.space.decode(trial.params),
+            default=trial.user_attrs[SLOT] == 0,
             score=trial.user_attrs.get("score", _last_heard(trial)),
             bias={k: v for k, v in trial.user_attrs.items() if k.startswith("bias_")},
             allowed=trial.user_attrs.get("allowed", False),
             seconds=trial.user_attrs.get("seconds", np.nan),
             took=trial.duration.total_seconds() if trial.duration else np.nan,
-            days=len(task.days) if trial.state == TrialState.COMPLETE else trial.last_step or 0,
+            days=len(task.origins) if trial.state == TrialState.COMPLETE else trial.last_step or 0,
             error=trial.user_attrs.get("error", ""),
         )
         for trial in found
@@ -308,7 +312,7 @@ def _last_heard(trial: FrozenTrial) -> float:
     return float("nan") if trial.last_step is None else trial.intermediate_values[trial.last_step]
 
 
-def importances(study: Study) -> dict[str, float]:
+def key_importances(study: Study) -> dict[str, float]:
     """How much each key mattered for which trials were the best; empty where nobody can tell."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of experiments, and of keys that never changed

@@ -17,32 +17,32 @@ from ltvnet import metrics
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.origins import Plan, calendar, past_origins
+from ltvnet.backtesting.origins import ReplayPlan, choose_origins, past_origins
 from ltvnet.backtesting.replay import Replay
-from ltvnet.backtesting.scores import SCORED_AGES, Record
-from ltvnet.correction.walk_forward import ValidationConfig, averaged, walked
+from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord
+from ltvnet.correction.walk_forward import ValidationConfig, mean_band, replay_and_correct
 from ltvnet.data.arrays import Bools
-from ltvnet.data.curves import History, day
+from ltvnet.data.curves import History, parse_day
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.storage import whole
-from ltvnet.tuning.search_space import Space, Value, changed
+from ltvnet.storage import atomic_write
+from ltvnet.tuning.search_space import SearchSpace, Value, replace_config_values
 
-BIASED = (180, 360)
+BIAS_HORIZONS = (180, 360)
 """Horizons at which a winner may not be biased: WAPE alone rewards the median."""
 
-LEAST_BIAS, MORE_BIAS = 0.02, 0.01
+ALWAYS_ALLOWED_BIAS, BIAS_BEYOND_PATTERN = 0.02, 0.01
 """A bias that is always allowed, and how much more than the pattern's is."""
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 """How a trial can end."""
 
-MEASURE = ("origins", "every_weeks", "plan.ages", "plan.workers")
+SCORING_KEYS = ("origins", "every_weeks", "plan.ages", "plan.workers")
 """Keys of `validation` that say what is scored, and how fast: no trial may change them."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What a trial found: `score` and `bias` of D180 and D360 by name, `allowed` by its bias.
 
     `seconds` of a fit, on average.
@@ -55,7 +55,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Trial:
+class FinishedTrial:
     """A finished trial: `number`, `state`, its `values` by key, and what it found.
 
     `score` of all days, or of those before it was pruned (NaN: none); `bias` of D180 and D360 by
@@ -76,7 +76,7 @@ class Trial:
     error: str
 
 
-class Run:
+class TrialFolder:
     """The folder of a trial: its config, its score day by day in TensorBoard, what it found.
 
     A context in which the trial is tried.
@@ -87,9 +87,9 @@ class Run:
     ) -> None:
         """Keep the config, without the address of the study; `values` are what the trial chose."""
         self.folder, self.values, self.days = folder, values, 0
-        self.found: dict[str, float] = {}
+        self.results: dict[str, float] = {}
         config = {key: value for key, value in config.items() if key != "sweep"}
-        with whole(folder / ".hydra" / "config.yaml") as path:
+        with atomic_write(folder / ".hydra" / "config.yaml") as path:
             path.write_text(json.dumps(config, indent=1, default=str))  # which is YAML
 
     def __enter__(self) -> Self:
@@ -99,31 +99,31 @@ class Run:
         self.writer = SummaryWriter(str(self.folder))
         return self
 
-    def told(self, day: int, score: float) -> None:
+    def log_score(self, day: int, score: float) -> None:
         """Note the score after a number of days."""
         self.days = day
         self.writer.add_scalar("sweep/score", score, day)
 
-    def finished(self, outcome: Outcome) -> None:
+    def set_outcome(self, outcome: TrialOutcome) -> None:
         """Note the outcome."""
         seconds = {} if np.isnan(outcome.seconds) else {"seconds": outcome.seconds}
-        self.found = {"score": outcome.score, **outcome.bias, **seconds}
+        self.results = {"score": outcome.score, **outcome.bias, **seconds}
 
     def __exit__(self, *error: object) -> None:
         """Write what was found; a trial that was cut off has no score of all days."""
-        known = {f"sweep/{name}": value for name, value in self.found.items()}
+        known = {f"sweep/{name}": value for name, value in self.results.items()}
         plain = {
             key: value if isinstance(value, str | int | float | bool) else str(value)
             for key, value in self.values.items()
         }
         self.writer.add_hparams(plain, {**known, "sweep/days": self.days}, run_name=".")
         self.writer.close()
-        with whole(self.folder / "metrics.json") as path:
-            path.write_text(json.dumps({**self.found, "days": self.days}, indent=1))
+        with atomic_write(self.folder / "metrics.json") as path:
+            path.write_text(json.dumps({**self.results, "days": self.days}, indent=1))
 
 
 @dataclass(frozen=True)
-class Task:
+class SweepTask:
     """What all trials of a sweep share.
 
     `config` with `model` and `validation`; `context` where and with which seed fits are made;
@@ -133,14 +133,14 @@ class Task:
 
     config: Mapping[str, Any]
     context: RunContext
-    space: Space
+    space: SearchSpace
     history: History
-    date: np.datetime64
-    days: Sequence[np.datetime64]
+    cutoff: np.datetime64
+    origins: Sequence[np.datetime64]
     folder: Path
 
     @classmethod
-    def of(
+    def from_config(
         cls,
         config: Mapping[str, Any],
         context: RunContext,
@@ -160,9 +160,9 @@ class Task:
                 f"expected space.model.KEY or space.validation.KEY, got space.{other[0]}: trials "
                 "are compared on the same data, days and seed"
             )
-        found = Space.of(space, searched)
+        found = SearchSpace.parse(space, searched)
         for one in found.dimensions:
-            if one.key in [f"validation.{key}" for key in MEASURE]:
+            if one.key in [f"validation.{key}" for key in SCORING_KEYS]:
                 raise ValueError(f"expected trials on the same days and ages, got space.{one.key}")
         validation, known = config["validation"], history.until(date)
         if not set(SCORED_AGES) <= set(validation["plan"]["ages"]):
@@ -181,14 +181,14 @@ class Task:
         return cls(config, context, found, known, date, days, folder)
 
     @property
-    def parts(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """What the scores of trials depend on, as hashes by name."""
         validation = self.config["validation"]
-        plan = Plan(**validation["plan"])
+        plan = ReplayPlan(**validation["plan"])
         parts = {
             "data, model or days": [
-                self.replay(self.config, self.days).identity,
-                *map(str, self.days),
+                self.replay(self.config, self.origins).identity,
+                *map(str, self.origins),
             ],
             "validation": [validation["learning"], plan.window, plan.refit, list(plan.ages)],
             "space": list(map(repr, self.space.dimensions)),
@@ -196,9 +196,9 @@ class Task:
         text = {name: json.dumps(part, default=str, sort_keys=True) for name, part in parts.items()}
         return {name: hashlib.sha256(x.encode()).hexdigest()[:12] for name, x in text.items()}
 
-    def changed(self, values: Mapping[str, Value]) -> dict[str, Any]:
+    def trial_config(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """The config of a trial."""
-        return changed(self.config, values)
+        return replace_config_values(self.config, values)
 
     def replay(
         self,
@@ -219,14 +219,16 @@ class Task:
             ledger=Ledger(self.folder / "ledger"),
         )
 
-    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+    def score(
+        self, values: Mapping[str, Value], told: Callable[[int, float], None]
+    ) -> TrialOutcome:
         """Replay the days with other values; `told` hears of the score so far after each day.
 
         It may raise to stop. Raises ValueError for values that a model refuses and where nothing
         has matured.
         """
-        config = self.changed(values)
-        replay = self.replay(config, self.days)
+        config = self.trial_config(values)
+        replay = self.replay(config, self.origins)
         heard = 0
         for _ in chain([None], zip_longest(*(member.run() for member in replay.members))):
             done = self._done(replay)
@@ -239,55 +241,61 @@ class Task:
     def _done(self, replay: Replay) -> int:
         """How many of the first days have their forecasts: several workers finish in any order."""
         there = (
-            all(replay.ledger.trained(member.identity, day) == fitted for member in replay.members)
+            all(
+                replay.ledger.last_training_day(member.identity, day) == fitted
+                for member in replay.members
+            )
             for day, fitted in zip(replay.origins, replay.fit_days, strict=True)
         )
         return sum(takewhile(bool, there))
 
     def _so_far(self, replay: Replay, done: int) -> float | None:
         """The score of the first days, before any correction; None where nothing has matured."""
-        days, hierarchy = self.days[:done], self.history.hierarchy
+        days, hierarchy = self.origins[:done], self.history.hierarchy
         models = [replay.ledger.read(one.identity, days, hierarchy) for one in replay.members]
-        mean = averaged([entries.bands["raw"] for entries in models])
+        mean = mean_band([entries.bands["raw"] for entries in models])
         entries = replace(models[0], bands={"raw": mean})
-        return scores.score(scores.record("", entries, self.history), "raw")
+        return scores.mean_wape(scores.build_record("", entries, self.history), "raw")
 
-    def _outcome(self, config: Mapping[str, Any], replay: Replay) -> Outcome:
-        record = past(config, replay)
-        found = scores.score(record)
+    def _outcome(self, config: Mapping[str, Any], replay: Replay) -> TrialOutcome:
+        record = replay_config(config, replay)
+        found = scores.mean_wape(record)
         if found is None:
             raise ValueError(
                 f"expected days with forecasts that have matured by {self.history.last_day}, got "
                 "none: a longer history or an earlier as_of has some"
             )
-        own, pattern = biases(record, "final"), biases(record, "pattern")
+        own, pattern = bias_by_horizon(record, "final"), bias_by_horizon(record, "pattern")
         allowed = all(
-            abs(own[name]) <= max(LEAST_BIAS, abs(pattern[name]) + MORE_BIAS) for name in own
+            abs(own[name]) <= max(ALWAYS_ALLOWED_BIAS, abs(pattern[name]) + BIAS_BEYOND_PATTERN)
+            for name in own
         )
         cost = replay.average_fit_cost()
-        return Outcome(found, own, allowed, float("nan") if cost is None else cost.seconds)
+        return TrialOutcome(found, own, allowed, float("nan") if cost is None else cost.seconds)
 
 
-def past(config: Mapping[str, Any], replay: Replay) -> Record:
+def replay_config(config: Mapping[str, Any], replay: Replay) -> BacktestRecord:
     """Past forecasts of a config, corrected as far as it had learned by then."""
-    walk = walked(replay, ValidationConfig.from_config(config["validation"]).learning)
-    return scores.record("", walk.entries, replay.history)
+    walk = replay_and_correct(replay, ValidationConfig.from_config(config["validation"]).learning)
+    return scores.build_record("", walk.entries, replay.history)
 
 
-def biases(record: Record, stage: str) -> dict[str, float]:
+def bias_by_horizon(record: BacktestRecord, stage: str) -> dict[str, float]:
     """How far off sums were at BIASED over cohorts cut to SCORED_AGES; without what is unknown."""
     entries = record.entries
-    rows: Bools = np.isin(entries.observed, SCORED_AGES) & (entries.natural < entries.observed + 7)
+    rows: Bools = np.isin(entries.observed_age, SCORED_AGES) & (
+        entries.natural_age < entries.observed_age + 7
+    )
     found: dict[str, float] = {}
-    for horizon in BIASED:
-        cells = record.cells(stage, rows, horizon)
+    for horizon in BIAS_HORIZONS:
+        cells = record.select_cells(stage, rows, horizon)
         if len(cells):
             bias = metrics.bias(cells.actual, cells.band.mean, cells.users)
             found |= {f"bias_d{horizon}": bias} if np.isfinite(bias) else {}
     return found
 
 
-def held_out(
+def split_test_days(
     history: History, config: Mapping[str, Any], as_of: object, count: int
 ) -> tuple[np.datetime64, list[np.datetime64]]:
     """The day that a sweep may not pass, and the days from it on that test its winner.
@@ -298,17 +306,17 @@ def held_out(
     if count < 0:
         raise ValueError(f"expected sweep.held_out >= 0, got {count}")
     every = f"{config['validation']['every_weeks']}w"
-    days = calendar(history, every=every, first=None, last=None, dates=None)
+    days = choose_origins(history, every=every, first=None, last=None, dates=None)
     if as_of is None:
         tests = days[-count:] if count else []
         return (tests or days[-1:])[0], tests
     step = np.timedelta64(7 * config["validation"]["every_weeks"], "D")
-    later = [day(as_of) + step * i for i in range(count)]
-    return day(as_of), [date for date in later if date <= days[-1]]
+    later = [parse_day(as_of) + step * i for i in range(count)]
+    return parse_day(as_of), [date for date in later if date <= days[-1]]
 
 
 @dataclass(frozen=True)
-class Gain:
+class HeldOutGain:
     """What a winner saves of the default's error on days that the sweep did not see.
 
     `days` of the test, `default` and `best` scores, `saved` with its 95 % interval `low`, `high`.
@@ -322,24 +330,24 @@ class Gain:
     high: float
 
     @classmethod
-    def of(
-        cls, task: Task, values: Mapping[str, Value], history: History, days: Sequence[Any]
+    def measure(
+        cls, task: SweepTask, values: Mapping[str, Value], history: History, days: Sequence[Any]
     ) -> Self | None:
         """Of a winner's values on `days`; None where nothing has matured after them.
 
         The days of the sweep are replayed too, so that corrections know as much as they would.
         """
         entrants = []
-        for name, config in {"default": task.config, "best": task.changed(values)}.items():
-            record = past(config, task.replay(config, [*task.days, *days], history))
+        for name, config in {"default": task.config, "best": task.trial_config(values)}.items():
+            record = replay_config(config, task.replay(config, [*task.origins, *days], history))
             rows = np.flatnonzero(np.isin(record.entries.origin, np.array(days)))
             entries, actual = record.entries.take(rows), record.actual[rows]
             record = replace(record, name=name, entries=entries, actual=actual)
             entrants.append(Entrant(record, name == "default", None))
-        board = Leaderboard.of(entrants, SCORED_AGES)
-        if board.weeks.empty or not np.isfinite(board.scores).all():
+        board = Leaderboard.from_entrants(entrants, SCORED_AGES)
+        if board.weekly_sums.empty or not np.isfinite(board.scores).all():
             return None
-        found, both = board.against("best", "default"), board.scores
+        found, both = board.compare_scores("best", "default"), board.scores
         return cls(
             days, both["default"], both["best"], found.skill, found.skill_low, found.skill_high
         )

@@ -25,28 +25,28 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ltvnet.backtesting.replay import end_with_parent
 from ltvnet.tuning.search_space import Value
 from ltvnet.tuning.study import (
-    PLACE,
-    TURN,
-    Settings,
+    ATTEMPT,
+    SLOT,
+    StudySettings,
+    attempt_number,
     first_line,
-    opened,
-    opened_study,
-    places,
-    planned,
-    pruner,
-    sampler,
-    turn,
+    latest_attempts,
+    make_pruner,
+    make_sampler,
+    open_storage,
+    open_study,
+    planned_values,
 )
-from ltvnet.tuning.trials import Run, Task
+from ltvnet.tuning.trials import SweepTask, TrialFolder
 
 log = logging.getLogger(__name__)
 
-BEATS_MISSED = 6
+MAX_MISSED_BEATS = 6
 """Heartbeats without a change after which a trial is taken for lost."""
 
 
 @dataclass
-class Watch:
+class HeartbeatMonitor:
     """Tells which trials nobody works on any more: those whose beat has not changed for long.
 
     By the clock of who watches, so that the clocks of machines may differ.
@@ -55,7 +55,7 @@ class Watch:
     patience: float
     seen: dict[int, tuple[object, float]] = field(default_factory=dict)
 
-    def lost(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    def lost_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those of the running trials that are lost."""
         now = time.monotonic()
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -67,7 +67,7 @@ class Watch:
 
 
 @contextmanager
-def beating(storage: BaseStorage, trial: int, every: float) -> Iterator[None]:
+def heartbeat(storage: BaseStorage, trial: int, every: float) -> Iterator[None]:
     """Show others that a trial is worked on."""
     done = Event()
 
@@ -96,37 +96,37 @@ def beating(storage: BaseStorage, trial: int, every: float) -> Iterator[None]:
 class Worker:
     """One process that works on a study until its places are filled."""
 
-    task: Task
-    settings: Settings
+    task: SweepTask
+    settings: StudySettings
     storage: BaseStorage
     deadline: float
-    watch: Watch = field(init=False)
+    monitor: HeartbeatMonitor = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to watch the others."""
-        self.watch = Watch(BEATS_MISSED * self.settings.heartbeat)
+        self.monitor = HeartbeatMonitor(MAX_MISSED_BEATS * self.settings.heartbeat)
 
     def run(self) -> None:
         """Try one place after the other; wait for those of others, in case they are lost."""
-        wanted = len(planned(self.task, self.settings))
+        wanted = len(planned_values(self.task, self.settings))
         while time.monotonic() < self.deadline:
-            found = places(self.study().get_trials(deepcopy=False))[:wanted]
-            for trial in self.watch.lost(found):
-                self.again(trial, "the process that worked on it ended")
+            found = latest_attempts(self.load_study().get_trials(deepcopy=False))[:wanted]
+            for trial in self.monitor.lost_trials(found):
+                self.requeue(trial, "the process that worked on it ended")
             if claimed := next(filter(self._claims, found), None):
-                self.attempt(claimed.number, claimed._trial_id)
+                self.run_trial(claimed.number, claimed._trial_id)
             elif any(not trial.state.is_finished() for trial in found):
                 time.sleep(min(self.settings.heartbeat, 1.0))
             else:
                 return
 
-    def study(self, number: int = 0) -> Study:
+    def load_study(self, number: int = 0) -> Study:
         """The study with the sampler and pruner of a trial: its choices depend on its number."""
         return optuna.load_study(
             study_name=self.settings.study,
             storage=self.storage,
-            sampler=sampler(self.settings, self.task.context.seed + number),
-            pruner=pruner(self.settings, len(self.task.days)),
+            sampler=make_sampler(self.settings, self.task.context.seed + number),
+            pruner=make_pruner(self.settings, len(self.task.origins)),
         )
 
     def _claims(self, trial: FrozenTrial) -> bool:
@@ -138,16 +138,16 @@ class Worker:
         except UpdateFinishedTrialError:
             return False
 
-    def attempt(self, number: int, key: int) -> None:
+    def run_trial(self, number: int, key: int) -> None:
         """Work on a trial that was claimed; an error is recorded and told, and stops nothing."""
-        study, begun = self.study(number), time.monotonic()
+        study, begun = self.load_study(number), time.monotonic()
         try:
-            with beating(self.storage, key, self.settings.heartbeat):
+            with heartbeat(self.storage, key, self.settings.heartbeat):
                 self._worked_on(study, key)
         except UpdateFinishedTrialError:
             log.warning("trial %d was taken for lost and is tried again by another", number)
             return
-        log.info(told(study.get_trials(deepcopy=False), number, time.monotonic() - begun))
+        log.info(trial_summary(study.get_trials(deepcopy=False), number, time.monotonic() - begun))
 
     def _worked_on(self, study: Study, key: int) -> None:
         """Try the values of a trial, and say what came of it."""
@@ -155,7 +155,7 @@ class Worker:
         try:
             values, state = self._tried(Trial(study, key))
         except KeyboardInterrupt:
-            self.again(self.storage.get_trial(key), "interrupted", counted=False)
+            self.requeue(self.storage.get_trial(key), "interrupted", counted=False)
             raise
         except UpdateFinishedTrialError:
             raise
@@ -164,7 +164,7 @@ class Worker:
             values, state = None, TrialState.FAIL
         except Exception as error:
             log.exception("trial %d", number)
-            self.again(self.storage.get_trial(key), f"{type(error).__name__}: {error}")
+            self.requeue(self.storage.get_trial(key), f"{type(error).__name__}: {error}")
             return
         try:
             study.tell(number, values, state)
@@ -173,23 +173,23 @@ class Worker:
 
     def _tried(self, trial: Trial) -> tuple[list[float] | None, TrialState]:
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        values = self.task.space.suggested(trial, self.task.config)
-        single, first = len(self.settings.objectives) == 1, trial.user_attrs[PLACE] == 0
+        values = self.task.space.suggest(trial, self.task.config)
+        single, first = len(self.settings.objectives) == 1, trial.user_attrs[SLOT] == 0
         folder = self.task.folder / "trials" / f"{trial.number:04}"
 
         def heard(day: int, score: float) -> None:
-            run.told(day, score)
+            run.log_score(day, score)
             if single:
                 trial.report(score, day)
-                if not first and day < len(self.task.days) and trial.should_prune():
+                if not first and day < len(self.task.origins) and trial.should_prune():
                     raise TrialPruned
 
-        with Run(folder, self.task.changed(values), values) as run:
+        with TrialFolder(folder, self.task.trial_config(values), values) as run:
             try:
                 outcome = self.task.score(values, heard)
             except TrialPruned:
                 return None, TrialState.PRUNED
-            run.finished(outcome)
+            run.set_outcome(outcome)
         for name, value in {**outcome.bias, "allowed": outcome.allowed}.items():
             trial.set_user_attr(name, value)
         trial.set_user_attr("seconds", outcome.seconds)
@@ -199,20 +199,24 @@ class Worker:
             raise ValueError(f"expected finite objectives, got {goals}")
         return goals, TrialState.COMPLETE
 
-    def again(self, trial: FrozenTrial, why: str, *, counted: bool = True) -> None:
+    def requeue(self, trial: FrozenTrial, why: str, *, counted: bool = True) -> None:
         """Give up a trial, and its place to another with the same values, if there is a try left.
 
         The new one is written first: from then on it has the place, whoever ends when. What was
         not `counted` takes no try.
         """
         tries = trial.user_attrs.get("tries", 0) + counted
-        study = self.study()
-        held = {holder.number for holder in places(study.get_trials(deepcopy=False))}
+        study = self.load_study()
+        held = {holder.number for holder in latest_attempts(study.get_trials(deepcopy=False))}
         if tries <= self.settings.retries and trial.number in held:
             values = trial.params or trial.system_attrs.get("fixed_params", {})
             study.enqueue_trial(
                 values,
-                user_attrs={PLACE: trial.user_attrs[PLACE], TURN: turn(trial) + 1, "tries": tries},
+                user_attrs={
+                    SLOT: trial.user_attrs[SLOT],
+                    ATTEMPT: attempt_number(trial) + 1,
+                    "tries": tries,
+                },
             )
         try:
             self.storage.set_trial_user_attr(trial._trial_id, "error", why)
@@ -222,12 +226,12 @@ class Worker:
         log.warning("trial %d failed: %s", trial.number, why)
 
 
-def told(trials: Sequence[FrozenTrial], number: int, seconds: float) -> str:
+def trial_summary(trials: Sequence[FrozenTrial], number: int, seconds: float) -> str:
     """A line about a trial that was finished."""
-    counted = places(trials)
+    counted = latest_attempts(trials)
     done = sum(trial.state.is_finished() for trial in counted)
     trial = next(trial for trial in trials if trial.number == number)
-    usual = next((t.params for t in counted if t.user_attrs[PLACE] == 0), {})
+    usual = next((t.params for t in counted if t.user_attrs[SLOT] == 0), {})
     other = {key: value for key, value in trial.params.items() if usual.get(key) != value}
     values = ", ".join(f"{key.split('.')[-1]}={_short(x)}" for key, x in other.items())
     what = {
@@ -243,18 +247,20 @@ def _short(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
+def run_study(task: SweepTask, settings: StudySettings, storage: BaseStorage) -> Study:
     """Fill the places of a study, by this process or by several that open its storage too.
 
     Raises ValueError when places are left though there was no timeout.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = opened_study(task, settings, storage)
+    study = open_study(task, settings, storage)
     if settings.workers == 1:
-        Worker(task, settings, storage, time.monotonic() + settings.seconds).run()
+        Worker(task, settings, storage, time.monotonic() + settings.timeout_seconds).run()
     else:
         _crowd(task, settings)
-    wanted = places(study.get_trials(deepcopy=False))[: len(planned(task, settings))]
+    wanted = latest_attempts(study.get_trials(deepcopy=False))[
+        : len(planned_values(task, settings))
+    ]
     if left := sum(not trial.state.is_finished() for trial in wanted):
         said = f"{left} of {len(wanted)} trials are left: the same command goes on"
         if settings.timeout is None:
@@ -263,7 +269,7 @@ def search(task: Task, settings: Settings, storage: BaseStorage) -> Study:
     return study
 
 
-def _crowd(task: Task, settings: Settings) -> None:
+def _crowd(task: SweepTask, settings: StudySettings) -> None:
     """Let several processes work on a study until all of them have ended."""
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
     context = get_context("spawn")  # a fork would copy the threads of torch
@@ -282,13 +288,13 @@ def _crowd(task: Task, settings: Settings) -> None:
         log.warning("%d of %d workers ended early, with %s", len(ended), len(crowd), ended)
 
 
-def _work(task: Task, settings: Settings) -> None:
+def _work(task: SweepTask, settings: StudySettings) -> None:
     """What a process of its own does."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     Thread(target=end_with_parent, daemon=True).start()
-    deadline = time.monotonic() + settings.seconds
-    with opened(settings.storage) as storage:
+    deadline = time.monotonic() + settings.timeout_seconds
+    with open_storage(settings.storage) as storage:
         try:
             Worker(task, settings, storage, deadline).run()
         except KeyboardInterrupt:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from ltvnet.backtesting.ledger import Entries
+    from ltvnet.backtesting.ledger import LedgerEntries
     from ltvnet.data.curves import Curves, History
     from ltvnet.forecasting.forecaster import Forecaster
 
@@ -110,31 +110,31 @@ def measured(
 
     `create` makes an unfitted model of the `seed`.
     """
-    from ltvnet.backtesting.ledger import Entries
-    from ltvnet.backtesting.replay import issue
-    from ltvnet.models.baselines.growth_lstm import GrowthLSTM, sequences
+    from ltvnet.backtesting.ledger import LedgerEntries
+    from ltvnet.backtesting.replay import forecast_entries
+    from ltvnet.models.baselines.growth_lstm import GrowthLSTM, training_windows
 
     known = history.as_of(today)
     fitted = create().fit(known)
     assert isinstance(fitted, GrowthLSTM)
-    entries = issue(fitted, young(known), (AGE,))
+    entries = forecast_entries(fitted, young(known), (AGE,))
     realised = told(entries, history)
 
-    window, target = sequences(known.values, known.observed_age)
+    window, target = training_windows(known.values, known.observed_age)
     chosen = split(len(target), seed)
     usual = create()
     assert isinstance(usual, GrowthLSTM)
     usual.pattern = fitted.pattern
-    usual.learn(window[chosen], target[chosen])
+    usual.train_net(window[chosen], target[chosen])
     claimed = in_sample(usual, known)
-    later = told(issue(usual, young(known), (AGE,)), history)
+    later = told(forecast_entries(usual, young(known), (AGE,)), history)
     yield "random split", claimed, later
     factors = claimed.mean_error()
     yield "random split, corrected", claimed.corrected(factors), later.corrected(factors)
 
     then = [history.as_of(origin) for origin in past]
-    replayed = [issue(create().fit(curves), young(curves), (AGE,)) for curves in then]
-    yield "backtest", told(Entries.joined(replayed), history.until(today)), realised
+    replayed = [forecast_entries(create().fit(curves), young(curves), (AGE,)) for curves in then]
+    yield "backtest", told(LedgerEntries.concatenate(replayed), history.until(today)), realised
 
 
 def young(curves: "Curves") -> "Curves":
@@ -156,15 +156,15 @@ def in_sample(forecaster: Any, known: "Curves") -> Told:  # noqa: ANN401 any For
     return Told(grown.values[:, list(HORIZONS)], mean, grown.users)
 
 
-def told(entries: "Entries", history: "History") -> Told:
+def told(entries: "LedgerEntries", history: "History") -> Told:
     """Forecasts of cohorts cut to AGE where the data supported them, beside what came true."""
     from ltvnet.backtesting import scores
     from ltvnet.data.curves import NODES
 
-    record = scores.record("growth_lstm", entries, history)
-    rows = np.flatnonzero(entries.observed == AGE)
+    record = scores.build_record("growth_lstm", entries, history)
+    rows = np.flatnonzero(entries.observed_age == AGE)
     cells = np.ix_(rows, [NODES.index(horizon) for horizon in HORIZONS])
-    actual = np.where(record.supported, record.actual, np.nan)[cells]
+    actual = np.where(record.is_scorable, record.actual, np.nan)[cells]
     return Told(actual, entries.bands["raw"].mean[cells], entries.users[rows])
 
 

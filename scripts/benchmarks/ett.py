@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn import functional
 
-from ltvnet.models.neural.nets.tide import Layers, Shape, TiDE
-from ltvnet.reports.leaderboard_tables import markdown
+from ltvnet.models.neural.nets.tide import TiDE, TiDELayers, TiDEShape
+from ltvnet.reports.leaderboard_tables import markdown_table
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def ett(config: DictConfig) -> str:
         "stops at the epoch best on validation. Ridge is the closed form on all training windows, "
         "less the mean of each window's lookback, with the penalty best on validation."
     )
-    return f"{markdown(HEAD, rows)}\n\n{notes}"
+    return f"{markdown_table(HEAD, rows)}\n\n{notes}"
 
 
 def ridge(series: Series, split: Split, penalties: list[float]) -> tuple[float, float]:
@@ -136,7 +136,7 @@ class Learner:
         self.values = torch.tensor(series.values, dtype=torch.float32)
         self.calendar = torch.tensor(series.calendar, dtype=torch.float32)
         self.channels = torch.eye(self.values.shape[1])
-        shape = Shape(
+        shape = TiDEShape(
             lookback=split.lookback,
             steps=split.lookback + split.horizon,
             horizon=split.horizon,
@@ -145,7 +145,10 @@ class Learner:
             outputs=1,
         )
         self.net = TiDE(
-            shape=shape, layers=Layers(**config.layers), dropout=config.dropout, norm=config.norm
+            shape=shape,
+            layers=TiDELayers(**config.layers),
+            dropout=config.dropout,
+            norm=config.norm,
         )
 
     def tasks(self, part: str, every: int = 1) -> Tensor:

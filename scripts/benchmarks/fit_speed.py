@@ -17,20 +17,20 @@ from hydra import compose
 from hydra.utils import instantiate
 from launch import model_spec, plain, run_context
 from omegaconf import DictConfig
-from targets import Line, slope
+from targets import Measurement, log_log_slope
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ltvnet.forecasting.run_context import HardwareConfig
-from ltvnet.models.neural.forecaster import Neural, build
-from ltvnet.models.neural.nets.heads import Inputs, Sizes, Targets
-from ltvnet.models.neural.nets.losses import FLOOR, HUBER, QUANTILES
-from ltvnet.models.neural.task_sampling import Draws, Plan, Share
-from ltvnet.models.neural.training import fit
-from ltvnet.models.neural.training_config import Job, Training
-from ltvnet.models.neural.training_module import NEGLIGIBLE
-from ltvnet.models.neural.windows import Windows
+from ltvnet.models.neural.forecaster import NeuralForecaster, build_net
+from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs, TaskTargets
+from ltvnet.models.neural.nets.losses import HUBER_DELTA, QUANTILES, VALUE_FLOOR
+from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
+from ltvnet.models.neural.training import train_net
+from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
+from ltvnet.models.neural.training_module import NEGLIGIBLE_GROWTH
+from ltvnet.models.neural.windows import CohortTensors
 
 log = logging.getLogger("benchmark")
 
@@ -42,19 +42,19 @@ RATE = 0.006
 class Case:
     """Curves to learn from as tensors, and the widths of a net's inputs."""
 
-    windows: Windows
-    sizes: Sizes
+    windows: CohortTensors
+    sizes: InputSizes
     confidence: float
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Overhead of `fit` over a bare loop, examples a second, and the slope of fit time."""
     chosen = config.train
     case = prepared(chosen.overrides)
     return [*overheads(case, chosen), *data_path(case, chosen), growth(chosen)]
 
 
-def overheads(case: Case, chosen: DictConfig) -> Iterator[Line]:
+def overheads(case: Case, chosen: DictConfig) -> Iterator[Measurement]:
     """Seconds of `fit` over those of a bare loop, for each net and size of batch."""
     for size, target in chosen.targets.items():
         for name in chosen.nets:
@@ -63,33 +63,35 @@ def overheads(case: Case, chosen: DictConfig) -> Iterator[Line]:
             seconds = interleaved(runs, chosen.repeats)
             log.info("batch %d, %s: %s seconds", size, name, seconds)
             what = f"fit over a bare PyTorch loop, {name}, batch {size}"
-            yield Line(what, seconds["fit"] / seconds["bare"], "", target)
+            yield Measurement(what, seconds["fit"] / seconds["bare"], "", target)
 
 
-def data_path(case: Case, chosen: DictConfig) -> Iterator[Line]:
+def data_path(case: Case, chosen: DictConfig) -> Iterator[Measurement]:
     """Examples a second without a net: ours, and those of a DataLoader over single windows."""
     ours, theirs = chosen.examples.epochs, chosen.examples["items"]
     runs = {"ours": lambda: drawn(case.windows, ours), "items": lambda: loaded(case, theirs)}
     seconds = interleaved(runs, chosen.repeats)
-    plan = Plan(each=1, size=4096, unseen=0.05)
-    count = ours * len(Draws(windows=case.windows, plan=plan, seed=0, share=Share(0, 1)).hidden)
+    plan = EpochPlan(tasks_per_cohort=1, batch_size=4096, unseen_share=0.05)
+    count = ours * len(
+        EpochSampler(windows=case.windows, plan=plan, seed=0, share=ProcessShard(0, 1)).is_hidden
+    )
     unit = "thousand a second"
     rate = count / seconds["ours"] / 1000
-    yield Line(
-        "training examples, features and all", rate, unit, chosen.examples.target, least=True
+    yield Measurement(
+        "training examples, features and all", rate, unit, chosen.examples.target, is_minimum=True
     )
-    yield Line("windows of a plain DataLoader", theirs / seconds["items"] / 1000, unit)
+    yield Measurement("windows of a plain DataLoader", theirs / seconds["items"] / 1000, unit)
 
 
-def growth(chosen: DictConfig) -> Line:
+def growth(chosen: DictConfig) -> Measurement:
     """How the time of `fit` grows with cohorts."""
     cases = [prepared([*chosen.overrides, *words]) for words in chosen.growth.data]
     how = settings(chosen.growth.net, 4096, chosen.growth.epochs)
     runs = {str(len(case.windows)): partial(fitted, case, *how) for case in cases}
     seconds = interleaved(runs, chosen.repeats)
     log.info("fit of so many cohorts: %s seconds", seconds)
-    found = slope([float(size) for size in seconds], list(seconds.values()))
-    return Line(f"log-log slope of fit over {', '.join(seconds)} cohorts", found)
+    found = log_log_slope([float(size) for size in seconds], list(seconds.values()))
+    return Measurement(f"log-log slope of fit over {', '.join(seconds)} cohorts", found)
 
 
 def prepared(overrides: list[str]) -> Case:
@@ -100,62 +102,72 @@ def prepared(overrides: list[str]) -> Case:
     model = model_spec(config).arguments
     curves = source.history().as_of(source.origin)
     curves = curves.take(curves.observed_age >= 0)
-    start = Neural(**model, context=run_context(config, None))._untrained(curves)
-    windows = Windows.of(curves, start.pattern.held_out(curves), start.scaling)
-    return Case(windows, start.scaling.sizes, start.confidence)
+    start = NeuralForecaster(**model, context=run_context(config, None)).prepare(curves)
+    windows = CohortTensors.from_curves(
+        curves, start.pattern.leave_one_out_curves(curves), start.scaling
+    )
+    return Case(windows, start.scaling.input_sizes, start.confidence)
 
 
 def settings(
     name: str, size: int, epochs: int
-) -> tuple[Mapping[str, Any], Training, HardwareConfig]:
+) -> tuple[Mapping[str, Any], TrainingConfig, HardwareConfig]:
     """A net's config, and how it learns in batches of a size for so many epochs."""
     config = compose("train", [f"model={name}"])
     config.out = ""
     model: Any = plain(config.model, resolve=True)
     chosen = {"batch_size": size, "epochs": epochs, "min_steps": 1, "rate": RATE}
-    training = Training(**model["training"] | chosen)
+    training = TrainingConfig(**model["training"] | chosen)
     return model["net"], training, run_context(config, None).hardware
 
 
 def fitted(
-    case: Case, net: Mapping[str, Any], training: Training, machine: HardwareConfig
+    case: Case, net: Mapping[str, Any], training: TrainingConfig, machine: HardwareConfig
 ) -> nn.Module:
     """A new net, fitted; nothing is written."""
     torch.manual_seed(0)
-    made = build(net, case.sizes)
+    made = build_net(net, case.sizes)
     stop = training.epochs
-    fit(Job(made, case.windows, None, case.confidence, 0, stop, None, None), training, machine)
+    train_net(
+        TrainingJob(made, case.windows, None, case.confidence, 0, stop, None, None),
+        training,
+        machine,
+    )
     return made
 
 
-def bare(case: Case, config: Mapping[str, Any], training: Training) -> nn.Module:
+def bare(case: Case, config: Mapping[str, Any], training: TrainingConfig) -> nn.Module:
     """The same steps by hand: no Trainer, no hooks, nothing logged."""
     torch.manual_seed(0)
-    net, windows = build(config, case.sizes).train(), case.windows
+    net, windows = build_net(config, case.sizes).train(), case.windows
     mean = deepcopy(net)
-    plan = Plan(each=training.tasks, size=training.batch_size, unseen=training.unseen)
-    steps = plan.steps(windows)
+    plan = EpochPlan(
+        tasks_per_cohort=training.tasks,
+        batch_size=training.batch_size,
+        unseen_share=training.unseen,
+    )
+    steps = plan.count_batches(windows)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=training.rate, weight_decay=training.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.rate, training.epochs * steps
     )
-    credible = windows.users / (windows.users + training.users)
-    least = NEGLIGIBLE * scale(windows, plan, credible)
+    credible = windows.relative_users / (windows.relative_users + training.users)
+    least = NEGLIGIBLE_GROWTH * scale(windows, plan, credible)
     pace = 1.0 - 0.5 ** (1 / (training.average * steps))
     for epoch in range(training.epochs):
         torch.manual_seed(epoch)
-        for block in Draws(windows=windows, plan=plan, seed=epoch, share=Share(0, 1)):
+        for block in EpochSampler(windows=windows, plan=plan, seed=epoch, share=ProcessShard(0, 1)):
             targets = block.batch.targets
-            counts = (targets.pattern > least).float()
+            counts = (targets.pattern_growth > least).float()
             targets = targets._replace(
-                pattern=targets.pattern * counts + 1.0 - counts,
-                weight=targets.weight * counts * credible[block.batch.cohort].unsqueeze(1),
+                pattern_growth=targets.pattern_growth * counts + 1.0 - counts,
+                weight=targets.weight * counts * credible[block.batch.cohort_index].unsqueeze(1),
             )
             batch = block.batch._replace(targets=targets)
-            outside = torch.split(1.0 - counts, block.own)
-            for part, out in zip(batch.split(block.own), outside, strict=True):
+            outside = torch.split(1.0 - counts, block.local_sizes)
+            for part, out in zip(batch.split(block.local_sizes), outside, strict=True):
                 loss = loss_of(net, part.inputs, part.targets, out, case.confidence, training)
                 optimizer.zero_grad()
                 loss.backward()
@@ -169,21 +181,21 @@ def bare(case: Case, config: Mapping[str, Any], training: Training) -> nn.Module
     return mean
 
 
-def scale(windows: Windows, plan: Plan, credible: Tensor) -> Tensor:
+def scale(windows: CohortTensors, plan: EpochPlan, credible: Tensor) -> Tensor:
     """Mean growth of the pattern, weighted as training weighs it."""
-    tasks = Draws(windows=windows, plan=plan, seed=0, share=Share(0, 1)).tasks
+    tasks = EpochSampler(windows=windows, plan=plan, seed=0, share=ProcessShard(0, 1)).tasks
     targets = windows.targets(tasks)
-    weight = targets.weight * credible[tasks.cohort].unsqueeze(1)
-    return (weight * targets.pattern).sum() / weight.sum()
+    weight = targets.weight * credible[tasks.cohort_index].unsqueeze(1)
+    return (weight * targets.pattern_growth).sum() / weight.sum()
 
 
 def loss_of(
     net: nn.Module,
-    inputs: Inputs,
-    targets: Targets,
+    inputs: TaskInputs,
+    targets: TaskTargets,
     out: Tensor,
     confidence: float,
-    training: Training,
+    training: TrainingConfig,
 ) -> Tensor:
     """The Huber loss of the mean and the pinball loss of quantiles, with the penalty."""
     raw = net(inputs)
@@ -203,37 +215,37 @@ def departures(raw: Tensor, confidence: float) -> Tensor:
     return torch.stack((mean, p10, p50, p90), dim=-1)  # (B, I, Q)
 
 
-def at_targets(z: Tensor, targets: Targets) -> Tensor:
+def at_targets(z: Tensor, targets: TaskTargets) -> Tensor:
     """Forecast growth at each target, as one would write it: (B, T, Q)."""
-    grown = torch.cumsum(z.exp() * targets.steps.unsqueeze(-1), dim=1)  # (B, I, Q)
-    place = targets.interval[:, None, None].expand(-1, 1, z.shape[2])  # (B, 1, Q)
+    grown = torch.cumsum(z.exp() * targets.interval_growth.unsqueeze(-1), dim=1)  # (B, I, Q)
+    place = targets.last_interval[:, None, None].expand(-1, 1, z.shape[2])  # (B, 1, Q)
     before = torch.where(place > 0, grown.gather(1, (place - 1).clamp(min=0)), 0.0)
-    last = before + z.gather(1, place).exp() * targets.part[:, None, None]
+    last = before + z.gather(1, place).exp() * targets.last_interval_growth[:, None, None]
     return torch.cat((grown, last), dim=1)
 
 
-def huber(forecast: Tensor, targets: Targets) -> Tensor:
+def huber(forecast: Tensor, targets: TaskTargets) -> Tensor:
     """Huber loss of the log ratio of values: (B, T)."""
-    base = targets.value.clamp(min=0.0).unsqueeze(1)
-    floor = FLOOR * (base + targets.pattern)
-    actual = base + targets.growth.clamp(min=0.0)
+    base = targets.observed_value.clamp(min=0.0).unsqueeze(1)
+    floor = VALUE_FLOOR * (base + targets.pattern_growth)
+    actual = base + targets.actual_growth.clamp(min=0.0)
     ratio = ((actual + floor) / (base + forecast + floor)).log()
     none = torch.zeros_like(ratio)
-    return functional.huber_loss(ratio, none, reduction="none", delta=HUBER)
+    return functional.huber_loss(ratio, none, reduction="none", delta=HUBER_DELTA)
 
 
-def pinball(forecast: Tensor, targets: Targets) -> Tensor:
+def pinball(forecast: Tensor, targets: TaskTargets) -> Tensor:
     """Pinball loss of quantiles (B, T, Q - 1) over the pattern's growth: (B, T)."""
-    error = (targets.growth.unsqueeze(-1) - forecast) / targets.pattern.unsqueeze(-1)
+    error = (targets.actual_growth.unsqueeze(-1) - forecast) / targets.pattern_growth.unsqueeze(-1)
     level = error.new_tensor(QUANTILES)
     return torch.maximum(level * error, (level - 1.0) * error).sum(-1)
 
 
-def drawn(windows: Windows, epochs: int) -> None:
+def drawn(windows: CohortTensors, epochs: int) -> None:
     """Make the tensors of all tasks of some epochs, one task a cohort in each."""
     for epoch in range(epochs):
-        plan = Plan(each=1, size=4096, unseen=0.05)
-        for block in Draws(windows=windows, plan=plan, seed=epoch, share=Share(0, 1)):
+        plan = EpochPlan(tasks_per_cohort=1, batch_size=4096, unseen_share=0.05)
+        for block in EpochSampler(windows=windows, plan=plan, seed=epoch, share=ProcessShard(0, 1)):
             del block
 
 
@@ -243,7 +255,7 @@ class Items(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __init__(self, case: Case, count: int) -> None:
         """So many of them."""
         self.windows, self.count = case.windows, count
-        self.tasks = case.windows.draw(1, torch.Generator().manual_seed(0))
+        self.tasks = case.windows.draw_tasks(1, torch.Generator().manual_seed(0))
         self.nodes = case.windows._nodes
 
     def __len__(self) -> int:
@@ -252,8 +264,11 @@ class Items(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
         """One of them."""
-        place %= len(self.tasks.age)
-        curve, age = self.windows.values[self.tasks.cohort[place]], self.tasks.age[place]
+        place %= len(self.tasks.observed_age)
+        curve, age = (
+            self.windows.values[self.tasks.cohort_index[place]],
+            self.tasks.observed_age[place],
+        )
         seen = (self.nodes <= age).float()
         at_nodes = curve[self.nodes]
         return torch.log1p(at_nodes.clamp(min=-0.5)) * seen, seen, at_nodes - curve[age]

@@ -16,10 +16,10 @@ from hydra import compose
 from hydra.utils import instantiate
 from launch import plain, run_context
 from omegaconf import DictConfig, OmegaConf
-from targets import Line, slope
+from targets import Measurement, log_log_slope
 
 if TYPE_CHECKING:
-    from ltvnet.backtesting.origins import Plan
+    from ltvnet.backtesting.origins import ReplayPlan
     from ltvnet.backtesting.replay import Fold
     from ltvnet.data.curves import History
     from ltvnet.forecasting.model_spec import ModelSpec
@@ -37,10 +37,10 @@ class Past:
 
     history: "History"
     days: Days
-    plan: "Plan"
+    plan: "ReplayPlan"
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Each model's backtest over its cold fit, what a fold is made of, workers, and slopes."""
     chosen, job = config.backtest, backtest(config)
     past = replayed(job)
@@ -50,16 +50,16 @@ def lines(config: DictConfig) -> list[Line]:
         cold, whole = costs(model, past, chosen.repeats)
         what = f"{name}: {len(past.days)} origins"
         made += [
-            Line(
+            Measurement(
                 f"{what} over one cold fit",
                 float(np.median(whole / cold)),
                 target=chosen.targets.get(name),
             ),
-            Line(f"{name}: a cold fit", float(np.median(cold)), "s"),
-            Line(f"{what}", float(np.median(whole)), "s"),
+            Measurement(f"{name}: a cold fit", float(np.median(cold)), "s"),
+            Measurement(f"{what}", float(np.median(whole)), "s"),
         ]
         made += [
-            Line(f"{name}: of a fold, {part}", 100 * share, "%")
+            Measurement(f"{name}: of a fold, {part}", 100 * share, "%")
             for part, share in shares(model, past).items()
         ]
     return [*made, *parallel(config, past), *growing(config, past)]
@@ -75,11 +75,13 @@ def backtest(config: DictConfig, words: Sequence[str] = ()) -> DictConfig:
 
 def replayed(job: DictConfig) -> Past:
     """The past that a backtest replays."""
-    from ltvnet.backtesting.origins import Plan, calendar
+    from ltvnet.backtesting.origins import ReplayPlan, choose_origins
 
     history = instantiate(job.data).history()
-    plan = Plan(**{name: job[name] for name in ("window", "refit", "ages", "warm", "workers")})
-    return Past(history, calendar(history, **plain(job.origins)), plan)
+    plan = ReplayPlan(
+        **{name: job[name] for name in ("window", "refit", "ages", "warm", "workers")}
+    )
+    return Past(history, choose_origins(history, **plain(job.origins)), plan)
 
 
 def apart(job: DictConfig, name: str) -> "Model":
@@ -123,15 +125,15 @@ def seconds(model: Model, past: Past) -> float:
 
 def fold(model: Model, past: Past) -> "Fold":
     """The last fold; it starts warm from the earliest that learned anything, if the model can."""
-    from ltvnet.backtesting.replay import Fold, Warm
+    from ltvnet.backtesting.replay import Fold, WarmStartable
 
     last = Fold(*model, past.plan, past.days[-1], past.days[-1:], None)
     for day in past.days:
-        fitted, _ = replace(last, fitted=day).fit(past.history)
-        if not isinstance(fitted, Warm):
+        fitted, _ = replace(last, fit_day=day).fit(past.history)
+        if not isinstance(fitted, WarmStartable):
             return last
         if fitted.can_start():
-            return replace(last, start=fitted.state())
+            return replace(last, start_state=fitted.state())
     return last
 
 
@@ -141,7 +143,7 @@ def shares(model: Model, past: Past) -> dict[str, float]:
     from ltvnet.models.pattern.pattern import Pattern
 
     last = fold(model, past)
-    curves = past.history.as_of(last.fitted)
+    curves = past.history.as_of(last.fit_day)
     curves = curves.take(curves.observed_age >= 0)
     spec, _ = model
     under = dict(spec.arguments.get("pattern", spec.arguments))
@@ -153,17 +155,17 @@ def shares(model: Model, past: Past) -> dict[str, float]:
         times["the pattern"] = perf_counter() - begun
         if "net" in spec.arguments:
             begun = perf_counter()
-            pattern.held_out(curves)
+            pattern.leave_one_out_curves(curves)
             times["the pattern without each cohort"] = perf_counter() - begun
         begun = perf_counter()
         fitted, cost = last.fit(past.history)
         times["the net"] = max(cost.seconds - sum(times.values()), 0.0)
         whole = perf_counter() - begun
         begun = perf_counter()
-        issued = last.issued(fitted, past.history)
+        issued = last.forecast_origins(fitted, past.history)
         times["forecasts"] = perf_counter() - begun
         begun = perf_counter()
-        Ledger(Path(folder)).append("one", issued[0], "one", last.fitted)
+        Ledger(Path(folder)).write("one", issued[0], "one", last.fit_day)
         times["the ledger"] = perf_counter() - begun
     whole += times["forecasts"] + times["the ledger"]
     if "net" not in spec.arguments:
@@ -171,7 +173,7 @@ def shares(model: Model, past: Past) -> dict[str, float]:
     return {part: took / whole for part, took in times.items()}
 
 
-def parallel(config: DictConfig, past: Past) -> list[Line]:
+def parallel(config: DictConfig, past: Past) -> list[Measurement]:
     """How much sooner a backtest is done by several workers."""
     chosen = config.backtest.parallel
     model, many = apart(backtest(config), chosen.model), replace(past.plan, workers=chosen.workers)
@@ -184,10 +186,10 @@ def parallel(config: DictConfig, past: Past) -> list[Line]:
     log.info("%s: seconds of one worker and of %d: %s", chosen.model, chosen.workers, took)
     what = f"{chosen.model}: {len(past.days)} origins, 1 worker over {chosen.workers}"
     sooner = float(np.median(took[:, 0] / took[:, 1]))
-    return [Line(what, sooner, target=chosen.target, least=True)]
+    return [Measurement(what, sooner, target=chosen.target, is_minimum=True)]
 
 
-def growing(config: DictConfig, past: Past) -> list[Line]:
+def growing(config: DictConfig, past: Past) -> list[Measurement]:
     """Log-log slopes of a backtest over origins, and of a fold over cohorts."""
     chosen = config.backtest.growth
     model = apart(backtest(config), chosen.model)
@@ -199,10 +201,14 @@ def growing(config: DictConfig, past: Past) -> list[Line]:
     sizes, times = zip(*_folds(config, model), strict=True)
     log.info("%s: origins %s in %s s, cohorts %s in %s s", chosen.model, counts, took, sizes, times)
     return [
-        Line(
-            f"{chosen.model}: slope of a backtest over {_span(counts)} origins", slope(counts, took)
+        Measurement(
+            f"{chosen.model}: slope of a backtest over {_span(counts)} origins",
+            log_log_slope(counts, took),
         ),
-        Line(f"{chosen.model}: slope of a fold over {_span(sizes)} cohorts", slope(sizes, times)),
+        Measurement(
+            f"{chosen.model}: slope of a fold over {_span(sizes)} cohorts",
+            log_log_slope(sizes, times),
+        ),
     ]
 
 
@@ -214,7 +220,7 @@ def _folds(config: DictConfig, model: Model) -> Iterator[tuple[int, float]]:
         last = fold(model, past)
         begun = perf_counter()
         last.run(past.history)
-        yield len(past.history.as_of(last.fitted)), perf_counter() - begun
+        yield len(past.history.as_of(last.fit_day)), perf_counter() - begun
 
 
 def _span(sizes: Sequence[int]) -> str:

@@ -18,18 +18,18 @@ import torch
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from targets import Line
+from targets import Measurement
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from ltvnet.forecasting.run_context import HardwareConfig
-from ltvnet.models.neural.cuda_graphs import Recorded, tensors
-from ltvnet.models.neural.nets.losses import grown
-from ltvnet.models.neural.task_sampling import Batch, Draws, Share
-from ltvnet.models.neural.training import fit
-from ltvnet.models.neural.training_config import Job, Training
-from ltvnet.models.neural.training_module import Departure
-from ltvnet.models.neural.windows import Tasks, Windows
+from ltvnet.models.neural.cuda_graphs import CapturedGraph, iter_tensors
+from ltvnet.models.neural.nets.losses import forecast_growth
+from ltvnet.models.neural.task_sampling import Batch, EpochSampler, ProcessShard
+from ltvnet.models.neural.training import train_net
+from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
+from ltvnet.models.neural.training_module import ResidualTrainingModule
+from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 log = logging.getLogger("benchmark")
 
@@ -42,8 +42,8 @@ class Ready:
     """A net, its data on the CPU, and how it learns; `confidence` in 0..1 scales its departure."""
 
     net: nn.Module
-    windows: Windows
-    training: Training
+    windows: CohortTensors
+    training: TrainingConfig
     confidence: float
     seed: int
 
@@ -51,9 +51,9 @@ class Ready:
     def of(cls, chosen: DictConfig, model: str) -> "Ready":
         """The net of a model, untrained, with the data of `chosen.overrides`."""
         from ltvnet.forecasting.evidence import confidence
-        from ltvnet.models.neural.covariates import Covariates
-        from ltvnet.models.neural.forecaster import build
-        from ltvnet.models.neural.windows import Scaling
+        from ltvnet.models.neural.covariates import CovariateConfig
+        from ltvnet.models.neural.forecaster import build_net
+        from ltvnet.models.neural.windows import InputScaling
         from ltvnet.models.pattern.pattern import Pattern
 
         job = compose("train", [f"model={model}", *chosen.overrides])
@@ -63,21 +63,25 @@ class Ready:
         curves = curves.take(curves.observed_age >= 0)
         own = {name: value for name, value in found["pattern"].items() if name != "name"}
         pattern = Pattern(**own).fit(curves)
-        scaling = Scaling.of(curves, pattern.measured.unit, Covariates(**found["covariates"]))
+        scaling = InputScaling.fit(
+            curves, pattern.segment_curves.median_revenue_d7, CovariateConfig(**found["covariates"])
+        )
         torch.manual_seed(job.seed)
         return cls(
-            net=build(found["net"], scaling.sizes),
-            windows=Windows.of(curves, pattern.held_out(curves), scaling),
-            training=Training(**found["training"] | plain(chosen.training)),
+            net=build_net(found["net"], scaling.input_sizes),
+            windows=CohortTensors.from_curves(
+                curves, pattern.leave_one_out_curves(curves), scaling
+            ),
+            training=TrainingConfig(**found["training"] | plain(chosen.training)),
             confidence=confidence(curves),
             seed=job.seed,
         )
 
-    def job(self, windows: Windows) -> Job:
+    def job(self, windows: CohortTensors) -> TrainingJob:
         """A call of `fit()` on these windows to the end of the schedule."""
-        return Job(
-            net=self.net, windows=windows, validation=None, confidence=self.confidence,
-            seed=self.seed, stop=self.training.epochs, folder=None, events=None,
+        return TrainingJob(
+            net=self.net, cohort_tensors=windows, validation=None, confidence=self.confidence,
+            seed=self.seed, stop_epoch=self.training.epochs, checkpoint_folder=None, event_folder=None,
         )  # fmt: skip
 
 
@@ -87,19 +91,19 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return values  # type: ignore[no-any-return]
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """What is said above of each model of `config.gpu`; a note where there is no GPU."""
     chosen = config.gpu
     device = torch.device(chosen.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         log.warning("what=gpu: no GPU is at hand, so nothing was measured")
-        return [Line("GPU: none is at hand", None)]
+        return [Measurement("GPU: none is at hand", None)]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     card = Card.of(device, chosen)
     found = [
-        Line(f"{name}: bytes read and written by a copy", card.copied / 1e9, "GB/s"),
-        Line(f"{name}: least time between two kernels", card.launch * 1e6, "µs"),
-        Line(f"{name}: the same of recorded ones", card.replay * 1e6, "µs"),
+        Measurement(f"{name}: bytes read and written by a copy", card.copied / 1e9, "GB/s"),
+        Measurement(f"{name}: least time between two kernels", card.launch * 1e6, "µs"),
+        Measurement(f"{name}: the same of recorded ones", card.replay * 1e6, "µs"),
     ]
     for model in chosen.models:
         ready = Ready.of(chosen, model)
@@ -152,7 +156,7 @@ def replayed(device: torch.device, count: int) -> float:
         return read
 
     one = torch.zeros(1, device=device)
-    recorded = Recorded(work, one)
+    recorded = CapturedGraph(work, one)
     return seconds(lambda: recorded(one), device, 3) / count
 
 
@@ -174,9 +178,9 @@ class Card(NamedTuple):
         return cls(copied(device, chosen.copied), launched(device, count), replayed(device, count))
 
 
-def tiled(windows: Windows, cohorts: int) -> Windows:
+def tiled(windows: CohortTensors, cohorts: int) -> CohortTensors:
     """So many cohorts, those of some windows again and again, on their device."""
-    rows = torch.arange(cohorts, device=windows.last.device) % len(windows)
+    rows = torch.arange(cohorts, device=windows.last_age.device) % len(windows)
     kept = {
         field.name: value[rows]
         for field in fields(windows)
@@ -193,18 +197,20 @@ def precise(precision: str, device: torch.device) -> Any:  # noqa: ANN401 a cont
 
 
 @torch.inference_mode()
-def forecasts(ready: Ready, windows: Windows, tasks: Tasks, precision: str = "32-true") -> Tensor:
+def forecasts(
+    ready: Ready, windows: CohortTensors, tasks: Tasks, precision: str = "32-true"
+) -> Tensor:
     """Revenue per user at the nodes after each task's age, where windows are: (Q, B, I)."""
-    inputs, targets = windows.both(tasks)
-    with precise(precision, windows.last.device):
+    inputs, targets = windows.inputs_and_targets(tasks)
+    with precise(precision, windows.last_age.device):
         raw = ready.net(inputs)
-    growth = grown(raw.float(), targets, ready.confidence).forecast[..., :-1]
-    return targets.value.unsqueeze(1) + growth
+    growth = forecast_growth(raw.float(), targets, ready.confidence).growth[..., :-1]
+    return targets.observed_value.unsqueeze(1) + growth
 
 
-def last(windows: Windows) -> Tasks:
+def last(windows: CohortTensors) -> Tasks:
     """Each cohort where it stands."""
-    return Tasks(torch.arange(len(windows), device=windows.last.device), windows.last)
+    return Tasks(torch.arange(len(windows), device=windows.last_age.device), windows.last_age)
 
 
 def change(one: Tensor, other: Tensor) -> float:
@@ -213,10 +219,10 @@ def change(one: Tensor, other: Tensor) -> float:
     return float(((one - other).abs() / other.abs().clamp(min=1e-12)).max())
 
 
-def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
+def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Measurement]:
     """How far forecasts on the device are from the CPU's, by a net that was trained."""
     machine = HardwareConfig(**plain(chosen.machine))
-    fit(ready.job(ready.windows), ready.training, machine)
+    train_net(ready.job(ready.windows), ready.training, machine)
     model = type(ready.net).__name__
     expected = forecasts(ready, ready.windows, last(ready.windows))
     there = ready.windows.to(device)
@@ -225,32 +231,38 @@ def agreement(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterato
         found = change(forecasts(ready, there, last(there), precision), expected)
         used = precision in ("32-true", machine.precision)  # others are shown only
         aim = CHANGE if used else None
-        yield Line(f"{model}: forecasts in {precision} differ from the CPU's by", found, "", aim)
+        yield Measurement(
+            f"{model}: forecasts in {precision} differ from the CPU's by", found, "", aim
+        )
     ready.net.cpu()
 
 
-def learning(ready: Ready, windows: Windows, machine: HardwareConfig) -> Departure:
+def learning(
+    ready: Ready, windows: CohortTensors, machine: HardwareConfig
+) -> ResidualTrainingModule:
     """What `fit()` hands to Lightning, ready to step without it on the device of the windows."""
-    module = Departure(job=ready.job(windows), training=ready.training, machine=machine)
-    module.to(windows.last.device).train()
-    _, targets = windows.both(last(windows)._replace(age=windows.last // 2))
-    module.scale = (targets.weight * targets.pattern).sum() / targets.weight.sum()
+    module = ResidualTrainingModule(
+        job=ready.job(windows), training=ready.training, machine=machine
+    )
+    module.to(windows.last_age.device).train()
+    _, targets = windows.inputs_and_targets(last(windows)._replace(observed_age=windows.last_age // 2))
+    module.scale = (targets.weight * targets.pattern_growth).sum() / targets.weight.sum()
     return module
 
 
-def whole_batches(module: Departure, draws: Draws, blocks: int) -> list[Batch]:
+def whole_batches(module: ResidualTrainingModule, draws: EpochSampler, blocks: int) -> list[Batch]:
     """Batches of some blocks: all of one size, so without a smaller last one."""
     return [
         batch
         for block in islice(draws, blocks)
-        for batch, size in zip(module.batches(block), block.sizes, strict=True)
-        if size == draws.plan.size
+        for batch, size in zip(module.normalized_batches(block), block.global_sizes, strict=True)
+        if size == draws.plan.batch_size
     ]
 
 
 def size(batch: Batch) -> int:
     """Bytes of the tensors of a batch."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(batch))
+    return sum(tensor.numel() * tensor.element_size() for tensor in iter_tensors(batch))
 
 
 def kernels(work: Callable[[], object]) -> int:
@@ -263,20 +275,24 @@ def kernels(work: Callable[[], object]) -> int:
     return sum(event.count for event in found.key_averages() if event.device_time > 0)
 
 
-def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) -> Iterator[Line]:
+def steps(
+    ready: Ready, chosen: DictConfig, device: torch.device, card: Card
+) -> Iterator[Measurement]:
     """Examples a second of the data path and of whole steps, and the limits that they reach."""
     model, machine = type(ready.net).__name__, HardwareConfig(**plain(chosen.machine))
     windows = tiled(ready.windows.to(device), chosen.cohorts)
     module = learning(ready, windows, machine)
     plan = module.plan
-    draws = Draws(windows=windows, plan=plan, seed=ready.seed, share=Share(0, 1))
+    draws = EpochSampler(windows=windows, plan=plan, seed=ready.seed, share=ProcessShard(0, 1))
     blocks = min(len(draws), chosen.blocks)
     taken = seconds(lambda: [None for _ in islice(draws, blocks)], device, 1)
     found = whole_batches(module, draws, blocks)
-    examples = len(found) * plan.size
-    yield Line(f"{model}: examples of the data path, features included", examples / taken, "/s")
+    examples = len(found) * plan.batch_size
+    yield Measurement(
+        f"{model}: examples of the data path, features included", examples / taken, "/s"
+    )
     reached = 2 * sum(map(size, found)) / taken / card.copied
-    yield Line(f"{model}: memory bandwidth that they reach, of a copy's", reached)
+    yield Measurement(f"{model}: memory bandwidth that they reach, of a copy's", reached)
 
     def through(learn: Callable[[Batch, int], Tensor]) -> float:
         """Seconds of a step of training."""
@@ -285,31 +301,35 @@ def steps(ready: Ready, chosen: DictConfig, device: torch.device, card: Card) ->
 
         def stepped() -> None:
             for batch in found:
-                learn(batch, plan.size)
+                learn(batch, plan.batch_size)
                 optimizer.step()
 
         return seconds(stepped, device, 1) / len(found)
 
-    each = through(module.gradient)
-    yield Line(f"{model}: examples of training steps, kernel by kernel", plan.size / each, "/s")
-    if started := kernels(lambda: module.gradient(found[0], plan.size)):
-        yield Line(f"{model}: kernels of a step", started)
-        yield Line(f"{model}: launch limit that it reaches", started * card.launch / each)
-    each = through(module.learn)
-    yield Line(f"{model}: examples of training steps, recorded", plan.size / each, "/s")
+    each = through(module.compute_gradient_eagerly)
+    yield Measurement(
+        f"{model}: examples of training steps, kernel by kernel", plan.batch_size / each, "/s"
+    )
+    if started := kernels(lambda: module.compute_gradient_eagerly(found[0], plan.batch_size)):
+        yield Measurement(f"{model}: kernels of a step", started)
+        yield Measurement(f"{model}: launch limit that it reaches", started * card.launch / each)
+    each = through(module.compute_gradient)
+    yield Measurement(
+        f"{model}: examples of training steps, recorded", plan.batch_size / each, "/s"
+    )
     if started:
         reached = started * card.replay / each
-        yield Line(f"{model}: limit of replayed kernels that it reaches", reached)
+        yield Measurement(f"{model}: limit of replayed kernels that it reaches", reached)
 
 
-def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Line]:
+def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Measurement]:
     """Seconds to train on `chosen.cohorts` and to forecast `chosen.forecasts` cohorts."""
     model, machine = type(ready.net).__name__, HardwareConfig(**plain(chosen.machine))
     windows = tiled(ready.windows.to(device), chosen.cohorts)
     began = synchronised(device)
-    fit(ready.job(windows), ready.training, machine)
+    train_net(ready.job(windows), ready.training, machine)
     taken = synchronised(device) - began
-    yield Line(f"{model}: training on {chosen.cohorts:,} cohorts", taken, "s")
+    yield Measurement(f"{model}: training on {chosen.cohorts:,} cohorts", taken, "s")
     ready.net.to(device)
     everything = list(last(windows).split(chosen.chunk))
     for precision in chosen.precisions:
@@ -319,5 +339,7 @@ def whole(ready: Ready, chosen: DictConfig, device: torch.device) -> Iterator[Li
                 forecasts(ready, windows, tasks, precision)
             done += len(windows)
         taken = (synchronised(device) - began) * chosen.forecasts / done
-        yield Line(f"{model}: forecasts of {chosen.forecasts:,} cohorts in {precision}", taken, "s")
+        yield Measurement(
+            f"{model}: forecasts of {chosen.forecasts:,} cohorts in {precision}", taken, "s"
+        )
     ready.net.cpu()

@@ -22,12 +22,12 @@ from hydra.utils import instantiate
 from launch import model_spec, run_context
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from peers import environment
-from targets import Line
+from peers import library_python
+from targets import Measurement
 
 if TYPE_CHECKING:
     from ltvnet.data.curves import Curves
-    from ltvnet.models.baselines.growth_lstm import Growth, GrowthLSTM
+    from ltvnet.models.baselines.growth_lstm import GrowthLSTM, GrowthRateNet
 
 log = logging.getLogger("benchmark")
 
@@ -49,7 +49,7 @@ class Windows:
     y_held: Floats
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Time to Keras' last validation error, and to the table, of both.
 
     `config.keras`: `cohorts` with most users, `days` of the table, `windows` of them and the
@@ -92,9 +92,9 @@ def split(curves: "Curves", count: int, held: float, seed: int) -> Windows:
 
     Raises ValueError where there are not as many.
     """
-    from ltvnet.models.baselines.growth_lstm import sequences
+    from ltvnet.models.baselines.growth_lstm import training_windows
 
-    x, y = sequences(curves.values, curves.observed_age)
+    x, y = training_windows(curves.values, curves.observed_age)
     if len(y) < count:
         raise ValueError(f"expected {count} windows, got {len(y)}")
     rows = np.random.default_rng(seed).permutation(len(y))[:count]
@@ -108,7 +108,7 @@ def trained(config: DictConfig, net: Mapping[str, Any], drawn: Windows) -> dict[
     It is kept in `out` as long as it is of exactly these windows and settings.
     """
     chosen, folder = config.keras, Path(config.out) / "keras"
-    python = environment(chosen, Path(config.out))
+    python = library_python(chosen, Path(config.out))
     folder.mkdir(parents=True, exist_ok=True)
     single = {name: part.astype(np.float32) for name, part in vars(drawn).items()}
     np.savez(folder / "windows.npz", **single)
@@ -139,21 +139,21 @@ def reached(model: "GrowthLSTM", drawn: Windows, error: float) -> float:
     begun, aside = time.perf_counter(), 0.0
     seconds, errors = [], []
 
-    def watch(net: "Growth") -> None:
+    def watch(net: "GrowthRateNet") -> None:
         nonlocal aside
         now = time.perf_counter()
         seconds.append(now - begun - aside)
         errors.append(validated(net, drawn))
         aside += time.perf_counter() - now
 
-    model.learn(drawn.x, drawn.y, watch)
+    model.train_net(drawn.x, drawn.y, watch)
     told = [f"{s:.1f} s {e:.4g}" for s, e in zip(seconds, errors, strict=True)]
     log.info("growth_lstm, validation error: %s", ", ".join(told))
     met = np.flatnonzero(np.array(errors) <= error)
     return seconds[met[0]] if len(met) else np.inf
 
 
-def validated(net: "Growth", drawn: Windows) -> float:
+def validated(net: "GrowthRateNet", drawn: Windows) -> float:
     """Mean squared error of the rates held out, without dropout."""
     import torch
 
@@ -166,12 +166,12 @@ def validated(net: "Growth", drawn: Windows) -> float:
 
 def tabled(model: "GrowthLSTM", curves: "Curves", days: int) -> tuple[float, float]:
     """Seconds of the net's table of the days after the observed ones, and of all of predict."""
-    from ltvnet.models.baselines.growth_lstm import rolled
+    from ltvnet.models.baselines.growth_lstm import roll_out
 
     assert model.net is not None
     ages = range(WEEK + 1, WEEK + days + 1)
     begun = time.perf_counter()
-    rolled(model.net, curves, ages)
+    roll_out(model.net, curves, ages)
     between = time.perf_counter()
     model.predict(curves, ages)
     return between - begun, time.perf_counter() - between
@@ -182,7 +182,7 @@ def compared(
     fits: Sequence[float],
     tables: Sequence[tuple[float, float]],
     cells: int,
-) -> list[Line]:
+) -> list[Measurement]:
     """Lines of what Keras took (see `trained`) and of what `reached` and `tabled` gave.
 
     All of its epochs take as long as their median: some are disturbed.
@@ -195,14 +195,20 @@ def compared(
     rolled, predicted = np.median(tables, axis=0)
     calls = f"{cells:,} calls from {len(theirs['calls'])}"
     return [
-        Line(f"Keras, {epochs} epochs, validation error {errors[-1]:.4g}", took, "s"),
-        Line(f"Keras, until it first had that error, after {first}", begun, "s"),
-        Line("growth_lstm, until it has that error", own, "s"),
-        Line(f"growth_lstm sooner than {epochs} epochs of Keras", took / own, "x", 20, least=True),
-        Line("growth_lstm sooner than Keras first", begun / own, "x"),
-        Line("Keras, a predict call", 1000 * call, "ms"),
-        Line(f"Keras, table of {cells:,}, extrapolated to {calls}", call * cells, "s"),
-        Line(f"growth_lstm, table of {cells:,}", rolled, "s"),
-        Line("growth_lstm, table faster", call * cells / rolled, "x", 5000, least=True),
-        Line("growth_lstm, all of predict, faster", call * cells / predicted, "x"),
+        Measurement(f"Keras, {epochs} epochs, validation error {errors[-1]:.4g}", took, "s"),
+        Measurement(f"Keras, until it first had that error, after {first}", begun, "s"),
+        Measurement("growth_lstm, until it has that error", own, "s"),
+        Measurement(
+            f"growth_lstm sooner than {epochs} epochs of Keras",
+            took / own,
+            "x",
+            20,
+            is_minimum=True,
+        ),
+        Measurement("growth_lstm sooner than Keras first", begun / own, "x"),
+        Measurement("Keras, a predict call", 1000 * call, "ms"),
+        Measurement(f"Keras, table of {cells:,}, extrapolated to {calls}", call * cells, "s"),
+        Measurement(f"growth_lstm, table of {cells:,}", rolled, "s"),
+        Measurement("growth_lstm, table faster", call * cells / rolled, "x", 5000, is_minimum=True),
+        Measurement("growth_lstm, all of predict, faster", call * cells / predicted, "x"),
     ]

@@ -27,10 +27,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
-from ltvnet.backtesting.ledger import STAGES, Entries
-from ltvnet.backtesting.replay import Cost
-from ltvnet.backtesting.scores import SCORED_AGES, Record
-from ltvnet.correction.walk_forward import Learning, Walk
+from ltvnet.backtesting.ledger import STAGES, LedgerEntries
+from ltvnet.backtesting.replay import FitCost
+from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord
+from ltvnet.correction.walk_forward import StageSwitches, WalkForward
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band
@@ -45,7 +45,7 @@ INPUTS = ("known", "tasks", "statics")
 def peers(config: DictConfig) -> str:
     """The leaderboard of each data set and seed, the library's networks among the models."""
     chosen, texts = config.peers, []
-    python = environment(chosen, Path(config.out))
+    python = library_python(chosen, Path(config.out))
     settings: Any = OmegaConf.to_container(chosen.settings, resolve=True)
     for data, seeds in chosen.data.items():
         for seed in seeds:
@@ -54,20 +54,22 @@ def peers(config: DictConfig) -> str:
             job.out, job.models = str(out), chosen.models
             OmegaConf.resolve(job)
             found, history = compare(job), instantiate(job.data).history()
-            reference, learning = found.records[0], Learning(**job.learning)
+            reference, learning = found.records[0], StageSwitches(**job.learning)
             for origin in np.unique(reference.entries.origin):
                 folder = task(out, origin)
                 write(folder, history.as_of(origin), reference.entries, settings)
                 run(python, folder)
             theirs = others(out, reference, settings, history, learning)
-            board = Leaderboard.of([*entrants(found.board, found.records), *theirs], found.ages)
+            board = Leaderboard.from_entrants(
+                [*entrants(found.board, found.records), *theirs], found.ages
+            )
             board.write(out)
             write_markdown(board, out)
             texts.append(f"{data}, seed {seed}:\n\n{as_markdown(board)}")
     return "\n".join(texts)
 
 
-def environment(chosen: DictConfig, out: Path) -> Path:
+def library_python(chosen: DictConfig, out: Path) -> Path:
     """The Python of an environment with the library, which is made where it is missing."""
     folder = Path(chosen.environment or out / "environment").resolve()
     python = folder / "bin" / "python"
@@ -84,21 +86,25 @@ def task(out: Path, origin: np.datetime64) -> Path:
     return out / "tasks" / str(origin)
 
 
-def write(folder: Path, curves: Curves, entries: Entries, settings: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, curves: Curves, entries: LedgerEntries, settings: Mapping[str, Any]
+) -> None:
     """Write what is known at an origin, and the prefixes to go on from.
 
     Forecasts that are there are kept if they are of exactly these.
     """
     rows = asked(entries, curves.origin)
-    place = curves.index.get_indexer(entries.keys)[entries.cohort[rows]]
+    place = curves.index.get_indexer(entries.keys)[entries.cohort_index[rows]]
     values = curves.values[place]  # (T, A)
-    values = np.where(np.arange(values.shape[1]) <= entries.observed[rows, None], values, np.nan)
+    values = np.where(
+        np.arange(values.shape[1]) <= entries.observed_age[rows, None], values, np.nan
+    )
     known = np.flatnonzero(curves.observed_age >= 0)
     names, tasks = [f"c{row}" for row in known], [f"t{row}" for row in rows]
     numbers = statics(curves, known)
     frames = {
-        "known": long(names, curves.values[known]),
-        "tasks": long(tasks, values),
+        "known": long_table(names, curves.values[known]),
+        "tasks": long_table(tasks, values),
         "statics": pd.concat(
             [numbers.assign(unique_id=names),
              numbers.iloc[np.searchsorted(known, place)].assign(unique_id=tasks)]
@@ -123,17 +129,19 @@ def stamp(folder: Path, origin: np.datetime64) -> str:
     return digest.hexdigest()
 
 
-def asked(entries: Entries, origin: np.datetime64) -> Ints:
+def asked(entries: LedgerEntries, origin: np.datetime64) -> Ints:
     """The entries of an origin that the score is of, and those that teach the correction.
 
     The former are cut to the ages of the score, the latter at their own age, which is no less.
     """
-    cut = np.isin(entries.observed, SCORED_AGES) & (entries.natural < entries.observed + 7)
-    own = (entries.natural == entries.observed) & (entries.observed >= min(SCORED_AGES))
+    cut = np.isin(entries.observed_age, SCORED_AGES) & (
+        entries.natural_age < entries.observed_age + 7
+    )
+    own = (entries.natural_age == entries.observed_age) & (entries.observed_age >= min(SCORED_AGES))
     return np.flatnonzero((cut | own) & (entries.origin == origin))
 
 
-def long(names: Sequence[str], values: Floats) -> pd.DataFrame:
+def long_table(names: Sequence[str], values: Floats) -> pd.DataFrame:
     """Curves (N, A) as the library takes them, a row a known value."""
     row, age = np.nonzero(np.isfinite(values))
     return pd.DataFrame({"unique_id": np.array(names)[row], "ds": age, "y": values[row, age]})
@@ -164,20 +172,20 @@ def run(python: Path, folder: Path) -> None:
     log.info("%s: fitted in %s", folder.name, told)
 
 
-def entrants(board: Leaderboard, records: Sequence[Record]) -> Iterator[Entrant]:
+def entrants(board: Leaderboard, records: Sequence[BacktestRecord]) -> Iterator[Entrant]:
     """The models of a backtest, as they stand on its board."""
-    models = board.models.set_index("model")
+    models = board.model_facts.set_index("model")
     for record in records:
         row = models.loc[record.name]
-        yield Entrant(record, bool(row["baseline"]), Cost(row["seconds"], row["parameters"]))
+        yield Entrant(record, bool(row["baseline"]), FitCost(row["seconds"], row["parameters"]))
 
 
 def others(
     out: Path,
-    reference: Record,
+    reference: BacktestRecord,
     settings: Mapping[str, Any],
     history: History,
-    learning: Learning,
+    learning: StageSwitches,
 ) -> Iterator[Entrant]:
     """The library's networks on the tasks that they were asked for, corrected like a baseline."""
     entries = reference.entries
@@ -191,22 +199,26 @@ def others(
         part = said[said["setting"] == name]
         mean = np.full_like(entries.pattern, np.nan)
         mean[part["row"], part["node"]] = part["y"]
-        rising = np.fmax.accumulate(np.fmax(mean, entries.value[:, None]), axis=1)
-        mean = np.where(np.isfinite(mean) & entries.issued, rising, np.nan)
-        took = [Cost(**cost[name]) for cost in costs]
-        cost = Cost(*(float(np.mean([getattr(c, key) for c in took])) for key in vars(took[0])))
+        rising = np.fmax.accumulate(np.fmax(mean, entries.observed_value[:, None]), axis=1)
+        mean = np.where(np.isfinite(mean) & entries.has_forecast, rising, np.nan)
+        took = [FitCost(**cost[name]) for cost in costs]
+        cost = FitCost(*(float(np.mean([getattr(c, key) for c in took])) for key in vars(took[0])))
         walked = corrected(entries, mean, history, replace(learning, blend=False))
-        yield Entrant(replace(reference, name=name, entries=walked), baseline=True, cost=cost)
+        yield Entrant(
+            replace(reference, name=name, entries=walked), is_baseline=True, fit_cost=cost
+        )
 
 
-def corrected(entries: Entries, mean: Floats, history: History, learning: Learning) -> Entries:
+def corrected(
+    entries: LedgerEntries, mean: Floats, history: History, learning: StageSwitches
+) -> LedgerEntries:
     """Entries of which a network forecast the mean (E, J), corrected and calibrated by its past.
 
     Those that it did not forecast, whole, are blank, and teach nothing.
     """
-    told = np.flatnonzero((np.isfinite(mean) == entries.issued).all(axis=1))
+    told = np.flatnonzero((np.isfinite(mean) == entries.has_forecast).all(axis=1))
     raw = dict.fromkeys(STAGES, Band(*([mean[told]] * len(QUANTITIES))))
-    walked = Walk([replace(entries.take(told), bands=raw)], history, learning).run()
+    walked = WalkForward([replace(entries.take(told), bands=raw)], history, learning).run()
 
     def placed(cells: Floats) -> Floats:
         whole = np.full_like(mean, np.nan)
@@ -217,6 +229,6 @@ def corrected(entries: Entries, mean: Floats, history: History, learning: Learni
         stage: Band(*(placed(getattr(band, name)) for name in QUANTITIES))
         for stage, band in walked.bands.items()
     }
-    borrowed = np.ones_like(entries.borrowed)
-    borrowed[told] = walked.borrowed
-    return replace(entries, bands=bands, borrowed=borrowed)
+    borrowed = np.ones_like(entries.is_borrowed)
+    borrowed[told] = walked.is_borrowed
+    return replace(entries, bands=bands, is_borrowed=borrowed)

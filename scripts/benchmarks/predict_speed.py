@@ -19,10 +19,10 @@ import pyarrow.parquet as parquet
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from targets import Line, run, slope
+from targets import Measurement, log_log_slope, run_process
 
 from ltvnet.data.arrays import Ints
-from ltvnet.data.cohort_tables import keys
+from ltvnet.data.cohort_tables import key_columns
 from ltvnet.data.curves import AGES, Curves
 
 log = logging.getLogger("benchmark")
@@ -40,7 +40,7 @@ class Cost:
     gib: float
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Cohorts a second of each net, memory, and how both grow.
 
     `config.predict`: `overrides` of the training data, `nets` and their targets (cohorts a
@@ -88,7 +88,7 @@ def trained(chosen: DictConfig, out: Path, net: str) -> Path:
     folder = out / net
     if not (folder / "bundle" / "manifest.json").exists():
         script = [sys.executable, str(HERE.parent / "train.py")]
-        run([*script, f"model={net}", *chosen.overrides, f"out={folder}"])
+        run_process([*script, f"model={net}", *chosen.overrides, f"out={folder}"])
     return folder / "bundle"
 
 
@@ -109,7 +109,7 @@ def cohorts(curves: Curves, out: Path, count: int) -> Path:
 def piece(curves: Curves, number: Ints, scale: np.ndarray) -> pa.Table:
     """Cohorts of these numbers, users and revenue multiplied by `scale` (2, N)."""
     row = number % len(curves)
-    columns = {name: cells[row] for name, cells in keys(curves).items()}
+    columns = {name: cells[row] for name, cells in key_columns(curves).items()}
     columns["Users"] = np.ceil(columns["Users"] * scale[0])
     columns["AdSet"] = np.char.add("ad", (number // len(curves)).astype(str)).astype(object)
     values = (curves.values[row] * scale[1][:, None]).T
@@ -126,7 +126,9 @@ def predicted(bundle: Path, table: Path, out: Path, words: Sequence[str]) -> Cos
     """What predict.py took, but for its start, as it says itself."""
     folder = out / "predicted"
     script = [sys.executable, str(HERE.parent / "predict.py")]
-    text, gib = run([*script, f"bundle={bundle}", f"data.path={table}", f"out={folder}", *words])
+    text, gib = run_process(
+        [*script, f"bundle={bundle}", f"data.path={table}", f"out={folder}", *words]
+    )
     shutil.rmtree(folder)
     found = re.search(r"cohorts in ([0-9.]+) s", text)
     assert found is not None, text
@@ -135,7 +137,7 @@ def predicted(bundle: Path, table: Path, out: Path, words: Sequence[str]) -> Cos
 
 def by_hand(way: str, table: Path) -> float:
     """Seconds of a way of bare_prediction.py."""
-    text, _ = run([sys.executable, str(HERE / "bare_prediction.py"), way, str(table)])
+    text, _ = run_process([sys.executable, str(HERE / "bare_prediction.py"), way, str(table)])
     return float(json.loads(text))
 
 
@@ -144,50 +146,52 @@ def pooled(costs: Sequence[Cost]) -> Cost:
     return Cost(median(cost.seconds for cost in costs), max(cost.gib for cost in costs))
 
 
-def rates(chosen: DictConfig, count: int, costs: dict[str, Cost]) -> list[Line]:
+def rates(chosen: DictConfig, count: int, costs: dict[str, Cost]) -> list[Measurement]:
     """Cohorts a second of each net, and the memory of the largest."""
     size = f"{count:,} cohorts at {len(chosen.ages)} ages"
     told = [
-        Line(
+        Measurement(
             f"predict.py, {net}, {size}",
             count / cost.seconds,
             "a second",
             chosen.nets[net],
-            least=True,
+            is_minimum=True,
         )
         for net, cost in costs.items()
     ]
     most = max(cost.gib for cost in costs.values())
-    return [*told, Line("predict.py, peak memory", most, "GiB", chosen.gib)]
+    return [*told, Measurement("predict.py, peak memory", most, "GiB", chosen.gib)]
 
 
-def beside(count: int, bare: dict[str, list[float]]) -> list[Line]:
+def beside(count: int, bare: dict[str, list[float]]) -> list[Measurement]:
     """Cohorts a second of the bare ways."""
     names = {"read": "reading alone", "net": "reading, a small net, writing six numbers"}
-    return [Line(names[way], count / median(each), "a second") for way, each in bare.items()]
+    return [Measurement(names[way], count / median(each), "a second") for way, each in bare.items()]
 
 
-def growth(net: str, sizes: Sequence[int], costs: Sequence[Cost]) -> list[Line]:
+def growth(net: str, sizes: Sequence[int], costs: Sequence[Cost]) -> list[Measurement]:
     """How seconds and memory of a net grow."""
     if len(sizes) < 2:
         return []
     name = f"predict.py, {net}, {sizes[0]:,} to {sizes[-1]:,} cohorts"
     return [
-        Line(f"{name}: slope of seconds (log-log)", slope(sizes, [c.seconds for c in costs])),
-        Line(f"{name}: memory, last over first", costs[-1].gib / costs[0].gib),
+        Measurement(
+            f"{name}: slope of seconds (log-log)", log_log_slope(sizes, [c.seconds for c in costs])
+        ),
+        Measurement(f"{name}: memory, last over first", costs[-1].gib / costs[0].gib),
     ]
 
 
-def days(chosen: DictConfig, count: int, wide: dict[str, Cost]) -> list[Line]:
+def days(chosen: DictConfig, count: int, wide: dict[str, Cost]) -> list[Measurement]:
     """Cohorts a second of the tables of every day, raw and final."""
     targets = {"parquet": float(chosen.wide)}
     return [
-        Line(
+        Measurement(
             f"predict.py, both tables of every day as {kind}, {count:,} cohorts",
             count / cost.seconds,
             "a second",
             targets.get(kind),
-            least=True,
+            is_minimum=True,
         )
         for kind, cost in wide.items()
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from omegaconf import DictConfig
-from targets import Line, run, slope
+from targets import Measurement, log_log_slope, run_process
 
 log = logging.getLogger("benchmark")
 
@@ -29,7 +29,7 @@ class Cost:
     output: str = ""
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Seconds at the largest size, ratios of them, memory and growth.
 
     `config.prepare`: numbers of `lines`, of which the last is measured in full, `customer_lines`
@@ -98,32 +98,34 @@ def prepare(chosen: DictConfig, table: Path) -> list[str]:
 def spent(command: Sequence[str]) -> Cost:
     """What a process took: the seconds that it prints, or else all of them."""
     begin = time.perf_counter()
-    output, gib = run(command)
+    output, gib = run_process(command)
     seconds = time.perf_counter() - begin
     *_, last = ["", *output.splitlines()]
     return Cost(seconds if "prepare.py" in command[1] else float(json.loads(last)), gib, output)
 
 
-def told(found: dict[int, dict[str, Cost]], pandas: Cost, pandas_lines: int) -> list[Line]:
+def told(found: dict[int, dict[str, Cost]], pandas: Cost, pandas_lines: int) -> list[Measurement]:
     """The lines of the table."""
     count = max(found)
     costs, ours = found[count], found[count]["prepare"]
     size = f"{count / 1e6:g} M lines"
     at_rate = pandas.seconds * count / pandas_lines
-    growth = slope(list(found), [each["prepare"].seconds for each in found.values()])
-    memory = slope(list(found), [each["prepare"].gib for each in found.values()])
+    growth = log_log_slope(list(found), [each["prepare"].seconds for each in found.values()])
+    memory = log_log_slope(list(found), [each["prepare"].gib for each in found.values()])
     return [
-        Line(f"prepare.py, whole process, {size}", ours.seconds, "s"),
-        Line("bare scan of the columns", costs["scan"].seconds, "s"),
-        Line("shortest query, no standard errors", costs["query"].seconds, "s"),
-        Line("the same in three statements", costs["steps"].seconds, "s"),
-        Line(f"pandas, {pandas_lines / 1e6:g} M lines", pandas.seconds, "s"),
-        Line("prepare.py / shortest query", ours.seconds / costs["query"].seconds, target=2.0),
-        Line("prepare.py / three statements", ours.seconds / costs["steps"].seconds),
-        Line("prepare.py / bare scan", ours.seconds / costs["scan"].seconds),
-        Line("pandas at its rate / prepare.py", at_rate / ours.seconds),
-        Line("prepare.py, peak memory", ours.gib, "GiB", 8.0),
-        Line(f"pandas, peak memory, {pandas_lines / 1e6:g} M lines", pandas.gib, "GiB"),
-        Line("prepare.py, growth of seconds with lines (log-log slope)", growth),
-        Line("prepare.py, growth of memory with lines (log-log slope)", memory),
+        Measurement(f"prepare.py, whole process, {size}", ours.seconds, "s"),
+        Measurement("bare scan of the columns", costs["scan"].seconds, "s"),
+        Measurement("shortest query, no standard errors", costs["query"].seconds, "s"),
+        Measurement("the same in three statements", costs["steps"].seconds, "s"),
+        Measurement(f"pandas, {pandas_lines / 1e6:g} M lines", pandas.seconds, "s"),
+        Measurement(
+            "prepare.py / shortest query", ours.seconds / costs["query"].seconds, target=2.0
+        ),
+        Measurement("prepare.py / three statements", ours.seconds / costs["steps"].seconds),
+        Measurement("prepare.py / bare scan", ours.seconds / costs["scan"].seconds),
+        Measurement("pandas at its rate / prepare.py", at_rate / ours.seconds),
+        Measurement("prepare.py, peak memory", ours.gib, "GiB", 8.0),
+        Measurement(f"pandas, peak memory, {pandas_lines / 1e6:g} M lines", pandas.gib, "GiB"),
+        Measurement("prepare.py, growth of seconds with lines (log-log slope)", growth),
+        Measurement("prepare.py, growth of memory with lines (log-log slope)", memory),
     ]

@@ -20,8 +20,8 @@ from hydra import compose
 from hydra.utils import instantiate
 from launch import model_spec, run_context
 from omegaconf import DictConfig, OmegaConf
-from peers import environment, long
-from targets import Line
+from peers import library_python, long_table
+from targets import Measurement
 
 if TYPE_CHECKING:
     from ltvnet.data.curves import Curves
@@ -42,7 +42,7 @@ class Run:
     own: float = np.nan
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Seconds and windows a second of each net and library.
 
     `config.race`: `overrides` of configs/train.yaml, `repeats`; of each library its `requirements`
@@ -55,7 +55,7 @@ def lines(config: DictConfig) -> list[Line]:
     curves = source.history().as_of(source.origin)
     runs: dict[tuple[str, str], list[Run]] = {}
     pythons = {
-        name: environment(chosen[name], Path(config.out) / name / "environment")
+        name: library_python(chosen[name], Path(config.out) / name / "environment")
         for name in LIBRARIES
     }
     for _ in range(chosen.repeats):
@@ -96,18 +96,18 @@ def counted(tasks: int) -> Iterator[list[Run]]:
     from ltvnet.models.neural import training
 
     found: list[Run] = []
-    fit = training.fit
+    fit = training.train_net
 
-    def noted(job: training.Job, *config: Any) -> list[list[float]]:  # noqa: ANN401
+    def noted(job: training.TrainingJob, *config: Any) -> list[list[float]]:  # noqa: ANN401
         begun = time.perf_counter()
         scores = fit(job, *config)
         seconds = time.perf_counter() - begun
-        grown = int((job.windows.last > 0).sum())
+        grown = int((job.cohort_tensors.last_age > 0).sum())
         weights = sum(weight.numel() for weight in job.net.parameters())
-        found.append(Run(seconds, job.stop * tasks * grown, weights))
+        found.append(Run(seconds, job.stop_epoch * tasks * grown, weights))
         return scores
 
-    with patch.object(training, "fit", noted):
+    with patch.object(training, "train_net", noted):
         yield found
 
 
@@ -121,7 +121,7 @@ def write(folder: Path, curves: "Curves", chosen: Mapping[str, Any]) -> None:
     """Write what is known of the cohorts, and what to fit, for a library."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = np.flatnonzero(curves.observed_age >= 0)
-    known = long([f"c{row}" for row in rows], curves.values[rows])
+    known = long_table([f"c{row}" for row in rows], curves.values[rows])
     known.to_parquet(folder / "known.parquet", index=False)
     (folder / "settings.json").write_text(json.dumps(chosen))
 
@@ -141,22 +141,22 @@ def raced(python: Path, name: str, folder: Path) -> dict[str, Run]:
     return {net: Run(**cost) for net, cost in costs.items()}
 
 
-def compared(net: str, runs: Mapping[tuple[str, str], Sequence[Run]]) -> Iterator[Line]:
+def compared(net: str, runs: Mapping[tuple[str, str], Sequence[Run]]) -> Iterator[Measurement]:
     """Lines of a net: medians over its runs here, and those of each library beside them."""
     ours = runs["ltvnet", net]
     seconds = median(ours, "seconds")
     size, seen = ours[0].parameters, ours[0].windows
-    yield Line(f"{net} ({size:,} parameters, {seen:,} windows), whole fit", seconds, "s")
-    yield Line(f"{net}, training of the net alone", median(ours, "own"), "s")
-    yield Line(f"{net}, of the whole fit", seen / seconds, "windows/s")
+    yield Measurement(f"{net} ({size:,} parameters, {seen:,} windows), whole fit", seconds, "s")
+    yield Measurement(f"{net}, training of the net alone", median(ours, "own"), "s")
+    yield Measurement(f"{net}, of the whole fit", seen / seconds, "windows/s")
     for name in LIBRARIES:
         theirs = runs[name, net]
         size, speed = theirs[0].parameters, theirs[0].windows / median(theirs, "seconds")
-        yield Line(f"{net} in {name} ({size:,} parameters)", speed, "windows/s")
+        yield Measurement(f"{net} in {name} ({size:,} parameters)", speed, "windows/s")
         times = seen / seconds / speed
-        yield Line(f"{net}, faster than {name}", times, "x", 5, least=True)
+        yield Measurement(f"{net}, faster than {name}", times, "x", 5, is_minimum=True)
         alone = seen / median(ours, "own") / speed
-        yield Line(f"{net}, the net alone, faster than {name}", alone, "x")
+        yield Measurement(f"{net}, the net alone, faster than {name}", alone, "x")
 
 
 def median(runs: Sequence[Run], name: str) -> float:

@@ -18,14 +18,14 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
 from backtest import compare  # noqa: E402 the scripts' folder must be on the path
 from launch import launch, model_configs, plain  # noqa: E402
-from targets import table  # noqa: E402
+from targets import measurement_table  # noqa: E402
 
 from ltvnet.backtesting.leaderboard import EXCESS_HORIZONS, Leaderboard  # noqa: E402
-from ltvnet.reports.leaderboard_tables import finding, markdown  # noqa: E402
+from ltvnet.reports.leaderboard_tables import markdown_table, state_finding  # noqa: E402
 
 if TYPE_CHECKING:
-    from ltvnet.backtesting.scores import Record
-    from ltvnet.correction.walk_forward import Walk
+    from ltvnet.backtesting.scores import BacktestRecord
+    from ltvnet.correction.walk_forward import WalkForward
     from ltvnet.operations.compare_models import ModelComparison
 
 log = logging.getLogger("benchmark")
@@ -63,14 +63,14 @@ def leaderboard(config: DictConfig) -> str:
     boards: dict[str, list[Leaderboard]] = {}
     for folder in parts:
         boards.setdefault(folder.name.rpartition("_")[0], []).append(Leaderboard.read(folder))
-    tables = [Leaderboard.pooled(each).table.assign(data=data) for data, each in boards.items()]
+    tables = [Leaderboard.pool(each).ranking.assign(data=data) for data, each in boards.items()]
     pd.concat(tables).to_csv(Path(config.out) / "leaderboard.csv")
     return standings(boards)
 
 
 def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path, list[str], str]:
     """The folder of a part, its backtest's command line, and all that its results depend on."""
-    from ltvnet.backtesting.model_identity import FORECASTS
+    from ltvnet.backtesting.model_identity import FORECAST_VERSION
 
     chosen, folder = config.leaderboard, Path(config.out) / part
     given = [*words, f"models=[{','.join(chosen.models)}]", *chosen.overrides]
@@ -78,7 +78,7 @@ def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path,
     job.out = ""
     models = model_configs(job)
     job.settings = {}  # models have them
-    told = [FORECASTS, job.trainer.precision]
+    told = [FORECAST_VERSION, job.trainer.precision]
     told += [without(plain(job, resolve=True), ELSEWHERE), without(models, PLACES)]
     return folder, given, json.dumps(told, sort_keys=True, default=str)
 
@@ -107,25 +107,25 @@ def backtested(folder: Path, words: Sequence[str], stamp: str) -> Path:
         *_, last = ["", *(folder / "backtest.log").read_text().splitlines()]
         raise ValueError(f"expected a backtest of {folder.name}, got {last}: see {file.name}")
     finished.write_text(stamp)
-    log.info("%s: %s", folder.name, finding(Leaderboard.read(folder)))
+    log.info("%s: %s", folder.name, state_finding(Leaderboard.read(folder)))
     return folder
 
 
 def standings(boards: Mapping[str, Sequence[Leaderboard]]) -> str:
     """Models by data set, pooled over seeds: scores, excess, ours against the best baseline."""
-    pooled = {data: Leaderboard.pooled(each) for data, each in boards.items()}
+    pooled = {data: Leaderboard.pool(each) for data, each in boards.items()}
     score = pd.DataFrame({data: board.scores for data, board in pooled.items()})
     order = score.mean(axis=1).sort_values(kind="stable").index
-    baseline = next(iter(pooled.values())).baseline
+    baseline = next(iter(pooled.values())).is_baseline
     names = [f"{name} *" if baseline[name] else str(name) for name in order]
     rows = [
         [name, *map(share, row)]
         for name, row in zip(names, score.loc[order].to_numpy(), strict=True)
     ]
-    rows.append(["who knows the truth", *(share(board.oracle) for board in pooled.values())])
+    rows.append(["who knows the truth", *(share(board.oracle_score) for board in pooled.values())])
     excess = pd.DataFrame(
         {
-            f"{data} D{horizon}": board.table[f"excess_d{horizon}"]
+            f"{data} D{horizon}": board.ranking[f"excess_d{horizon}"]
             for data, board in pooled.items()
             for horizon in EXCESS_HORIZONS
         }
@@ -139,23 +139,23 @@ def standings(boards: Mapping[str, Sequence[Leaderboard]]) -> str:
     return "\n\n".join(
         [
             "Score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days); * a baseline:",
-            markdown(["model", *score], rows),
+            markdown_table(["model", *score], rows),
             "Excess on day 7: (WAPE - oracle) / (chain ladder - oracle):",
-            markdown(["model", *excess], above),
+            markdown_table(["model", *excess], above),
             "Error that ours saves of the best single baseline, with its 95 % interval:",
-            markdown((*head, "saved", "from", "to"), versus),
+            markdown_table((*head, "saved", "from", "to"), versus),
         ]
     )
 
 
 def against(boards: Sequence[Leaderboard]) -> list[str]:
     """`best`, or else the best of our own, beside the best single baseline, over seeds."""
-    pooled = Leaderboard.pooled(boards)
+    pooled = Leaderboard.pool(boards)
     own, other = pooled.champion, pooled.best_baseline
     if own is None or other is None:
         return [""] * 8
     spread = pd.Series([board.scores[own] for board in boards]).std()
-    found = pooled.against(own, other)
+    found = pooled.compare_scores(own, other)
     saved = [f"{x:+.1%}" for x in (found.skill, found.skill_low, found.skill_high)]
     named = [other, share(pooled.scores[other]), own, share(pooled.scores[own])]
     return [*named, share(spread), *saved]
@@ -169,7 +169,7 @@ def proof(config: DictConfig) -> str:
     for (data, seed), found in replays(config):
         for record, walk in zip(found.records, found.walks, strict=True):
             for stage in ("raw", "corrected", "final"):
-                scored = scores.table(record, found.ages, stage)
+                scored = scores.score_table(record, found.ages, stage)
                 tables.append(scored.assign(data=data, seed=seed, stage=stage))
             held = sums(walk, record)
             totals.append(held.assign(data=data, seed=seed, model=record.name))
@@ -205,7 +205,7 @@ def corrections(table: pd.DataFrame) -> str:
         for key, row in mean.iterrows()
     ]  # fmt: skip
     head = ("data", "model", "observed", "horizon", "bias raw", "corrected", "WAPE raw")
-    return markdown((*head, "corrected"), rows)
+    return markdown_table((*head, "corrected"), rows)
 
 
 def coverage(table: pd.DataFrame) -> str:
@@ -216,10 +216,12 @@ def coverage(table: pd.DataFrame) -> str:
         (*key[:2], f"D{key[2]}", f"{row.coverage:.1%}", f"{row.coverage_error:.1%}")
         for key, row in mean.iterrows()
     ]
-    return markdown(("data", "model", "horizon", "80 % interval held", "standard error"), rows)
+    return markdown_table(
+        ("data", "model", "horizon", "80 % interval held", "standard error"), rows
+    )
 
 
-def sums(walk: "Walk", record: "Record") -> pd.DataFrame:
+def sums(walk: "WalkForward", record: "BacktestRecord") -> pd.DataFrame:
     """For each past day and horizon, whether the interval of the sum over cohorts held."""
     import numpy as np
 
@@ -227,17 +229,17 @@ def sums(walk: "Walk", record: "Record") -> pd.DataFrame:
     from ltvnet.data.curves import NODES
 
     entries, rows = record.entries, []
-    own = entries.natural == entries.observed
+    own = entries.natural_age == entries.observed_age
     band = entries.bands["final"]
-    grown = np.maximum(band.mean, entries.pattern) - entries.value[:, None]
-    for origin, stages in walk.stages.items():
+    grown = np.maximum(band.mean, entries.pattern) - entries.observed_value[:, None]
+    for origin, stages in walk.stages_by_origin.items():
         for horizon in HORIZONS:
             j = NODES.index(horizon)
-            at = own & (entries.origin == origin) & record.supported[:, j]
+            at = own & (entries.origin == origin) & record.is_scorable[:, j]
             size = np.where(at, entries.users * grown[:, j], 0.0)
             whole, squared = np.zeros((2, len(NODES)))
             whole[j], squared[j] = size.sum(), (size**2).sum()
-            half = stages.totals.spread(whole, squared)[j]
+            half = stages.totals.half_width(whole, squared)[j]
             if at.any() and np.isfinite(half):
                 missed = entries.users[at] @ (record.actual[at, j] - band.mean[at, j])
                 rows.append((origin, horizon, missed / size.sum(), half / size.sum()))
@@ -251,7 +253,7 @@ def portfolios(total: pd.DataFrame) -> str:
         (*key, f"{part.held.mean():.1%}", str(len(part)), str(part.seed.nunique()))
         for key, part in held.groupby(["data", "model"])
     ]
-    return markdown(("data", "model", "interval of sums held", "sums", "seeds"), rows)
+    return markdown_table(("data", "model", "interval of sums held", "sums", "seeds"), rows)
 
 
 def share(value: float | None) -> str:
@@ -286,12 +288,12 @@ def benchmark(what: str, config: DictConfig) -> str:
         text: str = getattr(import_module(what), what)(config)
         return text
     if what in SPEED:
-        return table(import_module(SPEED[what]).lines(config))
+        return measurement_table(import_module(SPEED[what]).lines(config))
     told = []
     for file in SPEED.values():
         told += import_module(file).lines(config)
-        Path(config.out, f"{ALL}.md").write_text(table(told) + "\n", encoding="utf-8")
-    return table(told)
+        Path(config.out, f"{ALL}.md").write_text(measurement_table(told) + "\n", encoding="utf-8")
+    return measurement_table(told)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hydra import compose
 from hydra.utils import instantiate
 from launch import model_spec, run_context
 from omegaconf import DictConfig
-from targets import Line
+from targets import Measurement
 
 log = logging.getLogger("benchmark")
 
@@ -22,7 +22,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 NOTHING, PACKAGE, TORCH, PREDICT = "nothing", "import ltvnet", "import torch", "predict.py"
 
 
-def lines(config: DictConfig) -> list[Line]:
+def lines(config: DictConfig) -> list[Measurement]:
     """Seconds of whole processes: each is started `repeats` times, in turn; medians.
 
     `config.startup`: `overrides` of configs/train.yaml for the bundle and its data, of which the
@@ -73,13 +73,15 @@ def medians(commands: Mapping[str, Sequence[str]], repeats: int) -> dict[str, fl
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def told(seconds: Mapping[str, float], cohorts: int) -> list[Line]:
+def told(seconds: Mapping[str, float], cohorts: int) -> list[Measurement]:
     """Whole processes beside their targets, and how much of predict.py is torch's own import."""
     torch = seconds[TORCH] - seconds[NOTHING]
     return [
-        Line("the interpreter alone, whole process", seconds[NOTHING], "s"),
-        Line("import ltvnet, whole process", seconds[PACKAGE], "s", 0.3),
-        Line("import torch, without the interpreter", torch, "s"),
-        Line(f"predict.py on {cohorts} cohorts, whole process", seconds[PREDICT], "s", 4.0),
-        Line("share of torch's import in it", torch / seconds[PREDICT], "", 0.5, least=True),
+        Measurement("the interpreter alone, whole process", seconds[NOTHING], "s"),
+        Measurement("import ltvnet, whole process", seconds[PACKAGE], "s", 0.3),
+        Measurement("import torch, without the interpreter", torch, "s"),
+        Measurement(f"predict.py on {cohorts} cohorts, whole process", seconds[PREDICT], "s", 4.0),
+        Measurement(
+            "share of torch's import in it", torch / seconds[PREDICT], "", 0.5, is_minimum=True
+        ),
     ]

@@ -11,13 +11,13 @@ from importlib.metadata import version
 
 import numpy as np
 
-from ltvnet.reports.leaderboard_tables import markdown
+from ltvnet.reports.leaderboard_tables import markdown_table
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "duckdb", "pytorch-lightning")
 
 
 @dataclass(frozen=True)
-class Line:
+class Measurement:
     """A figure, its unit ("" of a ratio), and its target: the `least` or else the most it may be.
 
     Without a value a line is a note; without a target a figure stands beside others.
@@ -27,35 +27,39 @@ class Line:
     value: float | None
     unit: str = ""
     target: float | None = None
-    least: bool = False
+    is_minimum: bool = False
 
     @property
-    def met(self) -> bool | None:
+    def meets_target(self) -> bool | None:
         """Whether the target is met; None where there is none."""
         if self.value is None or self.target is None:
             return None
-        return self.value >= self.target if self.least else self.value <= self.target
+        return self.value >= self.target if self.is_minimum else self.value <= self.target
 
     def cells(self) -> list[str]:
         """The line as cells of a table."""
-        aim = "" if self.target is None else f"{'≥' if self.least else '≤'} {shown(self.target)}"
-        met = {True: "yes", False: "NO", None: ""}[self.met]
-        measured = "" if self.value is None else f"{shown(self.value)} {self.unit}".strip()
+        aim = (
+            ""
+            if self.target is None
+            else f"{'≥' if self.is_minimum else '≤'} {three_digits(self.target)}"
+        )
+        met = {True: "yes", False: "NO", None: ""}[self.meets_target]
+        measured = "" if self.value is None else f"{three_digits(self.value)} {self.unit}".strip()
         return [self.what, measured, aim, met]
 
 
-def shown(value: float) -> str:
+def three_digits(value: float) -> str:
     """A figure with three digits, or all of those before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def table(lines: Sequence[Line]) -> str:
+def measurement_table(lines: Sequence[Measurement]) -> str:
     """The machine, and the lines as Markdown."""
-    rows = markdown(("what", "measured", "target", "met"), [line.cells() for line in lines])
-    return f"{machine()}\n\n{rows}"
+    rows = markdown_table(("what", "measured", "target", "met"), [line.cells() for line in lines])
+    return f"{describe_machine()}\n\n{rows}"
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Processor, cores, threads asked for, and versions."""
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
@@ -86,7 +90,7 @@ print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_maxrss]))
 includes that of who started it, which is small here."""
 
 
-def run(command: Sequence[str]) -> tuple[str, float]:
+def run_process(command: Sequence[str]) -> tuple[str, float]:
     """What a process printed, and the most memory it held, in GiB.
 
     Raises ValueError when it fails.
@@ -101,7 +105,7 @@ def run(command: Sequence[str]) -> tuple[str, float]:
     return "\n".join(said), peak * unit / 2**30
 
 
-def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+def log_log_slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """How cost grows: the least-squares slope of log seconds over log size, 1 where it is linear.
 
     Raises ValueError for fewer than two sizes.

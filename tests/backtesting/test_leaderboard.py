@@ -17,13 +17,18 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 from test_forecaster import PATTERN
 
-from ltvnet.backtesting.leaderboard import Entrant, Leaderboard, is_baseline, matched
-from ltvnet.backtesting.ledger import STAGES, Entries
-from ltvnet.backtesting.replay import Cost, issue
-from ltvnet.backtesting.scores import Record, record, score
+from ltvnet.backtesting.leaderboard import (
+    Entrant,
+    Leaderboard,
+    is_baseline,
+    restrict_to_common_cells,
+)
+from ltvnet.backtesting.ledger import STAGES, LedgerEntries
+from ltvnet.backtesting.replay import FitCost, forecast_entries
+from ltvnet.backtesting.scores import BacktestRecord, build_record, mean_wape
 from ltvnet.forecasting.forecast import Band
 from ltvnet.forecasting.model_spec import ModelSpec
-from ltvnet.reports.leaderboard_tables import as_markdown, finding, write_markdown
+from ltvnet.reports.leaderboard_tables import as_markdown, state_finding, write_markdown
 
 AGES = (3, 7, 30, 45)
 
@@ -42,37 +47,37 @@ benchmark = script()
 
 
 @pytest.fixture(scope="module")
-def past() -> Record:
+def past() -> BacktestRecord:
     """Forecasts of three days, of two apps."""
     data = weekly(70)
     origins = [np.datetime64("2023-09-07") + 91 * i for i in range(3)]
     parts = []
     for origin in origins:
         curves = data.as_of(origin)
-        parts.append(issue(forecaster(PATTERN).fit(curves), curves, AGES))
-    return record("pattern", Entries.joined(parts), data)
+        parts.append(forecast_entries(forecaster(PATTERN).fit(curves), curves, AGES))
+    return build_record("pattern", LedgerEntries.concatenate(parts), data)
 
 
-def times(past: Record, name: str, factor: float, band: float = 1.6) -> Record:
+def times(past: BacktestRecord, name: str, factor: float, band: float = 1.6) -> BacktestRecord:
     """A model that says so many times what came true, and the oracle that says 1.1 times that."""
     mean = past.actual * factor
     bands = dict.fromkeys(STAGES, Band(mean, mean / band, mean, mean * band))
     entries = replace(past.entries, bands=bands)
-    return replace(past, name=name, entries=entries, oracle=past.actual * 1.1)
+    return replace(past, name=name, entries=entries, oracle_forecast=past.actual * 1.1)
 
 
-def board(past: Record, own: float = 1.2, other: float = 1.5) -> Leaderboard:
+def board(past: BacktestRecord, own: float = 1.2, other: float = 1.5) -> Leaderboard:
     """Errors of 20 % (ours), 40 % (chain ladder, too low) and 50 % (another baseline)."""
     entrants = [
-        Entrant(times(past, "other", other), baseline=True, cost=None),
-        Entrant(times(past, "chain_ladder", 0.6), baseline=True, cost=Cost(2.0, 30)),
-        Entrant(times(past, "net", own), baseline=False, cost=Cost(0.5, 1000)),
+        Entrant(times(past, "other", other), is_baseline=True, fit_cost=None),
+        Entrant(times(past, "chain_ladder", 0.6), is_baseline=True, fit_cost=FitCost(2.0, 30)),
+        Entrant(times(past, "net", own), is_baseline=False, fit_cost=FitCost(0.5, 1000)),
     ]
-    return Leaderboard.of(entrants, AGES)
+    return Leaderboard.from_entrants(entrants, AGES)
 
 
-def test_every_column_of_known_errors(past: Record) -> None:
-    table = board(past).table
+def test_every_column_of_known_errors(past: BacktestRecord) -> None:
+    table = board(past).ranking
     assert list(table.index) == ["net", "chain_ladder", "other"]  # the best first
     np.testing.assert_allclose(table["score"], [0.2, 0.4, 0.5])
     for name in ("skill", "skill_low", "skill_high"):  # of every draw of weeks the same
@@ -90,17 +95,22 @@ def test_every_column_of_known_errors(past: Record) -> None:
     assert {"wape_3_d30", "wape_7_d30", "wape_30_d360"} <= set(errors)
     assert not {"wape_30_d30", "wape_45_d60"} & set(errors)  # a table has 3 7 14 30 60 days
     np.testing.assert_allclose(errors.to_numpy(), np.tile([[0.2], [0.4], [0.5]], errors.shape[1]))
-    assert board(past).oracle == pytest.approx(0.1)
+    assert board(past).oracle_score == pytest.approx(0.1)
 
 
-def test_the_score_is_that_of_scores_and_its_interval_lies_around_the_skill(past: Record) -> None:
+def test_the_score_is_that_of_scores_and_its_interval_lies_around_the_skill(
+    past: BacktestRecord,
+) -> None:
     mean = past.entries.bands["final"].mean
     blurred = np.random.default_rng(0).normal(1.0, 0.5, (len(mean), 1)) * mean
     bands = dict.fromkeys(STAGES, Band(blurred, blurred, blurred, blurred))
     worse = replace(past, name="blurred", entries=replace(past.entries, bands=bands))
-    entrants = [Entrant(past, baseline=False, cost=None), Entrant(worse, baseline=True, cost=None)]
-    found = Leaderboard.of(entrants, AGES).table
-    ours, theirs = score(past), score(worse)
+    entrants = [
+        Entrant(past, is_baseline=False, fit_cost=None),
+        Entrant(worse, is_baseline=True, fit_cost=None),
+    ]
+    found = Leaderboard.from_entrants(entrants, AGES).ranking
+    ours, theirs = mean_wape(past), mean_wape(worse)
     assert ours is not None and theirs is not None
     assert found.loc["pattern", "score"] == pytest.approx(ours)
     assert found.loc["blurred", "score"] == pytest.approx(theirs)
@@ -109,26 +119,31 @@ def test_the_score_is_that_of_scores_and_its_interval_lies_around_the_skill(past
     assert 0 < low < skill < high < 1
 
 
-def test_all_models_are_scored_on_the_same_cells(past: Record) -> None:
+def test_all_models_are_scored_on_the_same_cells(past: BacktestRecord) -> None:
     """One model extrapolates beyond D90, another says nothing of app b."""
-    near = replace(past, entries=replace(past.entries, reach=past.entries.reach * 0 + 90))
+    near = replace(
+        past,
+        entries=replace(past.entries, last_supported_age=past.entries.last_supported_age * 0 + 90),
+    )
     assert {30, 60, 90} == set(
-        Leaderboard.of([Entrant(near, True, None), Entrant(past, False, None)], AGES).weeks.horizon  # noqa: FBT003
+        Leaderboard.from_entrants(
+            [Entrant(near, True, None), Entrant(past, False, None)], AGES
+        ).weekly_sums.horizon  # noqa: FBT003
     )
     app = past.entries.attributes["Apps"][:, None]
     mean = np.where(app == "b", np.nan, past.entries.bands["final"].mean)
     bands = dict.fromkeys(STAGES, Band(mean, mean, mean, mean))
     part = replace(past, entries=replace(past.entries, bands=bands))
-    for found in matched([past, part]):
+    for found in restrict_to_common_cells([past, part]):
         cells = np.isfinite(found.actual)
         assert cells.any() and not cells[past.entries.attributes["Apps"] == "b"].any()
 
 
-def test_parts_weigh_alike_whatever_their_money(past: Record) -> None:
+def test_parts_weigh_alike_whatever_their_money(past: BacktestRecord) -> None:
     """Errors of 10 % and 30 %, of a currency worth a thousandth: 20 % on average."""
     rich = replace(past, entries=replace(past.entries, users=past.entries.users * 1000))
-    both = Leaderboard.pooled([board(past, 1.1), board(rich, 1.3)])
-    table = both.table
+    both = Leaderboard.pool([board(past, 1.1), board(rich, 1.3)])
+    table = both.ranking
     assert table.loc["net", "score"] == pytest.approx(0.2)
     assert table.loc["net", "skill"] == pytest.approx(0.5)
     assert table.loc["net", "skill_low"] < 0.5 < table.loc["net", "skill_high"]
@@ -136,22 +151,22 @@ def test_parts_weigh_alike_whatever_their_money(past: Record) -> None:
     assert table.loc["net", "excess_d180"] == pytest.approx(1 / 3)
     assert table.loc["net", "fit_seconds"] == 0.5
     one = board(past)
-    weeks = one.against("net", "chain_ladder").clusters
-    assert both.against("net", "chain_ladder").clusters == 2 * weeks
+    weeks = one.compare_scores("net", "chain_ladder").clusters
+    assert both.compare_scores("net", "chain_ladder").clusters == 2 * weeks
 
 
-def test_what_was_written_is_read_again(past: Record, tmp_path: Path) -> None:
+def test_what_was_written_is_read_again(past: BacktestRecord, tmp_path: Path) -> None:
     found = board(past)
     found.write(tmp_path)
     write_markdown(found, tmp_path)
     again = Leaderboard.read(tmp_path)
-    pd.testing.assert_frame_equal(again.table, found.table, check_dtype=False)
+    pd.testing.assert_frame_equal(again.ranking, found.ranking, check_dtype=False)
     saved = pd.read_csv(tmp_path / "leaderboard.csv")
-    pd.testing.assert_frame_equal(saved.set_index("model"), found.table, check_dtype=False)
+    pd.testing.assert_frame_equal(saved.set_index("model"), found.ranking, check_dtype=False)
     assert (tmp_path / "leaderboard.md").read_text() == as_markdown(found) == as_markdown(again)
 
 
-def test_it_is_said_who_is_closest(past: Record) -> None:
+def test_it_is_said_who_is_closest(past: BacktestRecord) -> None:
     text = as_markdown(board(past))
     assert text.startswith(
         "**net is 50.0 % closer than the best single baseline, chain_ladder (95 % interval of the "
@@ -165,19 +180,21 @@ def test_it_is_said_who_is_closest(past: Record) -> None:
     )
     said = "Error (WAPE) of forecasts on day 7:\n\n| model | D30 | D60 | D90 | D180 | D360 |"
     assert said in text
-    entrants = [Entrant(times(past, "best", 1.3), baseline=False, cost=None)]
-    entrants += [Entrant(times(past, "net", 1.2), baseline=False, cost=None)]
-    entrants += [Entrant(times(past, "other", 1.5), baseline=True, cost=None)]
-    assert finding(Leaderboard.of(entrants, AGES)).startswith("best is 40.0 % closer than the")
-    worse = finding(board(past, own=1.5))
+    entrants = [Entrant(times(past, "best", 1.3), is_baseline=False, fit_cost=None)]
+    entrants += [Entrant(times(past, "net", 1.2), is_baseline=False, fit_cost=None)]
+    entrants += [Entrant(times(past, "other", 1.5), is_baseline=True, fit_cost=None)]
+    assert state_finding(Leaderboard.from_entrants(entrants, AGES)).startswith(
+        "best is 40.0 % closer than the"
+    )
+    worse = state_finding(board(past, own=1.5))
     assert worse.startswith("net is 25.0 % further off than the best single baseline, chain_ladder")
 
 
-def alone(past: Record, *, baseline: bool) -> str:
-    return finding(Leaderboard.of([Entrant(past, baseline, None)], AGES))
+def alone(past: BacktestRecord, *, baseline: bool) -> str:
+    return state_finding(Leaderboard.from_entrants([Entrant(past, baseline, None)], AGES))
 
 
-def test_a_board_without_baselines_or_without_outcomes(past: Record) -> None:
+def test_a_board_without_baselines_or_without_outcomes(past: BacktestRecord) -> None:
     one = times(past, "net", 1.25)
     assert alone(one, baseline=False) == "net is the closest: its score is 25.0 %"
     assert alone(one, baseline=True) == "net is the closest: its score is 25.0 %"
@@ -186,8 +203,8 @@ def test_a_board_without_baselines_or_without_outcomes(past: Record) -> None:
     zero = replace(one, actual=one.actual * 0)
     assert alone(zero, baseline=True) == "There was no revenue to score on"
     for empty in (nothing, zero):
-        made = Leaderboard.of([Entrant(empty, baseline=True, cost=None)], AGES)
-        assert made.table["score"].isna().all() and "| net * |" in as_markdown(made)
+        made = Leaderboard.from_entrants([Entrant(empty, is_baseline=True, fit_cost=None)], AGES)
+        assert made.ranking["score"].isna().all() and "| net * |" in as_markdown(made)
 
 
 def config(model: str) -> dict[str, Any]:
@@ -209,7 +226,7 @@ def test_departures_from_the_pattern_are_our_own() -> None:
     assert is_baseline(ModelSpec("mack"))
 
 
-def test_the_table_of_data_sets(past: Record) -> None:
+def test_the_table_of_data_sets(past: BacktestRecord) -> None:
     """Two seeds with errors of 10 % and 30 %, and another data set with 20 %."""
     text = benchmark.standings({"one": [board(past, 1.1), board(past, 1.3)], "two": [board(past)]})
     scores, excess, versus = (part.splitlines() for part in text.split("\n\n")[1::2])
@@ -258,7 +275,7 @@ def test_a_part_is_the_same_wherever_it_runs(change: str) -> None:
 
 
 def test_a_finished_part_is_not_run_again(
-    past: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    past: BacktestRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
 

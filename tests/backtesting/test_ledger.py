@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from cohorts import curve, history
 
-from ltvnet.backtesting.ledger import STAGES, Entries, Ledger, scored
+from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries, scored
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
@@ -48,30 +48,32 @@ def forecast(curves: Curves, seed: int = 0, **changes: Any) -> Forecast:  # noqa
     return replace(made, **changes)
 
 
-def entries(day: np.datetime64 = ORIGIN, seed: int = 0, spend: float = np.nan) -> Entries:
+def entries(day: np.datetime64 = ORIGIN, seed: int = 0, spend: float = np.nan) -> LedgerEntries:
     """Natural rows of `small` and its rows cut to D3, each stage with numbers of its own."""
     curves = small(spend).as_of(day)
     cut = curves.take(curves.observed_age == 5).cut(3)
     parts = [
-        Entries.of(forecast(curves, seed), curves.observed_age),
-        Entries.of(forecast(cut, seed + 1), np.full(len(cut), 5)),
+        LedgerEntries.from_forecast(forecast(curves, seed), curves.observed_age),
+        LedgerEntries.from_forecast(forecast(cut, seed + 1), np.full(len(cut), 5)),
     ]
-    made = Entries.joined([part for part in parts if len(part)])
+    made = LedgerEntries.concatenate([part for part in parts if len(part)])
     rng = np.random.default_rng(seed + 2)
 
     def noise() -> Floats:
-        return np.where(made.issued, rng.uniform(1, 2, made.pattern.shape), np.nan)
+        return np.where(made.has_forecast, rng.uniform(1, 2, made.pattern.shape), np.nan)
 
     bands = {stage: Band(noise(), noise(), noise(), noise()) for stage in STAGES}
     bands["final"] = replace(bands["final"], p10=np.full_like(made.pattern, np.nan))
-    borrowed = made.issued & (rng.uniform(size=made.pattern.shape) < 0.5)
-    return replace(made, bands=bands, borrowed=borrowed)
+    borrowed = made.has_forecast & (rng.uniform(size=made.pattern.shape) < 0.5)
+    return replace(made, bands=bands, is_borrowed=borrowed)
 
 
-def assert_same(one: Entries, other: Entries) -> None:
+def assert_same(one: LedgerEntries, other: LedgerEntries) -> None:
     assert one.keys.equals(other.keys) and one.keys.names == other.keys.names
     assert one.hierarchy == other.hierarchy
-    for name in (f.name for f in fields(Entries) if f.name not in ("hierarchy", "keys", "bands")):
+    for name in (
+        f.name for f in fields(LedgerEntries) if f.name not in ("hierarchy", "keys", "bands")
+    ):
         ours, theirs = getattr(one, name), getattr(other, name)
         assert ours.dtype == theirs.dtype, name
         np.testing.assert_array_equal(ours, theirs, err_msg=name)
@@ -91,7 +93,7 @@ def files(folder: Path) -> Mapping[str, bytes]:
 
 def test_cells_are_issued_above_the_natural_age_only(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("m-1", entries(), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries(), bundle="b-1", last_training_day=ORIGIN)
     rows = parquet.read_table(ledger.path("m-1", ORIGIN), partitioning=None).to_pandas()
     found = [
         (str(start), k, observed, list(cells["age"]))
@@ -113,12 +115,12 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     ledger, days = Ledger(tmp_path), [ORIGIN, np.datetime64("2024-03-08")]
     parts = [entries(day, seed, spend=7.5) for seed, day in enumerate(days)]
     for day, part in zip(days, parts, strict=True):
-        ledger.append("m-1", part, bundle="b-1", trained=day)
+        ledger.write("m-1", part, bundle="b-1", last_training_day=day)
         assert_same(ledger.read("m-1", [day], ("Absent", "Apps")), part)
     both = ledger.read("m-1", days, ("Apps",))
-    assert_same(both, Entries.joined(parts))
+    assert_same(both, LedgerEntries.concatenate(parts))
     assert_same(ledger.read("m-1", days[::-1], ("Apps",)), both)
-    assert len(both.keys) == 3 and both.cohort.tolist() == [0, 1, 1, 0, 1, 2, 2]
+    assert len(both.keys) == 3 and both.cohort_index.tolist() == [0, 1, 1, 0, 1, 2, 2]
     assert both.spend.tolist()[0] == 7.5 and np.isnan(both.spend[1])
     assert both.cohorts.attributes["OS"].tolist() == ["ios", "", "ios"] and len(both.cohorts) == 3
     assert both.attributes["OS"].tolist() == ["ios", "", "", "ios", "", "ios", "ios"]
@@ -127,7 +129,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 def test_a_file_in_several_row_groups_reads_the_same(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("m-1", entries(), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries(), bundle="b-1", last_training_day=ORIGIN)
     path = ledger.path("m-1", ORIGIN)
     parquet.write_table(parquet.read_table(path, partitioning=None), path, row_group_size=7)
     assert parquet.ParquetFile(path).num_row_groups == 6
@@ -136,12 +138,12 @@ def test_a_file_in_several_row_groups_reads_the_same(tmp_path: Path) -> None:
 
 def test_written_again_it_is_the_same_file(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("m-1", entries(), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries(), bundle="b-1", last_training_day=ORIGIN)
     once = files(tmp_path)
     assert list(once) == ["origin=2024-03-01/m-1.parquet"]
-    ledger.append("m-1", entries(), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries(), bundle="b-1", last_training_day=ORIGIN)
     assert files(tmp_path) == once
-    ledger.append("m-1", entries().take(np.array([2, 0, 1])), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries().take(np.array([2, 0, 1])), bundle="b-1", last_training_day=ORIGIN)
     assert files(tmp_path) == once
 
 
@@ -149,7 +151,7 @@ def test_a_write_that_fails_leaves_what_stood_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("m-1", entries(), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries(), bundle="b-1", last_training_day=ORIGIN)
     once = files(tmp_path)
 
     def fail(table: object, where: Path, **_: object) -> None:
@@ -159,7 +161,7 @@ def test_a_write_that_fails_leaves_what_stood_there(
     monkeypatch.setattr(parquet, "write_table", fail)
     for model in ("m-1", "m-2"):
         with pytest.raises(OSError, match="disk full"):
-            ledger.append(model, entries(seed=5), bundle="b-1", trained=ORIGIN)
+            ledger.write(model, entries(seed=5), bundle="b-1", last_training_day=ORIGIN)
     assert files(tmp_path) == once and not ledger.has("m-2", ORIGIN)
 
 
@@ -167,9 +169,9 @@ def test_pandas_and_duckdb_read_the_folder(tmp_path: Path) -> None:
     ledger, days = Ledger(tmp_path), [ORIGIN, np.datetime64("2024-03-08")]
     for model in ("m-1", "m-2"):
         for day in days:
-            ledger.append(model, entries(day), bundle="b-1", trained=ORIGIN)
-    made = Entries.joined([entries(day) for day in days])
-    mean = made.bands["final"].mean[made.issued]
+            ledger.write(model, entries(day), bundle="b-1", last_training_day=ORIGIN)
+    made = LedgerEntries.concatenate([entries(day) for day in days])
+    mean = made.bands["final"].mean[made.has_forecast]
     by_pandas = pd.read_parquet(tmp_path)
     assert len(by_pandas) == 2 * len(mean)
     chosen = by_pandas[by_pandas["model"] == "m-1"]
@@ -185,7 +187,7 @@ def test_pandas_and_duckdb_read_the_folder(tmp_path: Path) -> None:
     assert [(row[0], str(row[1]), row[2]) for row in rows] == [
         (model, str(day), "DATE") for model in ("m-1", "m-2") for day in days
     ]
-    counts = [int(entries(day).issued.sum()) for day in days] * 2
+    counts = [int(entries(day).has_forecast.sum()) for day in days] * 2
     assert [row[4] for row in rows] == counts
     assert {row[5] for row in rows} == {0} and {str(row[6]) for row in rows} == {"2024-03-01"}
     np.testing.assert_allclose(sum(row[3] for row in rows), 2 * mean.sum())
@@ -193,12 +195,12 @@ def test_pandas_and_duckdb_read_the_folder(tmp_path: Path) -> None:
 
 def test_every_stage_of_an_uncorrected_forecast_is_the_raw_one(tmp_path: Path) -> None:
     curves = small().as_of(ORIGIN)
-    made = Entries.of(forecast(curves), curves.observed_age)
+    made = LedgerEntries.from_forecast(forecast(curves), curves.observed_age)
     ledger = Ledger(tmp_path)
-    ledger.append("m-1", made, bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", made, bundle="b-1", last_training_day=ORIGIN)
     for issued in (made, ledger.read("m-1", [ORIGIN], ())):
         assert {id(band) for band in issued.bands.values()} == {id(issued.bands["raw"])}
-    assert not made.borrowed.any()
+    assert not made.is_borrowed.any()
 
 
 def test_a_corrected_forecast_keeps_its_final_band() -> None:
@@ -206,17 +208,19 @@ def test_a_corrected_forecast_keeps_its_final_band() -> None:
     shape = (len(curves), len(NODES))
     final = Band(*(np.full(shape, value) for value in (2.0, 1.0, 2.0, 3.0)))
     borrowed = np.broadcast_to(np.array(NODES) >= 300, shape)
-    made = Entries.of(forecast(curves, final=final, borrowed=borrowed), curves.observed_age)
-    assert set(made.bands["final"].p90[made.issued]) == {3.0}
-    assert np.isnan(made.bands["final"].p90[~made.issued]).all()
+    made = LedgerEntries.from_forecast(
+        forecast(curves, final=final, is_borrowed=borrowed), curves.observed_age
+    )
+    assert set(made.bands["final"].p90[made.has_forecast]) == {3.0}
+    assert np.isnan(made.bands["final"].p90[~made.has_forecast]).all()
     assert np.isnan(made.bands["blended"].mean).all()
     assert np.isnan(made.bands["corrected"].mean).all()
-    assert made.borrowed.sum() == 2 * 2  # D300 and D360 of the two cohorts
+    assert made.is_borrowed.sum() == 2 * 2  # D300 and D360 of the two cohorts
 
 
 def test_a_fold_without_anything_to_forecast_has_no_entries() -> None:
     curves = small().as_of("2026-01-01")
-    assert len(Entries.of(forecast(curves), curves.observed_age)) == 0
+    assert len(LedgerEntries.from_forecast(forecast(curves), curves.observed_age)) == 0
 
 
 def restated() -> History:
@@ -240,7 +244,7 @@ def restated() -> History:
 )
 def test_what_came_true_is_joined_as_of_a_date(date: str, known: list[int]) -> None:
     curves = restated().as_of(ORIGIN)
-    made = Entries.of(forecast(curves), curves.observed_age)
+    made = LedgerEntries.from_forecast(forecast(curves), curves.observed_age)
     actual = scored(made, restated(), date)
     came = np.isin(NODES, known)
     np.testing.assert_array_equal(np.isfinite(actual[0]), came)
@@ -263,7 +267,7 @@ def test_one_file_is_cut_by_date(date: str, known: list[list[int]]) -> None:
 def test_cohorts_that_data_lack_have_not_come_true() -> None:
     other = small().as_of(ORIGIN)
     missing = replace(small(), attributes={**small().attributes, "Apps": np.full(4, "c", object)})
-    made = Entries.of(forecast(other), other.observed_age)
+    made = LedgerEntries.from_forecast(forecast(other), other.observed_age)
     assert np.isnan(scored(made, missing, "2030-01-01")).all()
 
 
@@ -275,30 +279,30 @@ def test_cohorts_with_other_attributes_are_refused() -> None:
 
 def test_a_forecast_of_a_day_that_training_knew_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2024-03-01 by a model that knew 2024-03-02 proves noth"):
-        Ledger(tmp_path).append("m", entries(), "b", trained=np.datetime64("2024-03-02"))
+        Ledger(tmp_path).write("m", entries(), "b", last_training_day=np.datetime64("2024-03-02"))
     assert files(tmp_path) == {}
 
 
 @pytest.mark.parametrize(("days", "count"), [(["2024-03-01", "2024-03-08"], 2), ([], 0)])
 def test_entries_of_one_origin_are_expected(tmp_path: Path, days: list[str], count: int) -> None:
     made = entries().take(np.array([], dtype=np.int64))
-    made = Entries.joined([made, *(entries(np.datetime64(day)) for day in days)])
+    made = LedgerEntries.concatenate([made, *(entries(np.datetime64(day)) for day in days)])
     with pytest.raises(ValueError, match=f"expected entries of one origin, got those of {count}"):
-        Ledger(tmp_path).append("m", made, "b", trained=ORIGIN)
+        Ledger(tmp_path).write("m", made, "b", last_training_day=ORIGIN)
 
 
 def test_a_cohort_stands_once_at_an_observed_age(tmp_path: Path) -> None:
-    twice = Entries.joined([entries(), entries(seed=3).take(np.array([1]))])
+    twice = LedgerEntries.concatenate([entries(), entries(seed=3).take(np.array([1]))])
     with pytest.raises(ValueError, match="got 2024-02-19 .* a .* twice at 3: append what was for"):
-        Ledger(tmp_path).append("m", twice, "b", trained=ORIGIN)
+        Ledger(tmp_path).write("m", twice, "b", last_training_day=ORIGIN)
 
 
 def test_an_attribute_is_not_named_like_a_column(tmp_path: Path) -> None:
     names = {"age": small().attributes["Apps"], "OS": small().attributes["OS"]}
     curves = replace(small(), attributes=names, hierarchy=("OS",)).as_of(ORIGIN)
-    made = Entries.of(forecast(curves), curves.observed_age)
+    made = LedgerEntries.from_forecast(forecast(curves), curves.observed_age)
     with pytest.raises(ValueError, match="like a column of the ledger, got age: rename it with da"):
-        Ledger(tmp_path).append("m", made, "b", trained=ORIGIN)
+        Ledger(tmp_path).write("m", made, "b", last_training_day=ORIGIN)
 
 
 def test_a_forecast_is_at_the_nodes() -> None:
@@ -306,19 +310,22 @@ def test_a_forecast_is_at_the_nodes() -> None:
     with pytest.raises(
         ValueError, match=r"expected a forecast at the nodes .*got ages \[ 30 360\]"
     ):
-        Entries.of(forecast(curves).at([30, 360]), curves.observed_age)
+        LedgerEntries.from_forecast(forecast(curves).at([30, 360]), curves.observed_age)
 
 
 def test_forecasts_that_are_not_there_are_named(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("m-1", entries(), bundle="b-1", trained=ORIGIN)
+    ledger.write("m-1", entries(), bundle="b-1", last_training_day=ORIGIN)
     later = np.datetime64("2024-03-08")
     with pytest.raises(ValueError, match="m-1 at 2 origins, found none at .*origin=2024-03-08/m-1"):
         ledger.read("m-1", [ORIGIN, later], ())
     with pytest.raises(ValueError, match="expected origins to read of m-1, got none"):
         ledger.read("m-1", [], ())
     assert ledger.has("m-1", ORIGIN) and not ledger.has("m-1", later)
-    assert ledger.trained("m-1", ORIGIN) == ORIGIN and ledger.trained("m-1", later) is None
+    assert (
+        ledger.last_training_day("m-1", ORIGIN) == ORIGIN
+        and ledger.last_training_day("m-1", later) is None
+    )
 
 
 def test_keys_are_told_apart_and_sorted_like_curves() -> None:
@@ -331,8 +338,11 @@ def test_keys_are_told_apart_and_sorted_like_curves() -> None:
     ]
     curves = history([rows[i] for i in rng.permutation(len(rows))]).as_of("2024-02-01")
     natural: Ints = np.full(len(curves), 3)
-    parts = [Entries.of(forecast(curves), natural).take(rng.permutation(64)[:40]) for _ in range(3)]
-    joined = Entries.joined(parts)
-    seen = set(np.concatenate([part.cohort for part in parts]).tolist())
+    parts = [
+        LedgerEntries.from_forecast(forecast(curves), natural).take(rng.permutation(64)[:40])
+        for _ in range(3)
+    ]
+    joined = LedgerEntries.concatenate(parts)
+    seen = set(np.concatenate([part.cohort_index for part in parts]).tolist())
     assert joined.keys.equals(curves.index[sorted(seen)])
-    assert len(joined) == 120 and (np.diff(joined.cohort) >= 0).all()
+    assert len(joined) == 120 and (np.diff(joined.cohort_index) >= 0).all()

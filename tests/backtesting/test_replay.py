@@ -17,11 +17,11 @@ from test_forecaster import PATTERN
 from test_ledger import AFTER_5, AFTER_20, assert_same
 from test_ledger import files as every_file
 
-from ltvnet.backtesting.ledger import Entries, Ledger
-from ltvnet.backtesting.model_identity import FORECASTS, identity
-from ltvnet.backtesting.origins import Plan, calendar, past_origins
-from ltvnet.backtesting.replay import Cost, Fold, issue
-from ltvnet.data.curves import NODES, Curves, History, checked_ages
+from ltvnet.backtesting.ledger import Ledger, LedgerEntries
+from ltvnet.backtesting.model_identity import FORECAST_VERSION, model_identity
+from ltvnet.backtesting.origins import ReplayPlan, choose_origins, past_origins
+from ltvnet.backtesting.replay import FitCost, Fold, forecast_entries
+from ltvnet.data.curves import NODES, Curves, History, validate_ages
 from ltvnet.forecasting import registry
 from ltvnet.forecasting.forecast import Band, Forecast
 from ltvnet.forecasting.forecaster import State
@@ -39,8 +39,8 @@ EXPANDING: dict[str, Any] = {
 ORIGINS = [np.datetime64("2024-01-01") + 28 * i for i in range(5)]
 
 
-def plan(**changes: object) -> Plan:
-    return Plan(**EXPANDING | changes)
+def plan(**changes: object) -> ReplayPlan:
+    return ReplayPlan(**EXPANDING | changes)
 
 
 class Flat:
@@ -63,7 +63,7 @@ class Flat:
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        asked = checked_ages(ages)
+        asked = validate_ages(ages)
         k = curves.observed_age[:, None]
         cells = np.where(
             (k >= 0) & (asked > k), curves.observed_value[:, None] + self.value, np.nan
@@ -139,7 +139,9 @@ def replayed(
     return days(list(past_replay(config, past, ORIGINS, plan(**changes), ledger).run()))
 
 
-def read(ledger: Ledger, past: History, config: Mapping[str, Any], **changes: object) -> Entries:
+def read(
+    ledger: Ledger, past: History, config: Mapping[str, Any], **changes: object
+) -> LedgerEntries:
     name = identity_of(config, past, plan(**changes), ORIGINS[0])
     return ledger.read(name, ORIGINS, past.hierarchy)
 
@@ -150,12 +152,17 @@ def test_a_small_past_written_out() -> None:
     starts = ["2022-12-26", "2024-02-03", "2024-02-04", "2024-02-19", "2024-02-21", "2024-02-27"]
     rows = [(s, e, {"Apps": "a"}, 9.0, curve(360)) for s, e in zip(starts, ends, strict=True)]
     curves = history(rows).as_of("2024-03-01")
-    made = issue(Flat(value=0.0, context=run_context()), curves, [3, 14])
+    made = forecast_entries(Flat(value=0.0, context=run_context()), curves, [3, 14])
     after_21, after_3 = AFTER_20[1:], [4, 5, *AFTER_5]
     found = [
         (str(start.astype("datetime64[D]")), k, a, value, np.array(NODES)[cells].tolist())
         for start, k, a, value, cells in zip(
-            made.start, made.natural, made.observed, made.value, made.issued, strict=True
+            made.start,
+            made.natural_age,
+            made.observed_age,
+            made.observed_value,
+            made.has_forecast,
+            strict=True,
         )
     ]
     assert found == [
@@ -166,13 +173,13 @@ def test_a_small_past_written_out() -> None:
         ("2024-02-19", 5, 5, 6**0.5, AFTER_5),
         ("2024-02-21", 3, 3, 4**0.5, after_3),  # is at D3: once, not cut
     ]
-    np.testing.assert_array_equal(made.pattern[made.issued].tolist()[:10], 22**0.5)
+    np.testing.assert_array_equal(made.pattern[made.has_forecast].tolist()[:10], 22**0.5)
 
 
 def test_nothing_left_to_forecast_is_said() -> None:
     curves = history([("2022-12-26", "2023-01-01", {}, 9.0, curve(360))]).as_of("2024-03-01")
     with pytest.raises(ValueError, match="nothing to forecast at 2024-03-01: .* got 1 without one"):
-        issue(Flat(value=0.0, context=run_context()), curves, [])
+        forecast_entries(Flat(value=0.0, context=run_context()), curves, [])
 
 
 def test_past_origins_have_seen_a_quarter_and_eight_weeks(past: History) -> None:
@@ -208,7 +215,7 @@ def test_folds_are_fitted_on_their_days(past: History, tmp_path: Path) -> None:
         assert replayed(ledger, past, refit=refit) == asked
         assert fitted() == fits
         name = identity_of(FLAT, past, plan(refit=refit), ORIGINS[0])
-        assert [str(ledger.trained(name, origin)) for origin in ORIGINS] == trained
+        assert [str(ledger.last_training_day(name, origin)) for origin in ORIGINS] == trained
         assert days(np.unique(read(ledger, past, FLAT, refit=refit).origin)) == asked
 
 
@@ -292,7 +299,9 @@ def test_what_fits_took_outlives_a_resumed_backtest(past: History, tmp_path: Pat
     assert json.loads(receipts[0].read_text())["seconds"] == first.seconds
     for i, path in enumerate(receipts):
         path.write_text(json.dumps({"seconds": float(i), "parameters": 10 * i}))
-    assert past_replay(PATTERN, past, ORIGINS, each, ledger).average_fit_cost() == Cost(1.0, 10.0)
+    assert past_replay(PATTERN, past, ORIGINS, each, ledger).average_fit_cost() == FitCost(
+        1.0, 10.0
+    )
 
 
 def test_readers_of_parquet_do_not_meet_costs(past: History, tmp_path: Path) -> None:
@@ -325,7 +334,9 @@ def test_models_share_a_ledger(past: History, tmp_path: Path) -> None:
     for config in (FLAT, other):
         assert replayed(ledger, past, config) == days(ORIGINS)
     flat, raised = read(ledger, past, FLAT), read(ledger, past, other)
-    np.testing.assert_allclose(raised.pattern - flat.pattern, np.where(flat.issued, 1.0, np.nan))
+    np.testing.assert_allclose(
+        raised.pattern - flat.pattern, np.where(flat.has_forecast, 1.0, np.nan)
+    )
 
 
 def test_later_fits_start_from_the_first(past: History, tmp_path: Path) -> None:
@@ -407,14 +418,14 @@ def test_an_identity_is_of_all_that_forecasts_depend_on(past: History) -> None:
     name = identity_of(FLAT, past, plan(), first)
     assert re.fullmatch("flat-[0-9a-f]{12}", name)
     assert {
-        identity(spec, run_context(folder=Path("f")), past, plan(), first),
-        identity(spec, threaded, past, plan(), first),
+        model_identity(spec, run_context(folder=Path("f")), past, plan(), first),
+        model_identity(spec, threaded, past, plan(), first),
         identity_of(FLAT, past, plan(workers=5, ages=()), first),
         identity_of(json.loads(json.dumps(FLAT)), replace(past), plan(), first),
     } == {name}
     rounded = replace(run_context(), hardware=replace(HARDWARE, precision="bf16-mixed"))
     others = [
-        identity(spec, rounded, past, plan(), first),
+        model_identity(spec, rounded, past, plan(), first),
         identity_of(FLAT, past, plan(), first, seed=1),
         identity_of(FLAT | {"value": 1.0}, past, plan(), first),
         identity_of(FLAT | {"net": Sealed(units=1)}, past, plan(), first),
@@ -435,7 +446,7 @@ def test_an_identity_is_of_the_code_that_forecasts(
     past: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = identity_of(FLAT, past, plan(), ORIGINS[0])
-    monkeypatch.setattr("ltvnet.backtesting.model_identity.FORECASTS", FORECASTS + 1)
+    monkeypatch.setattr("ltvnet.backtesting.model_identity.FORECAST_VERSION", FORECAST_VERSION + 1)
     assert identity_of(FLAT, past, plan(), ORIGINS[0]) != name
 
 
@@ -499,7 +510,7 @@ def test_plans_are_checked(changes: dict[str, object], message: str) -> None:
 def test_calendars_are_checked(past: History, changes: dict[str, Any], message: str) -> None:
     asked: dict[str, Any] = {"every": "4w", "first": None, "last": None, "dates": None}
     with pytest.raises(ValueError, match=re.escape(message)):
-        calendar(past, **asked | changes)
+        choose_origins(past, **asked | changes)
 
 
 def test_origins_are_checked(past: History, tmp_path: Path) -> None:

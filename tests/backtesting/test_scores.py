@@ -9,17 +9,17 @@ from cohorts import curve, history, weekly
 from test_forecaster import PATTERN
 
 from ltvnet.backtesting.ledger import STAGES
-from ltvnet.backtesting.replay import issue
+from ltvnet.backtesting.replay import forecast_entries
 from ltvnet.backtesting.scores import (
-    Record,
-    against_pattern,
-    by_segment,
-    growth_error,
-    oracle,
-    record,
+    BacktestRecord,
+    build_record,
+    compare_stage_with_pattern,
+    forecast_by_oracle,
+    growth_standard_error,
+    mean_wape,
     revision,
-    score,
-    table,
+    score_table,
+    score_table_by_segment,
 )
 from ltvnet.data.curves import NODES, Curves, History
 from ltvnet.forecasting.forecast import Band
@@ -43,16 +43,16 @@ def curves() -> Curves:
 
 
 @pytest.fixture(scope="module")
-def halved(curves: Curves) -> Record:
+def halved(curves: Curves) -> BacktestRecord:
     """A model that says half of what came true, within [a quarter, twice] of it."""
-    entries = issue(fitted(curves), curves, [7, 30])
-    truth = entries.actual(known().as_of("2026-01-01"))
+    entries = forecast_entries(fitted(curves), curves, [7, 30])
+    truth = entries.look_up_actuals(known().as_of("2026-01-01"))
     band = Band(truth / 2, truth / 4, truth / 2, truth * 2)
-    return record("half", replace(entries, bands=dict.fromkeys(STAGES, band)), known())
+    return build_record("half", replace(entries, bands=dict.fromkeys(STAGES, band)), known())
 
 
-def test_every_metric_of_a_known_error(halved: Record) -> None:
-    found = table(halved, [7, 30])
+def test_every_metric_of_a_known_error(halved: BacktestRecord) -> None:
+    found = score_table(halved, [7, 30])
     np.testing.assert_allclose(found["wape"], 0.5)
     np.testing.assert_allclose(found["bias"], -0.5)
     np.testing.assert_allclose(found["median_ape"], 0.5)
@@ -64,13 +64,13 @@ def test_every_metric_of_a_known_error(halved: Record) -> None:
     np.testing.assert_allclose(found["wape_pattern"], 0.0, atol=1e-9)
     np.testing.assert_allclose(found["pinball_p10"], 0.1 * 0.75)
     np.testing.assert_allclose(found["pinball_p90"], 0.1 * 1.0)
-    assert score(halved) == pytest.approx(0.5)
-    assert score(halved, "pattern") == pytest.approx(0.0, abs=1e-9)
-    assert against_pattern(halved, "final").worse
+    assert mean_wape(halved) == pytest.approx(0.5)
+    assert mean_wape(halved, "pattern") == pytest.approx(0.0, abs=1e-9)
+    assert compare_stage_with_pattern(halved, "final").is_worse
 
 
-def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(halved: Record) -> None:
-    found = table(halved, [7, 30]).set_index(["observed_age", "horizon"])["n"]
+def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(halved: BacktestRecord) -> None:
+    found = score_table(halved, [7, 30]).set_index(["observed_age", "horizon"])["n"]
     # on 2024-02-29, a Thursday, cohorts stand at 4, 11, 18, 25, 32 ... days
     assert found["7", 30] == found["30", 60] == 1  # those at 11 and at 32 days, cut
     assert found["3-6", 30] == found["7-13", 30] == 1
@@ -78,42 +78,47 @@ def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(halved: Record) -> No
     assert found["all", 30] == 4
 
 
-def test_cells_beyond_the_support_of_the_data_do_not_count(halved: Record) -> None:
-    near = replace(halved, entries=replace(halved.entries, reach=halved.entries.reach * 0 + 90))
-    assert set(table(near, [7])["horizon"]) == {30, 60, 90}
+def test_cells_beyond_the_support_of_the_data_do_not_count(halved: BacktestRecord) -> None:
+    near = replace(
+        halved,
+        entries=replace(
+            halved.entries, last_supported_age=halved.entries.last_supported_age * 0 + 90
+        ),
+    )
+    assert set(score_table(near, [7])["horizon"]) == {30, 60, 90}
 
 
-def test_nothing_matured_gives_no_rows_and_no_score(halved: Record) -> None:
+def test_nothing_matured_gives_no_rows_and_no_score(halved: BacktestRecord) -> None:
     nothing = replace(halved, actual=np.full_like(halved.actual, np.nan))
-    assert table(nothing, [7]).empty and score(nothing) is None
-    early = record("half", halved.entries, known().until("2024-03-06"))
-    assert score(early) is None  # no D90 has matured in a week for cohorts younger than that
+    assert score_table(nothing, [7]).empty and mean_wape(nothing) is None
+    early = build_record("half", halved.entries, known().until("2024-03-06"))
+    assert mean_wape(early) is None  # no D90 has matured in a week for cohorts younger than that
 
 
-def test_cohorts_that_earned_nothing_have_no_error_in_percent(halved: Record) -> None:
+def test_cohorts_that_earned_nothing_have_no_error_in_percent(halved: BacktestRecord) -> None:
     nothing = replace(halved, actual=halved.actual * 0)
-    assert score(nothing) is None
-    exact = halved.entries.observed == 7
+    assert mean_wape(nothing) is None
+    exact = halved.entries.observed_age == 7
     some = replace(halved, actual=np.where(exact[:, None], 0.0, halved.actual))
-    assert score(some) == pytest.approx(0.5)  # of those at 30 days alone
+    assert mean_wape(some) == pytest.approx(0.5)  # of those at 30 days alone
 
 
 def test_a_segment_has_scores_of_its_own(curves: Curves) -> None:
     data = weekly(70, ("a", "b"))
     then = data.as_of("2024-02-29")
-    entries = issue(fitted(then), then, [])
-    truth = entries.actual(data.as_of(data.last_day))
+    entries = forecast_entries(fitted(then), then, [])
+    truth = entries.look_up_actuals(data.as_of(data.last_day))
     wrong = np.where(entries.attributes["Apps"] == "b", 1.5, 1.0)[:, None] * truth
     bands = dict.fromkeys(STAGES, Band(wrong, wrong, wrong, wrong))
-    found = by_segment(record("m", replace(entries, bands=bands), data), 1)
+    found = score_table_by_segment(build_record("m", replace(entries, bands=bands), data), 1)
     by_app = found.set_index(["Apps", "horizon"])["bias"]
     np.testing.assert_allclose(by_app[[("a", 180), ("b", 180)]], [0.0, 0.5], atol=1e-12)
 
 
 def test_revision_is_how_much_forecasts_move_between_origins(curves: Curves) -> None:
     earlier = known().as_of("2024-02-22")
-    parts = [issue(fitted(c), c, [7]) for c in (earlier, curves)]
-    joined = type(parts[0]).joined(parts)
+    parts = [forecast_entries(fitted(c), c, [7]) for c in (earlier, curves)]
+    joined = type(parts[0]).concatenate(parts)
     assert revision(joined, 360, "final") == pytest.approx(0.0, abs=1e-9)
     later = joined.origin == curves.origin
     mean = joined.bands["final"].mean * np.where(later, 2.0, 1.0)[:, None]
@@ -123,27 +128,29 @@ def test_revision_is_how_much_forecasts_move_between_origins(curves: Curves) -> 
 
 def test_the_oracle_grows_as_expected_from_what_was_observed(curves: Curves) -> None:
     truth = replace(known(), values=known().values * 3).as_of("2026-01-01")
-    entries = issue(fitted(curves), curves, [7])
-    said = oracle(truth, entries)
-    row = int(np.flatnonzero((entries.observed == 7) & (entries.natural == 11))[0])
+    entries = forecast_entries(fitted(curves), curves, [7])
+    said = forecast_by_oracle(truth, entries)
+    row = int(np.flatnonzero((entries.observed_age == 7) & (entries.natural_age == 11))[0])
     grown = 3 * (curve(360)[180] - curve(360)[7])
     assert said[row, NODES.index(180)] == pytest.approx(curve(360)[7] + grown)
     assert np.isnan(said[row, NODES.index(7)]) and np.isnan(said[row, NODES.index(10)])
-    few = oracle(truth.take(np.arange(20)), entries)  # knows 20 cohorts, the first ones
+    few = forecast_by_oracle(truth.take(np.arange(20)), entries)  # knows 20 cohorts, the first ones
     told = np.isfinite(few).any(axis=1)
     assert 0 < told.sum() < len(entries)
-    assert set(entries.keys[entries.cohort[told]]) <= set(truth.index[:20])
+    assert set(entries.keys[entries.cohort_index[told]]) <= set(truth.index[:20])
     other = replace(truth, attributes={"Apps": np.full(len(truth), "a", dtype=object)})
-    assert np.isnan(oracle(other, entries)).all()
+    assert np.isnan(forecast_by_oracle(other, entries)).all()
 
 
 def test_the_error_of_growth_leaves_out_what_was_observed(curves: Curves) -> None:
-    entries = issue(fitted(curves), curves, [7])
+    entries = forecast_entries(fitted(curves), curves, [7])
     one = np.sqrt(np.arange(1.0, len(NODES) + 1))  # variance of node j is j + 1
     errors = pd.DataFrame(np.tile(one, (len(curves), 1)), index=curves.index, columns=list(NODES))
-    found = growth_error(errors, entries)
-    row = int(np.flatnonzero(entries.observed == 11)[0])  # the last node by then is 10
+    found = growth_standard_error(errors, entries)
+    row = int(np.flatnonzero(entries.observed_age == 11)[0])  # the last node by then is 10
     j, k = NODES.index(180), NODES.index(10)
     assert found[row, j] == pytest.approx(np.sqrt(j - k))
-    floor = table(replace(record("m", entries, known()), error=found), [7])["noise_floor"]
+    floor = score_table(replace(build_record("m", entries, known()), standard_error=found), [7])[
+        "noise_floor"
+    ]
     assert (floor > 0).all()

@@ -10,7 +10,7 @@ from cohorts import weekly
 from factories import forecaster
 from test_leaks import GROWTH_LSTM
 
-from ltvnet.data.curves import day
+from ltvnet.data.curves import parse_day
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts" / "benchmarks"))
 from claim import HORIZONS, Told, markdown, measured, split, spoken, table  # noqa: E402
@@ -43,8 +43,10 @@ def test_a_split_is_of_four_fifths_and_at_random() -> None:
 @pytest.fixture(scope="module")
 def found() -> pd.DataFrame:
     history = weekly(110)
-    past = [day("2023-12-17"), day("2024-06-16")]
-    return table(measured(lambda: forecaster(GROWTH_LSTM), 0, history, day("2024-12-15"), past))
+    past = [parse_day("2023-12-17"), parse_day("2024-06-16")]
+    return table(
+        measured(lambda: forecaster(GROWTH_LSTM), 0, history, parse_day("2024-12-15"), past)
+    )
 
 
 def test_who_is_scored(found: pd.DataFrame) -> None:

@@ -10,8 +10,8 @@ from test_ddp import neural
 from test_forecaster import MACHINE, NET, TRAINING
 
 from ltvnet.forecasting.run_context import HardwareConfig
-from ltvnet.models.neural.training_config import Training
-from ltvnet.models.neural.windows import Windows
+from ltvnet.models.neural.training_config import TrainingConfig
+from ltvnet.models.neural.windows import CohortTensors
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
@@ -22,14 +22,16 @@ from fit_speed import Case, Items, bare, drawn, fitted, interleaved, loaded  # n
 def case() -> Case:
     known = weekly(60).as_of("2024-02-29")
     curves = known.take(known.observed_age >= 0)
-    start = neural("lstm")._untrained(curves)
-    windows = Windows.of(curves, start.pattern.held_out(curves), start.scaling)
-    return Case(windows, start.scaling.sizes, start.confidence)
+    start = neural("lstm").prepare(curves)
+    windows = CohortTensors.from_curves(
+        curves, start.pattern.leave_one_out_curves(curves), start.scaling
+    )
+    return Case(windows, start.scaling.input_sizes, start.confidence)
 
 
 def test_the_bare_loop_learns_what_fit_learns(case: Case) -> None:
     """Dropout included: both begin an epoch from the same seed."""
-    training = Training(**TRAINING | {"loss": "huber"})  # type: ignore[arg-type]
+    training = TrainingConfig(**TRAINING | {"loss": "huber"})  # type: ignore[arg-type]
     one = fitted(case, NET, training, HardwareConfig(**MACHINE))  # type: ignore[arg-type]
     other = bare(case, NET, training)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
@@ -39,8 +41,8 @@ def test_the_bare_loop_learns_what_fit_learns(case: Case) -> None:
 def test_a_window_of_a_data_loader(case: Case) -> None:
     items = Items(case, 5)
     prefix, seen, growth = items[3]
-    age = int(items.tasks.age[3])
-    curve = case.windows.values[items.tasks.cohort[3]]
+    age = int(items.tasks.observed_age[3])
+    curve = case.windows.values[items.tasks.cohort_index[3]]
     assert len(items) == 5 and seen.tolist() == [float(n <= age) for n in items.nodes.tolist()]
     assert float(prefix[0]) == pytest.approx(float(torch.log1p(curve[0])), abs=1e-6)
     assert prefix[seen == 0].eq(0).all()

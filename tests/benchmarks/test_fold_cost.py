@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 from test_leaks import LSTM
 from test_pattern import DEFAULT
 
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.models.neural.forecaster import Neural
+from ltvnet.models.neural.forecaster import NeuralForecaster
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "benchmarks")]
@@ -29,7 +29,7 @@ PATTERN = {"name": "pattern", **DEFAULT}
 @pytest.fixture
 def past() -> Past:
     days = [np.datetime64("2023-10-01"), np.datetime64("2023-12-03")]
-    plan = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
+    plan = ReplayPlan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
     return Past(weekly(60), days, plan)
 
 
@@ -52,18 +52,22 @@ def test_every_repeat_is_measured(past: Past) -> None:
 def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
     """A pattern has no warm start; a net has that of the first day, if it beat the pattern."""
     last = fold(model(PATTERN), past)
-    assert (last.fitted, list(last.origins), last.start) == (past.days[-1], past.days[-1:], None)
+    assert (last.fit_day, list(last.origins), last.start_state) == (
+        past.days[-1],
+        past.days[-1:],
+        None,
+    )
     begun = []
 
-    class Watched(Neural):
+    class Watched(NeuralForecaster):
         def can_start(self) -> bool:
-            begun.append(self.fitted.pattern.dates.trend.reference)
+            begun.append(self.fitted.pattern.date_effects.trend.reference)
             return len(begun) > 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ltvnet.models.neural.forecaster.Neural", Watched)
+        patch.setattr("ltvnet.models.neural.forecaster.NeuralForecaster", Watched)
         last = fold(model(LSTM), past)
-    assert begun == past.days and last.start is not None
+    assert begun == past.days and last.start_state is not None
 
 
 def test_the_shares_of_a_pattern_are_all_there_is(past: Past) -> None:

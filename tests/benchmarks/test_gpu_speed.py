@@ -34,8 +34,8 @@ from gpu_speed import (  # noqa: E402
 )
 
 from ltvnet.forecasting.run_context import HardwareConfig  # noqa: E402
-from ltvnet.models.neural.cuda_graphs import tensors  # noqa: E402
-from ltvnet.models.neural.task_sampling import Draws, Plan, Share  # noqa: E402
+from ltvnet.models.neural.cuda_graphs import iter_tensors  # noqa: E402
+from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -58,9 +58,11 @@ def ready(chosen: DictConfig) -> Ready:
         return Ready.of(chosen, "mlp")
 
 
-def draws(ready: Ready, cohorts: int = 150) -> Draws:
-    plan = Plan(1, ready.training.batch_size, ready.training.unseen)
-    return Draws(windows=tiled(ready.windows, cohorts), plan=plan, seed=0, share=Share(0, 1))
+def draws(ready: Ready, cohorts: int = 150) -> EpochSampler:
+    plan = EpochPlan(1, ready.training.batch_size, ready.training.unseen)
+    return EpochSampler(
+        windows=tiled(ready.windows, cohorts), plan=plan, seed=0, share=ProcessShard(0, 1)
+    )
 
 
 def test_without_a_gpu_a_note_says_so(
@@ -87,8 +89,8 @@ def test_cohorts_are_repeated(ready: Ready) -> None:
 def test_an_untrained_net_forecasts_the_pattern_in_any_precision(ready: Ready) -> None:
     tasks = last(ready.windows)
     exact = forecasts(ready, ready.windows, tasks)[0]
-    _, targets = ready.windows.both(tasks)
-    pattern = targets.value[:, None] + targets.steps.cumsum(1)
+    _, targets = ready.windows.inputs_and_targets(tasks)
+    pattern = targets.observed_value[:, None] + targets.interval_growth.cumsum(1)
     torch.testing.assert_close(exact, pattern)
     rounded = forecasts(ready, ready.windows, tasks, "bf16-mixed")[0]
     assert change(rounded, exact) < 1e-6
@@ -104,11 +106,11 @@ def test_batches_are_of_one_size_and_their_bytes_are_counted(
     drawn = draws(ready)
     module = learning(ready, drawn.windows, HardwareConfig(**chosen.machine))
     found = whole_batches(module, drawn, len(drawn))
-    assert len(found) == int((drawn.windows.last > 0).sum()) // 64
-    shapes = {tuple(tensor.shape for tensor in tensors(batch)) for batch in found}
+    assert len(found) == int((drawn.windows.last_age > 0).sum()) // 64
+    shapes = {tuple(tensor.shape for tensor in iter_tensors(batch)) for batch in found}
     assert len(shapes) == 1
-    assert size(found[0]) == sum(len(x.numpy().tobytes()) for x in tensors(found[0]))
-    losses = [float(module.learn(batch, 64)) for batch in found]
+    assert size(found[0]) == sum(len(x.numpy().tobytes()) for x in iter_tensors(found[0]))
+    losses = [float(module.compute_gradient(batch, 64)) for batch in found]
     assert len(set(losses)) > 1
 
 
@@ -136,6 +138,6 @@ def test_every_part_gives_its_lines(ready: Ready, chosen: DictConfig) -> None:
         "MLP: forecasts of 300 cohorts in 32-true",
         "MLP: forecasts of 300 cohorts in bf16-mixed",
     ]
-    assert told[0].value == 0.0 and told[0].met and told[1].target is None
+    assert told[0].value == 0.0 and told[0].meets_target and told[1].target is None
     assert told[1].value is not None and 0.0 < told[1].value < 0.1
     assert all(line.value is not None and line.value > 0 for line in told[2:])

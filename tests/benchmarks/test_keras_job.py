@@ -10,7 +10,7 @@ from cohorts import weekly
 from test_leaks import GROWTH_LSTM
 
 from ltvnet.data.curves import Curves
-from ltvnet.models.baselines.growth_lstm import GrowthLSTM, sequences
+from ltvnet.models.baselines.growth_lstm import GrowthLSTM, training_windows
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
@@ -36,7 +36,7 @@ def test_the_largest_of_those_old_enough(curves: Curves) -> None:
 def test_a_split_holds_a_share_out_of_so_many_windows(curves: Curves) -> None:
     drawn = split(curves, 500, 0.1, seed=0)
     assert drawn.x.shape == (450, 7) and drawn.x_held.shape == (50, 7)
-    x, y = sequences(curves.values, curves.observed_age)
+    x, y = training_windows(curves.values, curves.observed_age)
     known = set(map(tuple, np.column_stack((x, y))))
     parts = [(drawn.x, drawn.y), (drawn.x_held, drawn.y_held)]
     given = [tuple(row) for part in parts for row in np.column_stack(part)]
@@ -48,7 +48,7 @@ def test_a_split_holds_a_share_out_of_so_many_windows(curves: Curves) -> None:
 def test_the_error_is_that_of_the_net_without_dropout(curves: Curves) -> None:
     """A net of zero weights says softplus(0) = log 2 units; it goes on in training mode."""
     drawn = split(curves, 500, 0.1, seed=0)
-    net = GrowthLSTM(**SETTINGS).learn(drawn.x, drawn.y).net
+    net = GrowthLSTM(**SETTINGS).train_net(drawn.x, drawn.y).net
     assert net is not None
     with torch.no_grad():
         for weight in net.parameters():
@@ -74,7 +74,7 @@ def test_lines_by_hand() -> None:
     """Keras: 3 epochs of 3 s, the last error first met after 2; a table of 600 calls of 10 ms."""
     theirs = {"seconds": [2.0, 3.0, 9.0], "errors": [0.9, 0.4, 0.5], "calls": [0.01, 0.01, 9.0]}
     lines = compared(theirs, [0.5, 0.3, np.inf], [(0.001, 0.01)] * 3, 600)
-    found = {line.what: (line.value, line.met) for line in lines}
+    found = {line.what: (line.value, line.meets_target) for line in lines}
     assert found["Keras, until it first had that error, after 2"] == (6.0, None)
     assert found["growth_lstm sooner than 3 epochs of Keras"] == (18.0, False)
     assert found["growth_lstm sooner than Keras first"] == (12.0, None)

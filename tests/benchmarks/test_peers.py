@@ -14,10 +14,10 @@ from factories import forecaster
 from test_forecaster import PATTERN
 
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
-from ltvnet.backtesting.ledger import Entries
-from ltvnet.backtesting.replay import issue
-from ltvnet.backtesting.scores import Record, record
-from ltvnet.correction.walk_forward import Learning
+from ltvnet.backtesting.ledger import LedgerEntries
+from ltvnet.backtesting.replay import forecast_entries
+from ltvnet.backtesting.scores import BacktestRecord, build_record
+from ltvnet.correction.walk_forward import StageSwitches
 from ltvnet.data.curves import NODES, History
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
@@ -27,7 +27,7 @@ from peers import asked, others, task, write  # noqa: E402 the scripts' folder m
 ORIGINS = [np.datetime64("2023-09-07"), np.datetime64("2023-12-07")]
 SETTINGS = {"net": {"model": "MLP", "arguments": {"input_size": 8}}}
 D60 = NODES.index(60)
-NOTHING = Learning(blend=False, correction=False, intervals=False)
+NOTHING = StageSwitches(blend=False, correction=False, intervals=False)
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +35,20 @@ def past() -> History:
     return weekly(70)
 
 
-def replayed(past: History, origins: Sequence[np.datetime64]) -> Record:
+def replayed(past: History, origins: Sequence[np.datetime64]) -> BacktestRecord:
     parts = []
     for origin in origins:
         curves = past.as_of(origin)
-        parts.append(issue(forecaster(PATTERN).fit(curves), curves, [7, 30]))
-    return record("pattern", Entries.joined(parts), past)
+        parts.append(forecast_entries(forecaster(PATTERN).fit(curves), curves, [7, 30]))
+    return build_record("pattern", LedgerEntries.concatenate(parts), past)
 
 
 @pytest.fixture(scope="module")
-def found(past: History) -> Record:
+def found(past: History) -> BacktestRecord:
     return replayed(past, ORIGINS)
 
 
-def answer(past: History, found: Record, out: Path, factor: float) -> None:
+def answer(past: History, found: BacktestRecord, out: Path, factor: float) -> None:
     """A library that says so many times what came true, at every age."""
     entries, came = found.entries, past.actuals(past.last_day)
     for origin in np.unique(entries.origin):
@@ -57,16 +57,18 @@ def answer(past: History, found: Record, out: Path, factor: float) -> None:
         said = []
         for name in pd.read_parquet(folder / "tasks.parquet")["unique_id"].unique():
             row = int(name[1:])
-            values = came.loc[entries.keys[entries.cohort[row]]].to_numpy(dtype=float)
-            ages = np.arange(entries.observed[row] + 1, 361)
-            value = entries.value[row] + factor * (values[ages] - entries.value[row])
+            values = came.loc[entries.keys[entries.cohort_index[row]]].to_numpy(dtype=float)
+            ages = np.arange(entries.observed_age[row] + 1, 361)
+            value = entries.observed_value[row] + factor * (
+                values[ages] - entries.observed_value[row]
+            )
             said.append(pd.DataFrame({"unique_id": name, "ds": ages, "y": value}))
         pd.concat(said).assign(setting="net").to_parquet(folder / "forecasts.parquet")
         (folder / "costs.json").write_text(json.dumps({"net": {"seconds": 2.0, "parameters": 9}}))
 
 
 def test_nothing_later_than_the_origin_is_given(
-    past: History, found: Record, tmp_path: Path
+    past: History, found: BacktestRecord, tmp_path: Path
 ) -> None:
     curves = past.as_of(ORIGINS[0])
     write(tmp_path, curves, found.entries, SETTINGS)
@@ -78,32 +80,39 @@ def test_nothing_later_than_the_origin_is_given(
     entries = found.entries
     rows = last.index.str[1:].astype(int)
     assert set(entries.origin[rows]) == {ORIGINS[0]}
-    np.testing.assert_array_equal(last, entries.observed[rows])
-    cut = last[entries.natural[rows] > entries.observed[rows]]
+    np.testing.assert_array_equal(last, entries.observed_age[rows])
+    cut = last[entries.natural_age[rows] > entries.observed_age[rows]]
     assert set(cut) == {7, 30} and len(cut) == 4  # two apps at each
     own = (curves.observed_age >= 7) & (curves.observed_age < 360)
     assert len(last) - len(cut) == own.sum() > 20  # those that teach the correction
     at_end = tasks.groupby("unique_id")["y"].last()
-    np.testing.assert_array_equal(at_end, entries.value[rows])
+    np.testing.assert_array_equal(at_end, entries.observed_value[rows])
     statics = pd.read_parquet(tmp_path / "statics.parquet").set_index("unique_id")
     assert set(statics) == {"users", "Apps_a", "Apps_b"} and statics.index.is_unique
     apps = np.where(statics.loc[last.index, "Apps_a"] == 1, "a", "b")
     np.testing.assert_array_equal(apps, entries.attributes["Apps"][rows])
 
 
-def test_forecasts_come_back_to_their_cohorts(past: History, found: Record, tmp_path: Path) -> None:
+def test_forecasts_come_back_to_their_cohorts(
+    past: History, found: BacktestRecord, tmp_path: Path
+) -> None:
     """All growth is told half as much again: so is the error, of growth over the value."""
     answer(past, found, tmp_path, 1.5)
     entrants = list(others(tmp_path, found, SETTINGS, past, NOTHING))
     entries = entrants[0].record.entries
     rows = np.concatenate([asked(found.entries, origin) for origin in ORIGINS])
     mean = entries.bands["final"].mean
-    grown = found.actual - found.entries.value[:, None]
+    grown = found.actual - found.entries.observed_value[:, None]
     np.testing.assert_allclose(
-        (mean - found.entries.value[:, None])[rows], 1.5 * grown[rows], rtol=1e-9, atol=1e-12
+        (mean - found.entries.observed_value[:, None])[rows],
+        1.5 * grown[rows],
+        rtol=1e-9,
+        atol=1e-12,
     )
     assert np.isnan(np.delete(mean, rows, axis=0)).all() and len(rows) < len(mean)
-    table = Leaderboard.of([Entrant(found, baseline=False, cost=None), *entrants], [7, 30]).table
+    table = Leaderboard.from_entrants(
+        [Entrant(found, is_baseline=False, fit_cost=None), *entrants], [7, 30]
+    ).ranking
     assert table.loc["net", ["fit_seconds", "parameters"]].tolist() == [2.0, 9.0]
     assert table.loc["net", "baseline"] and np.isnan(table.loc["net", "coverage"])
 
@@ -113,13 +122,13 @@ def test_networks_are_corrected_and_calibrated_like_baselines(tmp_path: Path) ->
     past = weekly(90)
     found = replayed(past, np.datetime64("2023-06-05") + 28 * np.arange(10))
     answer(past, found, tmp_path, 1.5)
-    learning = Learning(blend=True, correction=True, intervals=True)
+    learning = StageSwitches(blend=True, correction=True, intervals=True)
     (net,) = others(tmp_path, found, SETTINGS, past, learning)
     entries = net.record.entries
     last = asked(found.entries, entries.origin.max())
     raw, final = entries.bands["raw"], entries.bands["final"]
     rows = last[np.isfinite(raw.mean[last, D60])]
-    start = entries.value[rows]
+    start = entries.observed_value[rows]
     said, told = ((band.mean[rows, D60] - start).sum() for band in (raw, final))
     true = said / 1.5
     assert true < told < (said + true) / 2
@@ -128,21 +137,21 @@ def test_networks_are_corrected_and_calibrated_like_baselines(tmp_path: Path) ->
 
 
 def test_days_that_are_not_asked_for_are_not_read(
-    past: History, found: Record, tmp_path: Path
+    past: History, found: BacktestRecord, tmp_path: Path
 ) -> None:
     """Of an earlier run with another day only the folder is left."""
     answer(past, found, tmp_path, 1.5)
     later = replayed(past, ORIGINS[1:])
     answer(past, later, tmp_path, 1.1)
     (net,) = others(tmp_path, later, SETTINGS, past, NOTHING)
-    rows, start = asked(later.entries, ORIGINS[1]), later.entries.value[:, None]
+    rows, start = asked(later.entries, ORIGINS[1]), later.entries.observed_value[:, None]
     told = net.record.entries.bands["final"].mean - start
     np.testing.assert_allclose(told[rows], (1.1 * (later.actual - start))[rows], atol=1e-12)
 
 
 @pytest.mark.parametrize("changed", ["settings", "data", "origin", "tasks"])
 def test_other_inputs_are_asked_again(
-    past: History, found: Record, tmp_path: Path, changed: str
+    past: History, found: BacktestRecord, tmp_path: Path, changed: str
 ) -> None:
     """Forecasts are kept as long as everything that they depend on is."""
     curves, entries, settings = past.as_of(ORIGINS[0]), found.entries, SETTINGS

@@ -55,7 +55,10 @@ def test_lines_are_rates_of_medians() -> None:
     cost = pooled([Cost(2.0, 1.0), Cost(4.0, 2.0), Cost(9.0, 1.5)])
     assert cost == Cost(4.0, 2.0)
     fast, memory = rates(chosen, 1000, {"mlp": cost})
-    assert (fast.value, fast.met) == (250.0, True) and (memory.value, memory.met) == (2.0, True)
+    assert (fast.value, fast.meets_target) == (250.0, True) and (
+        memory.value,
+        memory.meets_target,
+    ) == (2.0, True)
     assert [line.value for line in beside(1000, {"read": [1.0], "net": [5.0, 1.0, 4.0]})] == [
         1000.0,
         250.0,
@@ -64,4 +67,4 @@ def test_lines_are_rates_of_medians() -> None:
     assert linear.value == pytest.approx(1.0) and flat.value == pytest.approx(1.1)
     assert growth("mlp", [10], [cost]) == []
     wide = days(chosen, 1000, {"parquet": Cost(50.0, 1.0), "csv": Cost(100.0, 1.0)})
-    assert [(line.value, line.met) for line in wide] == [(20.0, False), (10.0, None)]
+    assert [(line.value, line.meets_target) for line in wide] == [(20.0, False), (10.0, None)]

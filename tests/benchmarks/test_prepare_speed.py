@@ -51,7 +51,7 @@ def test_all_of_it_on_little(tmp_path: Path) -> None:
     engine = {"threads": 1, "memory": "1GB", "repeats": 1}
     config = OmegaConf.create({"out": str(tmp_path), "prepare": chosen | engine})
     found = {line.what: line for line in lines(config)}
-    assert found["prepare.py, peak memory"].met
+    assert found["prepare.py, peak memory"].meets_target
     assert found["prepare.py, whole process, 0.002 M lines"].value > 0.1  # Python starts
     assert not list(tmp_path.iterdir())
     config.prepare.lines = [2000]
@@ -70,7 +70,7 @@ def test_ratios_and_slopes_by_hand() -> None:
 
     found = {line.what: line for line in told({10: costs(2), 100: costs(20)}, Cost(4, 2), 10)}
     assert found["prepare.py / shortest query"].value == 2
-    assert found["prepare.py / shortest query"].met
+    assert found["prepare.py / shortest query"].meets_target
     assert found["prepare.py / three statements"].value == 4
     assert found["prepare.py / bare scan"].value == 8
     assert found["pandas at its rate / prepare.py"].value == 2

@@ -12,7 +12,7 @@ from composing import composed
 from test_forecaster import NET, Trained, neural
 
 from ltvnet.data.curves import Curves
-from ltvnet.models.neural.training_config import Job
+from ltvnet.models.neural.training_config import TrainingJob
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
@@ -42,11 +42,13 @@ def test_windows_seen_are_counted(curves: Curves) -> None:
 def test_counting_ends_with_its_block(curves: Curves) -> None:
     from ltvnet.models.neural import training
 
-    before = training.fit
+    before = training.train_net
     with counted(tasks=4):
-        assert training.fit is not before
-    assert training.fit is before
-    assert {"net", "windows", "stop"} <= set(Job.__annotations__) and NET["kind"] == "lstm"
+        assert training.train_net is not before
+    assert training.train_net is before
+    assert {"net", "cohort_tensors", "stop_epoch"} <= set(TrainingJob.__annotations__) and NET[
+        "kind"
+    ] == "lstm"
 
 
 def test_libraries_get_every_known_value(curves: Curves, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_lines_by_hand() -> None:
         ("darts", "mlp"): [Run(4.0, 1200, 45)],
     }
     lines = list(compared("mlp", runs))
-    found = {line.what: (line.value, line.met) for line in lines}
+    found = {line.what: (line.value, line.meets_target) for line in lines}
     assert found["mlp (50 parameters, 1,200 windows), whole fit"] == (2.0, None)
     assert found["mlp, of the whole fit"] == (600.0, None)
     assert found["mlp in darts (45 parameters)"] == (300.0, None)

@@ -17,11 +17,11 @@ def test_processes_are_told_whole_and_torch_alone() -> None:
     found = told({NOTHING: 0.1, PACKAGE: 0.25, TORCH: 1.6, PREDICT: 2.5}, 126)
     by_name = {line.what: line for line in found}
     assert by_name["import torch, without the interpreter"].value == 1.5
-    assert by_name["import ltvnet, whole process"].met is True
+    assert by_name["import ltvnet, whole process"].meets_target is True
     assert by_name["predict.py on 126 cohorts, whole process"].value == 2.5
     assert by_name["share of torch's import in it"].value == pytest.approx(1.5 / 2.5)
     slow = told({NOTHING: 0.1, PACKAGE: 0.5, TORCH: 1.6, PREDICT: 4.5}, 126)
-    assert [line.met for line in slow if line.target] == [False, False, False]
+    assert [line.meets_target for line in slow if line.target] == [False, False, False]
 
 
 def test_processes_take_turns_after_a_run_that_is_not_counted(tmp_path: Path) -> None:

@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_leaks import CHAIN_LADDER, LEARNING, LSTM, assert_same, corrected
 
-from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.correction import HALF_LIFE, KAPPAS
-from ltvnet.correction.intervals import Intervals, Issued
-from ltvnet.correction.stages import Stages, found, growing
-from ltvnet.correction.walk_forward import Learning, Walk, walked
+from ltvnet.correction.correction import CORRECTION_KAPPAS, HALF_LIFE_DAYS
+from ltvnet.correction.intervals import CalibrationSample, Intervals
+from ltvnet.correction.stages import LearnedStages, deepest_known_segment, forecasts_at_stage
+from ltvnet.correction.walk_forward import StageSwitches, WalkForward, replay_and_correct
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
-from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast, bucket
-from ltvnet.forecasting.interpolation import between, increments
-from ltvnet.models.pattern.pattern import Pattern, followed
+from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast, age_bucket
+from ltvnet.forecasting.interpolation import interpolate_between_nodes, interval_growth
+from ltvnet.models.pattern.pattern import Pattern, shared_interpolation_pattern
 from ltvnet.prediction import bundle
 
 DAY, LATE = np.datetime64("2024-05-30"), np.datetime64("2024-12-29")
@@ -71,31 +71,33 @@ def fitted(past: History, date: object = DAY, **changes: object) -> Corrected:
     return corrected_model(CONFIG | changes).fit(past, date)
 
 
-def plan(**changes: object) -> Plan:
-    return Plan(**CONFIG["plan"] | changes)
+def plan(**changes: object) -> ReplayPlan:
+    return ReplayPlan(**CONFIG["plan"] | changes)
 
 
-def walk(past: History, folder: Path, days: Sequence[np.datetime64] = DAYS) -> Walk:
-    return walked(past_replay(CHAIN_LADDER, past, days, plan(), Ledger(folder)), LEARNING)
+def walk(past: History, folder: Path, days: Sequence[np.datetime64] = DAYS) -> WalkForward:
+    return replay_and_correct(
+        past_replay(CHAIN_LADDER, past, days, plan(), Ledger(folder)), LEARNING
+    )
 
 
 @pytest.fixture(scope="module")
-def whole(past: History, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+def whole(past: History, tmp_path_factory: pytest.TempPathFactory) -> WalkForward:
     return walk(past, tmp_path_factory.mktemp("ledger"))
 
 
 @pytest.fixture(scope="module")
-def erring(past: History, whole: Walk) -> Walk:
+def erring(past: History, whole: WalkForward) -> WalkForward:
     """The same past forecast by a model that multiplies growth by chance: blended, then corrected.
 
     So every stage differs from the one before it.
     """
     entries, rng = whole.entries, np.random.default_rng(0)
-    value = entries.value[:, None]
+    value = entries.observed_value[:, None]
     times = 1.2 * rng.lognormal(0.0, 0.8, (len(value), 1))
     cells = (getattr(entries.bands["raw"], quantity) for quantity in QUANTITIES)
     wrong = Band(*(value + times * (values - value) for values in cells))
-    made = Walk([replace(entries, bands=dict.fromkeys(STAGES, wrong))], past, LEARNING)
+    made = WalkForward([replace(entries, bands=dict.fromkeys(STAGES, wrong))], past, LEARNING)
     made.run()
     return made
 
@@ -105,7 +107,7 @@ def bits(bands: Mapping[str, Band]) -> Floats:
     return np.stack([np.stack([getattr(bands[s], q) for q in QUANTITIES]) for s in STAGES])
 
 
-def assert_alike(one: Stages, other: Stages) -> None:
+def assert_alike(one: LearnedStages, other: LearnedStages) -> None:
     (values, arrays), (others, tables) = one.state(), other.state()
     assert values == others and list(arrays) == list(tables)
     for name in arrays:
@@ -117,14 +119,14 @@ def test_without_a_past_the_model_stays_bit_for_bit(
     base: dict[str, Any], past: History, curves: Curves
 ) -> None:
     model = fitted(past, base=base, origins=0)
-    assert model.past is None and not model.stages.calibrated
+    assert model.past_entries is None and not model.stages.has_intervals
     for ages in (NODES, range(AGES)):
         ours = model.predict(curves, ages)
         theirs = forecaster(base).fit(curves).predict(curves, ages)
         np.testing.assert_array_equal(ours.final.mean, theirs.final.mean)
         np.testing.assert_array_equal(ours.final.p50, theirs.final.p50)
         assert np.isnan(ours.final.p10).all() and np.isnan(ours.final.p90).all()
-        assert not ours.calibrated
+        assert not ours.is_calibrated
 
 
 def test_counts_and_models_are_checked(past: History, tmp_path: Path) -> None:
@@ -138,40 +140,42 @@ def test_counts_and_models_are_checked(past: History, tmp_path: Path) -> None:
         walk(past, tmp_path, [])
 
 
-def test_a_day_knows_what_had_come_true_by_it(past: History, whole: Walk, tmp_path: Path) -> None:
+def test_a_day_knows_what_had_come_true_by_it(
+    past: History, whole: WalkForward, tmp_path: Path
+) -> None:
     """Both passes on the history as it stood at a day forecast the same until that day."""
     last = DAYS[7]
     then = walk(past.until(last), tmp_path, DAYS[:8])
     early = whole.entries.take(whole.entries.origin <= last)
     np.testing.assert_array_equal(bits(then.entries.bands), bits(early.bands))
-    np.testing.assert_array_equal(then.entries.borrowed, early.borrowed)
-    assert_alike(then.learned(last)[0], whole.learned(last)[0])
+    np.testing.assert_array_equal(then.entries.is_borrowed, early.is_borrowed)
+    assert_alike(then.learn_stages(last)[0], whole.learn_stages(last)[0])
     changed = then.entries.bands["corrected"].mean != then.entries.bands["raw"].mean
-    assert changed[then.entries.issued].any()  # there was something to learn
+    assert changed[then.entries.has_forecast].any()  # there was something to learn
 
 
-def came_true(entries: Entries, past: History) -> Floats:
+def came_true(entries: LedgerEntries, past: History) -> Floats:
     """Values (E, J) that had come true by DAY, of forecasts that may teach: cell by cell."""
     keys, actual = list(past.index), np.full((len(entries), len(NODES)), np.nan)
     for e, j in product(range(len(entries)), range(len(NODES))):
-        row, k = keys.index(entries.keys[entries.cohort[e]]), entries.observed[e]
-        ended = k < NODES[j] <= entries.reach[e] and past.end[row] + NODES[j] <= DAY
-        if ended and entries.natural[e] == k and entries.origin[e] < DAY:
+        row, k = keys.index(entries.keys[entries.cohort_index[e]]), entries.observed_age[e]
+        ended = k < NODES[j] <= entries.last_supported_age[e] and past.end[row] + NODES[j] <= DAY
+        if ended and entries.natural_age[e] == k and entries.origin[e] < DAY:
             actual[e, j] = past.values[row, NODES[j]]
     return actual
 
 
-def by_hand(entries: Entries, actual: Floats, kappa: float) -> tuple[Floats, Floats]:
+def by_hand(entries: LedgerEntries, actual: Floats, kappa: float) -> tuple[Floats, Floats]:
     """Factors (B, I) of everything as of DAY, and the rows behind them, cell by cell."""
     sums = np.zeros((8, len(NODES) - 1, 3))
     volumes: dict[tuple[int, int], list[float]] = {}
-    mean, value = entries.bands["blended"].mean, entries.value
+    mean, value = entries.bands["blended"].mean, entries.observed_value
     for e, j in product(range(len(entries)), range(len(NODES) - 1)):
         if np.isnan(actual[e, j + 1]):
             continue
-        weight = 0.5 ** (float((DAY - entries.origin[e]).astype(int)) / HALF_LIFE)
-        b = int(bucket(entries.observed[[e]])[0])
-        first = NODES[j] <= entries.observed[e]
+        weight = 0.5 ** (float((DAY - entries.origin[e]).astype(int)) / HALF_LIFE_DAYS)
+        b = int(age_bucket(entries.observed_age[[e]])[0])
+        first = NODES[j] <= entries.observed_age[e]
         expected = entries.users[e] * (mean[e, j + 1] - (value[e] if first else mean[e, j]))
         grown = entries.users[e] * (actual[e, j + 1] - (value[e] if first else actual[e, j]))
         sums[b, j] += weight * grown, weight * expected, 1
@@ -189,35 +193,41 @@ def test_what_a_day_learns_by_hand(
     name: str, past: History, request: pytest.FixtureRequest
 ) -> None:
     """Correction of what was blended, and intervals of what was corrected, as they stood then."""
-    made: Walk = request.getfixturevalue(name)
-    stages, corrections = made.learned(DAY)
+    made: WalkForward = request.getfixturevalue(name)
+    stages, corrections = made.learn_stages(DAY)
     actual = came_true(made.entries, past)
-    for kappa, learned in zip(KAPPAS, corrections, strict=True):
+    for kappa, learned in zip(CORRECTION_KAPPAS, corrections, strict=True):
         factor, rows = by_hand(made.entries, actual, kappa)
         np.testing.assert_allclose(learned.factor[:, 0], factor, rtol=1e-9)
-        np.testing.assert_array_equal(learned.rows[:, 0], rows)
+        np.testing.assert_array_equal(learned.increment_count[:, 0], rows)
     fixed = stages.correction
-    assert fixed.on[2:7].sum() >= 2
+    assert fixed.is_on[2:7].sum() >= 2
     assert (stages.blend.weight < 1).any() == (name == "erring")
     for b, kappa in enumerate(fixed.kappa):
-        same = corrections[KAPPAS.index(kappa)]
+        same = corrections[CORRECTION_KAPPAS.index(kappa)]
         np.testing.assert_array_equal(fixed.factor[b], same.factor[b])
     entries, segments = made.entries, stages.intervals.segments
-    segment = found(segments, entries)
-    of = (entries.cohort, entries.origin, segment)
-    intervals = Intervals.learned(Issued(growing(entries, "corrected"), actual, *of), segments)
+    segment = deepest_known_segment(segments, entries)
+    of = (entries.cohort_index, entries.origin, segment)
+    intervals = Intervals.fit(
+        CalibrationSample(forecasts_at_stage(entries, "corrected"), actual, *of), segments
+    )
     np.testing.assert_allclose(stages.intervals.lower, intervals.lower, rtol=1e-12)
     np.testing.assert_allclose(stages.intervals.upper, intervals.upper, rtol=1e-12)
 
 
-def test_a_day_applies_what_it_learned(whole: Walk) -> None:
-    stages, _ = whole.learned(DAY)
+def test_a_day_applies_what_it_learned(whole: WalkForward) -> None:
+    stages, _ = whole.learn_stages(DAY)
     now = whole.entries.take(whole.entries.origin == DAY)
-    which, segment = bucket(now.observed), found(stages.correction.segments, now)
+    which, segment = (
+        age_bucket(now.observed_age),
+        deepest_known_segment(stages.correction.segments, now),
+    )
     factor = stages.correction.factor[which, segment]
-    factor = np.where(stages.correction.on[which][:, None], factor, 1.0)
+    factor = np.where(stages.correction.is_on[which][:, None], factor, 1.0)
     raw, fixed = (
-        increments(now.bands[stage].mean, now.observed, now.value) for stage in ("raw", "corrected")
+        interval_growth(now.bands[stage].mean, now.observed_age, now.observed_value)
+        for stage in ("raw", "corrected")
     )
     np.testing.assert_allclose(fixed, raw * factor, rtol=1e-9, atol=1e-12)
     assert (fixed < raw).any()
@@ -228,62 +238,68 @@ def test_a_fit_forecasts_what_a_replay_of_its_day_says(
     past: History, curves: Curves, window: str, tmp_path: Path
 ) -> None:
     chosen = plan(window=window)
-    replayed = walked(
+    replayed = replay_and_correct(
         past_replay(CHAIN_LADDER, past, DAYS, chosen, Ledger(tmp_path)), LEARNING
     ).entries
-    now = replayed.take((replayed.origin == DAY) & (replayed.natural == replayed.observed))
+    now = replayed.take((replayed.origin == DAY) & (replayed.natural_age == replayed.observed_age))
     model = fitted(past, plan=CONFIG["plan"] | {"window": window})
     made = model.predict(curves)
-    rows = curves.index.get_indexer(now.keys)[now.cohort]
+    rows = curves.index.get_indexer(now.keys)[now.cohort_index]
     assert len(rows) > 100
     for quantity in QUANTITIES:
         ours, theirs = getattr(made.final, quantity)[rows], getattr(now.bands["final"], quantity)
-        np.testing.assert_array_equal(np.where(now.issued, ours, np.nan), theirs)
-    assert made.borrowed is not None
-    np.testing.assert_array_equal(made.borrowed[rows] & now.issued, now.borrowed & now.issued)
-    assert (made.borrowed[rows] & now.issued).any()
+        np.testing.assert_array_equal(np.where(now.has_forecast, ours, np.nan), theirs)
+    assert made.is_borrowed is not None
+    np.testing.assert_array_equal(
+        made.is_borrowed[rows] & now.has_forecast, now.is_borrowed & now.has_forecast
+    )
+    assert (made.is_borrowed[rows] & now.has_forecast).any()
 
 
-def test_cut_prefixes_teach_nothing(past: History, whole: Walk) -> None:
-    cut = whole.entries.natural != whole.entries.observed
+def test_cut_prefixes_teach_nothing(past: History, whole: WalkForward) -> None:
+    cut = whole.entries.natural_age != whole.entries.observed_age
     assert cut.sum() >= 10
     raw = whole.entries.bands["raw"]
     wrong = Band(*(np.where(cut[:, None], 9e9, getattr(raw, q)) for q in QUANTITIES))
-    other = Walk([replace(whole.entries, bands=dict.fromkeys(STAGES, wrong))], past, LEARNING)
+    other = WalkForward(
+        [replace(whole.entries, bands=dict.fromkeys(STAGES, wrong))], past, LEARNING
+    )
     other.run()
-    assert_alike(other.learned(DAY)[0], whole.learned(DAY)[0])
+    assert_alike(other.learn_stages(DAY)[0], whole.learn_stages(DAY)[0])
 
 
-def test_only_what_may_be_learned_is(past: History, whole: Walk) -> None:
-    def learned(**chosen: bool) -> Stages:
-        learning = Learning(**{"blend": False, "correction": False, "intervals": False} | chosen)
-        other = Walk([whole.entries], past, learning)
+def test_only_what_may_be_learned_is(past: History, whole: WalkForward) -> None:
+    def learned(**chosen: bool) -> LearnedStages:
+        learning = StageSwitches(
+            **{"blend": False, "correction": False, "intervals": False} | chosen
+        )
+        other = WalkForward([whole.entries], past, learning)
         other.run()
-        return other.learned(DAY)[0]
+        return other.learn_stages(DAY)[0]
 
-    assert_alike(learned(), Stages.none())
+    assert_alike(learned(), LearnedStages.neutral())
     intervals = learned(intervals=True)
-    assert intervals.calibrated and not intervals.correction.on.any()
+    assert intervals.has_intervals and not intervals.correction.is_on.any()
     fixed = learned(correction=True)
-    assert fixed.correction.on.any() and not fixed.calibrated
+    assert fixed.correction.is_on.any() and not fixed.has_intervals
     assert np.isnan(fixed.totals.common).all()
 
 
-def test_the_ledger_holds_every_stage(past: History, whole: Walk, tmp_path: Path) -> None:
+def test_the_ledger_holds_every_stage(past: History, whole: WalkForward, tmp_path: Path) -> None:
     folder = tmp_path / "ledger"
     model = fitted(past, ledger=str(folder))
     name = next(folder.glob("*/*.parquet")).stem
     kept = Ledger(folder).read(name, DAYS[:-1], past.hierarchy)
-    assert model.past is not None
+    assert model.past_entries is not None
     early = whole.entries.take(whole.entries.origin < DAY)
-    for entries in (kept, model.past):
+    for entries in (kept, model.past_entries):
         np.testing.assert_array_equal(bits(entries.bands), bits(early.bands))
         np.testing.assert_array_equal(
-            entries.borrowed & entries.issued, early.borrowed & early.issued
+            entries.is_borrowed & entries.has_forecast, early.is_borrowed & early.has_forecast
         )
     raw, blended, fixed, final = (kept.bands[stage] for stage in STAGES)
-    assert (fixed.mean != blended.mean)[kept.issued].any()
-    assert (final.p90 > fixed.p90).any() and np.isfinite(raw.p90[kept.issued]).all()
+    assert (fixed.mean != blended.mean)[kept.has_forecast].any()
+    assert (final.p90 > fixed.p90).any() and np.isfinite(raw.p90[kept.has_forecast]).all()
 
 
 def test_a_second_fit_reuses_the_past(
@@ -307,9 +323,9 @@ def test_a_second_fit_reuses_the_past(
 
 
 def test_stages_travel_as_json_and_arrays(model: Corrected) -> None:
-    for stages in (model.stages, Stages.none()):
+    for stages in (model.stages, LearnedStages.neutral()):
         values, arrays = stages.state()
-        assert_alike(Stages.from_state(json.loads(json.dumps(values)), arrays), stages)
+        assert_alike(LearnedStages.from_state(json.loads(json.dumps(values)), arrays), stages)
 
 
 def test_a_bundle_forecasts_the_same_bits(model: Corrected, curves: Curves, tmp_path: Path) -> None:
@@ -321,13 +337,16 @@ def test_a_bundle_forecasts_the_same_bits(model: Corrected, curves: Curves, tmp_
 
 
 def test_entries_and_cohorts_find_the_same_segments(
-    model: Corrected, curves: Curves, whole: Walk
+    model: Corrected, curves: Curves, whole: WalkForward
 ) -> None:
     segments = model.stages.correction.segments
     now = whole.entries.take(whole.entries.origin == DAY)
-    place = curves.index.get_indexer(now.keys)[now.cohort]
-    assert found(segments, now).tolist() == found(segments, curves)[place].tolist()
-    assert set(found(segments, now)) == {1, 2}
+    place = curves.index.get_indexer(now.keys)[now.cohort_index]
+    assert (
+        deepest_known_segment(segments, now).tolist()
+        == deepest_known_segment(segments, curves)[place].tolist()
+    )
+    assert set(deepest_known_segment(segments, now)) == {1, 2}
 
 
 def daily(seed: int, rows: int = 12) -> Forecast:
@@ -357,9 +376,9 @@ def test_days_between_nodes_lie_between_them(seed: int) -> None:
     raw, rng = daily(seed), np.random.default_rng(seed)
     nodes = raw.at(NODES)
     value = raw.curves.observed_value[:, None]
-    grown = rng.gamma(1.0, 9.0, nodes.open.shape) * (rng.random(nodes.open.shape) < 0.8)
-    low = value + np.cumsum(np.where(nodes.open, grown, 0.0), axis=1)
-    cells = [np.where(nodes.open, low * scale, np.nan) for scale in (1.5, 1.0, 1.5, 1.7)]
+    grown = rng.gamma(1.0, 9.0, nodes.is_ahead.shape) * (rng.random(nodes.is_ahead.shape) < 0.8)
+    low = value + np.cumsum(np.where(nodes.is_ahead, grown, 0.0), axis=1)
+    cells = [np.where(nodes.is_ahead, low * scale, np.nan) for scale in (1.5, 1.0, 1.5, 1.7)]
     assert_between(raw, Band(*cells))
     assert_between(raw, Band(cells[0], *[nodes.raw.p50] * 3))  # of which p50 keeps its shape
 
@@ -367,12 +386,12 @@ def test_days_between_nodes_lie_between_them(seed: int) -> None:
 def assert_between(raw: Forecast, final: Band) -> None:
     """Exact at nodes, monotone from what was observed, ordered."""
     value = raw.curves.observed_value[:, None]
-    made = between(raw, raw.at(NODES), final)
+    made = interpolate_between_nodes(raw, raw.at(NODES), final)
     for quantity in QUANTITIES:
         days = getattr(made, quantity)
         np.testing.assert_array_equal(days[:, NODES], getattr(final, quantity))
-        assert (np.diff(np.where(raw.open, days, value), axis=1) >= 0).all()
-    assert (made.p10 <= made.p50)[raw.open].all() and (made.p50 <= made.p90)[raw.open].all()
+        assert (np.diff(np.where(raw.is_ahead, days, value), axis=1) >= 0).all()
+    assert (made.p10 <= made.p50)[raw.is_ahead].all() and (made.p50 <= made.p90)[raw.is_ahead].all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -380,7 +399,7 @@ def assert_between(raw: Forecast, final: Band) -> None:
 def test_intervals_that_stay_keep_every_bit(seed: int) -> None:
     raw = daily(seed)
     nodes = raw.at(NODES)
-    same = between(raw, nodes, nodes.raw)
+    same = interpolate_between_nodes(raw, nodes, nodes.raw)
     for quantity in QUANTITIES:
         np.testing.assert_array_equal(getattr(same, quantity), getattr(raw.raw, quantity))
 
@@ -397,7 +416,7 @@ def test_days_between_nodes_by_hand() -> None:
     forecast = Forecast(known, ages, cells, raw, raw, np.array(["ok"], dtype=object), 360)
     twice = value + 2 * (cells[:, NODES] - value)
     twice[:, GRID >= 14] += 5.0
-    mean = between(forecast, forecast.at(NODES), Band(*[twice] * 4)).mean[0]
+    mean = interpolate_between_nodes(forecast, forecast.at(NODES), Band(*[twice] * 4)).mean[0]
     assert np.isnan(mean[:9]).all()
     np.testing.assert_allclose(mean[[9, 10, 14]] - value, [2.0, 6.0, 11.0], rtol=1e-12)
     shape = np.log(np.array([12, 13, 14]) / 11) / np.log(15 / 11)
@@ -421,12 +440,14 @@ def test_ages_asked_for_do_not_move_a_forecast(model: Corrected, curves: Curves)
 
 def test_every_day_follows_from_nodes_and_the_pattern(model: Corrected, curves: Curves) -> None:
     """The mean of each day is that of a forecast of every day, raw and corrected."""
-    pattern = followed([model])
+    pattern = shared_interpolation_pattern([model])
     assert pattern is not None
     every = model.predict(curves, range(AGES))
     nodes, observed = every.at(NODES), every.ages <= curves.observed_age[:, None]
     assert not np.array_equal(nodes.raw.mean, nodes.final.mean, equal_nan=True)
-    days = pattern.course(curves).days(curves, [nodes.raw.mean, nodes.final.mean])
+    days = pattern.interpolation_shape(curves).daily_means(
+        curves, [nodes.raw.mean, nodes.final.mean]
+    )
     for made, band in zip(days, (every.raw, every.final), strict=True):
         expected = np.where(observed, curves.values, band.mean)
         np.testing.assert_allclose(made.T, expected, rtol=1e-6)
@@ -437,9 +458,9 @@ def test_models_follow_one_pattern_or_none(past: History, curves: Curves) -> Non
     one, same = (forecaster(CHAIN_LADDER).fit(known) for _ in range(2))
     other = forecaster(CHAIN_LADDER | {"half_life": 50.0}).fit(known)
     alone = forecaster({"name": "power_law", "pattern": CHAIN_LADDER})
-    assert followed([one, same]) is one
-    assert followed([one, other]) is None
-    assert followed([alone]) is None
+    assert shared_interpolation_pattern([one, same]) is one
+    assert shared_interpolation_pattern([one, other]) is None
+    assert shared_interpolation_pattern([alone]) is None
 
 
 def bias(model: Corrected, past: History, horizon: int) -> tuple[float, float]:
@@ -457,7 +478,7 @@ def bias(model: Corrected, past: History, horizon: int) -> tuple[float, float]:
 def test_a_bias_that_persists_is_found_and_reduced() -> None:
     past = drifting(0.3, seed=5, weeks=104, apps="abcdef")
     model = fitted(past, LATE, origins=9)
-    assert model.stages.correction.on[2:].all()
+    assert model.stages.correction.is_on[2:].all()
     for horizon in (60, 120, 180):
         raw, final = bias(model, past, horizon)
         assert raw > 0.04
@@ -465,7 +486,7 @@ def test_a_bias_that_persists_is_found_and_reduced() -> None:
 
 
 def test_nothing_is_corrected_where_nothing_persists() -> None:
-    on = [fitted(drifting(0.0, seed)).stages.correction.on for seed in range(2)]
+    on = [fitted(drifting(0.0, seed)).stages.correction.is_on for seed in range(2)]
     assert np.mean(on) < 0.1
 
 
@@ -474,10 +495,10 @@ def test_money_in_another_unit_changes_no_decision(
 ) -> None:
     dear = replace(past, values=past.values * 1024)
     other = fitted(dear)
-    assert other.stages.correction.on.tolist() == model.stages.correction.on.tolist()
+    assert other.stages.correction.is_on.tolist() == model.stages.correction.is_on.tolist()
     assert other.stages.correction.kappa.tolist() == model.stages.correction.kappa.tolist()
     ours, theirs = model.predict(curves, range(AGES)), other.predict(dear.as_of(DAY), range(AGES))
     for quantity in QUANTITIES:
         one, scaled = (getattr(made.final, quantity) for made in (ours, theirs))
         np.testing.assert_allclose(scaled, 1024 * one, rtol=1e-6)
-    assert np.isfinite(ours.final.p10[ours.open]).mean() > 0.5
+    assert np.isfinite(ours.final.p10[ours.is_ahead]).mean() > 0.5

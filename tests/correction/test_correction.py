@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltvnet.correction.blend import Blend, shares
-from ltvnet.correction.correction import HALF_LIFE, KAPPAS, Correction
-from ltvnet.correction.past_errors import MIN_WEEKS, Past, best
+from ltvnet.correction.blend import Blend, weight_grid
+from ltvnet.correction.correction import CORRECTION_KAPPAS, HALF_LIFE_DAYS, Correction
+from ltvnet.correction.past_errors import MIN_WEEKS, MaturedForecasts, best_trial_by_bucket
 from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.data.curves import NODES
 from ltvnet.data.segments import Segments
-from ltvnet.forecasting.forecast import BUCKETS, Band
-from ltvnet.forecasting.interpolation import accumulated, increments, scaled
+from ltvnet.forecasting.forecast import AGE_BUCKETS, Band
+from ltvnet.forecasting.interpolation import accumulate_growth, interval_growth, rescale_growth
 
-SEGMENTS = Segments.named(("Apps",), [(), ("a",), ("b",)])
+SEGMENTS = Segments.from_keys(("Apps",), [(), ("a",), ("b",)])
 GRID = np.array(NODES)
 INTERVALS = len(NODES) - 1
 AFTER_7 = NODES.index(7)
@@ -32,27 +32,27 @@ def past(
     segment: Ints | None = None,
     origin: Ints | None = None,
     ago: Floats | None = None,
-) -> Past:
+) -> MaturedForecasts:
     """Forecasts from one observed age; by default of one user, a week and an origin each, today's.
 
     Segments are in turn.
     """
     number = np.arange(len(forecast))
     ahead = GRID[1:] > observed
-    return Past(
+    return MaturedForecasts(
         segments=SEGMENTS,
         segment=1 + number % 2 if segment is None else segment,
-        observed=np.full(len(forecast), observed),
+        observed_age=np.full(len(forecast), observed),
         users=np.ones(len(forecast)) if users is None else users,
-        week=number if week is None else week,
-        origin=number if origin is None else origin,
-        ago=np.zeros(len(forecast)) if ago is None else ago,
-        forecast=np.where(ahead, forecast, 0.0),
-        actual=np.where(ahead, actual, 0.0),
+        week_index=number if week is None else week,
+        origin_index=number if origin is None else origin,
+        days_ago=np.zeros(len(forecast)) if ago is None else ago,
+        forecast_growth=np.where(ahead, forecast, 0.0),
+        actual_growth=np.where(ahead, actual, 0.0),
     )
 
 
-def random_past(seed: int, rows: int = 40, maturity: float = 0.8) -> Past:
+def random_past(seed: int, rows: int = 40, maturity: float = 0.8) -> MaturedForecasts:
     """Forecasts from all observed ages, with zeros among users, growth and what came true."""
     rng = np.random.default_rng(seed)
     observed = rng.integers(0, 360, rows)
@@ -60,25 +60,25 @@ def random_past(seed: int, rows: int = 40, maturity: float = 0.8) -> Past:
     drawn = rng.gamma(1.0, 1.0, (2, rows, INTERVALS)) * (rng.random((2, rows, INTERVALS)) < 0.8)
     ended = np.cumprod(rng.random((rows, INTERVALS)) < maturity**0.2, axis=1).astype(bool)
     origin = rng.integers(0, 9, rows)
-    return Past(
+    return MaturedForecasts(
         segments=SEGMENTS,
         segment=rng.integers(0, 3, rows),
-        observed=observed,
+        observed_age=observed,
         users=rng.integers(0, 50, rows).astype(float),
-        week=rng.integers(0, 12, rows),
-        origin=origin,
-        ago=100.0 * (9 - origin),
-        forecast=np.where(ahead, drawn[0], 0.0),
-        actual=np.where(ahead, np.where(ended, drawn[1], np.nan), 0.0),
+        week_index=rng.integers(0, 12, rows),
+        origin_index=origin,
+        days_ago=100.0 * (9 - origin),
+        forecast_growth=np.where(ahead, drawn[0], 0.0),
+        actual_growth=np.where(ahead, np.where(ended, drawn[1], np.nan), 0.0),
     )
 
 
 def test_growth_begins_at_the_observed_age() -> None:
     values = np.arange(len(NODES), dtype=float)[None] ** 2
     observed, value = np.array([8]), np.array([60.0])
-    grown = increments(values, observed, value)
+    grown = interval_growth(values, observed, value)
     assert grown[0, : AFTER_7 + 2].tolist() == [0.0] * AFTER_7 + [64.0 - 60.0, 81.0 - 64.0]
-    back = accumulated(grown, observed, value)
+    back = accumulate_growth(grown, observed, value)
     np.testing.assert_array_equal(back[0, AFTER_7 + 1 :], values[0, AFTER_7 + 1 :])
     assert np.isnan(back[0, : AFTER_7 + 1]).all()
 
@@ -87,10 +87,10 @@ def test_a_node_that_was_not_forecast_leaves_its_growth_to_the_next() -> None:
     values = np.full((1, len(NODES)), np.nan)
     values[0, NODES.index(14) :] = 5.0  # cut to age 7, but observed to 11
     observed, value = np.array([7]), np.array([2.0])
-    grown = increments(values, observed, value)
+    grown = interval_growth(values, observed, value)
     assert grown[0, AFTER_7 : AFTER_7 + 3].tolist() == [0.0, 3.0, 0.0]
     band = Band(values, values, values, values + 1.0)
-    twice = scaled(band, 2 * grown, observed, value)
+    twice = rescale_growth(band, 2 * grown, observed, value)
     assert np.isnan(twice.mean[0, : NODES.index(14)]).all()
     assert twice.mean[0, NODES.index(14) :].tolist() == [8.0] * 12
     assert twice.p90[0, -1] == 2.0 + 2 * 4.0
@@ -99,22 +99,22 @@ def test_a_node_that_was_not_forecast_leaves_its_growth_to_the_next() -> None:
 def test_no_complete_age_stays_blank() -> None:
     band = Band(*np.full((4, 1, len(NODES)), np.nan))
     observed, value = np.array([-1]), np.array([np.nan])
-    grown = increments(band.mean, observed, value)
-    assert np.isnan(Blend.off().apply(grown[None], grown, observed)).all()
-    assert np.isnan(scaled(band, grown, observed, value).p90).all()
+    grown = interval_growth(band.mean, observed, value)
+    assert np.isnan(Blend.equal().apply(grown[None], grown, observed)).all()
+    assert np.isnan(rescale_growth(band, grown, observed, value).p90).all()
 
 
 def test_factors_by_hand() -> None:
     """Expected 10 and 30, so K = 20 x median = 400; actual 20 and 30."""
     forecast, actual = np.ones((2, INTERVALS)), np.ones((2, INTERVALS))
     actual[0] = 2.0
-    learned = Correction.learned(past(forecast, actual, users=np.array([10.0, 30.0])), 20.0)
+    learned = Correction.fit(past(forecast, actual, users=np.array([10.0, 30.0])), 20.0)
     top = (20 + 30 + 400 * 1) / (10 + 30 + 400)
     a, b = (20 + 400 * top) / (10 + 400), (30 + 400 * top) / (30 + 400)
     np.testing.assert_allclose(learned.factor[2, :, AFTER_7], [top, a, b], rtol=1e-14)
-    assert learned.rows[2, :, AFTER_7].tolist() == [2, 1, 1]
-    others = np.delete(np.arange(len(BUCKETS)), 2)
-    assert (learned.factor[others] == 1).all() and (learned.rows[others] == 0).all()
+    assert learned.increment_count[2, :, AFTER_7].tolist() == [2, 1, 1]
+    others = np.delete(np.arange(len(AGE_BUCKETS)), 2)
+    assert (learned.factor[others] == 1).all() and (learned.increment_count[others] == 0).all()
     assert (learned.factor[2, :, :AFTER_7] == 1).all()  # intervals that had been observed
 
 
@@ -122,17 +122,17 @@ def test_a_past_forecast_counts_half_after_the_half_life() -> None:
     """1 forecast twice; 2 came true today, 1 of the forecast two months old: (2 + 1/2) / 1.5."""
     forecast, actual = np.ones((2, INTERVALS)), np.ones((2, INTERVALS))
     actual[0] = 2.0
-    known = past(forecast, actual, ago=np.array([0.0, HALF_LIFE]))
-    top = [Correction.learned(known, kappa).factor[2, 0, AFTER_7] for kappa in (0.0, 20.0)]
+    known = past(forecast, actual, ago=np.array([0.0, HALF_LIFE_DAYS]))
+    top = [Correction.fit(known, kappa).factor[2, 0, AFTER_7] for kappa in (0.0, 20.0)]
     assert top == pytest.approx([2.5 / 1.5, 22.5 / 21.5], rel=1e-14)
-    later = replace(known, ago=known.ago + 90)  # what is old alike counts alike
-    assert Correction.learned(later, 0.0).factor[2, 0, AFTER_7] == pytest.approx(2.5 / 1.5)
+    later = replace(known, days_ago=known.days_ago + 90)  # what is old alike counts alike
+    assert Correction.fit(later, 0.0).factor[2, 0, AFTER_7] == pytest.approx(2.5 / 1.5)
 
 
 def test_an_interval_is_corrected_when_it_ends_and_not_before() -> None:
     forecast, actual = np.ones((4, INTERVALS)), np.full((4, INTERVALS), 3.0)
     actual[:, AFTER_7 + 1 :] = np.nan
-    learned = Correction.learned(past(forecast, actual), 0.0)
+    learned = Correction.fit(past(forecast, actual), 0.0)
     assert (learned.factor[2, :, AFTER_7] == 3).all()
     assert (learned.factor[2, :, AFTER_7 + 1 :] == 1).all()
 
@@ -143,7 +143,7 @@ def test_a_segment_without_rows_takes_its_parents_factor() -> None:
     forecast[0] = 1.0
     known = past(forecast, 2 * forecast, segment=np.array([1, 1, 1, 1, 1]))
     for kappa in (0.0, 20.0):
-        factor = Correction.learned(known, kappa).factor[2, :, AFTER_7]
+        factor = Correction.fit(known, kappa).factor[2, :, AFTER_7]
         assert factor[2] == factor[0] > 1
 
 
@@ -151,58 +151,70 @@ def test_zero_forecasts_do_not_undo_the_shrinkage() -> None:
     """K is 20 x 1 though the median over all rows is 0: (2 + 20) / (1 + 20)."""
     forecast = np.zeros((5, INTERVALS))
     forecast[0] = 1.0
-    learned = Correction.learned(past(forecast, 2 * forecast), 20.0)
+    learned = Correction.fit(past(forecast, 2 * forecast), 20.0)
     assert learned.factor[2, 0, AFTER_7] == pytest.approx(22 / 21, rel=1e-14)
 
 
 def test_refunds_correct_to_zero_and_no_further() -> None:
     forecast = np.ones((9, INTERVALS))
-    learned = Correction.learned(past(forecast, -100 * forecast), 20.0)
+    learned = Correction.fit(past(forecast, -100 * forecast), 20.0)
     assert (learned.factor[2, :, AFTER_7:] == 0).all()
 
 
-@pytest.mark.parametrize("kappa", KAPPAS)
+@pytest.mark.parametrize("kappa", CORRECTION_KAPPAS)
 def test_no_rows_and_one_row(kappa: float) -> None:
     empty = past(np.ones((0, INTERVALS)), np.ones((0, INTERVALS)))
-    assert (Correction.learned(empty, kappa).factor == 1).all()
+    assert (Correction.fit(empty, kappa).factor == 1).all()
     one = past(np.ones((1, INTERVALS)), np.full((1, INTERVALS), 5.0))
-    factor = Correction.learned(one, kappa).factor[2, 0, AFTER_7:]
+    factor = Correction.fit(one, kappa).factor[2, 0, AFTER_7:]
     np.testing.assert_allclose(factor, (5 + kappa) / (1 + kappa), rtol=1e-14)
     for known in (empty, one, replace(one, users=np.zeros(1))):
-        assert (best(known, [2 * known.forecast]) == -1).all()
-        assert (Blend.learned(known, known.forecast[None], known.forecast).weight == 1).all()
+        assert (best_trial_by_bucket(known, [2 * known.forecast_growth]) == -1).all()
+        assert (
+            Blend.fit(known, known.forecast_growth[None], known.forecast_growth).weight == 1
+        ).all()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.01, 100))
 def test_proportional_errors_are_undone_exactly_without_shrinkage(seed: int, c: float) -> None:
     known = random_past(seed)
-    known = replace(known, actual=np.where(known.matured, c * known.forecast, known.actual))
-    learned = Correction.learned(known, 0.0)
-    fixed = learned.apply(known.forecast, known.observed, known.segment, trial=True)
-    use = known.matured & (known.users[:, None] > 0)
-    np.testing.assert_allclose(fixed[use], known.actual[use], rtol=1e-9)
+    known = replace(
+        known,
+        actual_growth=np.where(known.has_matured, c * known.forecast_growth, known.actual_growth),
+    )
+    learned = Correction.fit(known, 0.0)
+    fixed = learned.apply(known.forecast_growth, known.observed_age, known.segment, trial=True)
+    use = known.has_matured & (known.users[:, None] > 0)
+    np.testing.assert_allclose(fixed[use], known.actual_growth[use], rtol=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_heavy_parent_is_followed(seed: int) -> None:
-    learned = Correction.learned(random_past(seed), 1e15)
+    learned = Correction.fit(random_past(seed), 1e15)
     np.testing.assert_allclose(learned.factor, 1.0, rtol=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(KAPPAS))
+@given(st.integers(0, 10**6), st.sampled_from(CORRECTION_KAPPAS))
 def test_money_times_1024_changes_no_factor_and_no_decision(seed: int, kappa: float) -> None:
     known = random_past(seed, rows=80)
-    dear = replace(known, forecast=1024 * known.forecast, actual=1024 * known.actual)
-    one, other = Correction.learned(known, kappa), Correction.learned(dear, kappa)
+    dear = replace(
+        known,
+        forecast_growth=1024 * known.forecast_growth,
+        actual_growth=1024 * known.actual_growth,
+    )
+    one, other = Correction.fit(known, kappa), Correction.fit(dear, kappa)
     np.testing.assert_array_equal(one.factor, other.factor)
-    trial = one.apply(known.forecast, known.observed, known.segment, trial=True)
-    assert best(known, [trial]).tolist() == best(dear, [1024 * trial]).tolist()
-    pattern = np.roll(known.forecast, 1, axis=0)
+    trial = one.apply(known.forecast_growth, known.observed_age, known.segment, trial=True)
+    assert (
+        best_trial_by_bucket(known, [trial]).tolist()
+        == best_trial_by_bucket(dear, [1024 * trial]).tolist()
+    )
+    pattern = np.roll(known.forecast_growth, 1, axis=0)
     weights = [
-        Blend.learned(p, p.forecast[None], s * pattern).weight
+        Blend.fit(p, p.forecast_growth[None], s * pattern).weight
         for p, s in ((known, 1), (dear, 1024))
     ]
     np.testing.assert_array_equal(*weights)
@@ -214,7 +226,7 @@ def random_band(rng: np.random.Generator, rows: int) -> tuple[Band, Ints, Floats
     ordered = np.sort(rng.gamma(1.0, 1.0, (3, rows, INTERVALS)), axis=0)
     ordered *= rng.random((rows, INTERVALS)) < 0.8
     ordered *= GRID[1:] > observed[:, None]
-    low, middle, high = (accumulated(cells, observed, value) for cells in ordered)
+    low, middle, high = (accumulate_growth(cells, observed, value) for cells in ordered)
     return Band(middle, low, middle, high), observed, value
 
 
@@ -226,10 +238,10 @@ def spread(band: Band) -> Floats:
 @given(st.integers(0, 10**6))
 def test_stages_that_are_off_change_no_bit(seed: int) -> None:
     band, observed, value = random_band(np.random.default_rng(seed), 8)
-    grown = increments(band.mean, observed, value)
-    mixed = Blend.off().apply(grown[None], grown[::-1], observed)
-    fixed = Correction.off().apply(mixed, observed, np.zeros(8, dtype=np.int64))
-    same = scaled(scaled(band, mixed, observed, value), fixed, observed, value)
+    grown = interval_growth(band.mean, observed, value)
+    mixed = Blend.equal().apply(grown[None], grown[::-1], observed)
+    fixed = Correction.neutral().apply(mixed, observed, np.zeros(8, dtype=np.int64))
+    same = rescale_growth(rescale_growth(band, mixed, observed, value), fixed, observed, value)
     np.testing.assert_array_equal(same.mean, band.mean)
     np.testing.assert_array_equal(spread(same), spread(band))
 
@@ -239,14 +251,14 @@ def test_stages_that_are_off_change_no_bit(seed: int) -> None:
 def test_a_corrected_band_is_ordered_monotone_and_proportional(seed: int) -> None:
     rng = np.random.default_rng(seed)
     band, observed, value = random_band(rng, 8)
-    grown = increments(band.mean, observed, value)
-    fixed = scaled(band, grown * rng.gamma(2.0, 0.5, grown.shape), observed, value)
+    grown = interval_growth(band.mean, observed, value)
+    fixed = rescale_growth(band, grown * rng.gamma(2.0, 0.5, grown.shape), observed, value)
     open_ = GRID > observed[:, None]
     for cells in (fixed.mean, *spread(fixed)):
         filled = np.where(open_, cells, value[:, None])
         assert (np.diff(filled, axis=1) >= 0).all()
     assert (np.diff(spread(fixed), axis=0)[:, open_] >= -1e-12).all()
-    doubled = scaled(band, 2 * grown, observed, value)
+    doubled = rescale_growth(band, 2 * grown, observed, value)
     expected = value[:, None] + 2 * (band.p90 - value[:, None])
     np.testing.assert_allclose(doubled.p90, expected, rtol=1e-12)
 
@@ -254,15 +266,17 @@ def test_a_corrected_band_is_ordered_monotone_and_proportional(seed: int) -> Non
 def test_where_the_mean_does_not_grow_quantiles_stay() -> None:
     observed, value = np.array([7]), np.array([1.0])
     flat = np.where(GRID > 7, 1.0, np.nan)[None]
-    fixed = scaled(Band(flat, flat, flat, flat + 2.0), np.ones((1, INTERVALS)), observed, value)
+    fixed = rescale_growth(
+        Band(flat, flat, flat, flat + 2.0), np.ones((1, INTERVALS)), observed, value
+    )
     np.testing.assert_array_equal(fixed.p90[0, AFTER_7 + 1 :], 3.0)
 
 
 def test_a_correction_acts_where_it_is_on() -> None:
-    shape = (len(BUCKETS), len(SEGMENTS.keys), INTERVALS)
-    on = np.arange(len(BUCKETS)) == 2
+    shape = (len(AGE_BUCKETS), len(SEGMENTS.keys), INTERVALS)
+    on = np.arange(len(AGE_BUCKETS)) == 2
     twice = Correction(
-        SEGMENTS, np.full(shape, 2.0), np.ones(shape, dtype=np.int64), on, np.ones(len(BUCKETS))
+        SEGMENTS, np.full(shape, 2.0), np.ones(shape, dtype=np.int64), on, np.ones(len(AGE_BUCKETS))
     )
     observed, segment = np.array([2, 7, 13, 14]), np.zeros(4, dtype=np.int64)
     grown = np.ones((4, INTERVALS))
@@ -275,7 +289,7 @@ def apart(rows: int) -> Floats:
     return 400.0 * np.arange(rows)
 
 
-def constant(weeks: int, forecast: float, actual: float) -> Past:
+def constant(weeks: int, forecast: float, actual: float) -> MaturedForecasts:
     full = np.ones((weeks, INTERVALS))
     return past(forecast * full, actual * full, ago=apart(weeks))
 
@@ -283,19 +297,23 @@ def constant(weeks: int, forecast: float, actual: float) -> Past:
 def test_a_gain_without_noise_needs_enough_weeks() -> None:
     for weeks, found in ((MIN_WEEKS - 1, -1), (MIN_WEEKS, 1)):
         known = constant(weeks, 1.0, 2.0)
-        trials = [0.5 * known.forecast, 2.0 * known.forecast, 1.5 * known.forecast]
-        assert best(known, trials)[2] == found
-        assert (np.delete(best(known, trials), 2) == -1).all()
+        trials = [
+            0.5 * known.forecast_growth,
+            2.0 * known.forecast_growth,
+            1.5 * known.forecast_growth,
+        ]
+        assert best_trial_by_bucket(known, trials)[2] == found
+        assert (np.delete(best_trial_by_bucket(known, trials), 2) == -1).all()
 
 
 def test_weeks_in_which_a_trial_made_no_difference_prove_nothing() -> None:
     known = constant(20, 1.0, 2.0)
-    trial = known.forecast.copy()
+    trial = known.forecast_growth.copy()
     trial[: MIN_WEEKS - 1] *= 2
-    assert best(known, [trial])[2] == -1
+    assert best_trial_by_bucket(known, [trial])[2] == -1
 
 
-def first_interval(actual: Floats, origin: Ints, ago: Floats) -> Past:
+def first_interval(actual: Floats, origin: Ints, ago: Floats) -> MaturedForecasts:
     """Forecasts of 1 at D7, of which the growth to D10 has come true."""
     came = np.full((len(actual), INTERVALS), np.nan)
     came[:, AFTER_7] = actual
@@ -306,11 +324,15 @@ def test_origins_that_overlap_are_worth_less() -> None:
     """Three days ahead: in six days there is room for three origins, in three days for two."""
     for ago, worth in (([0, 0, 0], 1.0), ([0, 1, 1.5], 1.5), ([5, 6, 8], 2.0), ([0, 3, 60], 3.0)):
         known = first_interval(np.ones(3), np.arange(3), np.array(ago, dtype=float))
-        assert known.freedom.tolist() == pytest.approx([0, 0, worth, *[0] * 5], rel=1e-14)
-    last = known.actual.copy()
+        assert known.independent_origins.tolist() == pytest.approx(
+            [0, 0, worth, *[0] * 5], rel=1e-14
+        )
+    last = known.actual_growth.copy()
     last[2] = np.nan  # nothing of the forecast that was 60 days ago has come true
-    assert replace(known, actual=last).freedom[2] == pytest.approx(2.0, rel=1e-14)
-    assert replace(known, origin=np.zeros(3, dtype=np.int64)).freedom[2] == 1.0
+    assert replace(known, actual_growth=last).independent_origins[2] == pytest.approx(
+        2.0, rel=1e-14
+    )
+    assert replace(known, origin_index=np.zeros(3, dtype=np.int64)).independent_origins[2] == 1.0
 
 
 def test_days_ahead_are_weighed_by_users_and_log_age() -> None:
@@ -321,27 +343,32 @@ def test_days_ahead_are_weighed_by_users_and_log_age() -> None:
     known = past(np.ones((2, INTERVALS)), actual, users=users, ago=ago)
     near, far = np.log(11 / 8), np.log(15 / 11)
     ahead = (3 * 3 * near + 7 * far) / (3 * near + far)
-    assert known.freedom[2] == pytest.approx(1 + 2 / ahead, rel=1e-14)
+    assert known.independent_origins[2] == pytest.approx(1 + 2 / ahead, rel=1e-14)
 
 
 def test_a_gain_in_every_week_of_one_origin_proves_nothing() -> None:
     """Nor does it where the trial made no difference at all others."""
     known = first_interval(np.full(20, 2.0), np.arange(20), apart(20))
-    trial = 2 * known.forecast
-    assert best(known, [trial])[2] == 0
-    same = replace(known, origin=np.zeros(20, dtype=np.int64), ago=np.zeros(20))
-    assert best(same, [trial])[2] == -1
+    trial = 2 * known.forecast_growth
+    assert best_trial_by_bucket(known, [trial])[2] == 0
+    same = replace(known, origin_index=np.zeros(20, dtype=np.int64), days_ago=np.zeros(20))
+    assert best_trial_by_bucket(same, [trial])[2] == -1
     other = np.arange(20) // 10
-    two = replace(known, origin=other, ago=apart(2)[other])
-    assert two.freedom[2] == 2.0
-    assert best(two, [np.where(other[:, None] == 0, trial, known.forecast)])[2] == -1
+    two = replace(known, origin_index=other, days_ago=apart(2)[other])
+    assert two.independent_origins[2] == 2.0
+    assert (
+        best_trial_by_bucket(two, [np.where(other[:, None] == 0, trial, known.forecast_growth)])[2]
+        == -1
+    )
 
 
 def test_origins_all_of_one_week_are_not_enough_either() -> None:
     known = first_interval(np.full(20, 2.0), np.arange(20), apart(20))
-    close = replace(known, ago=known.ago / 400 / 10)  # 1.9 days from first to last: 1.6 origins
-    assert best(close, [2 * known.forecast])[2] == -1
-    assert best(known, [2 * known.forecast])[2] == 0
+    close = replace(
+        known, days_ago=known.days_ago / 400 / 10
+    )  # 1.9 days from first to last: 1.6 origins
+    assert best_trial_by_bucket(close, [2 * known.forecast_growth])[2] == -1
+    assert best_trial_by_bucket(known, [2 * known.forecast_growth])[2] == 0
 
 
 def test_a_season_that_reverses_is_not_corrected() -> None:
@@ -353,11 +380,16 @@ def test_a_season_that_reverses_is_not_corrected() -> None:
     gain = np.where(number < 6, 1.0, -0.5)
     actual = (0.2 + 0.1 * gain) / np.log(1.2)  # of the deviance from 1 to 1.2
     season = first_interval(actual, number, apart(12)[::-1][number])
-    trial = 1.2 * season.forecast
+    trial = 1.2 * season.forecast_growth
     np.testing.assert_allclose(season.gain(trial), np.log(11 / 8) * 0.1 * gain, rtol=1e-12)
-    assert season.freedom[2] == 12
-    assert best(season, [trial])[2] == -1
-    assert best(replace(season, origin=np.arange(60), ago=apart(60)), [trial])[2] == 0
+    assert season.independent_origins[2] == 12
+    assert best_trial_by_bucket(season, [trial])[2] == -1
+    assert (
+        best_trial_by_bucket(
+            replace(season, origin_index=np.arange(60), days_ago=apart(60)), [trial]
+        )[2]
+        == 0
+    )
 
 
 def test_the_gain_by_hand() -> None:
@@ -375,10 +407,10 @@ def test_a_trial_of_nothing_is_unlikely_and_no_error() -> None:
     """Factors are 0 after refunds; what came true otherwise is 1e-9 times as likely."""
     known = constant(20, 1.0, 2.0)
     ended = np.arange(INTERVALS) <= AFTER_7
-    known = replace(known, actual=np.where(ended, known.actual, np.nan))
+    known = replace(known, actual_growth=np.where(ended, known.actual_growth, np.nan))
     gain = np.log(11 / 8) * (1 + 2 * np.log(1e-9))
-    np.testing.assert_allclose(known.gain(0 * known.forecast), gain, rtol=1e-12)
-    assert best(known, [0 * known.forecast])[2] == -1
+    np.testing.assert_allclose(known.gain(0 * known.forecast_growth), gain, rtol=1e-12)
+    assert best_trial_by_bucket(known, [0 * known.forecast_growth])[2] == -1
 
 
 def test_the_median_of_skewed_outcomes_is_no_better_than_their_mean() -> None:
@@ -386,10 +418,13 @@ def test_the_median_of_skewed_outcomes_is_no_better_than_their_mean() -> None:
     rng = np.random.default_rng(0)
     level = rng.exponential(1.0, (400, 1))
     known = past(np.ones((400, INTERVALS)), level * np.ones((1, INTERVALS)), ago=apart(400))
-    median = np.log(2) * known.forecast
-    assert known.loss(median).sum() < known.loss(known.forecast).sum()
-    assert best(known, [median])[2] == -1
-    assert best(replace(known, forecast=median), [known.forecast])[2] == 0
+    median = np.log(2) * known.forecast_growth
+    assert known.loss(median).sum() < known.loss(known.forecast_growth).sum()
+    assert best_trial_by_bucket(known, [median])[2] == -1
+    assert (
+        best_trial_by_bucket(replace(known, forecast_growth=median), [known.forecast_growth])[2]
+        == 0
+    )
 
 
 def test_models_are_weighed_by_hand() -> None:
@@ -397,42 +432,42 @@ def test_models_are_weighed_by_hand() -> None:
     true = np.ones((MIN_WEEKS, INTERVALS))
     models = np.stack((true, 3 * true))
     known = past(models.mean(axis=0), true, ago=apart(MIN_WEEKS))
-    learned = Blend.learned(known, models, 5 * true)
+    learned = Blend.fit(known, models, 5 * true)
     assert learned.weight.tolist() == [[0.5, 0.5]] * 2 + [[1.0, 0.0]] + [[0.5, 0.5]] * 5
-    assert learned.on.tolist() == [False, False, True, *[False] * 5]  # though all sum to 1
-    assert not learned.pattern.any()
+    assert learned.is_on.tolist() == [False, False, True, *[False] * 5]  # though all sum to 1
+    assert not learned.pattern_weight.any()
     mixed = learned.apply(models[:, :2], 5 * true[:2], np.array([7, 30]))
     assert mixed[:, 0].tolist() == [1.0, 2.0]
 
 
 def test_weights_are_all_quarters() -> None:
-    assert shares(1).tolist() == [[0.0], [0.25], [0.5], [0.75], [1.0]]
-    assert shares(2)[:6].tolist() == [[0, i / 4] for i in range(5)] + [[0.25, 0]]
-    three = shares(3)
+    assert weight_grid(1).tolist() == [[0.0], [0.25], [0.5], [0.75], [1.0]]
+    assert weight_grid(2)[:6].tolist() == [[0, i / 4] for i in range(5)] + [[0.25, 0]]
+    three = weight_grid(3)
     assert len(three) == 35 == len(np.unique(three, axis=0))  # 7 choose 3
     assert (three >= 0).all() and (three.sum(axis=1) <= 1).all()
-    assert len(shares(8)) == 495  # 12 choose 4
+    assert len(weight_grid(8)) == 495  # 12 choose 4
 
 
 @pytest.mark.parametrize("models", range(1, 9))
 def test_equal_weights_are_off(models: int) -> None:
-    assert not Blend.off(models).on.any()
-    assert np.abs(Blend.off(models).pattern).max() < 1e-15
+    assert not Blend.equal(models).is_on.any()
+    assert np.abs(Blend.equal(models).pattern_weight).max() < 1e-15
 
 
 def test_blend_by_hand() -> None:
     """The pattern is right half the time by as much as the model is wrong: a mean of both wins."""
     true = np.ones((MIN_WEEKS, INTERVALS))
     known = past(1.5 * true, true, ago=apart(MIN_WEEKS))
-    models = known.forecast[None]
-    learned = Blend.learned(known, models, 0.5 * known.forecast / 1.5)
-    assert learned.pattern.tolist() == [0.0, 0.0, 0.5, *[0.0] * 5]
-    assert learned.on.tolist() == [False, False, True, *[False] * 5]
+    models = known.forecast_growth[None]
+    learned = Blend.fit(known, models, 0.5 * known.forecast_growth / 1.5)
+    assert learned.pattern_weight.tolist() == [0.0, 0.0, 0.5, *[0.0] * 5]
+    assert learned.is_on.tolist() == [False, False, True, *[False] * 5]
     observed = np.array([7, 30])
     mixed = learned.apply(np.full((1, 2, INTERVALS), 4.0), np.full((2, INTERVALS), 2.0), observed)
     assert mixed[:, 0].tolist() == [3.0, 4.0]
-    assert Blend.learned(known, models, known.actual).weight[2] == 0.0
-    assert Blend.learned(known, models, 3 * known.actual).weight[2] == 1.0
+    assert Blend.fit(known, models, known.actual_growth).weight[2] == 0.0
+    assert Blend.fit(known, models, 3 * known.actual_growth).weight[2] == 1.0
 
 
 def replayed(seed: int, bias: float, sigma: float) -> Bools:
@@ -454,24 +489,24 @@ def replayed(seed: int, bias: float, sigma: float) -> Bools:
     share = np.log1p(GRID[1:]) - np.log1p(np.maximum(GRID[:-1], observed[:, None]))
     share = np.maximum(share, 0.0) / mean
 
-    def known(day: int, rows: Ints) -> Past:
+    def known(day: int, rows: Ints) -> MaturedForecasts:
         ended = GRID[1:] <= (7 * (day - week[row] - 1) + 3)[:, None]
         actual = np.where(ended, share * came[row], np.nan)
         forecast = share * mean / (1 + bias)
         segment, volume = 1 + row % 2, users[row]
         ago = 7.0 * (day - origin)
         parts = (segment, observed, volume, week[row], origin, ago, forecast, actual)
-        return Past(SEGMENTS, *(part[rows] for part in parts))
+        return MaturedForecasts(SEGMENTS, *(part[rows] for part in parts))
 
     everything = known(60, np.arange(len(row)))
-    trials = [everything.forecast.copy() for _ in KAPPAS]
+    trials = [everything.forecast_growth.copy() for _ in CORRECTION_KAPPAS]
     for date in origins[1:]:
         before, now = known(date, np.flatnonzero(origin < date)), origin == date
-        for trial, kappa in zip(trials, KAPPAS, strict=True):
-            fixed = Correction.learned(before, kappa)
-            place = everything.observed[now], everything.segment[now]
+        for trial, kappa in zip(trials, CORRECTION_KAPPAS, strict=True):
+            fixed = Correction.fit(before, kappa)
+            place = everything.observed_age[now], everything.segment[now]
             trial[now] = fixed.apply(trial[now], *place, trial=True)
-    return best(everything, trials) >= 0
+    return best_trial_by_bucket(everything, trials) >= 0
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.6])

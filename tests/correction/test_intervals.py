@@ -9,24 +9,31 @@ from hypothesis import strategies as st
 from scipy.special import stdtrit
 
 from ltvnet.correction import intervals
-from ltvnet.correction.intervals import MIN_COHORTS, NOISES, Growing, Intervals, Issued, Totals
+from ltvnet.correction.intervals import (
+    MIN_CALIBRATION_COHORTS,
+    NOISE_GRID,
+    CalibrationSample,
+    Intervals,
+    NodeForecasts,
+    TotalsUncertainty,
+)
 from ltvnet.data.arrays import Bools, Days, Floats, Ints
-from ltvnet.data.curves import NODES, day
+from ltvnet.data.curves import NODES, parse_day
 from ltvnet.data.segments import Segments
-from ltvnet.forecasting.forecast import BUCKETS, Band, bucket
+from ltvnet.forecasting.forecast import AGE_BUCKETS, Band, age_bucket
 
-TOP = Segments.named((), [()])
-APPS = Segments.named(("Apps",), [(), ("a",), ("b",)])
+TOP = Segments.from_keys((), [()])
+APPS = Segments.from_keys(("Apps",), [(), ("a",), ("b",)])
 GRID = np.array(NODES)
 J = len(NODES)
 D30, D360 = NODES.index(30), NODES.index(360)
 
 
-def growing(rows: int, observed: int = 7, value: float = 1.0) -> Growing:
+def growing(rows: int, observed: int = 7, value: float = 1.0) -> NodeForecasts:
     """Forecasts that grow by 1 up to each node, without quantiles of their own."""
     mean = np.where(observed < GRID, value + 1.0, np.nan) * np.ones((rows, 1))
     band = Band(mean, mean, mean, mean)
-    return Growing(np.full(rows, observed), np.full(rows, value), np.ones(rows), mean, band)
+    return NodeForecasts(np.full(rows, observed), np.full(rows, value), np.ones(rows), mean, band)
 
 
 def issued(
@@ -36,16 +43,16 @@ def issued(
     segment: Ints | None = None,
     origin: Days | None = None,
     users: Floats | None = None,
-) -> Issued:
+) -> CalibrationSample:
     """Forecasts of a growth of 1 beside what they grew by, (E,) at all nodes or (E, J)."""
     rows = len(grown)
     cells = grown[:, None] if grown.ndim == 1 else grown
     forecast = growing(rows, observed)
-    return Issued(
+    return CalibrationSample(
         forecast=forecast if users is None else replace(forecast, users=users),
         actual=np.where(observed < GRID, 1.0 + cells, np.nan),
-        cohort=np.arange(rows) if cohort is None else cohort,
-        origin=np.full(rows, day("2024-01-01")) if origin is None else origin,
+        cohort_index=np.arange(rows) if cohort is None else cohort,
+        origin=np.full(rows, parse_day("2024-01-01")) if origin is None else origin,
         segment=np.zeros(rows, dtype=np.int64) if segment is None else segment,
     )
 
@@ -54,18 +61,18 @@ def issued(
 def test_the_order_statistic_by_hand(cohorts: int, rank: int) -> None:
     """ceil(0.9 (m + 1)): outcomes 1, 2 .. m above a forecast of 1 miss it by 0, 1 .. m - 1."""
     outcomes = np.random.default_rng(0).permutation(cohorts) + 1.0
-    learned = Intervals.learned(issued(outcomes), TOP)
+    learned = Intervals.fit(issued(outcomes), TOP)
     assert (learned.upper[2, 0, D30:] == rank - 1).all()
     assert (learned.lower[2, 0, D30:] == 1 - (cohorts + 1 - rank)).all()
     assert np.isnan(learned.upper[[0, 1, *range(3, 8)]]).all()
-    assert not learned.borrowed[2, D30:].any() and learned.borrowed[3].all()
+    assert not learned.is_borrowed[2, D30:].any() and learned.is_borrowed[3].all()
 
 
-@pytest.mark.parametrize("rows", [0, 1, MIN_COHORTS - 1])
+@pytest.mark.parametrize("rows", [0, 1, MIN_CALIBRATION_COHORTS - 1])
 def test_too_few_cohorts_stay_blank(rows: int) -> None:
-    learned = Intervals.learned(issued(np.arange(rows) + 1.0), TOP)
-    for unknown in (learned, Intervals.none()):
-        assert np.isnan(unknown.upper).all() and unknown.borrowed.all()
+    learned = Intervals.fit(issued(np.arange(rows) + 1.0), TOP)
+    for unknown in (learned, Intervals.blank()):
+        assert np.isnan(unknown.upper).all() and unknown.is_borrowed.all()
         band, borrowed = unknown.apply(growing(3), np.zeros(3, dtype=np.int64))
         assert np.isnan(band.p10).all() and np.isnan(band.p90).all()
         assert (band.mean[:, D30:] == 2).all() and (band.p50[:, D30:] == 2).all()
@@ -76,20 +83,20 @@ def test_a_cohort_weighs_one_however_often_it_was_forecast() -> None:
     """The 19th of 20 cohorts, of which the worst has 100 forecasts."""
     outcomes = np.concatenate((np.arange(1.0, 20.0), np.full(100, 50.0)))
     cohort = np.concatenate((np.arange(19), np.full(100, 19)))
-    learned = Intervals.learned(issued(outcomes, cohort=cohort), TOP)
+    learned = Intervals.fit(issued(outcomes, cohort=cohort), TOP)
     assert learned.upper[2, 0, D30] == 19 - 1
 
 
 def test_forecasts_of_one_cohort_share_its_weight() -> None:
     """20 cohorts of three forecasts each, 1 .. 60: a weight of 19 is reached at the 57th."""
     order = np.random.default_rng(0).permutation(60)
-    learned = Intervals.learned(issued(order + 1.0, cohort=order % 20), TOP)
+    learned = Intervals.fit(issued(order + 1.0, cohort=order % 20), TOP)
     assert learned.upper[2, 0, D30] == 57 - 1
 
 
 def test_rows_of_few_cohorts_count_as_few() -> None:
     outcomes = np.arange(1.0, 101.0)
-    learned = Intervals.learned(issued(outcomes, cohort=np.arange(100) % 19), TOP)
+    learned = Intervals.fit(issued(outcomes, cohort=np.arange(100) % 19), TOP)
     assert np.isnan(learned.upper).all()
 
 
@@ -97,7 +104,7 @@ def test_a_segment_of_few_cohorts_takes_its_parents() -> None:
     """a has 20 cohorts missing by 0 .. 19, b 19 missing by 100; the top's is the 36th of 39."""
     outcomes = np.concatenate((np.arange(1.0, 21.0), np.full(19, 101.0)))
     segment = np.repeat([1, 2], [20, 19])
-    learned = Intervals.learned(issued(outcomes, segment=segment), APPS)
+    learned = Intervals.fit(issued(outcomes, segment=segment), APPS)
     assert learned.upper[2, :, D30].tolist() == [100.0, 18.0, 100.0]
     assert learned.lower[2, :, D30].tolist() == [-3.0, -1.0, -3.0]
 
@@ -107,19 +114,19 @@ def test_a_horizon_that_has_not_matured_borrows_the_widest_of_the_longest_three(
     grown = np.full((20, J), np.nan)
     for node, miss in ((30, 9), (45, 5), (60, 7), (90, 6)):
         grown[:, NODES.index(node)] = 1.0 + miss
-    learned = Intervals.learned(issued(grown), TOP)
+    learned = Intervals.fit(issued(grown), TOP)
     assert learned.upper[2, 0, D30:].tolist() == [9, 5, 7, 6] + [7] * 6
     assert learned.lower[2, 0, D30:].tolist() == [-9, -5, -7, -6] + [-5] * 6
-    assert learned.borrowed[2, D30:].tolist() == [False] * 4 + [True] * 6
+    assert learned.is_borrowed[2, D30:].tolist() == [False] * 4 + [True] * 6
     _, borrowed = learned.apply(growing(1), np.zeros(1, dtype=np.int64))
     assert borrowed[0].tolist() == [*[False] * 8, *[True] * 3, *[False] * 4, *[True] * 6]
 
 
 def constant(lower: float, upper: float, noise: float = 0.0) -> Intervals:
     """Widths, and chance from an observed age of 7."""
-    shape = (len(BUCKETS), 1, J)
+    shape = (len(AGE_BUCKETS), 1, J)
     known = np.zeros(shape[::2], dtype=bool)
-    chance = np.where(np.arange(len(BUCKETS)) == 2, noise, np.nan)
+    chance = np.where(np.arange(len(AGE_BUCKETS)) == 2, noise, np.nan)
     return Intervals(TOP, np.full(shape, lower), np.full(shape, upper), known, chance)
 
 
@@ -127,17 +134,19 @@ def test_the_size_of_errors_by_hand() -> None:
     """Growth of 4, noise 12: sqrt(16 + 48) = 8 of one user, sqrt(16 + 9) = 5 of 16/3."""
     mean = np.where(GRID > 7, 6.0, np.nan) * np.ones((2, 1))
     band = Band(mean, mean, mean, mean)
-    forecast = Growing(np.full(2, 7), np.full(2, 2.0), np.array([1.0, 16 / 3]), mean, band)
+    forecast = NodeForecasts(np.full(2, 7), np.full(2, 2.0), np.array([1.0, 16 / 3]), mean, band)
     noise = constant(0.0, 0.0, 12.0).noise
-    size = forecast.size(noise)
+    size = forecast.error_scale(noise)
     np.testing.assert_allclose(size[:, 8:], [[8.0] * 13, [5.0] * 13], rtol=1e-15)
     assert np.isnan(size[:, :8]).all()
-    assert (forecast.size(np.zeros(len(BUCKETS)))[:, 8:] == 4).all()
+    assert (forecast.error_scale(np.zeros(len(AGE_BUCKETS)))[:, 8:] == 4).all()
     wide, _ = constant(0.25, 0.5, 12.0).apply(forecast, np.zeros(2, dtype=np.int64))
     np.testing.assert_allclose(wide.p10[:, D30], [6 - 8 / 4, 6 - 5 / 4], rtol=1e-15)
     np.testing.assert_allclose(wide.p90[:, D30], [6 + 8 / 2, 6 + 5 / 2], rtol=1e-15)
-    past = Issued(forecast, mean + 2, np.arange(2), np.full(2, day("2024-01-01")), np.zeros(2, int))
-    below, above = past.misses(noise)
+    past = CalibrationSample(
+        forecast, mean + 2, np.arange(2), np.full(2, parse_day("2024-01-01")), np.zeros(2, int)
+    )
+    below, above = past.scaled_misses(noise)
     np.testing.assert_allclose(above[:, D30], [2 / 8, 2 / 5], rtol=1e-15)
     np.testing.assert_allclose(below[:, D30], [-2 / 8, -2 / 5], rtol=1e-15)
 
@@ -146,7 +155,7 @@ def test_issued_intervals_by_hand() -> None:
     """Growth of 4 from 2 to a mean of 6, less 1/4 and plus 1/2 of it; the band's own are left."""
     mean = np.where(GRID > 7, 6.0, np.nan)[None]
     band = Band(mean, mean - 1, mean, mean + 1)
-    forecast = Growing(np.array([7]), np.array([2.0]), np.ones(1), mean - 1, band)
+    forecast = NodeForecasts(np.array([7]), np.array([2.0]), np.ones(1), mean - 1, band)
     band, _ = constant(0.25, 0.5).apply(forecast, np.zeros(1, dtype=np.int64))
     assert (band.p10[0, D30], band.p50[0, D30], band.p90[0, D30]) == (5.0, 6.0, 8.0)
     wider, _ = constant(9.0, -9.0).apply(forecast, np.zeros(1, dtype=np.int64))
@@ -159,14 +168,16 @@ def test_issued_intervals_by_hand() -> None:
 def test_growth_is_the_models_or_the_patterns_and_none_is_blank() -> None:
     flat = np.where(GRID > 7, 2.0, np.nan)[None]
     same = Band(flat, flat, flat, flat)
-    still = Growing(np.array([7]), np.array([2.0]), np.ones(1), flat, same)
+    still = NodeForecasts(np.array([7]), np.array([2.0]), np.ones(1), flat, same)
     band, _ = constant(0.5, 0.5).apply(still, np.zeros(1, dtype=np.int64))
     assert np.isnan(band.p10).all() and np.isnan(band.p90).all() and band.mean[0, D360] == 2
     grows = replace(still, pattern=flat + 4)
     band, _ = constant(0.0, 0.5).apply(grows, np.zeros(1, dtype=np.int64))
     assert band.p90[0, D360] == 2 + 0.5 * 4
-    unused = replace(issued(np.ones(30)), forecast=replace(growing(30), value=np.full(30, 2.0)))
-    assert np.isnan(Intervals.learned(unused, TOP).upper).all()
+    unused = replace(
+        issued(np.ones(30)), forecast=replace(growing(30), observed_value=np.full(30, 2.0))
+    )
+    assert np.isnan(Intervals.fit(unused, TOP).upper).all()
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0])
@@ -186,26 +197,30 @@ def test_rows_without_users_or_growth_teach_nothing(users: float, fall: float) -
     forecast = replace(
         past.forecast,
         users=np.where(useless, users, past.forecast.users),
-        value=np.where(useless, past.forecast.value + fall, past.forecast.value),
+        observed_value=np.where(
+            useless, past.forecast.observed_value + fall, past.forecast.observed_value
+        ),
     )
-    some = Intervals.learned(replace(past, forecast=forecast), TOP)
-    rest = Intervals.learned(rows_of(past, ~useless), TOP)
+    some = Intervals.fit(replace(past, forecast=forecast), TOP)
+    rest = Intervals.fit(rows_of(past, ~useless), TOP)
     assert rest.noise[2] > 0 and np.isfinite(rest.upper[2]).any()
     np.testing.assert_array_equal(some.noise, rest.noise)
     np.testing.assert_array_equal(some.upper, rest.upper)
     np.testing.assert_array_equal(some.lower, rest.lower)
 
 
-def rows_of(past: Issued, rows: Bools) -> Issued:
+def rows_of(past: CalibrationSample, rows: Bools) -> CalibrationSample:
     f = past.forecast
     band = Band(*(cells[rows] for cells in (f.band.mean, f.band.p10, f.band.p50, f.band.p90)))
-    forecast = Growing(f.observed[rows], f.value[rows], f.users[rows], f.pattern[rows], band)
-    return Issued(
-        forecast, past.actual[rows], past.cohort[rows], past.origin[rows], past.segment[rows]
+    forecast = NodeForecasts(
+        f.observed_age[rows], f.observed_value[rows], f.users[rows], f.pattern[rows], band
+    )
+    return CalibrationSample(
+        forecast, past.actual[rows], past.cohort_index[rows], past.origin[rows], past.segment[rows]
     )
 
 
-def any_forecast(rng: np.random.Generator, rows: int) -> Growing:
+def any_forecast(rng: np.random.Generator, rows: int) -> NodeForecasts:
     """From any age, also none; with zeros, also of users; quantiles are ordered at each node."""
     observed = rng.integers(-1, 360, rows)
     value = np.where(observed < 0, np.nan, rng.gamma(1.0, 1.0, rows))
@@ -216,7 +231,7 @@ def any_forecast(rng: np.random.Generator, rows: int) -> Growing:
     cells = [np.where(later, value[:, None] + g, np.nan) for g in (mean, low, middle, high)]
     pattern = np.where(later, value[:, None] + pattern, np.nan)
     users = np.where(observed < 0, np.nan, rng.integers(0, 9, rows))
-    return Growing(observed, value, users, pattern, Band(*cells))
+    return NodeForecasts(observed, value, users, pattern, Band(*cells))
 
 
 @settings(max_examples=50, deadline=None)
@@ -224,15 +239,15 @@ def any_forecast(rng: np.random.Generator, rows: int) -> Growing:
 def test_issued_intervals_are_ordered_and_monotone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     forecast = any_forecast(rng, 8)
-    lower, upper = rng.normal(0, 1, (2, len(BUCKETS), 1, J))
-    noise = rng.gamma(1.0, 4.0, len(BUCKETS))
-    drawn = Intervals(TOP, lower, upper, np.zeros((len(BUCKETS), J), dtype=bool), noise)
+    lower, upper = rng.normal(0, 1, (2, len(AGE_BUCKETS), 1, J))
+    noise = rng.gamma(1.0, 4.0, len(AGE_BUCKETS))
+    drawn = Intervals(TOP, lower, upper, np.zeros((len(AGE_BUCKETS), J), dtype=bool), noise)
     band, _ = drawn.apply(forecast, np.zeros(8, dtype=np.int64))
-    known = (forecast.scale > 0) & (forecast.users > 0)[:, None]
+    known = (forecast.forecast_growth > 0) & (forecast.users > 0)[:, None]
     for cells in (band.p10, band.p90):
         assert (np.isfinite(cells) == known).all()
     low, middle, high = band.p10[known], band.p50[known], band.p90[known]
-    assert (low >= np.broadcast_to(forecast.value[:, None], known.shape)[known]).all()
+    assert (low >= np.broadcast_to(forecast.observed_value[:, None], known.shape)[known]).all()
     assert ((low <= middle) & (middle <= high)).all()
     for cells in (band.p10, band.p50, band.p90):
         for row, use in zip(cells, known, strict=True):
@@ -246,37 +261,39 @@ def test_money_times_1024_widens_1024_times(seed: int) -> None:
     rng = np.random.default_rng(seed)
     forecast = any_forecast(rng, 400)
     actual = forecast.band.mean * rng.gamma(4.0, 0.25, (400, J))
-    past = Issued(
+    past = CalibrationSample(
         forecast,
         actual,
         rng.integers(0, 300, 400),
-        day("2024-01-01") + 7 * rng.integers(0, 9, 400),
+        parse_day("2024-01-01") + 7 * rng.integers(0, 9, 400),
         rng.integers(0, 3, 400),
     )
-    dear = replace(forecast, value=1024 * forecast.value, pattern=1024 * forecast.pattern)
+    dear = replace(
+        forecast, observed_value=1024 * forecast.observed_value, pattern=1024 * forecast.pattern
+    )
     quantiles = (forecast.band.mean, forecast.band.p10, forecast.band.p50, forecast.band.p90)
     dear = replace(dear, band=Band(*(1024 * cells for cells in quantiles)))
     many = replace(forecast, users=16 * forecast.users)
-    one = Intervals.learned(past, APPS)
+    one = Intervals.fit(past, APPS)
     assert np.isfinite(one.upper).any() and (one.noise > 0).any()
     band, _ = one.apply(forecast, past.segment)
     for other, money, revenue in (
         (replace(past, forecast=dear, actual=1024 * actual), 1024, 1024),
         (replace(past, forecast=many), 1, 16),
     ):
-        larger = Intervals.learned(other, APPS)
+        larger = Intervals.fit(other, APPS)
         np.testing.assert_array_equal(larger.noise, revenue * one.noise)
         np.testing.assert_array_equal(larger.upper, one.upper)
         np.testing.assert_array_equal(larger.lower, one.lower)
         wide, _ = larger.apply(other.forecast, past.segment)
         np.testing.assert_array_equal(wide.p10, money * band.p10)
         np.testing.assert_array_equal(wide.p90, money * band.p90)
-        sums, totals = Totals.learned(past), Totals.learned(other)
+        sums, totals = TotalsUncertainty.fit(past), TotalsUncertainty.fit(other)
         np.testing.assert_array_equal(sums.common, totals.common)
         np.testing.assert_array_equal(sums.own, totals.own)
 
 
-def cohorts(rng: np.random.Generator, number: int) -> Issued:
+def cohorts(rng: np.random.Generator, number: int) -> CalibrationSample:
     """Cohorts forecast at one to three ages of a bucket, with lognormal growth of their own.
 
     Their forecasts have quantiles that are too narrow, and a mean that is too high by a tenth.
@@ -291,9 +308,12 @@ def cohorts(rng: np.random.Generator, number: int) -> Issued:
     actual = np.where(later, 1.0 + level * np.cumsum(steps, axis=1), np.nan)
     band = Band(1.0 + 1.1 * mean, 1.0 + 0.9 * mean, 1.0 + mean, 1.0 + 1.2 * mean)
     one = np.ones(len(cohort))
-    forecast = Growing(observed, one, one, 1.0 + mean, band)
-    origin, segment = np.full(len(cohort), day("2024-01-01")), np.zeros(len(cohort), dtype=np.int64)
-    return Issued(forecast, actual, cohort, origin, segment)
+    forecast = NodeForecasts(observed, one, one, 1.0 + mean, band)
+    origin, segment = (
+        np.full(len(cohort), parse_day("2024-01-01")),
+        np.zeros(len(cohort), dtype=np.int64),
+    )
+    return CalibrationSample(forecast, actual, cohort, origin, segment)
 
 
 def test_eight_of_ten_new_cohorts_fall_inside_and_one_on_either_side() -> None:
@@ -301,7 +321,7 @@ def test_eight_of_ten_new_cohorts_fall_inside_and_one_on_either_side() -> None:
     below, above = [], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        learned, fresh = Intervals.learned(cohorts(rng, 60), TOP), cohorts(rng, 100)
+        learned, fresh = Intervals.fit(cohorts(rng, 60), TOP), cohorts(rng, 100)
         band, _ = learned.apply(fresh.forecast, fresh.segment)
         later = np.isfinite(band.p10) & np.isfinite(fresh.actual)
         weight = later.sum(axis=1)
@@ -314,7 +334,7 @@ def test_eight_of_ten_new_cohorts_fall_inside_and_one_on_either_side() -> None:
         assert abs(misses.mean() - 0.1) < 0.005 + 2.5 * error
 
 
-def unlike(rng: np.random.Generator, rows: int, level: Floats, noise: float) -> Issued:
+def unlike(rng: np.random.Generator, rows: int, level: Floats, noise: float) -> CalibrationSample:
     """Cohorts whose errors are exactly `level` (J,) x sqrt(g^2 + noise g / users), either way."""
     users, own = rng.lognormal(4.0, 1.5, rows), rng.lognormal(0.0, 0.5, (rows, 1))
     grown = np.where(GRID > 7, own * (np.log1p(GRID) - np.log(8)), np.nan)
@@ -324,8 +344,8 @@ def unlike(rng: np.random.Generator, rows: int, level: Floats, noise: float) -> 
     return replace(past, forecast=replace(past.forecast, pattern=1.0 + grown, band=band))
 
 
-def volume_of(past: Issued) -> float:
-    volume = past.forecast.users[:, None] * past.forecast.scale
+def volume_of(past: CalibrationSample) -> float:
+    volume = past.forecast.users[:, None] * past.forecast.forecast_growth
     return float(np.median(volume[np.isfinite(volume)]))
 
 
@@ -337,22 +357,22 @@ def test_errors_in_proportion_to_growth_have_no_noise(fall: float) -> None:
     """
     level = 0.05 * (1.0 + GRID) ** fall
     past = unlike(np.random.default_rng(0), 200, level, 0.0)
-    assert past.noise().tolist() == [0.0] * len(BUCKETS)
+    assert past.estimate_noise().tolist() == [0.0] * len(AGE_BUCKETS)
 
 
-@pytest.mark.parametrize("times", NOISES)
+@pytest.mark.parametrize("times", NOISE_GRID)
 def test_noise_on_the_grid_is_found(times: float) -> None:
     level = np.random.default_rng(1).uniform(0.1, 0.4, J)
     median = volume_of(unlike(np.random.default_rng(0), 200, level, 0.0))
     past = unlike(np.random.default_rng(0), 200, level, times * median)
-    assert past.noise()[2] == times * median
-    assert not past.noise()[[0, 1, *range(3, 8)]].any()
+    assert past.estimate_noise()[2] == times * median
+    assert not past.estimate_noise()[[0, 1, *range(3, 8)]].any()
 
 
 def test_errors_of_chance_alone_have_the_most_noise() -> None:
     """Errors in proportion to sqrt(g / users): the noisier, the likelier."""
     past = unlike(np.random.default_rng(0), 200, np.full(J, 1e-6), 1e12)
-    assert past.noise()[2] == NOISES[-1] * volume_of(past)
+    assert past.estimate_noise()[2] == NOISE_GRID[-1] * volume_of(past)
 
 
 def test_cohorts_that_are_alike_have_no_noise() -> None:
@@ -360,10 +380,10 @@ def test_cohorts_that_are_alike_have_no_noise() -> None:
     rng = np.random.default_rng(0)
     for users in rng.lognormal(3.0, 1.0, 20):
         past = issued(rng.lognormal(0.0, 0.5, 50), users=np.full(50, users))
-        assert not past.noise().any()
+        assert not past.estimate_noise().any()
 
 
-def purchases(rng: np.random.Generator, number: int, spread: float = 0.25) -> Issued:
+def purchases(rng: np.random.Generator, number: int, spread: float = 0.25) -> CalibrationSample:
     """Compound Poisson growth: purchases of 1 on average, exponential, and a level of each cohort.
 
     Of a revenue of v the variance is 2 v + (spread v)^2, so that noise is 2 / spread^2.
@@ -381,7 +401,9 @@ def purchases(rng: np.random.Generator, number: int, spread: float = 0.25) -> Is
 
 @pytest.mark.parametrize("spread", [0.1, 0.25, 0.5])
 def test_noise_of_purchases_is_recovered(spread: float) -> None:
-    found = [purchases(np.random.default_rng(s), 1000, spread).noise()[2] for s in range(10)]
+    found = [
+        purchases(np.random.default_rng(s), 1000, spread).estimate_noise()[2] for s in range(10)
+    ]
     ratio = np.array(found) * spread**2 / 2
     assert ((ratio > 1 / 4) & (ratio < 4)).all() and 1 / 2 < np.exp(np.log(ratio).mean()) < 2
 
@@ -392,8 +414,8 @@ def test_growth_that_is_rounding_makes_no_noise() -> None:
     mean, actual = past.forecast.band.mean.copy(), past.actual.copy()
     mean[0], actual[0] = np.where(GRID > 7, 1 + 1e-15, np.nan), np.where(GRID > 7, 2.0, np.nan)
     forecast = replace(past.forecast, pattern=mean, band=Band(mean, mean, mean, mean))
-    noise = replace(past, forecast=forecast, actual=actual).noise()[2]
-    assert noise == pytest.approx(rows_of(past, np.arange(501) > 0).noise()[2], rel=0.02)
+    noise = replace(past, forecast=forecast, actual=actual).estimate_noise()[2]
+    assert noise == pytest.approx(rows_of(past, np.arange(501) > 0).estimate_noise()[2], rel=0.02)
 
 
 def covered(seeds: int) -> Floats:
@@ -401,7 +423,7 @@ def covered(seeds: int) -> Floats:
     shares = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        learned, fresh = Intervals.learned(purchases(rng, 200, 0.1), TOP), purchases(rng, 1000, 0.1)
+        learned, fresh = Intervals.fit(purchases(rng, 200, 0.1), TOP), purchases(rng, 1000, 0.1)
         band, _ = learned.apply(fresh.forecast, fresh.segment)
         inside = (fresh.actual >= band.p10) & (fresh.actual <= band.p90)
         order = np.argsort(fresh.forecast.users)
@@ -413,7 +435,7 @@ def test_eight_of_ten_small_and_large_cohorts_fall_inside(monkeypatch: pytest.Mo
     """With errors in proportion to growth it would be few small ones, and nearly all large ones."""
     share = covered(20)
     assert (np.abs(share - 0.8) < 0.03).all()
-    monkeypatch.setattr(intervals, "NOISES", (0.0,))
+    monkeypatch.setattr(intervals, "NOISE_GRID", (0.0,))
     proportional = covered(20)
     assert proportional[0] < 0.7 and proportional[3] > 0.85
     assert abs(proportional.mean() - 0.8) < 0.02
@@ -425,25 +447,25 @@ def test_variances_of_sums_by_hand() -> None:
     Own: 2 x 0.075^2 / (1 (1 - 2/4 + 10/16) + 9 (1 - 6/4 + 10/16)) = 0.01125 / 2.25.
     """
     past = issued(np.array([1.2, 1.1]), users=np.array([1.0, 3.0]))
-    learned = Totals.learned(past, min_origins=1)
+    learned = TotalsUncertainty.fit(past, min_origins=1)
     assert learned.own[D360] == pytest.approx(0.005, rel=1e-12)
     assert learned.common[D360] == pytest.approx(0.125**2 - 0.005 * 10 / 16, rel=1e-12)
     assert learned.origins[D360] == 1 and not learned.borrowed[D360]
-    width = learned.spread(np.full(J, 4.0), np.full(J, 10.0))
+    width = learned.half_width(np.full(J, 4.0), np.full(J, 10.0))
     deviation = np.sqrt(0.0125 * 16 + 0.005 * 10)
     assert width[D360] == pytest.approx(stdtrit(1, 0.9) * deviation, rel=1e-12)
 
 
 def test_nothing_matured_leaves_sums_without_an_interval() -> None:
-    for unknown in (Totals.none(), Totals.learned(issued(np.ones(0)))):
-        assert np.isnan(unknown.spread(np.ones(J), np.ones(J))).all() and unknown.borrowed.all()
-    learned = Totals.learned(issued(np.full(5, 2.0), users=np.zeros(5)))
+    for unknown in (TotalsUncertainty.blank(), TotalsUncertainty.fit(issued(np.ones(0)))):
+        assert np.isnan(unknown.half_width(np.ones(J), np.ones(J))).all() and unknown.borrowed.all()
+    learned = TotalsUncertainty.fit(issued(np.full(5, 2.0), users=np.zeros(5)))
     assert np.isnan(learned.common).all()
 
 
 def test_one_cohort_an_origin_is_all_common() -> None:
-    origin = day("2024-01-01") + 364 * np.arange(4)
-    learned = Totals.learned(issued(np.array([1.1, 0.9, 1.1, 0.9]), origin=origin))
+    origin = parse_day("2024-01-01") + 364 * np.arange(4)
+    learned = TotalsUncertainty.fit(issued(np.array([1.1, 0.9, 1.1, 0.9]), origin=origin))
     assert learned.own[D360] == 0
     assert learned.common[D360] == pytest.approx(0.01, rel=1e-12)
     assert learned.origins[D360] == 4
@@ -451,8 +473,8 @@ def test_one_cohort_an_origin_is_all_common() -> None:
 
 def test_origins_that_share_days_are_worth_fewer() -> None:
     """Five origins 28 days apart: 112 days, and D30 lies 23 ahead, D360 353."""
-    origin = day("2024-01-01") + 28 * np.arange(5)
-    learned = Totals.learned(issued(np.full(5, 1.1), origin=origin))
+    origin = parse_day("2024-01-01") + 28 * np.arange(5)
+    learned = TotalsUncertainty.fit(issued(np.full(5, 1.1), origin=origin))
     assert learned.origins[D30] == 5
     assert learned.origins[D360] == pytest.approx(1 + 112 / 353)
 
@@ -460,36 +482,36 @@ def test_origins_that_share_days_are_worth_fewer() -> None:
 def test_an_origin_counts_once_half_of_its_growth_has_matured() -> None:
     grown = np.full((4, J), 1.1)
     grown[0, D360], grown[2:, D360] = np.nan, np.nan
-    origin = day("2024-01-01") + 364 * np.array([0, 0, 1, 1])
-    learned = Totals.learned(issued(grown, origin=origin), min_origins=1)
+    origin = parse_day("2024-01-01") + 364 * np.array([0, 0, 1, 1])
+    learned = TotalsUncertainty.fit(issued(grown, origin=origin), min_origins=1)
     assert (learned.origins[D360], learned.origins[D30]) == (1, 2)
     late = issued(grown, origin=origin, users=np.array([3.0, 2.9, 1.0, 1.0]))
-    assert Totals.learned(late, min_origins=1).borrowed[D360]
+    assert TotalsUncertainty.fit(late, min_origins=1).borrowed[D360]
 
 
 def test_a_horizon_of_few_origins_borrows_for_sums_too() -> None:
     grown = np.full((8, J), np.nan)
     grown[:, D30], grown[:, D30 + 1], grown[:2, D30 + 2] = 1.1, 1.2, 1.9
-    origin = day("2024-01-01") + 364 * np.arange(8)
-    learned = Totals.learned(issued(grown, origin=origin))
+    origin = parse_day("2024-01-01") + 364 * np.arange(8)
+    learned = TotalsUncertainty.fit(issued(grown, origin=origin))
     assert learned.borrowed[D30:].tolist() == [False, False, *[True] * 8]
     np.testing.assert_allclose(learned.common[D30:], [0.01, *[0.04] * 9], rtol=1e-12)
 
 
 def test_sums_of_fewer_origins_than_it_takes_have_no_interval() -> None:
-    origin = day("2024-01-01") + 364 * np.arange(3)
-    few = Totals.learned(issued(np.array([1.1, 0.9, 1.1]), origin=origin), min_origins=4)
-    assert np.isnan(few.spread(np.ones(J), np.ones(J))).all() and few.borrowed.all()
+    origin = parse_day("2024-01-01") + 364 * np.arange(3)
+    few = TotalsUncertainty.fit(issued(np.array([1.1, 0.9, 1.1]), origin=origin), min_origins=4)
+    assert np.isnan(few.half_width(np.ones(J), np.ones(J))).all() and few.borrowed.all()
 
 
-def portfolio(rng: np.random.Generator, origins: int, number: int) -> Issued:
+def portfolio(rng: np.random.Generator, origins: int, number: int) -> CalibrationSample:
     """The same cohorts at each origin: a common error of 0.1, their own of 0.3, half of it kept."""
     cohort = np.tile(np.arange(number), origins)
     origin = np.repeat(np.arange(origins), number)
     kept, new = rng.normal(0, 0.3 * np.sqrt(0.5), (2, origins * number))
     error = rng.normal(0, 0.1, origins)[origin] + kept[cohort] + new
     users = rng.lognormal(5, 1, number)[cohort]
-    origin = day("2010-01-04") + 364 * origin
+    origin = parse_day("2010-01-04") + 364 * origin
     return issued(1.0 + error, cohort=cohort, origin=origin, users=users)
 
 
@@ -497,7 +519,7 @@ def portfolio(rng: np.random.Generator, origins: int, number: int) -> Issued:
 def test_variances_of_sums_are_unbiased(number: int) -> None:
     """But for what is cut below 0, which matters where cohorts are few."""
     rng = np.random.default_rng(0)
-    learned = [Totals.learned(portfolio(rng, 12, number)) for _ in range(150)]
+    learned = [TotalsUncertainty.fit(portfolio(rng, 12, number)) for _ in range(150)]
     own = np.array([totals.own[D30] for totals in learned])
     assert abs(own.mean() - 0.09) < 2.5 * own.std() / np.sqrt(150)
     common = np.array([totals.common[D30] for totals in learned])
@@ -508,11 +530,11 @@ def test_eight_of_ten_sums_fall_inside() -> None:
     inside = []
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        learned = Totals.learned(portfolio(rng, 6, 12))
+        learned = TotalsUncertainty.fit(portfolio(rng, 6, 12))
         new = portfolio(rng, 1, 12)
         users = new.forecast.users
-        size = users[:, None] * new.forecast.scale
-        width = learned.spread(size.sum(axis=0), (size**2).sum(axis=0))
+        size = users[:, None] * new.forecast.forecast_growth
+        width = learned.half_width(size.sum(axis=0), (size**2).sum(axis=0))
         missed = users @ (new.actual - new.forecast.band.mean)
         inside.append(abs(missed[D360]) < width[D360])
     assert abs(np.mean(inside) - 0.8) < 2.5 * np.sqrt(0.16 / 400)
@@ -520,20 +542,20 @@ def test_eight_of_ten_sums_fall_inside() -> None:
 
 def test_buckets_are_told_apart() -> None:
     early, late = issued(np.arange(20) + 1.0), issued(np.full(20, 5.0), observed=30)
-    forecast = Growing(
+    forecast = NodeForecasts(
         *(
             np.concatenate([getattr(p.forecast, n) for p in (early, late)])
-            for n in ("observed", "value", "users", "pattern")
+            for n in ("observed_age", "observed_value", "users", "pattern")
         ),
         Band(*[np.concatenate([p.forecast.band.mean for p in (early, late)])] * 4),
     )
-    both = Issued(
+    both = CalibrationSample(
         forecast,
         np.concatenate([early.actual, late.actual]),
         np.tile(np.arange(20), 2),
         np.tile(early.origin, 2),
         np.zeros(40, dtype=np.int64),
     )
-    learned = Intervals.learned(both, TOP)
-    assert bucket(np.array([7, 30])).tolist() == [2, 4]
+    learned = Intervals.fit(both, TOP)
+    assert age_bucket(np.array([7, 30])).tolist() == [2, 4]
     assert (learned.upper[2, 0, D360], learned.upper[4, 0, D360]) == (18.0, 4.0)

@@ -12,16 +12,16 @@ from test_corrected import DAY, DAYS, drifting
 from test_forecaster import PATTERN
 from test_leaks import BENKTANDER, CHAIN_LADDER, LEARNING, LSTM, MIXTURE, corrected
 
-from ltvnet.backtesting.ledger import STAGES, Entries, Ledger
-from ltvnet.backtesting.model_identity import identity
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries
+from ltvnet.backtesting.model_identity import model_identity
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.walk_forward import Walk, averaged, walked
+from ltvnet.correction.walk_forward import WalkForward, mean_band, replay_and_correct
 from ltvnet.data.curves import NODES, History
-from ltvnet.forecasting.forecast import BUCKETS, QUANTITIES, Band
+from ltvnet.forecasting.forecast import AGE_BUCKETS, QUANTITIES, Band
 from ltvnet.forecasting.model_spec import ModelSpec
 
-PLAN = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
+PLAN = ReplayPlan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -81,31 +81,33 @@ def test_models_on_other_patterns_are_refused(other: Mapping[str, Any]) -> None:
 
 
 def test_models_of_other_rows_are_no_mixture(past: History, tmp_path: Path) -> None:
-    good = walked(past_replay(PATTERN, past, DAYS, PLAN, Ledger(tmp_path)), LEARNING).entries
-    Walk([good, good.take(np.arange(len(good)))], past, LEARNING)
+    good = replay_and_correct(
+        past_replay(PATTERN, past, DAYS, PLAN, Ledger(tmp_path)), LEARNING
+    ).entries
+    WalkForward([good, good.take(np.arange(len(good)))], past, LEARNING)
     with pytest.raises(AssertionError):
-        Walk([good, good.take(np.arange(len(good))[::-1])], past, LEARNING)
+        WalkForward([good, good.take(np.arange(len(good))[::-1])], past, LEARNING)
     with pytest.raises(AssertionError):
-        Walk([good, replace(good, keys=good.keys[::-1])], past, LEARNING)
+        WalkForward([good, replace(good, keys=good.keys[::-1])], past, LEARNING)
 
 
 def test_models_keep_their_names(past: History) -> None:
     model = model_of(MIXTURE, past)
     again = Corrected.from_state(*model.state())
-    assert model.names == again.names == ["one", "other"]
+    assert model.base_names == again.base_names == ["one", "other"]
     assert again.state()[0] == model.state()[0]
     alone = model_of(PATTERN, past)
-    assert alone.names == Corrected.from_state(*alone.state()).names == ["pattern"]
+    assert alone.base_names == Corrected.from_state(*alone.state()).base_names == ["pattern"]
 
 
 def test_models_keep_their_past_in_the_ledger(past: History, tmp_path: Path) -> None:
     """What a model said alone is found, not made again; the mixture has its own forecasts."""
     ledger = Ledger(tmp_path)
-    walked(past_replay(PATTERN, past, DAYS, PLAN, ledger), LEARNING)
+    replay_and_correct(past_replay(PATTERN, past, DAYS, PLAN, ledger), LEARNING)
     name = identity_of(PATTERN, past, PLAN, DAYS[0])
     before = [ledger.path(name, day).stat().st_mtime_ns for day in DAYS]
     costs = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob(f"_costs/{name}/*.json"))
-    walk = walked(past_replay(MIXTURE, past, DAYS, PLAN, ledger), LEARNING)
+    walk = replay_and_correct(past_replay(MIXTURE, past, DAYS, PLAN, ledger), LEARNING)
     again = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob(f"_costs/{name}/*.json"))
     assert costs == again and len(costs) == len(before)
     own = identity_of(MIXTURE, past, PLAN, DAYS[0])
@@ -115,7 +117,7 @@ def test_models_keep_their_past_in_the_ledger(past: History, tmp_path: Path) -> 
 
 def test_where_a_model_runs_is_no_part_of_a_mixtures_name(past: History) -> None:
     moved = replace(run_context(folder=Path("there")), hardware=replace(HARDWARE, threads=9))
-    there = identity(ModelSpec.from_config(MIXTURE), moved, past, PLAN, DAYS[0])
+    there = model_identity(ModelSpec.from_config(MIXTURE), moved, past, PLAN, DAYS[0])
     assert there == identity_of(MIXTURE, past, PLAN, DAYS[0])
     other = {"name": "best", "bases": MIXTURE["bases"] | {"one": BENKTANDER}}
     assert identity_of(other, past, PLAN, DAYS[0]) != identity_of(MIXTURE, past, PLAN, DAYS[0])
@@ -124,17 +126,21 @@ def test_where_a_model_runs_is_no_part_of_a_mixtures_name(past: History) -> None
 def test_a_model_that_errs_loses_its_weight(past: History, tmp_path: Path) -> None:
     """Walking forward: the last weights are other than the first, which are equal."""
     days = list(np.arange(DAYS[0], DAYS[-1] + 1, 28))
-    good = walked(past_replay(CHAIN_LADDER, past, days, PLAN, Ledger(tmp_path)), LEARNING).entries
-    walk = Walk([good, grown_by(3.0, good)], past, LEARNING)
+    good = replay_and_correct(
+        past_replay(CHAIN_LADDER, past, days, PLAN, Ledger(tmp_path)), LEARNING
+    ).entries
+    walk = WalkForward([good, grown_by(3.0, good)], past, LEARNING)
     walk.run()
-    first, *_, last = (walk.stages[day].blend.weight for day in sorted(walk.stages))
+    first, *_, last = (
+        walk.stages_by_origin[day].blend.weight for day in sorted(walk.stages_by_origin)
+    )
     assert (first == 0.5).all()
     assert (last[1:, 1] <= 0.5).all() and (last[:, 1] < 0.5).any()
-    assert last.shape == (len(BUCKETS), 2) and (last.sum(axis=1) <= 1).all()
+    assert last.shape == (len(AGE_BUCKETS), 2) and (last.sum(axis=1) <= 1).all()
 
 
-def grown_by(times: float, entries: Entries) -> Entries:
-    value = entries.value[:, None]
+def grown_by(times: float, entries: LedgerEntries) -> LedgerEntries:
+    value = entries.observed_value[:, None]
     raw = entries.bands["raw"]
     cells = (value + times * (getattr(raw, quantity) - value) for quantity in QUANTITIES)
     return replace(entries, bands=dict.fromkeys(STAGES, Band(*cells)))
@@ -142,5 +148,5 @@ def grown_by(times: float, entries: Entries) -> Entries:
 
 def test_the_mean_of_one_band_is_itself() -> None:
     band = Band(*(np.random.default_rng(0).random((4, 3, len(NODES)))))
-    assert averaged([band]) is band
-    np.testing.assert_array_equal(averaged([band, band]).p90, band.p90)
+    assert mean_band([band]) is band
+    np.testing.assert_array_equal(mean_band([band, band]).p90, band.p90)

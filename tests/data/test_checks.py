@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from ltvnet.data.checks import restatements, summary
+from ltvnet.data.checks import restatements, summarize_history
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import AGES, History
 
@@ -332,7 +332,7 @@ def test_reach_is_the_age_of_the_fifth_oldest() -> None:
     history = vintages(
         *([1.0] * n for n in (9, 8, 7, 6, 5, 4)), snapshots=["2025-02-01"] * 6, app=list("abcdef")
     )
-    assert [history.as_of("2025-02-01").reach(n) for n in (1, 5, 6, 7)] == [8, 4, 3, -1]
+    assert [history.as_of("2025-02-01").age_reached_by(n) for n in (1, 5, 6, 7)] == [8, 4, 3, -1]
 
 
 def test_summary() -> None:
@@ -341,7 +341,7 @@ def test_summary() -> None:
         snapshots=["2025-02-01", *["2025-02-08"] * 5],
         app=list("abcdef"),
     )
-    assert summary(history).splitlines() == [
+    assert summarize_history(history).splitlines() == [
         "snapshots: 2, 2025-02-01 to 2025-02-08",
         "cohorts: 6, acquired 2025-01-01 to 2025-01-01",
         "users: 600",
@@ -353,6 +353,6 @@ def test_summary() -> None:
 
 def test_summary_of_too_few_cohorts() -> None:
     history = vintages([1.0], snapshots=["2025-02-01"], app=["a"])
-    assert summary(history).splitlines()[-1] == (
+    assert summarize_history(history).splitlines()[-1] == (
         "your data support no forecast yet: it takes 5 cohorts with a complete age"
     )

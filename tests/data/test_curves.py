@@ -9,9 +9,9 @@ from cohorts import curve, history, weekly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltvnet.backtesting.origins import origins
-from ltvnet.data.arrays import coded
-from ltvnet.data.curves import AGES, NODES, Curves, History, day
+from ltvnet.backtesting.origins import evenly_spaced_origins
+from ltvnet.data.arrays import factorize
+from ltvnet.data.curves import AGES, NODES, Curves, History, parse_day
 
 
 def test_nodes_are_the_contract() -> None:
@@ -75,7 +75,7 @@ def test_day_before_the_first_snapshot_is_cut_from_it() -> None:
 
 def test_until_drops_later_snapshots_and_masks_later_cells() -> None:
     known = vintages().until("2025-01-22")
-    assert known.last_day == day("2025-01-20") and len(known) == 2
+    assert known.last_day == parse_day("2025-01-20") and len(known) == 2
     for date in ("2025-01-13", "2025-01-20", "2025-01-22"):
         full = vintages().as_of(date)
         np.testing.assert_array_equal(known.as_of(date).values, full.values)
@@ -83,7 +83,7 @@ def test_until_drops_later_snapshots_and_masks_later_cells() -> None:
 
 def test_until_a_day_before_the_first_snapshot() -> None:
     known = vintages().until("2025-01-15")
-    assert known.last_day == day("2025-01-15")
+    assert known.last_day == parse_day("2025-01-15")
     assert known.as_of("2025-01-30").observed_age.tolist() == [3, -1]
 
 
@@ -118,7 +118,7 @@ def test_rows_are_sorted_by_key_whatever_their_order() -> None:
 
 def test_cut_shortens_prefixes_only() -> None:
     curves = history([("2024-01-01", "2024-01-07", {}, 10, curve(50))]).as_of("2024-06-01").cut(7)
-    assert curves.observed_age.tolist() == [7] and curves.origin == day("2024-06-01")
+    assert curves.observed_age.tolist() == [7] and curves.origin == parse_day("2024-06-01")
     assert curves.observed_value[0] == curve(50)[7]
 
 
@@ -141,7 +141,7 @@ def test_series_are_known_when_their_age_is_complete() -> None:
     np.testing.assert_array_equal(known.until("2025-01-20").series["active"], cells)
     assert np.flatnonzero(np.isfinite(curves.cut(3).series["active"][0])).tolist() == [0, 2]
     np.testing.assert_array_equal(
-        known.as_of("2025-03-01").as_of(day("2025-01-20")).series["active"], cells
+        known.as_of("2025-03-01").as_of(parse_day("2025-01-20")).series["active"], cells
     )
     with pytest.raises(ValueError, match="read-only"):
         cells[0, 0] = 1.0
@@ -193,7 +193,7 @@ def test_arrays_are_frozen() -> None:
 def test_a_later_day_is_refused() -> None:
     curves = vintages().as_of("2025-01-20")
     with pytest.raises(ValueError, match="2025-01-27 was not known then"):
-        curves.as_of(day("2025-01-27"))
+        curves.as_of(parse_day("2025-01-27"))
 
 
 def test_gap_is_refused() -> None:
@@ -206,7 +206,7 @@ def test_gap_is_refused() -> None:
 def test_value_of_an_incomplete_age_is_refused() -> None:
     curves = vintages().as_of("2025-01-27")
     with pytest.raises(ValueError, match="known before its age was complete"):
-        Curves(**(vars_of(curves) | {"origin": day("2025-01-20")}))
+        Curves(**(vars_of(curves) | {"origin": parse_day("2025-01-20")}))
 
 
 def vars_of(curves: Curves) -> dict[str, object]:
@@ -254,16 +254,20 @@ def test_history_refuses_a_cohort_twice_in_a_snapshot_and_no_cohorts() -> None:
 
 
 def test_day_reads_dates_and_refuses_words() -> None:
-    assert day("2025-02-10") == day(pd.Timestamp("2025-02-10 13:00")) == np.datetime64("2025-02-10")
+    assert (
+        parse_day("2025-02-10")
+        == parse_day(pd.Timestamp("2025-02-10 13:00"))
+        == np.datetime64("2025-02-10")
+    )
     with pytest.raises(ValueError, match="expected a date such as 2025-02-10, got 'soon'"):
-        day("soon")
+        parse_day("soon")
 
 
 def test_origins_include_both_ends() -> None:
-    found = origins("2025-01-01", "2025-01-29", 14)
+    found = evenly_spaced_origins("2025-01-01", "2025-01-29", 14)
     assert [str(date) for date in found] == ["2025-01-01", "2025-01-15", "2025-01-29"]
     with pytest.raises(ValueError, match="expected first <= last"):
-        origins("2025-01-02", "2025-01-01", 7)
+        evenly_spaced_origins("2025-01-02", "2025-01-01", 7)
 
 
 def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
@@ -274,7 +278,7 @@ def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
         part = curves.take(rows)
         again = replace(part)  # checked, and nothing kept from before
         assert part.index.equals(again.index) and part.index.equals(curves.index[rows])
-        assert part.place.tolist() == again.place.tolist()
+        assert part.key_rank.tolist() == again.key_rank.tolist()
         assert part.observed_age.tolist() == again.observed_age.tolist()
         np.testing.assert_array_equal(part.series["retention"], curves.series["retention"][rows])
         assert part.segments(1)[1] == again.segments(1)[1]
@@ -287,18 +291,18 @@ def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
 
 def test_other_values_are_of_the_same_ages() -> None:
     curves = weekly(10).as_of("2023-02-20")
-    doubled = curves.valued(2 * curves.values)
+    doubled = curves.with_values(2 * curves.values)
     np.testing.assert_array_equal(doubled.values, 2 * curves.values)
     assert doubled.observed_age.tolist() == curves.observed_age.tolist()
     for wrong in (np.nan_to_num(curves.values), np.where(curves.values > 1, np.inf, curves.values)):
         with pytest.raises(ValueError, match="expected finite values at the ages that are known"):
-            curves.valued(wrong)
+            curves.with_values(wrong)
 
 
 def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
     known = weekly(40)
     curves = replace(known, lag_days=2).as_of("2023-09-01")
-    ages = curves.ages_ago([0, 30, 200])
+    ages = curves.observed_ages_before([0, 30, 200])
     for days, found in zip((0, 30, 200), ages, strict=True):
         then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
         assert found[: len(then)].tolist() == then.observed_age.tolist()
@@ -306,6 +310,6 @@ def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
 
 
 def test_rows_are_found_in_a_list() -> None:
-    column = coded(np.array(["b", "a", "c", "a"], dtype=object))
-    assert column.among(["a", "c"]).tolist() == [-1, 0, 1, 0]
-    assert column.among([]).tolist() == [-1] * 4
+    column = factorize(np.array(["b", "a", "c", "a"], dtype=object))
+    assert column.positions_in(["a", "c"]).tolist() == [-1, 0, 1, 0]
+    assert column.positions_in([]).tolist() == [-1] * 4

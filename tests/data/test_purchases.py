@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from shop import LINES, cohorts, made, source, value
 
-from ltvnet.data.purchases import fingerprint
+from ltvnet.data.purchases import file_fingerprint
 
 
 def test_where_leaves_lines_out_before_anything_else(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_large_file_is_known_by_its_ends_size_and_time(tmp_path: Path) -> None
     path = tmp_path / "large.csv"
     with path.open("wb") as file:
         file.truncate(100 << 20)
-    before = fingerprint(path)
-    assert fingerprint(path) == before
+    before = file_fingerprint(path)
+    assert file_fingerprint(path) == before
     os.utime(path, ns=(0, 0))
-    assert fingerprint(path) != before
+    assert file_fingerprint(path) != before

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves
 from ltvnet.data.simulation import (
-    EFFECTS,
-    YEAR,
+    DAYS_PER_YEAR,
+    EFFECT_NAMES,
     Behaviour,
     Campaigns,
     Effects,
@@ -31,8 +31,8 @@ from ltvnet.data.simulation import (
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ("simulated", "simulated_drift", "simulated_few_users", "simulated_many_campaigns")
-ONE = dict.fromkeys(EFFECTS, 1.0)
-NONE = dict.fromkeys(EFFECTS, 0.0)
+ONE = dict.fromkeys(EFFECT_NAMES, 1.0)
+NONE = dict.fromkeys(EFFECT_NAMES, 0.0)
 BASE = {"users": 20_000.0, "payers": 0.2, "price": 3.0, "decay": 0.7, "cost": 1.5}
 
 
@@ -243,8 +243,8 @@ def test_drift_takes_15_percent_a_year_off_revenue_after_d7_and_nothing_before()
     assert len(truth) == 105
     np.testing.assert_allclose(truth.values[:, 7], truth.values[0, 7], rtol=1e-5)
     later = truth.values[:, [8, 30, 360]] - truth.values[:, [7]]
-    np.testing.assert_allclose(later[52] / later[0], 0.85 ** (364 / YEAR), rtol=1e-5)
-    np.testing.assert_allclose(later[104] / later[52], 0.85 ** (364 / YEAR), rtol=1e-5)
+    np.testing.assert_allclose(later[52] / later[0], 0.85 ** (364 / DAYS_PER_YEAR), rtol=1e-5)
+    np.testing.assert_allclose(later[104] / later[52], 0.85 ** (364 / DAYS_PER_YEAR), rtol=1e-5)
     assert preset("simulated_drift").behaviour.trend == 0.85
     assert preset("simulated_drift").behaviour.trend_after == 7
     assert preset("simulated").behaviour.trend == 1
@@ -274,7 +274,7 @@ def test_events_multiply_whole_days_about_as_often_as_asked() -> None:
     factor = calendar.multipliers(dates, np.random.default_rng(0))
     assert set(np.unique(factor)) == {1.0, 1.5}
     # A day is quiet when no event began on it or on the two days before.
-    assert np.mean(factor == 1) == pytest.approx((1 - 12 / YEAR) ** 3, abs=0.01)
+    assert np.mean(factor == 1) == pytest.approx((1 - 12 / DAYS_PER_YEAR) ** 3, abs=0.01)
 
 
 def test_effects_of_attributes_multiply() -> None:

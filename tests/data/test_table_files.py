@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltvnet.data.table_files import Report, blocks, places, tables
-from ltvnet.storage import whole
+from ltvnet.data.table_files import FaultReport, find_tables, read_blocks, row_locations
+from ltvnet.storage import atomic_write
 
 
 def cells(path: Path, rows: int = 1000) -> list[dict[str, list[str | None]]]:
-    return [block.to_pydict() for block in blocks(path, rows)]
+    return [block.to_pydict() for block in read_blocks(path, rows)]
 
 
 def test_a_block_left_by_an_error_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), whole(tmp_path / "out" / "a.csv") as part:
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "out" / "a.csv") as part:
         part.write_text("half")
         raise RuntimeError
     assert list((tmp_path / "out").iterdir()) == []
@@ -30,11 +30,11 @@ def test_a_block_left_by_an_error_leaves_no_file(tmp_path: Path) -> None:
 def test_an_error_keeps_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as part:
+    with pytest.raises(RuntimeError), atomic_write(path) as part:
         part.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -45,15 +45,15 @@ def test_a_killed_process_leaves_no_file_and_the_next_write_removes_its_rest(
 ) -> None:
     path = tmp_path / "[MKT] a.csv"
     code = (
-        "import os, signal, sys; from pathlib import Path; from ltvnet.storage import whole\n"
-        "with whole(Path(sys.argv[1])) as part:\n"
+        "import os, signal, sys; from pathlib import Path; from ltvnet.storage import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as part:\n"
         "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not path.exists()
     assert len(list(tmp_path.iterdir())) == 1
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("whole")
     assert list(tmp_path.iterdir()) == [path]
 
@@ -127,8 +127,8 @@ def test_a_line_that_fits_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_places_count_lines_from_the_header_and_skip_empty_ones(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a\n\nx\ny\n\nz\n")
-    assert places(path, [0, 2]) == ["line 3", "line 6"]
-    assert places(tmp_path / "a.parquet", [0, 2]) == ["row 1", "row 3"]
+    assert row_locations(path, [0, 2]) == ["line 3", "line 6"]
+    assert row_locations(tmp_path / "a.parquet", [0, 2]) == ["row 1", "row 3"]
 
 
 @pytest.mark.parametrize("date", ["2025_02_10", "2025-02-10", "20250210"])
@@ -136,7 +136,7 @@ def test_places_count_lines_from_the_header_and_skip_empty_ones(tmp_path: Path) 
 def test_the_date_in_a_name(tmp_path: Path, name: str, date: str) -> None:
     path = tmp_path / name.format(date)
     path.touch()
-    assert tables(path) == tables(tmp_path) == {path: np.datetime64("2025-02-10")}
+    assert find_tables(path) == find_tables(tmp_path) == {path: np.datetime64("2025-02-10")}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_folders_that_are_no_snapshots(tmp_path: Path, names: list[str], message
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=message):
-        tables(tmp_path)
+        find_tables(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_folders_that_are_no_snapshots(tmp_path: Path, names: list[str], message
 def test_paths_without_a_table(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(ValueError, match=message):
-        tables(tmp_path / name)
+        find_tables(tmp_path / name)
 
 
 def test_files_that_are_no_tables_are_ignored_with_a_line(
@@ -174,7 +174,7 @@ def test_files_that_are_no_tables_are_ignored_with_a_line(
         (tmp_path / name).touch()
     (tmp_path / "Files").mkdir()
     with caplog.at_level(logging.INFO):
-        assert [path.name[0] for path in tables(tmp_path)] == ["b", "a"]
+        assert [path.name[0] for path in find_tables(tmp_path)] == ["b", "a"]
     assert caplog.messages == [
         f"{tmp_path}: ignored, as they are no tables: readme.txt, ~$b_2025_02_17.csv"
     ]
@@ -183,12 +183,12 @@ def test_files_that_are_no_tables_are_ignored_with_a_line(
 def test_a_report_lists_twenty_and_counts_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     faults = pd.DataFrame({"row": range(25), "column": "Users", "value": "x", "more": 0})
-    report = Report({"Users": "Installs"})
-    report.refuse()
+    report = FaultReport({"Users": "Installs"})
+    report.raise_if_any()
     report.add_file("b.csv: empty")
-    report.add(path, faults.assign(problem="bad"))
+    report.add_table(path, faults.assign(problem="bad"))
     with pytest.raises(ValueError, match=r"^problems in the data: 26\n") as error:
-        report.refuse()
+        report.raise_if_any()
     lines = str(error.value).splitlines()
     assert lines[1:3] == ["b.csv: empty", f"{path}, row 1, Installs = 'x': bad"]
     assert lines[-2:] == [f"{path}, row 19, Installs = 'x': bad", "and 6 more"]
@@ -199,6 +199,6 @@ def test_two_may_write_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     other = tmp_path / f".a.csv.{os.getppid()}.part"
     other.write_text("of another")
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("mine")
     assert path.read_text() == "mine" and other.read_text() == "of another"

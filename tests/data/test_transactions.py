@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from shop import CONFIGS, LINES, USERS, cohorts, made, source, value
 
 from ltvnet.data.curves import AGES, MAX_AGE, NODES
-from ltvnet.data.transactions import Prepared, Transactions
+from ltvnet.data.transactions import PreparedCohorts, Transactions
 
 
 def test_weeks_begin_on_monday_and_end_on_sunday(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_cohorts_come_from_the_cache_until_file_or_choices_change(tmp_path: Path
     first = made(tmp_path, {})
     first.history()
     (cached,) = (tmp_path / "cache").iterdir()
-    marked = {**vars(Prepared.load(cached)), "users": np.array([7.0, 7, 7])}
-    Prepared(**marked).save(cached)
+    marked = {**vars(PreparedCohorts.load(cached)), "users": np.array([7.0, 7, 7])}
+    PreparedCohorts(**marked).save(cached)
     assert list(made(tmp_path, {}).history().users) == [7, 7, 7]
     assert list(made(tmp_path, {"lag_days": 1, "engine": {}}).history().users) == [7, 7, 7]
     assert list(made(tmp_path, {"refunds": "net"}).history().users) == [2, 1, 1]

@@ -17,21 +17,21 @@ from test_leaks import CHAIN_LADDER, LSTM, arguments, corrected, learned
 
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.correction import Correction
-from ltvnet.correction.stages import Stages
+from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.explanation import TERMS, Explanation, explain
-from ltvnet.forecasting.forecast import filled
+from ltvnet.forecasting.forecast import observed_or_forecast
 from ltvnet.forecasting.forecaster import Predictor
-from ltvnet.models.neural.forecaster import Neural
+from ltvnet.models.neural.forecaster import NeuralForecaster
 from ltvnet.models.pattern.calendar_effects import Calendar
 from ltvnet.models.pattern.date_effects import Dates, Trend
 from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import Tables, predict
+from ltvnet.prediction.batch import OutputOptions, predict
 from ltvnet.prediction.bundle import Bundle
 from ltvnet.reports import model_page
-from ltvnet.reports.model_page import Story
+from ltvnet.reports.model_page import ReportContent
 
 DAY = np.datetime64("2024-02-29")
 NEIGHBOURS = {"name": "neighbours", "count": 10, "pattern": PATTERN}
@@ -67,12 +67,14 @@ def told(model: Predictor, curves: Curves) -> Explanation:
 def test_the_parts_add_up(name: str, models: dict[str, Predictor], curves: Curves) -> None:
     made, known = told(models[name], curves), curves.observed_age >= 0
     assert known.any() and not known.all() and made.horizon == 360
-    total = made.segment + made.terms.sum(axis=1)
+    total = made.segment_mean + made.terms.sum(axis=1)
     np.testing.assert_allclose(total[known], made.forecast[known], rtol=1e-9)
     final = models[name].predict(curves, NODES).final.mean[:, -1]
-    np.testing.assert_array_equal(made.forecast[known], filled(curves, 360, final)[known])
+    np.testing.assert_array_equal(
+        made.forecast[known], observed_or_forecast(curves, 360, final)[known]
+    )
     assert np.isfinite(made.terms[known]).all()
-    for cells in (made.segment, made.terms, made.forecast):
+    for cells in (made.segment_mean, made.terms, made.forecast):
         assert np.isnan(cells[~known]).all()
 
 
@@ -102,9 +104,9 @@ def test_what_is_observed_is_explained_too(curves: Curves) -> None:
     done = curves.observed_age == 360
     assert done.any()
     np.testing.assert_array_equal(made.forecast[done], curves.values[done, 360])
-    alike = model.dates.without(curves).values[done, 360]
-    np.testing.assert_allclose(made.segment[done] + made.terms[done, 0], alike, rtol=1e-12)
-    assert "observed, is" in made.words()[done][0]
+    alike = model.date_effects.without(curves).values[done, 360]
+    np.testing.assert_allclose(made.segment_mean[done] + made.terms[done, 0], alike, rtol=1e-12)
+    assert "observed, is" in made.sentences()[done][0]
 
 
 def proportional(*levels: float) -> Curves:
@@ -120,9 +122,9 @@ def proportional(*levels: float) -> Curves:
 def test_a_cohort_exactly_like_its_segment_has_no_level() -> None:
     curves = proportional(*[2.0] * 60)
     made = told(Pattern(**arguments(ALL_ALIKE)).fit(curves), curves)
-    np.testing.assert_allclose(made.segment, 2 * 361**0.5, rtol=1e-12)
+    np.testing.assert_allclose(made.segment_mean, 2 * 361**0.5, rtol=1e-12)
     np.testing.assert_allclose(made.terms, 0.0, atol=1e-12)
-    assert made.words()[-1] == "D360 of 38.00 is about the 38.00 of all cohorts"
+    assert made.sentences()[-1] == "D360 of 38.00 is about the 38.00 of all cohorts"
 
 
 def test_parts_by_hand() -> None:
@@ -137,10 +139,10 @@ def test_parts_by_hand() -> None:
     seven, eight = 7**0.5, 8**0.5
     own = 19 * (eight + 2 * seven) / (eight + seven)
     forecast = 2 * seven + own * (1 - seven / 19)
-    assert made.segment[0] == pytest.approx(19.0, rel=1e-12)
+    assert made.segment_mean[0] == pytest.approx(19.0, rel=1e-12)
     assert made.forecast[0] == pytest.approx(forecast, rel=1e-12)
     np.testing.assert_allclose(made.terms[0], [forecast - 19, 0, 0, 0, 0], rtol=1e-9, atol=1e-12)
-    assert made.words()[0] == (
+    assert made.sentences()[0] == (
         "D360 of 29.55 is 56 % above the 19.00 of all cohorts: +10.55 because it earned more so "
         "far than such cohorts do"
     )
@@ -151,19 +153,19 @@ def test_dates_ahead_by_hand() -> None:
     model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
     curves = proportional(2.0, 1.0, 0.5)
     before = told(model, curves).terms[:, 0]
-    model.dates = Dates(Calendar(DAY + 1, np.full(361, 1.5)), Trend.none(DAY))
+    model.date_effects = Dates(Calendar(DAY + 1, np.full(361, 1.5)), Trend.none(DAY))
     made = told(model, curves)
     np.testing.assert_allclose(made.terms[:, 0], before, rtol=1e-12, atol=1e-12)
-    grown = made.segment + made.terms[:, 0] - curves.observed_value
+    grown = made.segment_mean + made.terms[:, 0] - curves.observed_value
     np.testing.assert_allclose(made.terms[:, 1], 0.5 * grown, rtol=1e-12)
-    assert made.words()[1].endswith(" by its dates (events, seasons, the trend by acquisition)")
+    assert made.sentences()[1].endswith(" by its dates (events, seasons, the trend by acquisition)")
 
 
 def test_dates_past_by_hand() -> None:
     """If all dates so far earned half as much again, a third of what was earned is theirs."""
     model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
     usual = told(model, proportional(2.0))
-    model.dates = Dates(Calendar(DAY - 400, np.full(401, 1.5)), Trend.none(DAY))
+    model.date_effects = Dates(Calendar(DAY - 400, np.full(401, 1.5)), Trend.none(DAY))
     curves = proportional(2.0 * 1.5)
     made = told(model, curves)
     np.testing.assert_allclose(made.terms[:, 0], usual.terms[:, 0], rtol=1e-12)
@@ -184,8 +186,8 @@ def test_usual_attributes_are_the_mean_of_those_known(
 ) -> None:
     """With one embedding for all, whoever they are, attributes explain nothing."""
     model = models["lstm"]
-    assert isinstance(model, Neural) and model.fitted.net is not None
-    alike = Neural.from_state(*model.state())
+    assert isinstance(model, NeuralForecaster) and model.fitted.net is not None
+    alike = NeuralForecaster.from_state(*model.state())
     assert alike.fitted.net is not None
     with torch.no_grad():
         for name, table in alike.fitted.net.named_parameters():
@@ -206,7 +208,7 @@ def test_a_mixture_is_the_mean_of_its_models(models: dict[str, Predictor], curve
         np.testing.assert_array_equal(made.terms[:, :2], one.terms[:, :2])
     added = np.mean([one.terms[:, 2:4] for one in each], axis=0)
     np.testing.assert_allclose(made.terms[:, 2:4], added, rtol=1e-9, atol=1e-12)
-    assert not made.whole
+    assert not made.is_undivided
 
 
 def test_a_mixture_with_a_model_that_is_whole_is_whole(
@@ -216,21 +218,24 @@ def test_a_mixture_with_a_model_that_is_whole_is_whole(
     best = models["best, one whole"]
     assert isinstance(best, Corrected)
     each, made = [told(model, curves) for model in best.models], told(best, curves)
-    assert made.whole and not np.nan_to_num(made.terms[:, 3]).any()
+    assert made.is_undivided and not np.nan_to_num(made.terms[:, 3]).any()
     added = np.mean([one.terms[:, 2:4].sum(axis=1) for one in each], axis=0)
     np.testing.assert_allclose(made.terms[:, 2], added, rtol=1e-9, atol=1e-12)
-    assert any("by what the model adds to the pattern" in said for said in made.words() if said)
-    assert not any("by its attributes" in said for said in made.words() if said)
+    assert any("by what the model adds to the pattern" in said for said in made.sentences() if said)
+    assert not any("by its attributes" in said for said in made.sentences() if said)
 
 
 def test_the_correction_is_what_it_adds(curves: Curves) -> None:
     model = corrected_model(corrected(PATTERN, 4, 0))
-    model.models, model.stages = [Pattern(**arguments(PATTERN)).fit(curves)], Stages.none()
-    fix = Correction.off()
-    doubled = replace(fix, factor=2 * fix.factor, on=np.ones_like(fix.on))
+    model.models, model.stages = (
+        [Pattern(**arguments(PATTERN)).fit(curves)],
+        LearnedStages.neutral(),
+    )
+    fix = Correction.neutral()
+    doubled = replace(fix, factor=2 * fix.factor, is_on=np.ones_like(fix.is_on))
     model.stages = replace(model.stages, correction=doubled)
     made, young = told(model, curves), (curves.observed_age >= 0) & (curves.observed_age < 360)
-    grown = made.segment + made.terms[:, :4].sum(axis=1) - curves.observed_value
+    grown = made.segment_mean + made.terms[:, :4].sum(axis=1) - curves.observed_value
     np.testing.assert_allclose(made.terms[young, 4], grown[young], rtol=1e-9)
 
 
@@ -242,7 +247,7 @@ def sentence(
     made = Explanation(
         curves, horizon, name, np.array([segment]), np.array([terms]), forecast, whole
     )
-    said: str | None = made.words()[0]
+    said: str | None = made.sentences()[0]
     return said
 
 
@@ -296,7 +301,7 @@ def loaded(
 def test_a_table_of_explanations(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
     table = tmp_path / "LTV_2024_02_29.csv"
     write_cohorts(curves, table)
-    tables = Tables(wide="csv", ages=[30, 360], by=None, explain=True)
+    tables = OutputOptions(wide="csv", ages=[30, 360], by=None, explain=True)
     predict(loaded, lambda: Files(path=table).curves(40), tmp_path, tables)
     made = pd.read_csv(tmp_path / "explanations.csv")
     own = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
@@ -316,7 +321,7 @@ def test_a_table_of_explanations(loaded: Bundle, curves: Curves, tmp_path: Path)
 def test_explanations_are_not_asked_for_unless_they_are(
     loaded: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
-    predict(loaded, lambda: [curves], tmp_path, Tables(wide=None, ages=[360], by=None))
+    predict(loaded, lambda: [curves], tmp_path, OutputOptions(wide=None, ages=[360], by=None))
     assert not (tmp_path / "explanations.csv").exists()
 
 
@@ -325,7 +330,7 @@ def test_half_a_table_is_none(loaded: Bundle, curves: Curves, tmp_path: Path) ->
         yield curves
         raise RuntimeError
 
-    tables = Tables(wide=None, ages=[360], by=None, explain=True)
+    tables = OutputOptions(wide=None, ages=[360], by=None, explain=True)
     with pytest.raises(RuntimeError):
         predict(loaded, broken, tmp_path, tables)
     with pytest.raises(ValueError, match="expected forecasts to explain, got none"):
@@ -339,19 +344,19 @@ def test_half_a_table_is_none(loaded: Bundle, curves: Curves, tmp_path: Path) ->
 def test_the_page_explains_those_furthest_from_usual(
     models: dict[str, Predictor], curves: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_page, "figures", lambda story: {})
+    monkeypatch.setattr(model_page, "page_figures", lambda story: {})
     made = told(models["lstm"], curves)
     ahead = np.where(curves.observed_age < 360, curves.users, 0.0)
-    apart = np.nan_to_num(ahead * np.abs(made.forecast - made.segment))
+    apart = np.nan_to_num(ahead * np.abs(made.forecast - made.segment_mean))
     first = int(np.argmax(apart))
-    story = Story("net", [], (7,), None, {}, None, [], explained=made)
-    model_page.write(tmp_path / "report.html", story)
+    story = ReportContent("net", [], (7,), None, {}, None, [], explanation=made)
+    model_page.write_model_page(tmp_path / "report.html", story)
     html = (tmp_path / "report.html").read_text()
     section = html.split("<h2>Why is a forecast high or low?</h2>")[1].split("</section>")[0]
     assert "The 6 cohorts whose forecasts are the furthest from usual, in revenue" in section
     assert section.count("<dd>D360 of ") == 6
-    words = made.words([first])[0]
-    assert words == made.words()[first]
+    words = made.sentences([first])[0]
+    assert words == made.sentences()[first]
     who = f"{curves.start[first]} {curves.attributes['Apps'][first]}: {curves.users[first]:,.0f}"
     assert f"<dt>{who} users, observed to D{curves.observed_age[first]}</dt>" in section
     cells = re.findall("<td>(.*?)</td>", section)[:8]
@@ -359,7 +364,7 @@ def test_the_page_explains_those_furthest_from_usual(
     assert sum(amounts[:-1]) == pytest.approx(amounts[-1], abs=0.04)  # each rounded to 0.01
     assert amounts[-1] == pytest.approx(made.forecast[first], abs=0.005)
     assert section.index(words) == min(
-        section.index(said) for said in made.words() if said and said in section
+        section.index(said) for said in made.sentences() if said and said in section
     )
-    model_page.write(tmp_path / "report.html", replace(story, explained=None))
+    model_page.write_model_page(tmp_path / "report.html", replace(story, explanation=None))
     assert "high or low" not in (tmp_path / "report.html").read_text()

@@ -16,17 +16,17 @@ from test_forecaster import PATTERN
 
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.ledger import STAGES
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.backtesting.replay import Replay
-from ltvnet.correction.walk_forward import Learning, Walk
+from ltvnet.correction.walk_forward import StageSwitches, WalkForward
 from ltvnet.data.curves import Curves, History
 from ltvnet.forecasting.forecast import Band
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.operations import compare_models
 from ltvnet.operations.compare_models import CompareOptions, ModelComparison
 from ltvnet.operations.train_model import TrainedModel, score_model, write_reports
-from ltvnet.reports.run_report import score_table, vintages
-from ltvnet.reports.tensorboard import losses
+from ltvnet.reports.run_report import terminal_score_table, vintage_note
+from ltvnet.reports.tensorboard import read_epoch_losses
 
 PLAN = {"window": "expanding", "refit": "each", "ages": [7, 30], "warm": True, "workers": 1}
 ALL = {"blend": True, "correction": True, "intervals": True}
@@ -67,13 +67,13 @@ def compared(
     models: Mapping[str, Mapping[str, Any]],
     data: History,
     origins: Mapping[str, object],
-    learning: Learning,
+    learning: StageSwitches,
     ledger: Path,
 ) -> ModelComparison:
     options = CompareOptions(
         origins=origins,
-        plan=Plan(**PLAN),
-        learning=learning,
+        plan=ReplayPlan(**PLAN),
+        stages=learning,
         ledger=ledger,  # type: ignore[arg-type]
     )
     specs = {name: ModelSpec.from_config(config) for name, config in models.items()}
@@ -86,7 +86,7 @@ def replayed() -> TrainedModel:
     return run(3, known(), known().as_of("2026-01-01"))
 
 
-def times(record: scores.Record, factor: float) -> scores.Record:
+def times(record: scores.BacktestRecord, factor: float) -> scores.BacktestRecord:
     """A model that says so many times what came true."""
     cells = record.actual * factor
     bands = dict.fromkeys(STAGES, Band(cells, cells, cells, cells))
@@ -104,7 +104,7 @@ def test_a_run_is_scored_on_its_past_and_on_what_came_after(replayed: TrainedMod
     about = half.manifest_entries()
     assert about["score"]["past_model"] == pytest.approx(0.5)
     assert about["score"]["after_model"] == pytest.approx(1.0)
-    assert about["score"]["past_pattern"] == scores.score(replayed.past, "pattern") < 0.002
+    assert about["score"]["past_pattern"] == scores.mean_wape(replayed.past, "pattern") < 0.002
     assert about["earned"] is False
 
 
@@ -135,8 +135,8 @@ def test_a_run_writes_its_files_and_tensorboard(replayed: TrainedModel, tmp_path
     saved: dict[str, Any] = json.loads((tmp_path / "metrics.json").read_text())
     assert set(saved) == {"score", "past", "after"}
     assert replayed.past is not None
-    assert saved["score"]["past_model"] == pytest.approx(scores.score(replayed.past))
-    assert len(saved["past"]) == len(scores.table(replayed.past, scores.SCORED_AGES))
+    assert saved["score"]["past_model"] == pytest.approx(scores.mean_wape(replayed.past))
+    assert len(saved["past"]) == len(scores.score_table(replayed.past, scores.SCORED_AGES))
     assert "<html" in (tmp_path / "report.html").read_text()
     events = EventAccumulator(str(tmp_path)).Reload()
     images = events.Tags()["images"]
@@ -148,28 +148,31 @@ def test_a_run_writes_its_files_and_tensorboard(replayed: TrainedModel, tmp_path
 def test_losses_are_read_from_the_events_of_the_inner_fit(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    assert losses(tmp_path, ["neural"]) == {}
+    assert read_epoch_losses(tmp_path, ["neural"]) == {}
     with SummaryWriter(str(tmp_path / "inner")) as writer:
         for epoch in range(3):
             writer.add_scalar("val/loss", 1.0 / (epoch + 1), epoch)
     validation = {"validation": pytest.approx([1.0, 1 / 2, 1 / 3])}
-    assert losses(tmp_path, ["neural"]) == {"neural": validation}
+    assert read_epoch_losses(tmp_path, ["neural"]) == {"neural": validation}
     (tmp_path / "checkpoints" / "tide").mkdir(parents=True)
     (tmp_path / "inner").rename(tmp_path / "checkpoints" / "tide" / "inner")
-    assert losses(tmp_path, ["lstm", "tide", "trees"]) == {"tide": validation}
+    assert read_epoch_losses(tmp_path, ["lstm", "tide", "trees"]) == {"tide": validation}
 
 
 def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     data = weekly(70, noise=0.3)
     days = {"every": "13w", "first": "2023-10-01", "last": "2024-04-01", "dates": None}
     models = {"pattern": PATTERN, "ladder": PATTERN | {"levels": 0, "kappa": 0.0}}
-    learning, ledger = Learning(**ALL), tmp_path / "ledger"
+    learning, ledger = StageSwitches(**ALL), tmp_path / "ledger"
     found = compared(models, data, days, learning, ledger)
     assert {record.name for record in found.records} == set(models)
-    best, other = (scores.score(record) or 0.0 for record in found.records)
+    best, other = (scores.mean_wape(record) or 0.0 for record in found.records)
     assert best <= other
     by_name = {record.name: record for record in found.records}
-    asked = scores.score(by_name["ladder"], "pattern"), scores.score(by_name["pattern"], "raw")
+    asked = (
+        scores.mean_wape(by_name["ladder"], "pattern"),
+        scores.mean_wape(by_name["pattern"], "raw"),
+    )
     assert asked[0] == asked[1]  # the pattern that models are held against is that of the backtest
     text = found.as_text()
     assert "pattern" in text and "ladder" in text
@@ -191,33 +194,33 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     assert "pattern is" in page and "than the best single baseline, ladder" in page
     assert "than the best single baseline, ladder" in (tmp_path / "leaderboard.md").read_text()
     again = compared(models, data, days, learning, ledger)
-    pd.testing.assert_frame_equal(again.board.table, found.board.table)  # and its seconds
+    pd.testing.assert_frame_equal(again.board.ranking, found.board.ranking)  # and its seconds
 
 
 def test_baselines_are_not_blended_with_the_pattern(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, asked = weekly(70), list[Learning]()
+    data, asked = weekly(70), list[StageSwitches]()
     days = {"every": "26w", "first": "2023-10-01", "last": "2024-04-01", "dates": None}
-    walked = compare_models.walked
+    walked = compare_models.replay_and_correct
 
-    def noted(replay: Replay, learning: Learning) -> Walk:
+    def noted(replay: Replay, learning: StageSwitches) -> WalkForward:
         asked.append(learning)
         return walked(replay, learning)
 
-    monkeypatch.setattr(compare_models, "walked", noted)
+    monkeypatch.setattr(compare_models, "replay_and_correct", noted)
     models = {"pattern": PATTERN, "ladder": PATTERN | {"levels": 0, "kappa": 0.0}}
-    compared(models, data, days, Learning(**ALL), tmp_path / "ledger")
-    assert asked == [Learning(**ALL), Learning(**ALL | {"blend": False})]
+    compared(models, data, days, StageSwitches(**ALL), tmp_path / "ledger")
+    assert asked == [StageSwitches(**ALL), StageSwitches(**ALL | {"blend": False})]
 
 
 def test_nothing_to_say_is_no_table() -> None:
-    assert score_table([], "nothing", exact=True) == ""
+    assert terminal_score_table([], "nothing", exact=True) == ""
 
 
 def test_vintages_are_told_from_one_export() -> None:
     one = known()
     days = one.snapshot.min() + np.arange(-2, 2) * np.timedelta64(7, "D")
-    assert vintages(one, days[:2]) == "cut by date, not by vintage"
-    assert vintages(one, days[2:]) == "as exported by then"
-    assert vintages(one, days) == "2 of 4 days cut by date, not by vintage"
+    assert vintage_note(one, days[:2]) == "cut by date, not by vintage"
+    assert vintage_note(one, days[2:]) == "as exported by then"
+    assert vintage_note(one, days) == "2 of 4 days cut by date, not by vintage"

@@ -22,19 +22,19 @@ from ltvnet.correction.blend import Blend
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.intervals import Intervals
-from ltvnet.correction.stages import Stages
+from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.model_spec import MIXTURE
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import Tables, learned, predict
+from ltvnet.prediction.batch import OutputOptions, describe_corrections, predict
 from ltvnet.prediction.bundle import Bundle
 
 ROOT = Path(__file__).parent.parent.parent
-TABLES = Tables(wide="csv", ages=NODES[1:], by=None)
-FEW = Tables(wide=None, ages=[360], by=None)
+TABLES = OutputOptions(wide="csv", ages=NODES[1:], by=None)
+FEW = OutputOptions(wide=None, ages=[360], by=None)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_the_size_of_pieces_changes_nothing(
 def test_without_wide_tables_only_the_asked_ages_are_forecast(
     loaded: Bundle, table: Path, tmp_path: Path
 ) -> None:
-    few = Tables(wide=None, ages=[30, 360], by="Apps")
+    few = OutputOptions(wide=None, ages=[30, 360], by="Apps")
     predict(loaded, lambda: Files(path=table).curves(1000), tmp_path, few)
     assert not list(tmp_path.glob("Files_*"))
     assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
@@ -217,7 +217,7 @@ def test_stale_data_older_data_and_lost_columns_are_said(
     def said(rows: Curves) -> str:
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            predict(loaded, lambda: [rows], tmp_path, Tables(wide=None, ages=[360], by=None))
+            predict(loaded, lambda: [rows], tmp_path, OutputOptions(wide=None, ages=[360], by=None))
         return caplog.text
 
     assert said(curves) == ""
@@ -242,7 +242,10 @@ def reading(rich: Curves, folder: Path, *, spend: bool) -> Bundle:
         covariates=COVARIATES | {"spend": spend},
     )  # fmt: skip
     model = corrected("pattern", "neural")
-    model.models, model.stages = [forecaster(PATTERN).fit(rich), net.fit(rich)], Stages.none(2)
+    model.models, model.stages = (
+        [forecaster(PATTERN).fit(rich), net.fit(rich)],
+        LearnedStages.neutral(2),
+    )
     return read_back(model, "corrected", rich, folder)
 
 
@@ -301,31 +304,37 @@ def test_a_ledger_refuses_what_proves_nothing_and_no_table_is_written(
 
 def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     blank = "P10 and P90 are blank, as no past was learned from"
-    assert learned(loaded) == f"nothing blended; nothing corrected; {blank}"
+    assert describe_corrections(loaded) == f"nothing blended; nothing corrected; {blank}"
     shape = (8, 1, 21)
-    intervals = replace(Intervals.none(), lower=np.zeros(shape), upper=np.zeros(shape))
+    intervals = replace(Intervals.blank(), lower=np.zeros(shape), upper=np.zeros(shape))
     model = corrected("pattern")
-    model.stages = replace(Stages.none(), intervals=intervals)
+    model.stages = replace(LearnedStages.neutral(), intervals=intervals)
     made = replace(loaded, forecaster=model)
-    assert learned(made).endswith("nothing corrected; P10 and P90 are calibrated on the past")
+    assert describe_corrections(made).endswith(
+        "nothing corrected; P10 and P90 are calibrated on the past"
+    )
     on = np.arange(8) == 2
     blend = Blend(np.where(on, 0.5, 1.0)[:, None])
-    model.stages = replace(model.stages, blend=blend, correction=replace(Correction.off(), on=on))
+    model.stages = replace(
+        model.stages, blend=blend, correction=replace(Correction.neutral(), is_on=on)
+    )
     said = "blended at {} (pattern 50 %, pattern 50 %); corrected at {}; P10 and P90 are calibrated"
-    assert learned(made).startswith(said.replace("{}", "observed ages 7-13"))
+    assert describe_corrections(made).startswith(said.replace("{}", "observed ages 7-13"))
 
 
 def test_how_models_are_weighed_is_said_by_name(loaded: Bundle) -> None:
     """Weights that are not equal, though the pattern has none; thirds do not sum to 1 exactly."""
     model = corrected("neural", "boosting", "mack")
-    model.stages = Stages.none(3)
+    model.stages = LearnedStages.neutral(3)
     made, mean = replace(loaded, forecaster=model), "the mean of neural, boosting, mack"
-    assert learned(made).startswith(f"{mean}; nothing blended; nothing corrected; ")
-    weight = Blend.off(3).weight
+    assert describe_corrections(made).startswith(f"{mean}; nothing blended; nothing corrected; ")
+    weight = Blend.equal(3).weight
     weight[3], weight[5] = [0.75, 0.25, 0.0], [0.0, 0.5, 0.0]
     model.stages = replace(model.stages, blend=Blend(weight))
     said = "14-29 (neural 75 %, boosting 25 %), 60-89 (boosting 50 %, pattern 50 %)"
-    assert learned(made).startswith(f"{mean}; blended at observed ages {said}; nothing corrected")
+    assert describe_corrections(made).startswith(
+        f"{mean}; blended at observed ages {said}; nothing corrected"
+    )
 
 
 def test_users_that_were_lost_since_training_are_refused(
@@ -376,15 +385,15 @@ def test_nothing_to_forecast_is_said(loaded: Bundle, tmp_path: Path) -> None:
 
 def test_ages_must_be_ahead() -> None:
     with pytest.raises(ValueError, match=r"expected ages within 1\.\.360: D0 is never forecast"):
-        Tables(wide=None, ages=[0, 30], by=None)
+        OutputOptions(wide=None, ages=[0, 30], by=None)
     with pytest.raises(ValueError, match=r"expected increasing ages within 0\.\.360"):
-        Tables(wide=None, ages=[30, 400], by=None)
+        OutputOptions(wide=None, ages=[30, 400], by=None)
     with pytest.raises(ValueError, match="expected wide=csv, parquet or null, got xlsx"):
-        Tables(wide="xlsx", ages=[30], by=None)
+        OutputOptions(wide="xlsx", ages=[30], by=None)
     with pytest.raises(ValueError, match="expected part, a whole number of cohorts >= 1, got 0"):
-        Tables(wide=None, ages=[30], by=None, part=0)
+        OutputOptions(wide=None, ages=[30], by=None, part=0)
     with pytest.raises(ValueError, match="expected part=null with a ledger"):
-        Tables(wide=None, ages=[30], by=None, part=9, ledger="ledger")
+        OutputOptions(wide=None, ages=[30], by=None, part=9, ledger="ledger")
 
 
 def test_a_killed_prediction_leaves_no_half_file(

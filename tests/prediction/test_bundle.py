@@ -18,7 +18,7 @@ from test_forecaster import PATTERN, neural
 
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.forecaster import Forecaster
-from ltvnet.prediction.bundle import FORMAT, fingerprint, load, save
+from ltvnet.prediction.bundle import BUNDLE_FORMAT, curves_fingerprint, load, save
 
 ABOUT: dict[str, object] = {"scores": []}
 
@@ -46,7 +46,7 @@ def test_loaded_forecasts_are_bit_equal(
     identity = save(tmp_path / "bundle", name, forecasters[name], curves, ABOUT)
     shutil.move(tmp_path / "bundle", tmp_path / "elsewhere")  # a bundle is relocatable
     loaded = load(tmp_path / "elsewhere")
-    assert (loaded.identity, loaded.name, str(loaded.as_of)) == (identity, name, "2024-02-29")
+    assert (loaded.identity, loaded.model_name, str(loaded.as_of)) == (identity, name, "2024-02-29")
     one, other = (f.predict(curves).final for f in (forecasters[name], loaded.forecaster))
     np.testing.assert_array_equal(one.mean, other.mean)
     np.testing.assert_array_equal(one.p90, other.p90)
@@ -93,8 +93,8 @@ def test_one_byte_changed_in_the_manifest_is_named(saved: Path) -> None:
 
 def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
-    (saved / "manifest.json").write_text(json.dumps(manifest | {"format": FORMAT + 1}))
-    message = rf"newer ltvnet \(bundle format {FORMAT + 1}, .* reads format {FORMAT}\): upgrade"
+    (saved / "manifest.json").write_text(json.dumps(manifest | {"format": BUNDLE_FORMAT + 1}))
+    message = rf"newer ltvnet \(bundle format {BUNDLE_FORMAT + 1}, .* reads format {BUNDLE_FORMAT}\): upgrade"
     with pytest.raises(ValueError, match=message):
         load(saved)
 
@@ -104,7 +104,9 @@ def test_an_older_format_asks_to_train_anew(saved: Path) -> None:
     (saved / "state.json").write_text("{}")
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
-    message = rf"older ltvnet \(bundle format 1, this one reads format {FORMAT}\): train anew"
+    message = (
+        rf"older ltvnet \(bundle format 1, this one reads format {BUNDLE_FORMAT}\): train anew"
+    )
     with pytest.raises(ValueError, match=message):
         load(saved)
 
@@ -140,16 +142,18 @@ def test_pickled_code_is_never_run(saved: Path, tmp_path: Path) -> None:
 
 
 def test_a_fingerprint_changes_with_any_value(curves: Curves) -> None:
-    assert fingerprint(curves) == fingerprint(weekly(60).as_of("2024-02-29"))
-    assert fingerprint(curves) != fingerprint(curves.cut(50))
+    assert curves_fingerprint(curves) == curves_fingerprint(weekly(60).as_of("2024-02-29"))
+    assert curves_fingerprint(curves) != curves_fingerprint(curves.cut(50))
     spent = replace(curves, spend=np.ones(len(curves)))
     kept, other = (replace(curves, series={n: 0.5 * curves.values}) for n in ("kept", "other"))
     cut = replace(curves, series={"kept": 0.5 * curves.cut(50).values})
     both = replace(kept, series={**kept.series, **other.series})
     again = replace(kept, series={**other.series, **kept.series})
-    assert fingerprint(both) == fingerprint(again)
-    assert len({fingerprint(known) for known in (curves, spent, kept, other, cut, both)}) == 6
-    assert len(fingerprint(curves.take(np.arange(0)))) == 64
+    assert curves_fingerprint(both) == curves_fingerprint(again)
+    assert (
+        len({curves_fingerprint(known) for known in (curves, spent, kept, other, cut, both)}) == 6
+    )
+    assert len(curves_fingerprint(curves.take(np.arange(0)))) == 64
 
 
 def test_predicting_needs_no_training_library(

@@ -22,13 +22,13 @@ from test_forecaster import PATTERN, neural
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import Curves
 from ltvnet.prediction import bundle, spark
-from ltvnet.prediction.batch import Tables
-from ltvnet.prediction.spark import Cluster, Contents, Part
-from ltvnet.prediction.tables import rows
+from ltvnet.prediction.batch import OutputOptions
+from ltvnet.prediction.spark import BundleFiles, PartitionJob, SparkCluster
+from ltvnet.prediction.tables import forecast_rows
 
 ROOT = Path(__file__).parent.parent.parent
 AGES = [7, 30, 90, 360]
-ALONE = Tables(wide="csv", ages=AGES, by=None)
+ALONE = OutputOptions(wide="csv", ages=AGES, by=None)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +46,16 @@ def trained(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def part(
     curves: Curves, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Part]:
+) -> Iterator[PartitionJob]:
     monkeypatch.setattr(spark, "_partition", lambda: 3)
     table = tmp_path / "cohorts.csv"
     write_cohorts(curves, table)
-    contents: Contents = tuple((path.name, path.read_bytes()) for path in trained.iterdir())
-    yield Part(Files(path=table), curves.origin, ["Apps"], AGES, contents)
-    spark.loaded.cache_clear()
+    contents: BundleFiles = tuple((path.name, path.read_bytes()) for path in trained.iterdir())
+    yield PartitionJob(Files(path=table), curves.origin, ["Apps"], AGES, contents)
+    spark.load_from_files.cache_clear()
 
 
-def batches(part: Part, size: int) -> list[pa.RecordBatch]:
+def batches(part: PartitionJob, size: int) -> list[pa.RecordBatch]:
     """The table of a part as Spark hands it on: cells as text, so many rows at a time."""
     table = pa.Table.from_pandas(pd.read_csv(part.source.path, dtype=str), preserve_index=False)
     return table.to_batches(max_chunksize=size)
@@ -63,24 +63,24 @@ def batches(part: Part, size: int) -> list[pa.RecordBatch]:
 
 @pytest.mark.parametrize("size", [9, 1000])
 def test_a_partition_gives_the_rows_of_the_long_table(
-    part: Part, trained: Path, curves: Curves, size: int
+    part: PartitionJob, trained: Path, curves: Curves, size: int
 ) -> None:
-    made = pa.Table.from_batches(part.forecasts(batches(part, size)))
+    made = pa.Table.from_batches(part.forecast_batches(batches(part, size)))
     model = bundle.load(trained)
-    expected = rows(model.forecaster.predict(curves, AGES), model.identity)
+    expected = forecast_rows(model.forecaster.predict(curves, AGES), model.identity)
     keys = ["cohort_start", "Apps", "age"]
     one, other = (t.to_pandas().sort_values(keys, ignore_index=True) for t in (made, expected))
     pd.testing.assert_frame_equal(one, other, rtol=1e-6)
     assert len(made) == (curves.observed_age[:, None] < AGES)[curves.observed_age >= 0].sum()
 
 
-def test_a_bundle_is_read_once_in_a_worker(part: Part) -> None:
+def test_a_bundle_is_read_once_in_a_worker(part: PartitionJob) -> None:
     for _ in range(3):
-        list(part.forecasts(batches(part, 50)))
-    assert spark.loaded.cache_info().misses == 1
+        list(part.forecast_batches(batches(part, 50)))
+    assert spark.load_from_files.cache_info().misses == 1
 
 
-def test_what_a_worker_says_names_partition_and_row(part: Part) -> None:
+def test_what_a_worker_says_names_partition_and_row(part: PartitionJob) -> None:
     table = pa.Table.from_batches(batches(part, 1000))
     place = table.column_names.index("day_2")
     cells = table.column("day_2").to_pylist()
@@ -88,59 +88,61 @@ def test_what_a_worker_says_names_partition_and_row(part: Part) -> None:
     wrong = table.set_column(place, "day_2", pa.array(cells)).to_batches(max_chunksize=3)
     said = r"\[told\]problems in the data: 1\n.*cohorts.csv, partition 3, row 5, day_2 = '1,5': "
     with pytest.raises(ValueError, match=said):
-        list(part.forecasts(wrong))
+        list(part.forecast_batches(wrong))
 
 
-def test_attributes_are_those_of_all_partitions(part: Part) -> None:
+def test_attributes_are_those_of_all_partitions(part: PartitionJob) -> None:
     """A column with numbers in the first rows and text elsewhere is told, not dropped."""
     table = pa.Table.from_batches(batches(part, 1000))
     table = table.append_column("Agency", pa.array(["x"] * len(table)))
     with pytest.raises(ValueError, match="Agency had only numbers .* set data.attributes"):
-        list(part.forecasts(table.to_batches()))
-    known = replace(part, names=["Apps", "Agency"])
-    made = pa.Table.from_batches(known.forecasts(table.to_batches()))
+        list(part.forecast_batches(table.to_batches()))
+    known = replace(part, attribute_names=["Apps", "Agency"])
+    made = pa.Table.from_batches(known.forecast_batches(table.to_batches()))
     assert set(made["Agency"].to_pylist()) == {"x"}
 
 
-def test_the_last_day_of_a_partition_is_a_row(part: Part, curves: Curves) -> None:
-    (found,) = spark.last_days(part.source, batches(part, 1000)[:1])
+def test_the_last_day_of_a_partition_is_a_row(part: PartitionJob, curves: Curves) -> None:
+    (found,) = spark.last_complete_day(part.source, batches(part, 1000)[:1])
     assert found["day"].to_pylist() == [curves.origin.item()]
-    (nothing,) = spark.last_days(part.source, [])
+    (nothing,) = spark.last_complete_day(part.source, [])
     assert nothing["day"].to_pylist() == [None]
 
 
 def test_engines_are_known_and_spark_reads_one_day() -> None:
-    assert spark.chosen("spark", None, "cpu") and not spark.chosen("local", "2024-01-01", "cuda")
+    assert spark.is_spark_engine("spark", None, "cpu") and not spark.is_spark_engine(
+        "local", "2024-01-01", "cuda"
+    )
     with pytest.raises(ValueError, match="expected engine=local or spark, got 'dask'"):
-        spark.chosen("dask", None, "cpu")
+        spark.is_spark_engine("dask", None, "cpu")
     with pytest.raises(ValueError, match=r"one day: set data\.snapshot, not as_of='2024-01-01'"):
-        spark.chosen("spark", "2024-01-01", "cpu")
+        spark.is_spark_engine("spark", "2024-01-01", "cpu")
     with pytest.raises(ValueError, match="set device=cpu, not cuda"):
-        spark.chosen("spark", None, "cuda")
+        spark.is_spark_engine("spark", None, "cuda")
 
 
 def test_a_cluster_is_built_of_its_config() -> None:
     config = composed("predict", "bundle=b", "spark.conf={spark.executor.memory: 4g}")
-    assert Cluster(**config.spark) == Cluster(
+    assert SparkCluster(**config.spark) == SparkCluster(
         master=None, conf={"spark.executor.memory": "4g"}, out=None
     )
-    assert not spark.chosen(config.engine, config.as_of, config.device)
+    assert not spark.is_spark_engine(config.engine, config.as_of, config.device)
 
 
 def test_other_tables_and_other_sources_are_refused(trained: Path, tmp_path: Path) -> None:
-    cluster, source = Cluster(master=None, conf=None, out=None), Files(path="t.csv")
+    cluster, source = SparkCluster(master=None, conf=None, out=None), Files(path="t.csv")
     for asked in (replace(ALONE, explain=True), replace(ALONE, ledger=tmp_path)):
         with pytest.raises(ValueError, match="set explain=false and ledger=null"):
-            spark.predict(trained, source, asked, 100, cluster, tmp_path)
+            spark.predict_with_spark(trained, source, asked, 100, cluster, tmp_path)
     with pytest.raises(ValueError, match="reads cohort tables: set data=files"):
-        spark.predict(trained, object(), ALONE, 100, cluster, tmp_path)  # type: ignore[arg-type]
+        spark.predict_with_spark(trained, object(), ALONE, 100, cluster, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(find_spec("pyspark") is not None, reason="pyspark is there")
 def test_spark_that_is_not_installed_is_told(trained: Path, tmp_path: Path) -> None:
-    cluster = Cluster(master="local[1]", conf=None, out=None)
+    cluster = SparkCluster(master="local[1]", conf=None, out=None)
     with pytest.raises(ValueError, match=r"needs pyspark: pip install 'ltvnet\[spark\]'"):
-        spark.predict(trained, Files(path="t.csv"), ALONE, 100, cluster, tmp_path)
+        spark.predict_with_spark(trained, Files(path="t.csv"), ALONE, 100, cluster, tmp_path)
 
 
 class Disk:

@@ -14,9 +14,9 @@ from pyarrow import csv as arrow_csv
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Band, Forecast
-from ltvnet.forecasting.interpolation import Course
+from ltvnet.forecasting.interpolation import InterpolationShape
 from ltvnet.prediction import tables
-from ltvnet.prediction.tables import Places, Sums, long, rollup, wide
+from ltvnet.prediction.tables import OutputPaths, Rollup, write_long, write_rollup, write_wide
 
 OBSERVED = [11, 2, -1, 360]
 """Last complete age of cohorts a (a week), b, c (nothing known) and d (complete)."""
@@ -68,18 +68,18 @@ def drain(stream: Iterator[Forecast]) -> None:
 
 
 def write_predictions(made: Forecast, folder: Path, *, young: bool = True) -> tuple[Path, Path]:
-    drain(wide([made], Places(folder), "csv", None, young=young))
+    drain(write_wide([made], OutputPaths(folder), "csv", None, young=young))
     raw = folder / "Files_Predictions" / "LTV_predictions_2025_02_10.csv"
     return raw, folder / "Files_Predictions_Final" / "LTV_predictions_final_2025_02_10.csv"
 
 
 def write_forecasts(made: Iterable[Forecast], path: Path, bundle: str) -> None:
-    drain(long(made, path, bundle))
+    drain(write_long(made, path, bundle))
 
 
-def write_rollup(made: Iterable[Forecast], path: Path, by: str | None = None) -> None:
-    first, *others = (Sums.of(forecast, by) for forecast in made)
-    rollup(reduce(lambda sums, other: sums.plus(other.table), others, first), path)
+def roll_up(made: Iterable[Forecast], path: Path, by: str | None = None) -> None:
+    first, *others = (Rollup.from_forecast(forecast, by) for forecast in made)
+    write_rollup(reduce(lambda sums, other: sums.add(other.table), others, first), path)
 
 
 def test_predictions_in_numbers(tmp_path: Path) -> None:
@@ -127,18 +127,24 @@ def test_predictions_need_every_age(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected forecasts of all ages 1\.\.360: \[ *0"):
         write_predictions(forecast(NODES), tmp_path)
     with pytest.raises(ValueError, match=r"expected forecasts of all of NODES: \[ *1 *2"):
-        drain(wide([forecast()], Places(tmp_path), "csv", straight, young=True))
+        drain(write_wide([forecast()], OutputPaths(tmp_path), "csv", straight, young=True))
 
 
-def straight(cohorts: Curves) -> Course:
+def straight(cohorts: Curves) -> InterpolationShape:
     """Growth is the same each day."""
-    return Course(np.linspace(0.0, 1.0, AGES)[None], np.zeros(len(cohorts), dtype=np.int64))
+    return InterpolationShape(
+        np.linspace(0.0, 1.0, AGES)[None], np.zeros(len(cohorts), dtype=np.int64)
+    )
 
 
 def test_days_between_nodes_have_the_shape_of_their_course(tmp_path: Path) -> None:
     every = write_predictions(forecast(calibrated=True), tmp_path / "every")
     nodes = tmp_path / "nodes"
-    drain(wide([forecast(NODES, calibrated=True)], Places(nodes), "csv", straight, young=True))
+    drain(
+        write_wide(
+            [forecast(NODES, calibrated=True)], OutputPaths(nodes), "csv", straight, young=True
+        )
+    )
     for path in every:
         found = pd.read_csv(nodes / path.relative_to(tmp_path / "every"))
         pd.testing.assert_frame_equal(found, pd.read_csv(path), rtol=1e-6)
@@ -146,8 +152,8 @@ def test_days_between_nodes_have_the_shape_of_their_course(tmp_path: Path) -> No
 
 def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
     made = forecast(NODES)
-    flat = Course(np.ones((1, AGES)), np.zeros(4, dtype=np.int64))
-    (days,) = flat.days(made.curves, [made.raw.mean])
+    flat = InterpolationShape(np.ones((1, AGES)), np.zeros(4, dtype=np.int64))
+    (days,) = flat.daily_means(made.curves, [made.raw.mean])
     row = OBSERVED.index(11) + 1
     share = np.log(13 / 12) / np.log(15 / 12)  # of the way from D11 to D14, of 0.3
     value = made.curves.observed_value[row]
@@ -155,7 +161,7 @@ def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
 
 
 def test_predictions_of_pieces_are_one_table(tmp_path: Path) -> None:
-    drain(wide([forecast(), forecast()], Places(tmp_path), "csv", None, young=True))
+    drain(write_wide([forecast(), forecast()], OutputPaths(tmp_path), "csv", None, young=True))
     raw, _ = write_predictions(forecast(), tmp_path / "one")
     twice = tmp_path / "Files_Predictions" / raw.name
     one = raw.read_text().splitlines()
@@ -209,11 +215,11 @@ def test_forecasts_are_handed_on_one_by_one(tmp_path: Path) -> None:
             seen.append(name)
             yield forecast((90, 360))
 
-    stream = long(two(), path, "b")
+    stream = write_long(two(), path, "b")
     next(stream)
     assert seen == ["first"]
     assert not path.exists()
-    write_rollup(stream, tmp_path / "rollup.csv")
+    roll_up(stream, tmp_path / "rollup.csv")
     assert len(pd.read_parquet(path)) == 8
     assert pd.read_csv(tmp_path / "rollup.csv")["cohorts"].tolist() == [2, 2, 1, 1, 3, 3]
 
@@ -228,7 +234,7 @@ def test_an_error_on_the_way_leaves_no_table(tmp_path: Path) -> None:
         raise RuntimeError
 
     for write in (
-        lambda: drain(wide(broken_days(), Places(tmp_path), "csv", None, young=True)),
+        lambda: drain(write_wide(broken_days(), OutputPaths(tmp_path), "csv", None, young=True)),
         lambda: write_forecasts(broken(), tmp_path / "forecasts.parquet", "b"),
     ):
         with pytest.raises(RuntimeError):
@@ -250,14 +256,14 @@ def test_a_disk_that_fails_in_a_thread_is_told_and_leaves_no_table(
             if self.pieces > bad:
                 raise OSError("no space left")
 
-    monkeypatch.setitem(tables.WIDE, "csv", Full)
+    monkeypatch.setitem(tables.WIDE_WRITERS, "csv", Full)
     with pytest.raises(OSError, match="no space left"):
-        drain(wide([forecast(), forecast()], Places(tmp_path), "csv", None, young=True))
+        drain(write_wide([forecast(), forecast()], OutputPaths(tmp_path), "csv", None, young=True))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_ages_without_a_horizon_have_an_empty_rollup(tmp_path: Path) -> None:
-    write_rollup([forecast((7, 14)), forecast((7, 14))], tmp_path / "rollup.csv")
+    roll_up([forecast((7, 14)), forecast((7, 14))], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
     assert len(table) == 0 and "forecast_revenue" in table
 
@@ -269,7 +275,7 @@ def test_nothing_to_write_is_said(tmp_path: Path) -> None:
 
 
 def test_rollup_in_numbers(tmp_path: Path) -> None:
-    write_rollup([forecast((30, 360))], tmp_path / "rollup.csv")
+    roll_up([forecast((30, 360))], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv", keep_default_na=False)
     assert list(table) == [
         *("level", "segment", "age", "cohorts", "cohorts_left_out", "users", "spend"),
@@ -296,13 +302,13 @@ class Half:
 
     borrowed = np.array(NODES) == 360
 
-    def spread(self, grown: np.ndarray, squared: np.ndarray) -> np.ndarray:
+    def half_width(self, grown: np.ndarray, squared: np.ndarray) -> np.ndarray:
         return np.asarray(np.sqrt(grown**2 + 3 * squared))
 
 
 def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
-    made = replace(forecast((30, 360)), totals=Half())
-    write_rollup([made], tmp_path / "rollup.csv")
+    made = replace(forecast((30, 360)), portfolio_spread=Half())
+    roll_up([made], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
     # growth of final: a 10 users x 0.2 x 19 days = 38, b 20 x 0.2 x 28 = 112, d is complete
     half = [2 * 38, 2 * 112, np.hypot(38 + 112, np.sqrt(3 * (38**2 + 112**2)))]
@@ -316,16 +322,16 @@ def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
 
 
 def test_rollup_has_no_bounds_where_the_mean_is_extrapolated(tmp_path: Path) -> None:
-    made = replace(forecast((30, 360)), totals=Half(), reach=90)
-    write_rollup([made], tmp_path / "rollup.csv")
+    made = replace(forecast((30, 360)), portfolio_spread=Half(), last_supported_age=90)
+    roll_up([made], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
     assert table["p90"].isna().tolist() == (table["age"] == 360).tolist()
     assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
 
 
 def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:
-    write_rollup([forecast((30, 360))] * 3, tmp_path / "three.csv")
-    write_rollup([forecast((30, 360))], tmp_path / "one.csv")
+    roll_up([forecast((30, 360))] * 3, tmp_path / "three.csv")
+    roll_up([forecast((30, 360))], tmp_path / "one.csv")
     three, one = (pd.read_csv(tmp_path / name) for name in ("three.csv", "one.csv"))
     sums = ["cohorts", "cohorts_left_out", "users", "spend", "observed_revenue"]
     pd.testing.assert_frame_equal(three[sums], one[sums] * 3)
@@ -333,11 +339,11 @@ def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:
 
 def test_rollup_by_another_attribute_or_in_total_alone(tmp_path: Path) -> None:
     path = tmp_path / "rollup.csv"
-    write_rollup([forecast((360,))], path, by="Source")
+    roll_up([forecast((360,))], path, by="Source")
     assert pd.read_csv(path)["level"].tolist() == ["Source"] * 3 + ["TOTAL"]
     plain = forecast((360,))
     plain = replace(plain, curves=replace(plain.curves, attributes={}, hierarchy=()))
-    write_rollup([plain], path)
+    roll_up([plain], path)
     assert pd.read_csv(path)["level"].tolist() == ["TOTAL"]
     with pytest.raises(ValueError, match=r"expected to sum by one of Source, Campaign, got 'App'"):
-        write_rollup([forecast((360,))], path, by="App")
+        roll_up([forecast((360,))], path, by="App")

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from ltvnet import metrics
 from ltvnet.backtesting import scores
-from ltvnet.backtesting.ledger import STAGES, Entries
-from ltvnet.backtesting.scores import Record, record
+from ltvnet.backtesting.ledger import STAGES, LedgerEntries
+from ltvnet.backtesting.scores import BacktestRecord, build_record
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import NODES, History
 from ltvnet.forecasting.forecast import Band, Forecast
 from ltvnet.reports import figures, findings, html, wording
-from ltvnet.reports.figures import Line
+from ltvnet.reports.figures import ErrorLine
 from ltvnet.reports.findings import Headline
 
 DAYS = [np.datetime64("2023-02-05") + np.timedelta64(28, "D") * i for i in range(4)]
@@ -57,24 +57,24 @@ def made(
     until: str = "2029-12-31",
     names: Sequence[str] = NAMES,
     days: Sequence[np.datetime64] = DAYS,
-) -> Record:
+) -> BacktestRecord:
     """Forecasts of D180 from D7 off by 10 % a cohort and 3.3 % too high, the pattern by 30 %."""
     known = past(names)
     parts = [
-        Entries.of(issued(known, day, own, pattern), known.as_of(day).observed_age)
+        LedgerEntries.from_forecast(issued(known, day, own, pattern), known.as_of(day).observed_age)
         for day, own in zip(days, factors, strict=False)
     ]
-    return record("net", Entries.joined(parts), known.until(until))
+    return build_record("net", LedgerEntries.concatenate(parts), known.until(until))
 
 
-def one() -> Record:
+def one() -> BacktestRecord:
     """A single forecast of a single cohort at D7."""
     found = made([(1.1, 0.9)])
     rows = found.entries.attributes["Campaign"] == "a"
     return replace(found, entries=found.entries.take(rows), actual=found.actual[rows])
 
 
-def banded(found: Record, p10: Floats | float, p90: Floats | float) -> Record:
+def banded(found: BacktestRecord, p10: Floats | float, p90: Floats | float) -> BacktestRecord:
     """The same forecasts with other intervals, in multiples of the mean."""
     mean = found.entries.bands["final"].mean
     band = Band(mean, mean * p10, mean, mean * p90)
@@ -102,32 +102,32 @@ def test_shares_are_written_for_reading(share: float, exact: bool, words: str) -
 
 
 def test_a_direction_is_said() -> None:
-    assert wording.direction(0.25) == "25 % too high"
-    assert wording.direction(-0.021) == "2.1 % too low"
-    assert wording.direction(0.0004) == "neither too high nor too low"
+    assert wording.bias_in_words(0.25) == "25 % too high"
+    assert wording.bias_in_words(-0.021) == "2.1 % too low"
+    assert wording.bias_in_words(0.0004) == "neither too high nor too low"
 
 
 def test_the_headline_is_the_longest_horizon_up_to_half_a_year_from_day_7() -> None:
-    found = findings.headline(made(), (7, 30))
+    found = findings.choose_headline(made(), (7, 30))
     assert isinstance(found, Headline)
-    assert (found.label, found.horizon, len(found.cells)) == ("7", 180, 8)
-    early = findings.headline(made(until="2023-05-30"), (7, 30))
-    assert early is not None and (early.label, early.horizon) == ("7", 90)
-    assert findings.headline(made(until=str(DAYS[0])), (7, 30)) is None
-    own = findings.headline(made(), ())
-    assert own is not None and (own.label, own.horizon) == ("7-13", 180)
+    assert (found.age_label, found.horizon, len(found.cells)) == ("7", 180, 8)
+    early = findings.choose_headline(made(until="2023-05-30"), (7, 30))
+    assert early is not None and (early.age_label, early.horizon) == ("7", 90)
+    assert findings.choose_headline(made(until=str(DAYS[0])), (7, 30)) is None
+    own = findings.choose_headline(made(), ())
+    assert own is not None and (own.age_label, own.horizon) == ("7-13", 180)
 
 
 def test_the_heat_map_shows_the_relative_error_of_the_sum() -> None:
-    grid = figures.grid(made())
-    assert grid is not None and grid.label == "7-13"
+    grid = figures.bias_grid(made())
+    assert grid is not None and grid.age_label == "7-13"
     assert grid.horizons.tolist() == [14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360]
     np.testing.assert_array_equal(grid.origins, DAYS)
-    np.testing.assert_allclose(grid.values, (200 * 0.1 - 100 * 0.1) / 300)
+    np.testing.assert_allclose(grid.bias, (200 * 0.1 - 100 * 0.1) / 300)
     figure = figures.accuracy_by_day(made())
     assert figure is not None
     (mesh,) = [one for one in figure.axes[0].collections if isinstance(one, QuadMesh)]
-    np.testing.assert_allclose(mesh.get_array(), grid.values)
+    np.testing.assert_allclose(mesh.get_array(), grid.bias)
     assert mesh.get_clim() == (-0.05, 0.05)  # white is 0
     assert "within 5 % of what came true on each of 4 days" in title(figure)
     assert {text.get_text() for text in figure.axes[0].texts} == {"+3"}
@@ -135,12 +135,12 @@ def test_the_heat_map_shows_the_relative_error_of_the_sum() -> None:
 
 def test_cells_that_have_not_matured_are_left_grey() -> None:
     found = made(until="2023-06-30")
-    grid, figure = figures.grid(found), figures.accuracy_by_day(found)
+    grid, figure = figures.bias_grid(found), figures.accuracy_by_day(found)
     assert grid is not None and figure is not None
     ages = np.array([(np.datetime64("2023-06-30") - day).astype(int) + 7 for day in DAYS])
-    np.testing.assert_array_equal(np.isfinite(grid.values), grid.horizons <= ages[:, None])
+    np.testing.assert_array_equal(np.isfinite(grid.bias), grid.horizons <= ages[:, None])
     (mesh,) = [one for one in figure.axes[0].collections if isinstance(one, QuadMesh)]
-    np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), np.isnan(grid.values))
+    np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), np.isnan(grid.bias))
     assert figures.accuracy_by_day(made(until=str(DAYS[0]))) is None
 
 
@@ -163,15 +163,17 @@ def test_the_heat_map_says_how_errors_went(factors: Sequence[float], words: str)
 
 def test_errors_by_horizon_are_the_scores() -> None:
     found = made()
-    oracle = replace(found, oracle=found.actual * 1.05)
-    lines = {line.name: line for line in figures.lines([oracle], 7)}
+    oracle = replace(found, oracle_forecast=found.actual * 1.05)
+    lines = {line.name: line for line in figures.error_lines([oracle], 7)}
     assert list(lines) == ["best possible", "pattern alone", "net"]
     for name, error in (("net", 0.1), ("pattern alone", 0.3), ("best possible", 0.05)):
         assert lines[name].x == [node for node in NODES if node >= 14]
         np.testing.assert_allclose(lines[name].y, error)
     figure = figures.error_by_horizon([oracle], (7, 14))
     assert figure is not None and len(figure.axes) == 1
-    for drawn, line in zip(figure.axes[0].get_lines(), figures.lines([oracle], 7), strict=True):
+    for drawn, line in zip(
+        figure.axes[0].get_lines(), figures.error_lines([oracle], 7), strict=True
+    ):
         assert list(drawn.get_xdata()) == line.x and list(drawn.get_ydata()) == line.y
         assert drawn.get_linestyle() == line.dash
     assert {text.get_text().strip() for text in figure.axes[0].texts} == set(lines)
@@ -191,12 +193,16 @@ def test_errors_by_horizon_are_the_scores() -> None:
 def test_no_more_than_two_ages_are_drawn(ages: Sequence[int], shown: Sequence[int]) -> None:
     known = past()
     cut = [
-        Entries.of(issued(known, day, (1.1, 0.9), 1.3), known.as_of(day).observed_age)
+        LedgerEntries.from_forecast(
+            issued(known, day, (1.1, 0.9), 1.3), known.as_of(day).observed_age
+        )
         for day in DAYS
     ]
-    entries = Entries.joined(cut)
-    late = np.where(entries.observed == 35, 30, entries.observed)  # as if seen five days before
-    found = record("net", replace(entries, observed=late), known)
+    entries = LedgerEntries.concatenate(cut)
+    late = np.where(
+        entries.observed_age == 35, 30, entries.observed_age
+    )  # as if seen five days before
+    found = build_record("net", replace(entries, observed_age=late), known)
     figure = figures.error_by_horizon([found], ages)
     assert figure is not None
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -206,7 +212,7 @@ def test_no_more_than_two_ages_are_drawn(ages: Sequence[int], shown: Sequence[in
 def test_no_revenue_is_not_drawn() -> None:
     found = made()
     nothing = replace(found, actual=0 * found.actual)
-    assert figures.grid(nothing) is None and figures.accuracy_by_day(nothing) is None
+    assert figures.bias_grid(nothing) is None and figures.accuracy_by_day(nothing) is None
     assert figures.error_by_horizon([nothing], (7, 30)) is None
 
 
@@ -214,22 +220,22 @@ def test_one_miss_is_singular() -> None:
     several = "The 2 cohorts with the largest misses at D180 make up 100 % of all error; 1 of them"
     alone = "The cohort with the largest miss at D180 makes up 100 % of all error"
     for found, words in ((one(), alone), (made([(1.1, 0.9)]), f"{several} was forecast too low")):
-        headline = findings.headline(found, (7,))
+        headline = findings.choose_headline(found, (7,))
         assert headline is not None
         assert title(figures.worst_cohorts(found, headline)) == words
 
 
 def test_a_noise_floor_is_drawn_from_standard_errors() -> None:
     found = made()
-    floor, *_ = figures.lines([replace(found, error=found.actual * 0.1)], 7)
+    floor, *_ = figures.error_lines([replace(found, standard_error=found.actual * 0.1)], 7)
     assert floor.name == "noise floor"
     np.testing.assert_allclose(floor.y, 0.1 * np.sqrt(2 / np.pi))
 
 
 def test_a_model_that_is_the_pattern_has_no_line_of_its_own() -> None:
     same = made([(1.3, 1.3)] * 4)
-    assert scores.is_pattern(same) and not scores.is_pattern(made())
-    assert [line.name for line in figures.lines([same], 7)] == ["pattern alone"]
+    assert scores.is_pattern_forecast(same) and not scores.is_pattern_forecast(made())
+    assert [line.name for line in figures.error_lines([same], 7)] == ["pattern alone"]
     assert figures.error_by_horizon([same], (3,)) is None
 
 
@@ -246,7 +252,7 @@ def test_errors_by_epoch_are_the_losses() -> None:
 def test_names_of_lines_do_not_overlap() -> None:
     figure = Figure()
     axes = figure.add_subplot()
-    figures._draw(axes, [Line(name, [1, 2], [1.0, 2.0], "k", "-") for name in "abc"])
+    figures._draw(axes, [ErrorLine(name, [1, 2], [1.0, 2.0], "k", "-") for name in "abc"])
     heights = sorted(text.get_position()[1] for text in axes.texts)
     assert heights[0] == 2.0 and np.diff(heights).min() > 0.05
 
@@ -254,7 +260,7 @@ def test_names_of_lines_do_not_overlap() -> None:
 def test_coverage_is_the_share_of_outcomes_inside() -> None:
     # outcomes are 1 / 1.1 and 1 / 0.9 of the mean, so [0.88, 1.05] holds the first campaign's
     found = made()
-    figure = figures.coverage(found)
+    figure = figures.coverage_by_horizon(found)
     assert figure is not None
     points = figure.axes[0].containers[0].lines[0]
     np.testing.assert_allclose(points.get_ydata(), 0.5)
@@ -262,21 +268,21 @@ def test_coverage_is_the_share_of_outcomes_inside() -> None:
     bars = np.array([bar.get_height() for bar in figure.axes[1].patches])
     fell = metrics.pit(np.array([1 / 1.1, 1 / 0.9]), *np.array([[0.88] * 2, [1] * 2, [1.05] * 2]))
     np.testing.assert_allclose(bars, np.histogram(fell, 10, (0, 1))[0] / 2)
-    assert figures.coverage(banded(found, float("nan"), float("nan"))) is None
-    wide = title(figures.coverage(banded(found, 0.5, 2.0)))
+    assert figures.coverage_by_horizon(banded(found, float("nan"), float("nan"))) is None
+    wide = title(figures.coverage_by_horizon(banded(found, 0.5, 2.0)))
     assert "too wide at D30 (100 %)" in wide
 
 
 def test_the_worst_cohorts_miss_the_most_money() -> None:
     factors = [(1.0, 1.5), (1.2, 1.0), (1.0, 1.0), (1.0, 0.7)]
     found = made(factors)
-    headline = findings.headline(found, (7,))
+    headline = findings.choose_headline(found, (7,))
     assert headline is not None
-    at, missed = figures.worst(found, headline)
+    at, missed = figures.largest_misses(found, headline)
     level = 181**0.5
     money = [100 * 0.5, 200 * 0.2, 100 * 0.3, 0.0]
     np.testing.assert_allclose(np.abs(missed[at])[:4], level * np.array(money), atol=1e-9)
-    assert len(np.unique(found.entries.cohort[at])) == len(at) == 8
+    assert len(np.unique(found.entries.cohort_index[at])) == len(at) == 8
     figure = figures.worst_cohorts(found, headline)
     words = "The 8 cohorts with the largest misses at D180 make up 100 % of all error; 1 of them"
     assert title(figure).startswith(words)
@@ -284,16 +290,16 @@ def test_the_worst_cohorts_miss_the_most_money() -> None:
     mean = {line.get_label(): line for line in first.get_lines()}["forecast"]
     later = np.array(NODES) > 7
     np.testing.assert_array_equal(mean.get_xdata(), [7, *np.array(NODES)[later]])
-    expected = [found.entries.value[row], *found.entries.bands["final"].mean[row, later]]
+    expected = [found.entries.observed_value[row], *found.entries.bands["final"].mean[row, later]]
     np.testing.assert_array_equal(mean.get_ydata(), expected)
     assert first.get_title(loc="left").endswith("D180: 50 % too high")
 
 
 def test_names_are_text_and_no_formulas() -> None:
     found = made(names=("$a_1$ $", "<b> & ${"))
-    headline = findings.headline(found, (7,))
+    headline = findings.choose_headline(found, (7,))
     assert headline is not None
     figure = figures.worst_cohorts(found, headline)
-    with rc_context(html.STYLE):
+    with rc_context(html.FIGURE_STYLE):
         figure.canvas.draw()
     assert "$a_1$ $" in figure.axes[0].get_title(loc="left")

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ltvnet.reports import html
-from ltvnet.reports.html import paragraph, svg, table
+from ltvnet.reports.html import html_table, paragraph, svg_figure
 
 RISKY = """<b>"5" & 'six'</b>"""
 EMPTY = {"meta", "br", "path", "use"}
@@ -48,11 +48,11 @@ def text_of(html: str) -> str:
 def test_texts_are_no_markup() -> None:
     assert text_of(paragraph(RISKY)) == RISKY
     assert paragraph("a", "lead") == '<p class="lead">a</p>'
-    assert text_of(table(RISKY, [RISKY], [[RISKY], ["x"]])) == 3 * RISKY + "x"
+    assert text_of(html_table(RISKY, [RISKY], [[RISKY], ["x"]])) == 3 * RISKY + "x"
 
 
 def test_a_table_has_a_row_each() -> None:
-    assert table("found", ["a", "b"], [["1", "2"], ["3", "4"]]) == (
+    assert html_table("found", ["a", "b"], [["1", "2"], ["3", "4"]]) == (
         "<h3>found</h3><table><tr><th>a</th><th>b</th></tr>"
         "<tr><td>1</td><td>2</td></tr><tr><td>3</td><td>4</td></tr></table>"
     )
@@ -61,7 +61,9 @@ def test_a_table_has_a_row_each() -> None:
 def test_sections_are_told_apart_by_what_they_have(tmp_path: Path) -> None:
     """Empty ones are left out, unknown ones say so."""
     path = tmp_path / "page.html"
-    html.write(path, RISKY, paragraph("top"), {"One": paragraph("1"), "Two": "", "Three": None})
+    html.write_html_page(
+        path, RISKY, paragraph("top"), {"One": paragraph("1"), "Two": "", "Three": None}
+    )
     page = path.read_text()
     text = text_of(page)
     assert text.count(RISKY) == 2  # in the title and in the heading
@@ -71,7 +73,7 @@ def test_sections_are_told_apart_by_what_they_have(tmp_path: Path) -> None:
     assert "http" not in page and list(tmp_path.iterdir()) == [path]
 
 
-@rc_context(html.STYLE)
+@rc_context(html.FIGURE_STYLE)
 def figure(words: str) -> Figure:
     made = Figure()
     made.suptitle(words)
@@ -82,7 +84,7 @@ def figure(words: str) -> Figure:
 def test_a_figure_is_words_and_lines_without_addresses() -> None:
     """Also words that would be mathematics, or of which matplotlib has no letters."""
     words = "costs $5$ in \N{CJK UNIFIED IDEOGRAPH-6F22}"
-    html = svg(RISKY, figure(words))
+    html = svg_figure(RISKY, figure(words))
     assert words in text_of(html)
     assert "http" not in html and "<metadata" not in html
     assert html.startswith('<figure role="img" aria-label="&lt;b&gt;')
@@ -91,4 +93,4 @@ def test_a_figure_is_words_and_lines_without_addresses() -> None:
 
 def test_a_figure_is_the_same_each_time() -> None:
     """So that reports can be compared."""
-    assert svg("a", figure("x")) == svg("a", figure("x"))
+    assert svg_figure("a", figure("x")) == svg_figure("a", figure("x"))

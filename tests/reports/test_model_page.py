@@ -11,16 +11,16 @@ import pytest
 from cohorts import curve, history
 from test_figures import DAYS, banded, issued, made, one, past
 
-from ltvnet.backtesting.scores import Record
+from ltvnet.backtesting.scores import BacktestRecord
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.correction import Correction
-from ltvnet.correction.stages import Stages
+from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.curves import NODES
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.reports import findings, model_page, wording
-from ltvnet.reports.findings import FEW, NOTHING, sentence, verdict
-from ltvnet.reports.model_page import Story
+from ltvnet.reports.findings import FEW_OUTCOMES, NO_REVENUE, headline_sentence, verdict
+from ltvnet.reports.model_page import ReportContent
 
 HEADINGS = [
     "How far off were past forecasts?",
@@ -36,21 +36,23 @@ HEADINGS = [
 ]
 
 
-def story(*records: Record, forecast: Forecast | None = None) -> Story:
+def story(*records: BacktestRecord, forecast: Forecast | None = None) -> ReportContent:
     losses = {"net": {"training": [3.0, 2.0], "validation": [3.5, 2.5]}}
     notes = ["cut by date, not by vintage"]
-    return Story("net, as of <day>", records, (7, 30), Stages.none(), losses, forecast, notes)
+    return ReportContent(
+        "net, as of <day>", records, (7, 30), LearnedStages.neutral(), losses, forecast, notes
+    )
 
 
-def written(told: Story, folder: Path) -> str:
-    model_page.write(folder / "report.html", told)
+def written(told: ReportContent, folder: Path) -> str:
+    model_page.write_model_page(folder / "report.html", told)
     return (folder / "report.html").read_text()
 
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes long to draw."""
-    monkeypatch.setattr(model_page, "figures", lambda told: {})
+    monkeypatch.setattr(model_page, "page_figures", lambda told: {})
 
 
 def rows(html: str, heading: str) -> list[list[str]]:
@@ -60,7 +62,7 @@ def rows(html: str, heading: str) -> list[list[str]]:
 
 
 def test_the_sentence_says_how_far_off_and_in_which_direction() -> None:
-    assert sentence(story(made()).headline) == (
+    assert headline_sentence(story(made()).headline) == (
         "In the past, a forecast of D180 made on day 7 was off by 10 % for a single cohort and "
         "3.3 % too high over all cohorts together; the pattern alone was off by 30 %. The 80 % "
         "interval held 50 % of outcomes (8 cohorts, forecast on 4 days)."
@@ -69,53 +71,55 @@ def test_the_sentence_says_how_far_off_and_in_which_direction() -> None:
 
 def test_the_sentence_of_the_pattern_compares_it_with_nothing() -> None:
     same = banded(made([(1.3, 1.3)] * 4), float("nan"), float("nan"))
-    assert sentence(story(same).headline) == (
+    assert headline_sentence(story(same).headline) == (
         "In the past, a forecast of D180 made on day 7 was off by 30 % for a single cohort and "
         "30 % too high over all cohorts together (8 cohorts, forecast on 4 days)."
     )
 
 
 def test_errors_that_look_alike_are_told_apart() -> None:
-    said = sentence(story(made([(1.301, 1.301)] * 4, pattern=1.304)).headline)
+    said = headline_sentence(story(made([(1.301, 1.301)] * 4, pattern=1.304)).headline)
     assert "off by 30.1 % for a single cohort" in said
     assert "the pattern alone was off by 30.4 %." in said
 
 
 def test_the_sentence_takes_the_longest_horizon_that_has_matured() -> None:
-    said = sentence(story(made(until="2023-05-30")).headline)
+    said = headline_sentence(story(made(until="2023-05-30")).headline)
     assert said.startswith("In the past, a forecast of D90 made on day 7 was off by 10 %")
     assert said.endswith("(4 cohorts, forecast on 2 days; no later horizon has matured yet).")
-    own = sentence(replace(story(made()), ages=()).headline)
+    own = headline_sentence(replace(story(made()), ages=()).headline)
     assert "a forecast of D180 made on days 7-13 was off by 10 %" in own
 
 
 def test_nothing_matured_is_said() -> None:
     nothing = story(made(until=str(DAYS[0])))
     for told in (nothing, story()):
-        assert sentence(told.headline).startswith("Nothing forecast in the past has come true yet")
-        assert verdict(told.lights) == ("grey", "It cannot be judged yet.")
+        assert headline_sentence(told.headline).startswith(
+            "Nothing forecast in the past has come true yet"
+        )
+        assert verdict(told.judgements) == ("grey", "It cannot be judged yet.")
 
 
 def test_the_verdict_is_that_of_the_gravest_light() -> None:
     many = made([(1.01, 0.99)] * 4)
     honest = story(banded(many, 0.5, 2.0))
-    colors = [light.color for light in honest.lights]
+    colors = [light.color for light in honest.judgements]
     # better than the pattern, no bias, small errors, but 8 cohorts only and intervals too wide
     assert colors == ["green", "green", "green", "amber", "amber"]
-    assert verdict(honest.lights) == ("amber", "Use it with care.")
-    words = " ".join(light.words for light in honest.lights)
+    assert verdict(honest.judgements) == ("amber", "Use it with care.")
+    words = " ".join(light.text for light in honest.judgements)
     assert "Better than the historical pattern: over all ages its error was 97 % smaller" in words
     assert "rests on 8 cohorts forecast on 4 days only" in words
     assert "held 100 % of outcomes: it is too wide" in words
     worse = story(made([(1.5, 1.5)] * 4))
-    assert verdict(worse.lights) == ("red", "Do not rely on it.")
-    words = " ".join(light.words for light in worse.lights)
+    assert verdict(worse.judgements) == ("red", "Do not rely on it.")
+    words = " ".join(light.text for light in worse.judgements)
     assert "Worse than the historical pattern: over all ages its error was 67 % larger" in words
     assert "50 % too high, more than chance explains" in words
     assert "off by 50 %: judge several together" in words
 
 
-def trusted() -> Story:
+def trusted() -> ReportContent:
     """Ten days of forecasts of two campaigns, four of the 20 cohorts beyond their interval."""
     days = [DAYS[0] + np.timedelta64(7 * i, "D") for i in range(10)]
     factors = [(0.94, 0.94) if i in {3, 6} else (1.01, 0.99) for i in range(10)]
@@ -133,24 +137,24 @@ def trusted() -> Story:
 )
 def test_trust_needs_five_days(days: int, color: str, words: Sequence[str]) -> None:
     told = trusted()
-    assert told.headline is not None and told.headline.cells.origins == 10
-    fewer = told.headline._replace(cells=replace(told.headline.cells, origins=days))
-    lights = findings.lights(told.records[0], fewer)
-    assert [light.words for light in lights if light.color != "green"] == words
-    assert verdict(lights).color == color and FEW["days"] == 5
+    assert told.headline is not None and told.headline.cells.origin_count == 10
+    fewer = told.headline._replace(cells=replace(told.headline.cells, origin_count=days))
+    lights = findings.judgements(told.records[0], fewer)
+    assert [light.text for light in lights if light.color != "green"] == words
+    assert verdict(lights).color == color and FEW_OUTCOMES["days"] == 5
 
 
 def test_few_cohorts_are_said() -> None:
     told = story(made([(1.01, 0.99)] * 5, days=[*DAYS, DAYS[3] + np.timedelta64(7, "D")]))
     words = "All of this rests on 10 cohorts only, forecast on 5 days."
-    assert ("amber", words) in told.lights
+    assert ("amber", words) in told.judgements
 
 
 def test_one_is_singular() -> None:
     told = story(one())
-    assert sentence(told.headline).endswith("(1 cohort, forecast on 1 day).")
-    assert ("amber", "All of this rests on 1 cohort forecast on 1 day only.") in told.lights
-    assert wording.counted(1200, "day") == "1,200 days"
+    assert headline_sentence(told.headline).endswith("(1 cohort, forecast on 1 day).")
+    assert ("amber", "All of this rests on 1 cohort forecast on 1 day only.") in told.judgements
+    assert wording.count_with_noun(1200, "day") == "1,200 days"
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0])
@@ -158,32 +162,32 @@ def test_no_revenue_is_said(factor: float, tmp_path: Path) -> None:
     """Whether or not some was forecast."""
     found = made([(factor, factor)] * 4, pattern=factor)
     told = story(replace(found, actual=0 * found.actual))
-    assert told.lights == [("grey", "There was no revenue to score on.")]
-    assert verdict(told.lights) == ("grey", "It cannot be judged yet.")
+    assert told.judgements == [("grey", "There was no revenue to score on.")]
+    assert verdict(told.judgements) == ("grey", "It cannot be judged yet.")
     said = "In the past, a forecast of D180 made on day 7 cannot be scored: no revenue came "
-    assert sentence(told.headline) == f"{said}(8 cohorts, forecast on 4 days)."
+    assert headline_sentence(told.headline) == f"{said}(8 cohorts, forecast on 4 days)."
     html = written(told, tmp_path)
-    assert f"<h3>{NOTHING}</h3>" in html
+    assert f"<h3>{NO_REVENUE}</h3>" in html
     assert {row[3] for row in rows(html, HEADINGS[0])} == {"–"}
-    assert "accuracy by day" not in model_page.figures(told)
+    assert "accuracy by day" not in model_page.page_figures(told)
 
 
 def test_a_pattern_without_error_is_not_compared() -> None:
-    light = story(made([(1.01, 1.01)] * 4, pattern=1.0)).lights[0]
+    light = story(made([(1.01, 1.01)] * 4, pattern=1.0)).judgements[0]
     words = "Not compared with the historical pattern: no revenue came, or the pattern made no"
     assert light == ("grey", f"{words} error.")
 
 
 def test_one_week_tells_nothing_from_chance() -> None:
-    light = story(made([(1.2, 1.2)])).lights[1]
+    light = story(made([(1.2, 1.2)])).judgements[1]
     assert light == ("amber", "Over all cohorts together 20 % too high, which may be chance.")
 
 
 def test_a_model_that_chance_may_have_helped_is_not_told_apart() -> None:
     near = story(made([(1.1, 1.1), (1.4, 1.4), (1.2, 1.2), (1.45, 1.45)]))
-    assert near.lights[0].words.startswith("Not told apart from the pattern: over all ages")
+    assert near.judgements[0].text.startswith("Not told apart from the pattern: over all ages")
     same = story(made([(1.3, 1.3)] * 4))
-    assert same.lights[0].words.startswith("As far off as the historical pattern")
+    assert same.judgements[0].text.startswith("As far off as the historical pattern")
 
 
 def test_all_sections_are_there_and_need_nothing_else(tmp_path: Path) -> None:
@@ -196,14 +200,14 @@ def test_all_sections_are_there_and_need_nothing_else(tmp_path: Path) -> None:
     assert set(re.findall('(?:src|href)="(#|data:)?', html)) == {"#", "data:"}
     assert "<h1>net, as of &lt;day&gt;</h1>" in html
     assert "cut by date, not by vintage" in html
-    assert sentence(story(made()).headline) in html
+    assert headline_sentence(story(made()).headline) in html
     again = tmp_path / "again"
     again.mkdir()
     assert written(story(made(), forecast=forecast), again) == html
 
 
 @pytest.mark.parametrize("records", [(), (made(until=str(DAYS[0])),)])
-def test_a_page_of_nothing_matured(records: Sequence[Record], tmp_path: Path) -> None:
+def test_a_page_of_nothing_matured(records: Sequence[BacktestRecord], tmp_path: Path) -> None:
     told = replace(story(*records), stages=None, losses={}, notes=[])
     html = written(told, tmp_path)
     left_out = {"How did training go?", "What is forecast?", "Notes"}
@@ -230,7 +234,7 @@ def test_no_intervals_are_said(tmp_path: Path) -> None:
     told = story(banded(made(), float("nan"), float("nan")))
     html = written(told, tmp_path)
     assert "There are no intervals" in html
-    assert set(model_page.figures(told)) == {
+    assert set(model_page.page_figures(told)) == {
         "accuracy by day",
         "error by horizon",
         "error by epoch",
@@ -262,16 +266,16 @@ def test_names_of_campaigns_are_text(name: str, tmp_path: Path) -> None:
     assert name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in html
 
 
-def learned(on: Sequence[int], weight: float = 1.0) -> Stages:
+def learned(on: Sequence[int], weight: float = 1.0) -> LearnedStages:
     """Corrections of growth by 0.8 after D30, in some buckets, and a blend."""
-    nothing = Correction.off()
-    factor, count = nothing.factor.copy(), nothing.rows.copy()
+    nothing = Correction.neutral()
+    factor, count = nothing.factor.copy(), nothing.increment_count.copy()
     factor[:, :, NODES.index(30) :] = 0.8
     count[:, :, NODES.index(21) :] = 40
     which = np.isin(np.arange(8), on)
-    segments = Segments.named((), [()])
+    segments = Segments.from_keys((), [()])
     fix = Correction(segments, factor, count, which, np.full(8, 100.0))
-    return replace(Stages.none(), blend=Blend(np.full((8, 1), weight)), correction=fix)
+    return replace(LearnedStages.neutral(), blend=Blend(np.full((8, 1), weight)), correction=fix)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -285,7 +289,7 @@ def test_nothing_to_correct_is_one_line(tmp_path: Path) -> None:
 def test_corrections_say_factor_rows_and_errors(tmp_path: Path) -> None:
     found = made()
     entries, mean = found.entries, found.entries.bands["final"].mean
-    value = entries.value[:, None]
+    value = entries.observed_value[:, None]
     bands = {
         stage: replace(entries.bands["final"], mean=value + factor * (found.actual - value))
         for stage, factor in (("blended", 1.25), ("corrected", 1.1))
@@ -310,11 +314,9 @@ def test_corrections_say_factor_rows_and_errors(tmp_path: Path) -> None:
 def test_a_blend_without_correction_is_shown(tmp_path: Path) -> None:
     html = written(replace(story(made()), stages=learned([], weight=0.75)), tmp_path)
     assert rows(html, "What is corrected?") == [
-        [age, "75 %", "off", "–"] for age in model_page.AGES
+        [age, "75 %", "off", "–"] for age in model_page.AGE_BUCKET_LABELS
     ]
-    blended = (
-        f"Forecasts of cohorts {', '.join(model_page.AGES)} days old are blended with the pattern"
-    )
+    blended = f"Forecasts of cohorts {', '.join(model_page.AGE_BUCKET_LABELS)} days old are blended with the pattern"
     assert blended in html
     corrected = replace(story(), stages=learned([2]))
     assert len(rows(written(corrected, tmp_path), "What is corrected?")) == 8
@@ -323,13 +325,17 @@ def test_a_blend_without_correction_is_shown(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_figures")
 def test_models_have_a_column_of_weights_each(tmp_path: Path) -> None:
     """Shown where they are other than equal, though they sum to 1."""
-    weight = Blend.off(3).weight
-    told = replace(story(made()), stages=Stages.none(3), names=("lstm", "<tide>", "trees"))
+    weight = Blend.equal(3).weight
+    told = replace(
+        story(made()), stages=LearnedStages.neutral(3), model_names=("lstm", "<tide>", "trees")
+    )
     html = written(told, tmp_path)
     assert rows(html, "What is corrected?") == []
     assert "so nothing is corrected. The forecast is the mean of lstm, &lt;tide&gt;, trees." in html
     weight[2], weight[3] = [0.75, 0.25, 0.0], [0.0, 0.5, 0.0]
-    html = written(replace(told, stages=replace(Stages.none(3), blend=Blend(weight))), tmp_path)
+    html = written(
+        replace(told, stages=replace(LearnedStages.neutral(3), blend=Blend(weight))), tmp_path
+    )
     assert rows(html, "What is corrected?")[1:4] == [
         ["3-6", "33 %", "33 %", "33 %", "0 %", "off", "–"],
         ["7-13", "75 %", "25 %", "0 %", "0 %", "off", "–"],
@@ -344,12 +350,15 @@ def test_models_have_a_column_of_weights_each(tmp_path: Path) -> None:
 
 def test_each_net_has_a_figure_of_its_training(tmp_path: Path) -> None:
     losses = {"lstm": {"validation": [3.0, 2.0]}, "tide": {"training": [1.0], "validation": [2.0]}}
-    told = replace(story(), losses=losses, names=("lstm", "tide", "trees"))
-    assert list(model_page.figures(told)) == ["error by epoch of lstm", "error by epoch of tide"]
+    told = replace(story(), losses=losses, model_names=("lstm", "tide", "trees"))
+    assert list(model_page.page_figures(told)) == [
+        "error by epoch of lstm",
+        "error by epoch of tide",
+    ]
     html = written(told, tmp_path)
     section = html.split("<h2>How did training go?</h2>")[1].split("</section>")[0]
     assert section.count("<svg") == 2
-    titles = [figure.get_suptitle() for figure in model_page.figures(told).values()]
+    titles = [figure.get_suptitle() for figure in model_page.page_figures(told).values()]
     assert titles == [
         "The lstm validation error was lowest at epoch 2 of 2",
         "The tide validation error was lowest at epoch 1 of 1",
@@ -361,7 +370,7 @@ def test_the_roll_up_sums_what_was_earned_and_forecast(tmp_path: Path) -> None:
     known = past()
     spend = np.where(known.attributes["Campaign"] == "a", 400.0, np.nan)
     forecast = issued(replace(known, spend=spend), DAYS[0], (1.1, 0.9), 1.3)
-    html = written(story(forecast=replace(forecast, reach=120)), tmp_path)
+    html = written(story(forecast=replace(forecast, last_supported_age=120)), tmp_path)
     first, second, total = rows(html, "What is forecast?")
     # at D0 D7 D14 D21 D28, five cohorts a campaign
     so_far = 200 * sum((1.0 + k) ** 0.5 for k in (0, 7, 14, 21, 28))
@@ -411,7 +420,7 @@ def test_data_without_attributes_have_a_total(tmp_path: Path) -> None:
         forecast.pattern[rows_of],
         **cells,
         reason=forecast.reason[rows_of],
-        reach=360,
+        last_supported_age=360,
     )
     found = made()
     own = found.entries.attributes["Campaign"] == "a"
@@ -425,6 +434,6 @@ def test_data_without_attributes_have_a_total(tmp_path: Path) -> None:
     assert [row[0] for row in rows(html, "What is forecast?")] == ["all cohorts"]
     assert "of revenue by D360, of which" in html
     assert html.count("<svg") == 5
-    assert sentence(story(alone).headline).startswith(
+    assert headline_sentence(story(alone).headline).startswith(
         "In the past, a forecast of D180 made on day 7 was off by 10 % for a single cohort"
     )

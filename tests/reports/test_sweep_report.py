@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from test_trials import CONFIG, DATE
 
-from ltvnet.reports.sweep_report import Search, written
-from ltvnet.tuning.search_space import Value, changed
-from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, Gain, Task, Trial
+from ltvnet.reports.sweep_report import SweepResult, override_text
+from ltvnet.tuning.search_space import Value, replace_config_values
+from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, HeldOutGain, SweepTask
 
 MODEL: Mapping[str, Any] = CONFIG["model"] | {
     "loss": "huber",
@@ -50,16 +50,18 @@ VALUES = {
     "model.net.norm": True,
     "model.rate": 2.5e-05,
 }
-GAIN = Gain([DATE, DATE + 91], 0.25, 0.2, 0.2, 0.1, 0.3)
+GAIN = HeldOutGain([DATE, DATE + 91], 0.25, 0.2, 0.2, 0.1, 0.3)
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+def task(tmp_path_factory: pytest.TempPathFactory) -> SweepTask:
     config = {**CONFIG, "model": MODEL}
-    return Task.of(config, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
+    return SweepTask.from_config(
+        config, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep")
+    )
 
 
-def trial(number: int, score: float, **changes: object) -> Trial:
+def trial(number: int, score: float, **changes: object) -> FinishedTrial:
     known: dict[str, Any] = {
         "number": number,
         "state": COMPLETE,
@@ -73,10 +75,10 @@ def trial(number: int, score: float, **changes: object) -> Trial:
         "days": 3,
         "error": "",
     }
-    return Trial(**known | changes)
+    return FinishedTrial(**known | changes)
 
 
-def standard(score: float, number: int = 0, **changes: object) -> Trial:
+def standard(score: float, number: int = 0, **changes: object) -> FinishedTrial:
     return trial(number, score, default=True, values=DEFAULT, **changes)
 
 
@@ -87,26 +89,26 @@ BROKEN = trial(
 ALL = [standard(0.25), trial(1, 0.3), trial(2, 0.2), PART, BROKEN]
 
 
-def search(task: Task, trials: Sequence[Trial], **changes: Any) -> Search:  # noqa: ANN401
-    known: dict[str, Any] = {"importances": {}, "pareto": False, "words": ["data=simulated"]}
-    return Search("lstm", task, trials, **known | changes)
+def search(task: SweepTask, trials: Sequence[FinishedTrial], **changes: Any) -> SweepResult:  # noqa: ANN401
+    known: dict[str, Any] = {"importances": {}, "pareto": False, "overrides": ["data=simulated"]}
+    return SweepResult("lstm", task, trials, **known | changes)
 
 
-def test_the_best_has_no_bias_that_is_not_allowed(task: Task) -> None:
+def test_the_best_has_no_bias_that_is_not_allowed(task: SweepTask) -> None:
     unfair = trial(5, 0.1, allowed=False)
-    assert search(task, [*ALL, unfair]).best.number == 2
-    assert search(task, [*ALL, unfair]).complete[0].number == 5
-    assert search(task, [trial(2, 0.2, state=PRUNED), *ALL[:2]]).best.number == 0
+    assert search(task, [*ALL, unfair]).best_trial.number == 2
+    assert search(task, [*ALL, unfair]).finished_trials[0].number == 5
+    assert search(task, [trial(2, 0.2, state=PRUNED), *ALL[:2]]).best_trial.number == 0
 
 
-def test_the_default_may_be_biased(task: Task) -> None:
+def test_the_default_may_be_biased(task: SweepTask) -> None:
     """Who does not sweep has it anyway; where none is allowed, the closest is the best."""
     unfair = trial(5, 0.1, allowed=False)
-    assert search(task, [standard(0.2, allowed=False), unfair, trial(1, 0.3)]).best.default
-    assert search(task, [unfair, trial(6, 0.2, allowed=False)]).best is unfair
+    assert search(task, [standard(0.2, allowed=False), unfair, trial(1, 0.3)]).best_trial.default
+    assert search(task, [unfair, trial(6, 0.2, allowed=False)]).best_trial is unfair
 
 
-def test_a_sweep_has_a_trial_that_finished(task: Task) -> None:
+def test_a_sweep_has_a_trial_that_finished(task: SweepTask) -> None:
     said = "expected a finished trial, got none of 2: expected <b>"
     with pytest.raises(ValueError, match=said):
         search(task, [PART, BROKEN])
@@ -120,7 +122,7 @@ def test_none_of_the_front_is_beaten(points: Sequence[tuple[int, int]]) -> None:
     """By one that is as good in both and better in one; of equals one is there; quickest last."""
     task: Any = None
     trials = [trial(n, score / 8, seconds=float(s)) for n, (score, s) in enumerate(points)]
-    front = [(one.score * 8, one.seconds) for one in search(task, trials, pareto=True).front]
+    front = [(one.score * 8, one.seconds) for one in search(task, trials, pareto=True).pareto_front]
     assert set(front) == {
         (a, b)
         for a, b in points
@@ -129,7 +131,7 @@ def test_none_of_the_front_is_beaten(points: Sequence[tuple[int, int]]) -> None:
     assert front == sorted(set(front)) == sorted(front, key=lambda point: -point[1])
 
 
-def test_findings_are_told(task: Task) -> None:
+def test_findings_are_told(task: SweepTask) -> None:
     """0.2 is 20 % below 0.25."""
     best = "Trial 2 scores 20.00 % where the default scores 25.00 %: 20.0 % less error on the days "
     assert search(task, ALL).finding() == best + "of the sweep"
@@ -162,12 +164,12 @@ def test_findings_are_told(task: Task) -> None:
         ),
     ],
 )
-def test_chance_is_told(task: Task, gain: Gain, end: str) -> None:
+def test_chance_is_told(task: SweepTask, gain: HeldOutGain, end: str) -> None:
     assert end in search(task, ALL, gain=gain).finding()
     assert "nan" not in search(task, ALL, gain=gain).finding()
 
 
-def test_all_trials_are_in_a_table(task: Task, tmp_path: Path) -> None:
+def test_all_trials_are_in_a_table(task: SweepTask, tmp_path: Path) -> None:
     search(task, ALL).write(tmp_path)
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
     assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4"]
@@ -192,7 +194,7 @@ def test_all_trials_are_in_a_table(task: Task, tmp_path: Path) -> None:
     assert rows[4]["error"] == "expected <b>" and rows[4]["score"] == rows[4]["model.loss"] == ""
 
 
-def test_numbers_are_written_for_machines(task: Task, tmp_path: Path) -> None:
+def test_numbers_are_written_for_machines(task: SweepTask, tmp_path: Path) -> None:
     search(task, ALL, gain=GAIN).write(tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())
     held = {"default": 0.25, "best": 0.2, "saved": 0.2, "low": 0.1, "high": 0.3}
@@ -215,7 +217,7 @@ SECTIONS = [
 ]
 
 
-def page(found: Search, folder: Path) -> str:
+def page(found: SweepResult, folder: Path) -> str:
     """The report, which prints nothing that is not known."""
     found.write(folder)
     text = (folder / "report.html").read_text()
@@ -237,7 +239,7 @@ def rows(text: str, heading: str) -> list[list[str]]:
 MATTERED = {"model.rate": 0.75, "model.net.units": 0.25}
 
 
-def test_a_page_has_all_sections(task: Task, tmp_path: Path) -> None:
+def test_a_page_has_all_sections(task: SweepTask, tmp_path: Path) -> None:
     unknown = trial(6, 0.26, seconds=np.nan, bias={}, values={"model.loss": "deviance"})
     found = search(task, [*ALL, unknown], importances=MATTERED, pareto=True, gain=GAIN)
     text = page(found, tmp_path)
@@ -275,7 +277,7 @@ def test_a_page_has_all_sections(task: Task, tmp_path: Path) -> None:
     assert last[:6] == ["1", "30.00 %", "1.0 %", "1.5 %", "1.5", "90"]
 
 
-def test_a_page_of_little_has_few_sections(task: Task, tmp_path: Path) -> None:
+def test_a_page_of_little_has_few_sections(task: SweepTask, tmp_path: Path) -> None:
     """One trial, which is the default: it changed nothing."""
     text = page(search(task, [standard(0.25)]), tmp_path)
     assert headings(text) == [SECTIONS[1], SECTIONS[2], SECTIONS[4]]
@@ -285,7 +287,7 @@ def test_a_page_of_little_has_few_sections(task: Task, tmp_path: Path) -> None:
     assert headings(text) == [*SECTIONS[:3], SECTIONS[4], SECTIONS[6]]
 
 
-def test_the_default_is_shown_beside_the_best(task: Task, tmp_path: Path) -> None:
+def test_the_default_is_shown_beside_the_best(task: SweepTask, tmp_path: Path) -> None:
     """Ten are shown, and the default though eleven are better; biased ones are told of."""
     trials = [standard(0.9), *(trial(n, 0.1 + n / 100) for n in range(1, 12))]
     text = page(search(task, trials), tmp_path)
@@ -296,7 +298,7 @@ def test_the_default_is_shown_beside_the_best(task: Task, tmp_path: Path) -> Non
     assert "The lowest scores. Those with too much bias are left out of the choice." in text
 
 
-def test_figures_have_names_and_what_they_draw(task: Task) -> None:
+def test_figures_have_names_and_what_they_draw(task: SweepTask) -> None:
     figures = search(task, ALL, importances=MATTERED).figures()
     assert list(figures) == ["course of the sweep", "importance of keys", "score by value"]
     course = figures["course of the sweep"].axes[0]
@@ -335,15 +337,15 @@ def alike(one: object, other: object) -> bool:
 @settings(max_examples=300, deadline=None)
 @given(VALUE)
 def test_hydra_reads_what_is_written(value: Value) -> None:
-    found = PARSER.parse_override(f"model.key={written(value)}")
-    assert alike(found.value(), value), (written(value), found.value())
+    found = PARSER.parse_override(f"model.key={override_text(value)}")
+    assert alike(found.value(), value), (override_text(value), found.value())
 
 
 def test_plain_words_are_written_plainly() -> None:
     known = {"huber": "huber", "a/b.csv": "a/b.csv", "null": "'null'", "7d": "'7d'", "": "''"}
-    assert {value: written(value) for value in known} == known
-    assert written([None, True, 1, 2.5, "a b", [3]]) == "[null,true,1,2.5,'a b',[3]]"
-    assert written((1, 2)) == "[1,2]"
+    assert {value: override_text(value) for value in known} == known
+    assert override_text([None, True, 1, 2.5, "a b", [3]]) == "[null,true,1,2.5,'a b',[3]]"
+    assert override_text((1, 2)) == "[1,2]"
 
 
 SWEPT: Mapping[str, Value] = {
@@ -359,12 +361,12 @@ SWEPT: Mapping[str, Value] = {
 }
 
 
-def test_the_best_can_be_composed(task: Task, tmp_path: Path) -> None:
+def test_the_best_can_be_composed(task: SweepTask, tmp_path: Path) -> None:
     """With the words of the sweep before it, and as of the day that the sweep did not pass."""
     swept = {key: value for key, value in SWEPT.items() if key != "model.half_life"}
     words = ["model=lstm", "seed=3", "model.training.rate=0.5", "validation.origins=4"]
     best = trial(2, 0.2, values=swept)
-    found = replace(search(task, [best], words=words), title="it's mine, all 100 %")
+    found = replace(search(task, [best], overrides=words), title="it's mine, all 100 %")
     path = tmp_path / "best.yaml"
     path.write_text(found.as_experiment(path))
     loaded = OmegaConf.load(path)
@@ -373,7 +375,7 @@ def test_the_best_can_be_composed(task: Task, tmp_path: Path) -> None:
     assert (made["seed"], made["validation"]["origins"]) == (3, 4)
     assert (made["title"], str(made["as_of"])) == ("it's mine, all 100 %", str(DATE))
     plain: Any = OmegaConf.to_container(composed("train", "model=lstm", "validation.origins=4"))
-    expected = changed(plain, swept)
+    expected = replace_config_values(plain, swept)
     assert made["model"] == expected["model"] and made["validation"] == expected["validation"]
     said = path.read_text()
     assert "# Trial 2 of 1: score 20.00 % on 3 past days before 2024-05-30.\n" in said
@@ -381,7 +383,7 @@ def test_the_best_can_be_composed(task: Task, tmp_path: Path) -> None:
     assert f"python scripts/train.py experiment={path} as_of=null\n" in said
 
 
-def test_the_best_file_is_written(task: Task, tmp_path: Path) -> None:
+def test_the_best_file_is_written(task: SweepTask, tmp_path: Path) -> None:
     search(task, ALL).write(tmp_path)
     loaded: Any = OmegaConf.load(tmp_path / "best.yaml")
     assert list(loaded.overrides) == [

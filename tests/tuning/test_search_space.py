@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.samplers import RandomSampler, TPESampler
 
-from ltvnet.tuning.search_space import Choices, Range, Space, changed, encoded, selected
+from ltvnet.tuning.search_space import (
+    Choices,
+    Range,
+    SearchSpace,
+    config_value,
+    encode_choice,
+    replace_config_values,
+)
 
 CONFIG: Mapping[str, Any] = {
     "model": {
@@ -28,8 +35,8 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
-def space(model: Mapping[str, Any]) -> Space:
-    return Space.of({"model": model}, CONFIG)
+def space(model: Mapping[str, Any]) -> SearchSpace:
+    return SearchSpace.parse({"model": model}, CONFIG)
 
 
 def ranged(**bounds: float | bool | None) -> Range:
@@ -65,51 +72,51 @@ def ranges(draw: st.DrawFn) -> Range:
 @settings(max_examples=80, deadline=None)
 @given(ranges(), st.integers(2, 7), st.integers(0, 99))
 def test_a_range_holds_what_it_suggests_and_its_grid(one: Range, points: int, seed: int) -> None:
-    grid = one.points(points)
-    assert all(map(one.holds, grid)) and grid == sorted(set(grid))
-    assert grid[0] == one.low and grid[-1] == one.last <= one.high
-    assert one.high - one.last < (one.step or 1e-12)
-    assert one.whole == all(isinstance(value, int) for value in grid)
+    grid = one.grid_values(points)
+    assert all(map(one.contains, grid)) and grid == sorted(set(grid))
+    assert grid[0] == one.low and grid[-1] == one.largest <= one.high
+    assert one.high - one.largest < (one.step or 1e-12)
+    assert one.is_integer == all(isinstance(value, int) for value in grid)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     for value in [None, *grid]:  # one at random, and those that are told what to use
         study.enqueue_trial({} if value is None else {"x": value})
-        found = one.suggested(study.ask())  # warns, which is an error here, of what is out of range
-        assert one.holds(found) and (value is None or found == pytest.approx(value))
+        found = one.suggest(study.ask())  # warns, which is an error here, of what is out of range
+        assert one.contains(found) and (value is None or found == pytest.approx(value))
 
 
 def test_grids_have_the_bounds_exactly_and_each_number_once() -> None:
     """Four numbers from 0.001 to 1 by logs are a factor of 10 apart; those of 1 to 2 are two."""
-    grid = ranged(low=0.001, high=1.0, log=True).points(4)
+    grid = ranged(low=0.001, high=1.0, log=True).grid_values(4)
     assert (grid[0], grid[-1]) == (0.001, 1.0)
     np.testing.assert_allclose(grid, [0.001, 0.01, 0.1, 1.0], rtol=1e-12)
-    assert (grid := ranged(low=0.3, high=0.7, log=True).points(3))[::2] == [0.3, 0.7]
+    assert (grid := ranged(low=0.3, high=0.7, log=True).grid_values(3))[::2] == [0.3, 0.7]
     assert grid[1] == pytest.approx(0.21**0.5)
-    assert ranged(low=1, high=2).points(5) == [1, 2]
-    assert ranged(low=1, high=9).points(3) == [1, 5, 9]
-    assert ranged(low=0.0, high=1.0).points(3) == [0.0, 0.5, 1.0]
+    assert ranged(low=1, high=2).grid_values(5) == [1, 2]
+    assert ranged(low=1, high=9).grid_values(3) == [1, 5, 9]
+    assert ranged(low=0.0, high=1.0).grid_values(3) == [0.0, 0.5, 1.0]
 
 
 def test_steps_begin_at_the_lower_bound() -> None:
-    assert ranged(low=1, high=6, step=2).points(99) == [1, 3, 5]
-    assert ranged(low=0.0, high=0.3, step=0.1).points(2) == [0.0, 0.1, 0.2, 0.3]
-    held = [value for value in range(9) if ranged(low=1, high=6, step=2).holds(value)]
+    assert ranged(low=1, high=6, step=2).grid_values(99) == [1, 3, 5]
+    assert ranged(low=0.0, high=0.3, step=0.1).grid_values(2) == [0.0, 0.1, 0.2, 0.3]
+    held = [value for value in range(9) if ranged(low=1, high=6, step=2).contains(value)]
     assert held == [1, 3, 5]
 
 
 @pytest.mark.parametrize("value", [True, "1", None, [1], float("nan"), float("inf"), 0, 4, 1.5])
 def test_other_values_are_not_of_a_range(value: object) -> None:
-    assert not ranged(low=1, high=3).holds(value) and ranged(low=1, high=3).holds(2)
-    assert ranged(low=1.0, high=3.0).holds(1.5)
+    assert not ranged(low=1, high=3).contains(value) and ranged(low=1, high=3).contains(2)
+    assert ranged(low=1.0, high=3.0).contains(1.5)
 
 
 def test_one_is_not_true() -> None:
     one, truth = chosen([1, 2]), chosen([True, False])
-    assert one.holds(1) and one.holds(1.0) and not one.holds(value=True)
-    assert truth.holds(value=True) and not truth.holds(1)
+    assert one.contains(1) and one.contains(1.0) and not one.contains(value=True)
+    assert truth.contains(value=True) and not truth.contains(1)
     nothing = chosen([None, "a"])
-    assert nothing.holds(None) and not nothing.holds(value=False)
+    assert nothing.contains(None) and not nothing.contains(value=False)
     lists = chosen([[1, 2], [3]])
-    assert lists.holds([1, 2]) and not lists.holds([2, 1])
+    assert lists.contains([1, 2]) and not lists.contains([2, 1])
 
 
 VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3)
@@ -126,13 +133,13 @@ def test_a_study_gives_choices_back_as_they_are(values: list[Any], seed: int) ->
     """Lists too, which it knows as text."""
     one = chosen(values)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
-    for value in one.points(1):
-        study.enqueue_trial({"x": encoded(value)})
+    for value in one.grid_values(1):
+        study.enqueue_trial({"x": encode_choice(value)})
         trial = study.ask()
-        assert one.suggested(trial) == value == one.decoded(trial.params["x"])
-        assert type(one.decoded(trial.params["x"])) is type(value)
-    assert one.holds(one.suggested(study.ask()))
-    assert one.points(1) == values
+        assert one.suggest(trial) == value == one.decode(trial.params["x"])
+        assert type(one.decode(trial.params["x"])) is type(value)
+    assert one.contains(one.suggest(study.ask()))
+    assert one.grid_values(1) == values
 
 
 CONDITIONAL = {
@@ -149,14 +156,14 @@ def test_conditions_say_what_is_searched() -> None:
     """2 units of an lstm, 3 dropouts of an mlp, each with 2 rates: 10 points, not 2 x 2 x 3 x 2."""
     found = space(CONDITIONAL)
     default = {"model.net.kind": "lstm", "model.rate": 0.01, "model.net.units": [16, 8]}
-    assert found.default(CONFIG) == default and len(found) == 4
+    assert found.default_values(CONFIG) == default and len(found) == 4
     grid = found.grid(CONFIG, 2)
     assert len(grid) == 10
     for values in grid:
         asked = "units" if values["model.net.kind"] == "lstm" else "dropout"
         assert set(values) == {"model.net.kind", "model.rate", f"model.net.{asked}"}
-    other = changed(CONFIG, {"model.half_life": 90, "model.net.kind": "mlp"})
-    assert found.default(other) == {"model.net.kind": "mlp", "model.net.dropout": 0.1}
+    other = replace_config_values(CONFIG, {"model.half_life": 90, "model.net.kind": "mlp"})
+    assert found.default_values(other) == {"model.net.kind": "mlp", "model.net.dropout": 0.1}
 
 
 def test_what_others_depend_on_is_chosen_first() -> None:
@@ -170,12 +177,12 @@ def test_what_others_depend_on_is_chosen_first() -> None:
     assert [one.key for one in found.dimensions] == ["model.trend", "model.epochs", "model.rate"]
     study = optuna.create_study(sampler=TPESampler(seed=0))
     for _ in range(40):
-        values = found.suggested(study.ask(), CONFIG)
+        values = found.suggest(study.ask(), CONFIG)
         epochs = values.get("model.epochs", CONFIG["model"]["epochs"])
         assert ("model.epochs" in values) == values["model.trend"]
         assert ("model.rate" in values) == (epochs in (5, 6, 7))
         for one in found.dimensions:
-            assert one.key not in values or one.holds(values[one.key])
+            assert one.key not in values or one.contains(values[one.key])
         assert all(values[key] is not None for key in values)
 
 
@@ -184,15 +191,15 @@ def test_values_of_a_study_are_those_of_a_config() -> None:
     study = optuna.create_study()
     study.enqueue_trial({"model.net.kind": "lstm", "model.net.units": "[32, 16]"})
     trial = study.ask()
-    values = found.suggested(trial, CONFIG)
+    values = found.suggest(trial, CONFIG)
     assert values["model.net.units"] == [32, 16]
-    assert found.decoded(trial.params) == values
-    assert found.decoded({"model.rate": 0.5, "model.gone": 1}) == {"model.rate": 0.5}
+    assert found.decode(trial.params) == values
+    assert found.decode({"model.rate": 0.5, "model.gone": 1}) == {"model.rate": 0.5}
 
 
 def test_large_grids_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 5 rates and 20 numbers of epochs there are 100 points, of 6 rates 120."""
-    monkeypatch.setattr("ltvnet.tuning.search_space.MOST_POINTS", 100)
+    monkeypatch.setattr("ltvnet.tuning.search_space.MAX_GRID_POINTS", 100)
     found = space({"rate": {"low": 0.0, "high": 1.0}, "epochs": {"low": 1, "high": 20, "step": 1}})
     assert len(found.grid(CONFIG, 5)) == 100
     with pytest.raises(ValueError, match="a grid of at most 100 points, got 120: search fewer key"):
@@ -201,7 +208,9 @@ def test_large_grids_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_changed_leaves_the_given_config() -> None:
     before = copy.deepcopy(CONFIG)
-    made = changed(CONFIG, {"model.net.dropout": 0.4, "model.net.units": [1], "model.rate": None})
+    made = replace_config_values(
+        CONFIG, {"model.net.dropout": 0.4, "model.net.units": [1], "model.rate": None}
+    )
     assert CONFIG == before
     assert made["model"] == {
         **before["model"],
@@ -209,14 +218,14 @@ def test_changed_leaves_the_given_config() -> None:
         "net": {"units": [1], "dropout": 0.4, "kind": "lstm"},
     }
     assert made["validation"] is CONFIG["validation"]
-    assert changed(CONFIG, {}) == before
+    assert replace_config_values(CONFIG, {}) == before
 
 
 def test_selected_goes_by_dots() -> None:
-    assert selected(CONFIG, "model.net.dropout") == 0.1
-    assert selected(CONFIG, "model.half_life") is None
+    assert config_value(CONFIG, "model.net.dropout") == 0.1
+    assert config_value(CONFIG, "model.half_life") is None
     with pytest.raises(ValueError, match=r"expected a key of the config, got a$"):
-        selected({}, "a.b")
+        config_value({}, "a.b")
 
 
 def test_messages_tell_ranges_and_choices() -> None:
@@ -228,7 +237,7 @@ def test_messages_tell_ranges_and_choices() -> None:
 def test_a_range_that_ends_between_steps_warns_nobody() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = {ranged(low=1, high=6, step=2).suggested(optuna.create_study().ask())
+        found = {ranged(low=1, high=6, step=2).suggest(optuna.create_study().ask())
                  for _ in range(20)}  # fmt: skip
     assert found <= {1, 3, 5}
 

@@ -25,24 +25,24 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_trials import CONFIG, DATE, SPACE
 
-from ltvnet.storage import masked
+from ltvnet.storage import mask_passwords
 from ltvnet.tuning import trials
 from ltvnet.tuning.study import (
-    PLACE,
-    TURN,
-    MedianOfDay,
-    Settings,
-    finished,
+    ATTEMPT,
+    SLOT,
+    MedianOfDayPruner,
+    StudySettings,
+    finished_trials,
     first_line,
-    importances,
-    opened,
-    opened_study,
-    places,
-    planned,
-    pruner,
-    sampler,
+    key_importances,
+    latest_attempts,
+    make_pruner,
+    make_sampler,
+    open_storage,
+    open_study,
+    planned_values,
 )
-from ltvnet.tuning.trials import Task
+from ltvnet.tuning.trials import SweepTask
 
 SWEEP: Mapping[str, Any] = {
     "study": "one",
@@ -61,14 +61,16 @@ SWEEP: Mapping[str, Any] = {
 }
 
 
-def sweep(**changes: object) -> Settings:
-    return Settings(**SWEEP | changes)
+def sweep(**changes: object) -> StudySettings:
+    return StudySettings(**SWEEP | changes)
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+def task(tmp_path_factory: pytest.TempPathFactory) -> SweepTask:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Task.of(CONFIG, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep"))
+    return SweepTask.from_config(
+        CONFIG, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep")
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,18 +116,18 @@ def test_settings_are_checked(changes: Mapping[str, object], message: str) -> No
     [(None, np.inf), ("90s", 90), (90, 90), ("1.5m", 90), ("2h", 7200), (0, 0), (0.5, 0.5)],
 )
 def test_timeouts_have_units(timeout: object, seconds: float) -> None:
-    assert sweep(timeout=timeout).seconds == seconds
+    assert sweep(timeout=timeout).timeout_seconds == seconds
 
 
 def test_storages_open(tmp_path: Path) -> None:
     """Files in folders that are made for them."""
-    with opened("memory") as storage:
+    with open_storage("memory") as storage:
         assert isinstance(storage, InMemoryStorage)
     for kind, name in (("sqlite", "a/b.db"), ("journal", "c/d.log")):
-        with opened(f"{kind}:///{tmp_path}/{name}") as storage:
+        with open_storage(f"{kind}:///{tmp_path}/{name}") as storage:
             optuna.create_study(study_name="s", storage=storage)
         assert (tmp_path / name).is_file()
-        with opened(f"{kind}:///{tmp_path}/{name}") as storage:
+        with open_storage(f"{kind}:///{tmp_path}/{name}") as storage:
             assert [study.study_name for study in storage.get_all_studies()] == ["s"]
             assert isinstance(storage, JournalStorage) == (kind == "journal")
 
@@ -134,7 +136,7 @@ EXPECTED = "expected sweep.storage=memory, sqlite:///FILE, journal:///FILE or a 
 
 
 def test_one_of_two_claims_a_trial_in_sqlite(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: SweepTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both would read that it waits if the first to read did not lock what it read."""
     address = f"sqlite:///{tmp_path / 'study.db'}"
@@ -152,8 +154,12 @@ def test_one_of_two_claims_a_trial_in_sqlite(
         except UpdateFinishedTrialError:
             return False
 
-    with opened(address) as one, opened(address) as other, ThreadPoolExecutor(2) as pool:
-        study = opened_study(task, sweep(storage=address), one)
+    with (
+        open_storage(address) as one,
+        open_storage(address) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        study = open_study(task, sweep(storage=address), one)
         key = study.get_trials(deepcopy=False)[0]._trial_id
         assert sorted(pool.map(claimed, (one, other))) == [False, True]
 
@@ -177,10 +183,10 @@ def test_addresses_that_do_not_open_are_told_without_the_password(
     (tmp_path / "file").touch()
     address = address.format(file=tmp_path / "file")
     with pytest.raises(ValueError, match=f"{EXPECTED} that can be opened, got ") as told:
-        with opened(address):
+        with open_storage(address):
             pass
     assert "sec" not in str(told.value) and "ret" not in str(told.value).replace("retr", "")
-    assert masked(address) in str(told.value)
+    assert mask_passwords(address) in str(told.value)
 
 
 def test_passwords_are_masked() -> None:
@@ -194,7 +200,7 @@ def test_passwords_are_masked() -> None:
         "sqlite:////a/b@c.db": "sqlite:////a/b@c.db",
         "memory": "memory",
     }
-    assert {address: masked(address) for address in known} == known
+    assert {address: mask_passwords(address) for address in known} == known
 
 
 def test_the_first_line_of_an_error_is_told() -> None:
@@ -202,67 +208,67 @@ def test_the_first_line_of_an_error_is_told() -> None:
     assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"
 
 
-def test_the_default_is_tried_first(task: Task) -> None:
+def test_the_default_is_tried_first(task: SweepTask) -> None:
     """The others are chosen when they begin."""
     default = {"model.half_life": None, "model.min_cohorts": 5}
-    assert planned(task, sweep(trials=4)) == [default, {}, {}, {}]
-    assert planned(task, sweep(trials=1, sampler="random")) == [default]
+    assert planned_values(task, sweep(trials=4)) == [default, {}, {}, {}]
+    assert planned_values(task, sweep(trials=1, sampler="random")) == [default]
 
 
 def test_a_grid_is_tried_in_an_order_of_its_own(
-    task: Task, caplog: pytest.LogCaptureFixture
+    task: SweepTask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """3 half-lives, and 2, 6 and 9 or 2, 5 and 9 cohorts: of 5 the default is one of the points."""
     grid = sweep(sampler="grid", trials=99)
-    every = planned(task, grid)
-    assert every[0] == task.space.default(task.config)
-    assert task.space.dimensions[1].points(3) == [2, 6, 9] and len(every) == 1 + 3 * 3
+    every = planned_values(task, grid)
+    assert every[0] == task.space.default_values(task.config)
+    assert task.space.dimensions[1].grid_values(3) == [2, 6, 9] and len(every) == 1 + 3 * 3
     assert sorted(map(repr, every[1:])) == sorted(map(repr, task.space.grid(task.config, 3)))
     assert every[1:] != task.space.grid(task.config, 3)
-    eight = planned(task, sweep(sampler="grid", trials=99, points=8))
+    eight = planned_values(task, sweep(sampler="grid", trials=99, points=8))
     assert len(eight) == 3 * 8 == len({repr(values) for values in eight})
     with caplog.at_level("INFO"):
         for count in range(1, 10):  # more trials are the same ones and others
-            assert planned(task, sweep(sampler="grid", trials=count)) == every[:count]
+            assert planned_values(task, sweep(sampler="grid", trials=count)) == every[:count]
             assert caplog.messages[-1] == f"the grid has 10 points, of which {count} are tried"
-        assert planned(task, sweep(sampler="grid", trials=10)) == every
+        assert planned_values(task, sweep(sampler="grid", trials=10)) == every
         assert len(caplog.messages) == 9
     seeded = replace(task, context=run_context(seed=1))
-    assert planned(seeded, grid) != every
+    assert planned_values(seeded, grid) != every
 
 
 def waiting(study: Study) -> list[dict[str, Any]]:
     return [trial.system_attrs["fixed_params"] for trial in study.get_trials()]
 
 
-def test_a_study_has_a_place_for_each_trial(task: Task) -> None:
+def test_a_study_has_a_place_for_each_trial(task: SweepTask) -> None:
     """More trials add places; fewer, or the same again, add none and take none away."""
     storage, few = InMemoryStorage(), sweep(sampler="grid", trials=3)
-    study = opened_study(task, few, storage)
-    planned_of_all = planned(task, sweep(sampler="grid", trials=7))
+    study = open_study(task, few, storage)
+    planned_of_all = planned_values(task, sweep(sampler="grid", trials=7))
     assert waiting(study) == planned_of_all[:3]
-    assert [t.user_attrs[PLACE] for t in study.get_trials()] == [0, 1, 2]
-    assert waiting(opened_study(task, few, storage)) == planned_of_all[:3]
-    more = opened_study(task, replace(few, trials=7), storage)
+    assert [t.user_attrs[SLOT] for t in study.get_trials()] == [0, 1, 2]
+    assert waiting(open_study(task, few, storage)) == planned_of_all[:3]
+    more = open_study(task, replace(few, trials=7), storage)
     assert waiting(more) == planned_of_all
-    assert [t.user_attrs[PLACE] for t in more.get_trials()] == list(range(7))
-    assert len(opened_study(task, replace(few, trials=2), storage).trials) == 7
+    assert [t.user_attrs[SLOT] for t in more.get_trials()] == list(range(7))
+    assert len(open_study(task, replace(few, trials=2), storage).trials) == 7
 
 
-def test_lists_wait_as_text(task: Task, tmp_path: Path) -> None:
+def test_lists_wait_as_text(task: SweepTask, tmp_path: Path) -> None:
     config = {**CONFIG, "model": CONFIG["model"] | {"units": [16, 8]}}
-    listed = Task.of(
+    listed = SweepTask.from_config(
         config, run_context(), {"model": {"units": [[16, 8], [4]]}}, task.history, DATE, tmp_path
     )
-    study = opened_study(listed, sweep(trials=1), InMemoryStorage())
+    study = open_study(listed, sweep(trials=1), InMemoryStorage())
     assert waiting(study) == [{"model.units": "[16, 8]"}]
 
 
-def test_a_study_of_another_task_is_refused(task: Task) -> None:
+def test_a_study_of_another_task_is_refused(task: SweepTask) -> None:
     """Its name and its address are told, not the password."""
     storage = InMemoryStorage()
     asked = sweep(storage="postgresql://me:secret@host/db")
-    opened_study(task, asked, storage)
+    open_study(task, asked, storage)
     model = {**CONFIG, "model": CONFIG["model"] | {"tail": "inverse_power"}}
     learning = {**CONFIG["validation"], "learning": {**CONFIG["validation"]["learning"]}}
     learning["learning"]["blend"] = False
@@ -282,16 +288,16 @@ def test_a_study_of_another_task_is_refused(task: Task) -> None:
             f"{what}: set sweep.study=NAME for a study of its own"
         )
         with pytest.raises(ValueError, match=re.escape(said)):
-            opened_study(other, asked, storage)
-        assert opened_study(other, replace(asked, study=what), storage).study_name == what
+            open_study(other, asked, storage)
+        assert open_study(other, replace(asked, study=what), storage).study_name == what
 
 
-def test_a_study_keeps_its_objectives(task: Task) -> None:
+def test_a_study_keeps_its_objectives(task: SweepTask) -> None:
     storage = InMemoryStorage()
-    opened_study(task, sweep(), storage)
+    open_study(task, sweep(), storage)
     said = "the study one was begun with 1 objectives, got score, seconds: set sweep.study=NAME"
     with pytest.raises(ValueError, match=said):
-        opened_study(task, sweep(objectives=["score", "seconds"]), storage)
+        open_study(task, sweep(objectives=["score", "seconds"]), storage)
 
 
 def frozen(number: int, state: TrialState, **more: Any) -> FrozenTrial:  # noqa: ANN401
@@ -302,7 +308,7 @@ def frozen(number: int, state: TrialState, **more: Any) -> FrozenTrial:  # noqa:
 
 
 def held(number: int, place: int | None, again: int = 0) -> FrozenTrial:
-    attributes = {} if place is None else {PLACE: place} | ({TURN: again} if again else {})
+    attributes = {} if place is None else {SLOT: place} | ({ATTEMPT: again} if again else {})
     return frozen(number, TrialState.RUNNING, user_attrs=attributes)
 
 
@@ -312,12 +318,12 @@ OVER, BUSY = TrialState.FAIL, TrialState.RUNNING
 def test_a_trial_that_was_tried_again_leaves_its_place() -> None:
     """Two watchers gave up 0: 3 has its place, 4 none; then 3 was given up for 5."""
     trials = [held(0, 0), held(1, 1), held(2, 2)]
-    assert [t.number for t in places(trials)] == [0, 1, 2]
+    assert [t.number for t in latest_attempts(trials)] == [0, 1, 2]
     trials += [held(3, 0, 1), held(4, 0, 1)]
-    assert [t.number for t in places(trials)] == [3, 1, 2]
+    assert [t.number for t in latest_attempts(trials)] == [3, 1, 2]
     trials += [held(5, 0, 2), held(6, 3), held(7, None)]  # the last was put there by hand
-    assert [t.number for t in places(trials)] == [5, 1, 2, 6]
-    assert places([]) == []
+    assert [t.number for t in latest_attempts(trials)] == [5, 1, 2, 6]
+    assert latest_attempts([]) == []
 
 
 @settings(max_examples=200, deadline=None)
@@ -339,7 +345,7 @@ def test_there_is_one_trial_at_each_place(
         turns[place] += 1
         trials += [held(first + i, place, turns[place]) for i in range(watchers)]
         first_ones[place] = first
-    assert [trial.number for trial in places(trials[::-1])] == first_ones
+    assert [trial.number for trial in latest_attempts(trials[::-1])] == first_ones
 
 
 @pytest.mark.parametrize(
@@ -351,37 +357,39 @@ def test_there_is_one_trial_at_each_place(
         ("cmaes", CmaEsSampler),
     ],
 )
-def test_samplers_choose_alike_with_a_seed(task: Task, name: str, kind: type) -> None:
+def test_samplers_choose_alike_with_a_seed(task: SweepTask, name: str, kind: type) -> None:
     """Also once they have learned; values are of the space."""
-    assert type(sampler(sweep(sampler=name), 0)) is kind
+    assert type(make_sampler(sweep(sampler=name), 0)) is kind
 
     def chosen(seed: int) -> list[dict[str, Any]]:
-        study = optuna.create_study(sampler=sampler(sweep(sampler=name, startup=2), seed))
+        study = optuna.create_study(sampler=make_sampler(sweep(sampler=name, startup=2), seed))
         found = []
         for _ in range(5):
             trial = study.ask()
-            found.append(values := task.space.suggested(trial, task.config))
+            found.append(values := task.space.suggest(trial, task.config))
             study.tell(trial, values["model.min_cohorts"])
         return found
 
     first = chosen(0)
     assert first == chosen(0) != chosen(1)
     for one in task.space.dimensions:
-        assert all(one.holds(values[one.key]) for values in first)
+        assert all(one.contains(values[one.key]) for values in first)
 
 
 def test_pruners_are_those_that_were_asked_for() -> None:
     for name in ("median", "hyperband", "none"):
-        assert isinstance(pruner(sweep(pruner=name, objectives=["score", "seconds"]), 6), NopPruner)
-    assert isinstance(pruner(sweep(pruner="none"), 6), NopPruner)
-    median = pruner(sweep(startup=7, warmup=2), 6)
-    assert isinstance(median, MedianOfDay) and (median.startup, median.warmup) == (3, 2)
-    assert isinstance(pruner(sweep(pruner="hyperband"), 6), HyperbandPruner)
+        assert isinstance(
+            make_pruner(sweep(pruner=name, objectives=["score", "seconds"]), 6), NopPruner
+        )
+    assert isinstance(make_pruner(sweep(pruner="none"), 6), NopPruner)
+    median = make_pruner(sweep(startup=7, warmup=2), 6)
+    assert isinstance(median, MedianOfDayPruner) and (median.startup, median.warmup) == (3, 2)
+    assert isinstance(make_pruner(sweep(pruner="hyperband"), 6), HyperbandPruner)
 
 
 @pytest.mark.parametrize(("warmup", "days"), [(1, 6), (0, 1), (5, 3)])
 def test_hyperband_takes_any_number_of_days(warmup: int, days: int) -> None:
-    study = optuna.create_study(pruner=pruner(sweep(pruner="hyperband", warmup=warmup), days))
+    study = optuna.create_study(pruner=make_pruner(sweep(pruner="hyperband", warmup=warmup), days))
     for score in range(6):
         trial = study.ask()
         for day in range(1, days + 1):
@@ -393,7 +401,7 @@ def test_hyperband_takes_any_number_of_days(warmup: int, days: int) -> None:
 
 def prunes(known: Sequence[Sequence[float]], own: Sequence[float], **changes: int) -> bool:
     """Whether a trial is stopped beside finished ones of these scores by day."""
-    study = optuna.create_study(pruner=MedianOfDay(**{"startup": 2, "warmup": 1} | changes))
+    study = optuna.create_study(pruner=MedianOfDayPruner(**{"startup": 2, "warmup": 1} | changes))
     for days in known:
         study.add_trial(
             frozen(0, TrialState.COMPLETE, intermediate_values=dict(enumerate(days, 1)))
@@ -422,7 +430,7 @@ def test_some_trials_have_to_be_finished_on_the_day() -> None:
 
 
 def test_trials_that_are_not_finished_are_no_measure() -> None:
-    study = optuna.create_study(pruner=MedianOfDay(startup=1, warmup=0))
+    study = optuna.create_study(pruner=MedianOfDayPruner(startup=1, warmup=0))
     study.add_trial(frozen(0, TrialState.PRUNED, intermediate_values={1: 0.1}))
     trial = study.ask()
     trial.report(9.0, 1)
@@ -439,12 +447,12 @@ def tried(study: Study, values: Mapping[str, float], score: float) -> None:
 def test_importances_are_of_keys_that_matter(directions: Sequence[Any]) -> None:
     """Shares of 1; none can be told of one trial."""
     study, rng = optuna.create_study(directions=directions), np.random.default_rng(0)
-    assert importances(study) == {}
+    assert key_importances(study) == {}
     for count, (a, b) in enumerate(rng.random((60, 2))):
         tried(study, {"model.a": a, "model.b": b}, a)
         if not count:
-            assert importances(study) == {}
-    found = importances(study)
+            assert key_importances(study) == {}
+    found = key_importances(study)
     assert list(found) == ["model.a", "model.b"] and sum(found.values()) == pytest.approx(1.0)
     assert found["model.a"] > 0.8
 
@@ -453,34 +461,34 @@ def test_importances_of_nothing_in_common_are_empty() -> None:
     study = optuna.create_study()
     for score, key in enumerate("abcd"):
         tried(study, {key: 0.5}, score)
-    assert importances(study) == {}
+    assert key_importances(study) == {}
 
 
-def test_what_is_finished_is_told_in_order(task: Task) -> None:
+def test_what_is_finished_is_told_in_order(task: SweepTask) -> None:
     """A place each: one of all days, one pruned, one refused, one lost that another took up."""
     begun = datetime(2024, 1, 1)
     over = {"datetime_start": begun, "datetime_complete": begun + timedelta(seconds=90)}
-    whole = {"score": 0.25, "bias_d180": 0.01, "allowed": True, "seconds": 2.0, PLACE: 0}
-    lost = {"error": "the process ended", "beat": 3, PLACE: 3}
+    whole = {"score": 0.25, "bias_d180": 0.01, "allowed": True, "seconds": 2.0, SLOT: 0}
+    lost = {"error": "the process ended", "beat": 3, SLOT: 3}
     study = optuna.create_study()
     own = {"model.half_life": None, "model.min_cohorts": 5}
     with_params = study.ask(fixed_distributions=None)
-    assert task.space.suggested(with_params, task.config).keys() == own.keys()
+    assert task.space.suggest(with_params, task.config).keys() == own.keys()
     made = [
         create_trial(value=0.25, user_attrs=whole, intermediate_values={2: 0.5, 3: 0.375}),
         create_trial(
-            state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.75}, user_attrs={PLACE: 1}
+            state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.75}, user_attrs={SLOT: 1}
         ),
         create_trial(state=TrialState.FAIL, user_attrs=lost),
-        create_trial(state=TrialState.FAIL, user_attrs={"error": "expected a word", PLACE: 2}),
-        create_trial(state=TrialState.WAITING, user_attrs={PLACE: 4}),
-        create_trial(state=TrialState.FAIL, user_attrs={PLACE: 3, TURN: 1, "error": "again"}),
+        create_trial(state=TrialState.FAIL, user_attrs={"error": "expected a word", SLOT: 2}),
+        create_trial(state=TrialState.WAITING, user_attrs={SLOT: 4}),
+        create_trial(state=TrialState.FAIL, user_attrs={SLOT: 3, ATTEMPT: 1, "error": "again"}),
     ]
     for trial in made:
         if trial.state.is_finished():
             trial.datetime_start, trial.datetime_complete = over.values()
         study.add_trial(trial)
-    found = finished(study, task)
+    found = finished_trials(study, task)
     assert [(t.number, t.state) for t in found] == [
         (1, trials.COMPLETE),
         (2, trials.PRUNED),
@@ -488,7 +496,7 @@ def test_what_is_finished_is_told_in_order(task: Task) -> None:
         (6, trials.FAILED),
     ]
     first, pruned, refused, again = found
-    assert first == trials.Trial(
+    assert first == trials.FinishedTrial(
         number=1,
         state=trials.COMPLETE,
         values={},
@@ -506,19 +514,19 @@ def test_what_is_finished_is_told_in_order(task: Task) -> None:
     assert (refused.error, refused.days, again.error) == ("expected a word", 0, "again")
 
 
-def test_values_of_finished_trials_are_those_of_a_config(task: Task, tmp_path: Path) -> None:
+def test_values_of_finished_trials_are_those_of_a_config(task: SweepTask, tmp_path: Path) -> None:
     config = {**CONFIG, "model": CONFIG["model"] | {"units": [16, 8]}}
     space = {"model": {"units": [[16, 8], [4]], "half_life": [None, 90]}}
-    listed = Task.of(config, run_context(), space, task.history, DATE, tmp_path)
+    listed = SweepTask.from_config(config, run_context(), space, task.history, DATE, tmp_path)
     study = optuna.create_study(directions=["minimize", "minimize"])
     values = {"model.units": "[4]", "model.half_life": None}
-    study.enqueue_trial(values, user_attrs={PLACE: 0})
+    study.enqueue_trial(values, user_attrs={SLOT: 0})
     trial = study.ask()
-    assert listed.space.suggested(trial, config) == {"model.units": [4], "model.half_life": None}
+    assert listed.space.suggest(trial, config) == {"model.units": [4], "model.half_life": None}
     study.tell(trial, [0.5, 1.0])
-    (found,) = finished(study, listed)
+    (found,) = finished_trials(study, listed)
     assert found.values == {"model.units": [4], "model.half_life": None}
-    assert found.days == len(listed.days) == 3  # nothing is reported of two objectives
+    assert found.days == len(listed.origins) == 3  # nothing is reported of two objectives
 
 
 def test_a_sampler_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,8 +535,8 @@ def test_a_sampler_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch
         sweep(sampler="cmaes")
 
 
-def test_a_grid_of_other_points_is_another_study(task: Task) -> None:
+def test_a_grid_of_other_points_is_another_study(task: SweepTask) -> None:
     storage = InMemoryStorage()
-    opened_study(task, sweep(sampler="grid", points=3), storage)
+    open_study(task, sweep(sampler="grid", points=3), storage)
     with pytest.raises(ValueError, match="was begun with another grid: set sweep.study=NAME"):
-        opened_study(task, sweep(sampler="grid", points=4), storage)
+        open_study(task, sweep(sampler="grid", points=4), storage)

@@ -22,15 +22,22 @@ from test_replay import EXPANDING
 
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.ledger import STAGES, Ledger
-from ltvnet.backtesting.origins import Plan
-from ltvnet.backtesting.replay import Replay, issue
-from ltvnet.backtesting.scores import Record
-from ltvnet.correction.walk_forward import Learning, Walk
+from ltvnet.backtesting.origins import ReplayPlan
+from ltvnet.backtesting.replay import Replay, forecast_entries
+from ltvnet.backtesting.scores import BacktestRecord
+from ltvnet.correction.walk_forward import StageSwitches, WalkForward
 from ltvnet.data.curves import Curves, History
 from ltvnet.forecasting.forecast import Band
 from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.tuning import trials
-from ltvnet.tuning.trials import Gain, Outcome, Run, Task, biases, held_out
+from ltvnet.tuning.trials import (
+    HeldOutGain,
+    SweepTask,
+    TrialFolder,
+    TrialOutcome,
+    bias_by_horizon,
+    split_test_days,
+)
 
 DATE = np.datetime64("2024-05-30")
 DAYS = ["2023-08-31", "2023-11-30", "2024-02-29"]
@@ -76,24 +83,31 @@ def task(
     model: Mapping[str, Any] = CHAIN_LADDER,
     space: Mapping[str, Any] = SPACE,
     **validation: object,
-) -> Task:
+) -> SweepTask:
     config = {**CONFIG, "model": model, "validation": {**VALIDATION, **validation}}
-    return Task.of(config, run_context(), space, past, DATE, folder)
+    return SweepTask.from_config(config, run_context(), space, past, DATE, folder)
 
 
-def scored(of: Task, values: Mapping[str, Any]) -> tuple[Outcome, list[tuple[int, float]]]:
+def scored(
+    of: SweepTask, values: Mapping[str, Any]
+) -> tuple[TrialOutcome, list[tuple[int, float]]]:
     """What a trial found, and what it told on the way."""
     heard: list[tuple[int, float]] = []
     return of.score(values, lambda day, score: heard.append((day, score))), heard
 
 
-def alone(past: History, model: Mapping[str, Any], date: object = DATE, **changes: Any) -> Record:  # noqa: ANN401
+def alone(
+    past: History,
+    model: Mapping[str, Any],
+    date: object = DATE,
+    **changes: Any,  # noqa: ANN401
+) -> BacktestRecord:
     """The past of a model that is trained as of a day."""
     validation = {**VALIDATION, **changes}
     config = {"base": model, "ledger": None, **validation}
     fitted = corrected_model(config).fit(past, date)
-    assert fitted.past is not None
-    return scores.record("", fitted.past, past.until(date))
+    assert fitted.past_entries is not None
+    return scores.build_record("", fitted.past_entries, past.until(date))
 
 
 @pytest.mark.parametrize(
@@ -110,14 +124,14 @@ def test_a_trial_is_scored_as_it_would_be_trained(
 ) -> None:
     space = {"model": {"bases": {"one": {"half_life": [None, 90.0]}}}}
     asked = task(past, tmp_path, model, space if model is MIXTURE else SPACE)
-    assert list(map(str, asked.days)) == DAYS
+    assert list(map(str, asked.origins)) == DAYS
     found, heard = scored(asked, values)
-    trained = alone(past, asked.changed(values)["model"])
-    assert found.score == scores.score(trained)
-    assert found.bias == biases(trained, "final") and set(found.bias) == {"bias_d180"}
+    trained = alone(past, asked.trial_config(values)["model"])
+    assert found.score == scores.mean_wape(trained)
+    assert found.bias == bias_by_horizon(trained, "final") and set(found.bias) == {"bias_d180"}
     assert found.seconds > 0
     assert [day for day, _ in heard] == [1, 2, 3]
-    assert heard[-1][1] == scores.score(trained, "raw")
+    assert heard[-1][1] == scores.mean_wape(trained, "raw")
 
 
 def test_a_trial_is_scored_as_its_past_corrects_it(tmp_path: Path) -> None:
@@ -126,8 +140,10 @@ def test_a_trial_is_scored_as_its_past_corrects_it(tmp_path: Path) -> None:
     asked = task(past, tmp_path, origins=8, every_weeks=4)
     found, heard = scored(asked, {})
     trained = alone(past, CHAIN_LADDER, origins=8, every_weeks=4)
-    assert found.score == scores.score(trained) != heard[-1][1] == scores.score(trained, "raw")
-    assert found.bias == biases(trained, "final")
+    assert (
+        found.score == scores.mean_wape(trained) != heard[-1][1] == scores.mean_wape(trained, "raw")
+    )
+    assert found.bias == bias_by_horizon(trained, "final")
 
 
 def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Path) -> None:
@@ -135,11 +151,11 @@ def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Pat
     _, heard = scored(task(past, tmp_path / "all"), {})
     for count, found in heard:
         days = [np.datetime64(day) for day in DAYS[:count]]
-        ledger, plan = Ledger(tmp_path / str(count)), Plan(**VALIDATION["plan"])
+        ledger, plan = Ledger(tmp_path / str(count)), ReplayPlan(**VALIDATION["plan"])
         list(past_replay(CHAIN_LADDER, past, days, plan, ledger).run())
         name = identity_of(CHAIN_LADDER, past, plan, days[0])
         entries = ledger.read(name, days, past.hierarchy)
-        assert found == scores.score(scores.record("", entries, past.until(DATE)), "raw")
+        assert found == scores.mean_wape(scores.build_record("", entries, past.until(DATE)), "raw")
     assert len(heard) == len(DAYS) == len({score for _, score in heard})
 
 
@@ -157,9 +173,11 @@ def test_days_are_told_as_they_are_done_and_a_trial_can_be_stopped(
     with pytest.raises(InterruptedError):
         asked.score({}, second)
     assert begun == [(1, DAYS[:1]), (2, DAYS[:2])]
-    name = identity_of(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
+    name = identity_of(
+        CHAIN_LADDER, asked.history, ReplayPlan(**VALIDATION["plan"]), asked.origins[0]
+    )
     ledger = Ledger(tmp_path / "ledger")
-    assert [ledger.has(name, day) for day in asked.days] == [True, True, False]
+    assert [ledger.has(name, day) for day in asked.origins] == [True, True, False]
     fits.clear()
     _, heard = scored(asked, {})
     assert [day for day, _ in heard] == [1, 2, 3] and fits == DAYS[2:]
@@ -176,7 +194,7 @@ def test_the_same_values_are_not_fitted_again(
     other, heard = scored(asked, {"validation.learning.correction": False})
     assert heard == first[1] and fits == DAYS
     plain = alone(past, CHAIN_LADDER, learning={**VALIDATION["learning"], "correction": False})
-    assert other.score == scores.score(plain)
+    assert other.score == scores.mean_wape(plain)
 
 
 def test_days_that_are_done_in_another_order_are_told_in_theirs(
@@ -185,8 +203,10 @@ def test_days_that_are_done_in_another_order_are_told_in_theirs(
     """As by several workers, or when a file is gone."""
     asked = task(past, tmp_path)
     first = scored(asked, {})
-    name = identity_of(CHAIN_LADDER, asked.history, Plan(**VALIDATION["plan"]), asked.days[0])
-    Ledger(tmp_path / "ledger").path(name, asked.days[0]).unlink()
+    name = identity_of(
+        CHAIN_LADDER, asked.history, ReplayPlan(**VALIDATION["plan"]), asked.origins[0]
+    )
+    Ledger(tmp_path / "ledger").path(name, asked.origins[0]).unlink()
     fits.clear()
     assert scored(asked, {})[1] == first[1] and fits == DAYS[:1]
 
@@ -227,7 +247,7 @@ def spoiled(past: History) -> History:
 def test_a_sweep_sees_nothing_after_its_date(past: History, tmp_path: Path) -> None:
     """Garbage there moves no bit of a score, a bias, a name in the ledger or a day."""
     one, other = task(past, tmp_path / "a"), task(spoiled(past), tmp_path / "b")
-    assert one.days == other.days and one.parts == other.parts
+    assert one.origins == other.origins and one.fingerprints == other.fingerprints
     assert one.history.last_day == other.history.last_day == DATE
     for values in ({}, CHANGED):
         (found, heard), (beside, told) = scored(one, values), scored(other, values)
@@ -241,16 +261,16 @@ def test_what_was_known_by_the_date_counts(past: History, tmp_path: Path) -> Non
     values = np.where(known[:, None], past.values, 3 * past.values)
     moved = replace(past, values=values)
     one, other = task(past, tmp_path / "a"), task(moved, tmp_path / "b")
-    assert one.parts != other.parts
+    assert one.fingerprints != other.fingerprints
 
 
 def test_days_are_counted_from_the_last_snapshot(past: History, tmp_path: Path) -> None:
     """As train.py does: 40 days after the last export nothing more is known."""
     last = np.datetime64("2024-04-20")
     until = past.until(last)
-    asked = Task.of(CONFIG, run_context(), SPACE, until, DATE, tmp_path)
-    assert list(map(str, asked.days)) == ["2023-07-22", "2023-10-21", "2024-01-20"]
-    assert scored(asked, {})[0].score == scores.score(alone(until, CHAIN_LADDER))
+    asked = SweepTask.from_config(CONFIG, run_context(), SPACE, until, DATE, tmp_path)
+    assert list(map(str, asked.origins)) == ["2023-07-22", "2023-10-21", "2024-01-20"]
+    assert scored(asked, {})[0].score == scores.mean_wape(alone(until, CHAIN_LADDER))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +304,7 @@ def test_the_ages_of_the_score_are_needed(past: History, tmp_path: Path) -> None
     config = {**CONFIG, "validation": {**CONFIG["validation"], "plan": plan}}
     said = r"expected validation.plan.ages with 7 and 30, at which trials are scored, got \[7, 60\]"
     with pytest.raises(ValueError, match=said):
-        Task.of(config, run_context(), SPACE, past, DATE, tmp_path)
+        SweepTask.from_config(config, run_context(), SPACE, past, DATE, tmp_path)
 
 
 def test_how_a_model_is_replayed_may_be_searched(past: History, tmp_path: Path) -> None:
@@ -300,7 +320,7 @@ def test_days_to_score_on_are_needed(past: History, tmp_path: Path) -> None:
         task(past, tmp_path, origins=0)
     early = np.datetime64("2023-02-20")
     with pytest.raises(ValueError, match=f"before 2023-02-20, got none with .*origins=3: {begins}"):
-        Task.of(CONFIG, run_context(), SPACE, past, early, tmp_path)
+        SweepTask.from_config(CONFIG, run_context(), SPACE, past, early, tmp_path)
 
 
 def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
@@ -310,7 +330,7 @@ def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
     config = {**CONFIG, "validation": {**VALIDATION, "origins": 1, "every_weeks": 2}}
     heard: list[int] = []
     with pytest.raises(ValueError, match="have matured by 2023-05-01, got none: a longer history"):
-        Task.of(config, run_context(), SPACE, short, date, tmp_path).score(
+        SweepTask.from_config(config, run_context(), SPACE, short, date, tmp_path).score(
             {}, lambda day, _: heard.append(day)
         )
     assert heard == []
@@ -326,8 +346,8 @@ def test_parts_tell_what_a_study_was_begun_with(past: History, tmp_path: Path) -
     first = task(past, tmp_path)
 
     def other(**changes: Any) -> set[str]:  # noqa: ANN401
-        parts = task(**{"past": past, "folder": tmp_path / "other"} | changes).parts
-        return {name for name in parts if parts[name] != first.parts[name]}
+        parts = task(**{"past": past, "folder": tmp_path / "other"} | changes).fingerprints
+        return {name for name in parts if parts[name] != first.fingerprints[name]}
 
     assert other() == set() == other(plan={**VALIDATION["plan"], "workers": 2})
     same = "data, model or days"
@@ -356,39 +376,39 @@ def flat(weeks: int = 70) -> History:
     return history([(str(d), str(d + 6), {}, 10.0, curve(360)) for d in days])
 
 
-def off_by(factor: float) -> Record:
+def off_by(factor: float) -> BacktestRecord:
     """A model whose forecasts are `factor` of what came true, and a pattern that is exact."""
     past, origin = flat(), "2024-02-29"
-    entries = issue(
+    entries = forecast_entries(
         Pattern(**{k: v for k, v in PATTERN.items() if k != "name"}).fit(past.as_of(origin)),
         past.as_of(origin),
         [7, 30],
     )
-    truth = entries.actual(past.as_of("2026-01-01"))
+    truth = entries.look_up_actuals(past.as_of("2026-01-01"))
     band = Band(*[factor * truth] * 4)
     made = replace(entries, pattern=truth, bands=dict.fromkeys(STAGES, band))
-    return scores.record("", made, past)
+    return scores.build_record("", made, past)
 
 
 def test_biases_are_those_of_sums() -> None:
     record = off_by(1.25)
-    assert biases(record, "final") == pytest.approx({"bias_d180": 0.25, "bias_d360": 0.25})
-    assert biases(record, "pattern") == {"bias_d180": 0.0, "bias_d360": 0.0}
+    assert bias_by_horizon(record, "final") == pytest.approx({"bias_d180": 0.25, "bias_d360": 0.25})
+    assert bias_by_horizon(record, "pattern") == {"bias_d180": 0.0, "bias_d360": 0.0}
     later = np.where(np.arange(record.actual.shape[1]) == record.actual.shape[1] - 1, np.nan, 1.0)
     unknown = replace(record, actual=record.actual * later)
-    assert biases(unknown, "final") == pytest.approx({"bias_d180": 0.25})
-    assert biases(replace(record, actual=record.actual * np.nan), "final") == {}
-    assert biases(replace(record, actual=record.actual * 0.0), "final") == {}
+    assert bias_by_horizon(unknown, "final") == pytest.approx({"bias_d180": 0.25})
+    assert bias_by_horizon(replace(record, actual=record.actual * np.nan), "final") == {}
+    assert bias_by_horizon(replace(record, actual=record.actual * 0.0), "final") == {}
 
 
 def test_cohorts_of_other_ages_are_not_among_the_biases() -> None:
     record = off_by(1.25)
     e = record.entries
-    cut = np.isin(e.observed, (7, 30)) & (e.natural < e.observed + 7)
+    cut = np.isin(e.observed_age, (7, 30)) & (e.natural_age < e.observed_age + 7)
     assert 0 < cut.sum() < len(cut)
     band = Band(*[np.where(cut[:, None], e.bands["raw"].mean, 9e9)] * 4)
     wrong = replace(record, entries=replace(e, bands=dict.fromkeys(STAGES, band)))
-    assert biases(wrong, "final") == biases(record, "final")
+    assert bias_by_horizon(wrong, "final") == bias_by_horizon(record, "final")
 
 
 @pytest.mark.parametrize(
@@ -412,7 +432,7 @@ def test_a_bias_is_allowed_by_that_of_the_pattern(
     """Two hundredths, or one more than the pattern's."""
     stages = {"final": own, "pattern": pattern}
     monkeypatch.setattr(
-        trials, "biases", lambda _, stage: {"bias_d180": 0.001, "bias_d360": stages[stage]}
+        trials, "bias_by_horizon", lambda _, stage: {"bias_d180": 0.001, "bias_d360": stages[stage]}
     )
     found, _ = scored(task(past, tmp_path, origins=1), {})
     assert found.allowed is allowed
@@ -435,35 +455,35 @@ def dated(weeks: int = 70, **changes: Any) -> tuple[History, dict[str, Any]]:  #
 
 def test_the_newest_days_are_held_out() -> None:
     past, config = dated()
-    date, days = held_out(past, config, None, 2)
+    date, days = split_test_days(past, config, None, 2)
     assert (str(date), list(map(str, days))) == ("2024-04-07", ["2024-04-07", "2024-05-05"])
-    date, days = held_out(past, config, None, 1)
+    date, days = split_test_days(past, config, None, 1)
     assert (str(date), list(map(str, days))) == ("2024-05-05", ["2024-05-05"])
-    date, days = held_out(past, config, None, 0)
+    date, days = split_test_days(past, config, None, 0)
     assert (str(date), days) == ("2024-05-05", [])
 
 
 def test_no_more_days_are_held_out_than_there_are() -> None:
     past, config = dated()
-    every = held_out(past, config, None, 10**6)[1]
+    every = split_test_days(past, config, None, 10**6)[1]
     for count in (len(every), len(every) + 1, 2 * len(every) - 1):
-        date, days = held_out(past, config, None, count)
+        date, days = split_test_days(past, config, None, count)
         assert days == every and date == every[0]
 
 
 def test_days_from_a_date_are_held_out() -> None:
     """It is the first of them; the newest whose D90 has matured is the last that may be."""
     past, config = dated()
-    date, days = held_out(past, config, "2024-02-11", 2)
+    date, days = split_test_days(past, config, "2024-02-11", 2)
     assert (str(date), list(map(str, days))) == ("2024-02-11", ["2024-02-11", "2024-03-10"])
-    assert list(map(str, held_out(past, config, "2024-04-08", 2)[1])) == ["2024-04-08"]
-    assert held_out(past, config, "2024-05-06", 2) == (np.datetime64("2024-05-06"), [])
-    assert held_out(past, config, "2024-02-11", 0)[1] == []
+    assert list(map(str, split_test_days(past, config, "2024-04-08", 2)[1])) == ["2024-04-08"]
+    assert split_test_days(past, config, "2024-05-06", 2) == (np.datetime64("2024-05-06"), [])
+    assert split_test_days(past, config, "2024-02-11", 0)[1] == []
 
 
 def test_a_count_of_days_is_not_negative() -> None:
     with pytest.raises(ValueError, match="expected sweep.held_out >= 0, got -1"):
-        held_out(*dated(), None, -1)
+        split_test_days(*dated(), None, -1)
 
 
 LATER = [DATE, DATE + 91]
@@ -473,37 +493,37 @@ def test_a_gain_is_measured_on_days_that_were_not_seen(
     past: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of five days that are replayed, each score is that of the last two."""
-    asked, replayed, walked = task(past, tmp_path), [], trials.walked
+    asked, replayed, walked = task(past, tmp_path), [], trials.replay_and_correct
 
-    def noted(replay: Replay, learning: Learning) -> Walk:
+    def noted(replay: Replay, learning: StageSwitches) -> WalkForward:
         replayed.append(replay.origins)
         return walked(replay, learning)
 
-    monkeypatch.setattr(trials, "walked", noted)
-    gain = Gain.of(asked, CHANGED, past, LATER)
+    monkeypatch.setattr(trials, "replay_and_correct", noted)
+    gain = HeldOutGain.measure(asked, CHANGED, past, LATER)
     assert gain is not None and gain.days == LATER
-    assert replayed == [[*asked.days, *LATER]] * 2  # also those that corrections learn from
+    assert replayed == [[*asked.origins, *LATER]] * 2  # also those that corrections learn from
     for found, values in ((gain.default, {}), (gain.best, CHANGED)):
-        model = asked.changed(values)["model"]
-        replay = asked.replay(asked.changed(values), [*asked.days, *LATER], past)
+        model = asked.trial_config(values)["model"]
+        replay = asked.replay(asked.trial_config(values), [*asked.origins, *LATER], past)
         own = replace(replay, ledger=Ledger(tmp_path / "own"))
-        record = trials.past(asked.changed(values), own)
+        record = trials.replay_config(asked.trial_config(values), own)
         assert model["half_life"] == values.get("model.half_life")
         rows = np.flatnonzero(record.entries.origin >= DATE)
         kept = replace(record, entries=record.entries.take(rows), actual=record.actual[rows])
-        assert found == pytest.approx(scores.score(kept), rel=1e-12)
+        assert found == pytest.approx(scores.mean_wape(kept), rel=1e-12)
     assert gain.saved == pytest.approx(1 - gain.best / gain.default) != 0.0
     assert gain.low <= gain.saved <= gain.high
 
 
 def test_a_gain_over_itself_is_nothing(past: History, tmp_path: Path) -> None:
-    gain = Gain.of(task(past, tmp_path), {}, past, LATER[:1])
+    gain = HeldOutGain.measure(task(past, tmp_path), {}, past, LATER[:1])
     assert gain is not None
     assert (gain.saved, gain.low, gain.high) == (0.0, 0.0, 0.0) and gain.best == gain.default
 
 
 def test_a_gain_is_unknown_where_nothing_has_matured(past: History, tmp_path: Path) -> None:
-    assert Gain.of(task(past, tmp_path), CHANGED, past.until(DATE + 20), [DATE]) is None
+    assert HeldOutGain.measure(task(past, tmp_path), CHANGED, past.until(DATE + 20), [DATE]) is None
 
 
 VALUES: Mapping[str, Any] = {"a.rate": 0.5, "a.units": [1, 2], "a.trend": True, "a.none": None}
@@ -521,10 +541,10 @@ def finished(tmp_path: Path) -> Path:
         "model": {"date": DATE},
         "sweep": {"storage": "postgresql://me:secret@host/db"},
     }
-    with Run(tmp_path / "0003", config, VALUES) as run:
-        run.told(1, 0.25)
-        run.told(3, 0.5)
-        run.finished(Outcome(0.375, {"bias_d180": -0.01}, allowed=True, seconds=2.0))
+    with TrialFolder(tmp_path / "0003", config, VALUES) as run:
+        run.log_score(1, 0.25)
+        run.log_score(3, 0.5)
+        run.set_outcome(TrialOutcome(0.375, {"bias_d180": -0.01}, allowed=True, seconds=2.0))
     return tmp_path / "0003"
 
 
@@ -557,9 +577,9 @@ def test_a_run_is_seen_in_tensorboard(finished: Path) -> None:
 def test_a_run_that_is_cut_off_writes_how_far_it_came(
     tmp_path: Path, days: Sequence[tuple[int, float]]
 ) -> None:
-    with pytest.raises(InterruptedError), Run(tmp_path, CONFIG, VALUES) as run:
+    with pytest.raises(InterruptedError), TrialFolder(tmp_path, CONFIG, VALUES) as run:
         for day, score in days:
-            run.told(day, score)
+            run.log_score(day, score)
         raise InterruptedError
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"days": len(days)}
     found = events(tmp_path)
@@ -569,6 +589,6 @@ def test_a_run_that_is_cut_off_writes_how_far_it_came(
 
 
 def test_unknown_seconds_are_left_out(tmp_path: Path) -> None:
-    with Run(tmp_path, CONFIG, {}) as run:
-        run.finished(Outcome(0.5, {}, allowed=True, seconds=float("nan")))
+    with TrialFolder(tmp_path, CONFIG, {}) as run:
+        run.set_outcome(TrialOutcome(0.5, {}, allowed=True, seconds=float("nan")))
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"score": 0.5, "days": 0}

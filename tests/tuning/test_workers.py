@@ -22,9 +22,9 @@ from factories import run_context
 from optuna.trial import FrozenTrial, TrialState
 
 from ltvnet.tuning import study, workers
-from ltvnet.tuning.search_space import Space, Value
-from ltvnet.tuning.study import Settings, places
-from ltvnet.tuning.trials import Outcome, Task
+from ltvnet.tuning.search_space import SearchSpace, Value
+from ltvnet.tuning.study import StudySettings, latest_attempts
+from ltvnet.tuning.trials import SweepTask, TrialOutcome
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*experimental")
 CONFIG = {"model": {"x": 0.5, "y": 3, "kind": "a"}, "validation": {}, "seed": 0}
@@ -34,23 +34,25 @@ SPACE = {
 
 
 @dataclass(frozen=True)
-class Quick(Task):
+class Quick(SweepTask):
     """A task whose score is known, and which notes who works on what."""
 
     nap: float = 0.0
 
     @property
-    def parts(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         return {"task": "quick"}
 
-    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+    def score(
+        self, values: Mapping[str, Value], told: Callable[[int, float], None]
+    ) -> TrialOutcome:
         with (self.folder / "begun").open("a") as file:
             file.write(f"{os.getpid()} {values['model.x']}\n")
         score = (values["model.x"] - 0.3) ** 2 + 0.01 * values["model.y"]
         for day in range(1, 4):
             time.sleep(self.nap)
             told(day, score)
-        return Outcome(score, {}, allowed=True, seconds=0.1 * values["model.y"])
+        return TrialOutcome(score, {}, allowed=True, seconds=0.1 * values["model.y"])
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Failing(Quick):
 
     error: type[Exception] = ValueError
 
-    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+    def score(
+        self, values: Mapping[str, Value], told: Callable[[int, float], None]
+    ) -> TrialOutcome:
         if values["model.kind"] == "b":
             raise self.error("kind b does not work")
         return super().score(values, told)
@@ -69,7 +73,9 @@ class Failing(Quick):
 class Stopped(Quick):
     """One whose user presses ctrl-C."""
 
-    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+    def score(
+        self, values: Mapping[str, Value], told: Callable[[int, float], None]
+    ) -> TrialOutcome:
         raise KeyboardInterrupt
 
 
@@ -77,7 +83,9 @@ class Stopped(Quick):
 class Deadly(Quick):
     """One that takes its process with it."""
 
-    def score(self, values: Mapping[str, Value], told: Callable[[int, float], None]) -> Outcome:
+    def score(
+        self, values: Mapping[str, Value], told: Callable[[int, float], None]
+    ) -> TrialOutcome:
         os._exit(3)
 
 
@@ -85,18 +93,25 @@ def task(folder: Path, kind: type[Quick] = Quick, **more: Any) -> Quick:  # noqa
     history = weekly(8)
     days = list(np.arange("2024-01-01", "2024-01-04", dtype="datetime64[D]"))
     return kind(
-        CONFIG, run_context(), Space.of(SPACE, CONFIG), history, days[-1], days, folder, **more
+        CONFIG,
+        run_context(),
+        SearchSpace.parse(SPACE, CONFIG),
+        history,
+        days[-1],
+        days,
+        folder,
+        **more,
     )
 
 
-def settings(file: Path | None = None, **other: Any) -> Settings:  # noqa: ANN401
+def settings(file: Path | None = None, **other: Any) -> StudySettings:  # noqa: ANN401
     values: dict[str, Any] = {
         "study": "s", "storage": f"sqlite:///{file}" if file else "memory",
         "trials": 6, "workers": 1,
         "timeout": None, "sampler": "tpe", "startup": 3, "points": 2, "pruner": "none",
         "warmup": 1, "objectives": ["score"], "heartbeat": 0.5, "retries": 1,
     }  # fmt: skip
-    return Settings(**(values | other))
+    return StudySettings(**(values | other))
 
 
 def begun(folder: Path) -> list[list[str]]:
@@ -104,15 +119,15 @@ def begun(folder: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def swept(asked: Task, how: Settings) -> list[FrozenTrial]:
+def swept(asked: SweepTask, how: StudySettings) -> list[FrozenTrial]:
     """All trials of a study once it has been worked on."""
-    with study.opened(how.storage) as storage:
-        return workers.search(asked, how, storage).trials
+    with study.open_storage(how.storage) as storage:
+        return workers.run_study(asked, how, storage).trials
 
 
 def check_filled(found: Sequence[FrozenTrial], count: int) -> None:
     """As many finished places as were asked for, and nothing that still runs."""
-    counted = places(found)
+    counted = latest_attempts(found)
     assert len(counted) == count
     assert all(trial.state.is_finished() for trial in counted)
     assert all(trial.state != TrialState.RUNNING for trial in found)
@@ -178,7 +193,7 @@ def test_workers_share_a_study_and_the_same_command_finishes_it(
     parent.join()
     found = swept(task(tmp_path), how)
     check_filled(found, 8)
-    counted = places(found)
+    counted = latest_attempts(found)
     assert all(trial.state == TrialState.COMPLETE for trial in counted)
     lost = [t for t in found if t not in counted and t.state == TrialState.FAIL]
     assert len(lost) <= 2  # what the two worked on, unless they were between two trials
@@ -194,15 +209,15 @@ def test_workers_share_a_study_and_the_same_command_finishes_it(
 def test_the_place_of_a_lost_trial_keeps_its_values(tmp_path: Path) -> None:
     how = settings(tmp_path / "study.db", trials=3)
     swept(task(tmp_path), replace(how, timeout="0s"))
-    with study.opened(how.storage) as storage:
+    with study.open_storage(how.storage) as storage:
         mine = workers.Worker(task(tmp_path), how, storage, deadline=np.inf)
-        waiting = mine.study().get_trials(deepcopy=False)[0]
+        waiting = mine.load_study().get_trials(deepcopy=False)[0]
         assert mine._claims(waiting) and not mine._claims(waiting)
     found = swept(task(tmp_path), how)  # waits until the beat was missed often enough
     check_filled(found, 3)
     first = found[0]
     assert first.state == TrialState.FAIL and first.user_attrs["place"] == 0
-    taken = places(found)[0]
+    taken = latest_attempts(found)[0]
     assert taken.number == 3 and taken.params["model.x"] == 0.5
 
 
@@ -221,7 +236,7 @@ def test_other_errors_are_tried_again_a_bounded_number_of_times(tmp_path: Path) 
     found = swept(task(tmp_path, Failing, error=RuntimeError), how)
     check_filled(found, 8)
     failed = [trial for trial in found if trial.state == TrialState.FAIL]
-    bad = [t for t in places(found) if t.state == TrialState.FAIL]
+    bad = [t for t in latest_attempts(found) if t.state == TrialState.FAIL]
     assert len(failed) == 3 * len(bad) > 0  # each once, and twice again
     assert {t.user_attrs["error"] for t in bad} == {"RuntimeError: kind b does not work"}
 
@@ -234,7 +249,7 @@ def test_an_interrupted_trial_gives_its_place_back(tmp_path: Path) -> None:
             swept(task(tmp_path, Stopped), how)
     found = swept(task(tmp_path), how)
     check_filled(found, 2)
-    counted = places(found)
+    counted = latest_attempts(found)
     assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 2
     assert len(found) == 2 + 3
 
@@ -245,20 +260,20 @@ def test_who_was_taken_for_lost_does_not_count(
     """A worker that comes back after its trial was given to another loses its result."""
     how = settings(tmp_path / "study.db", trials=1)
     slow = task(tmp_path)
-    with study.opened(how.storage) as one, study.opened(how.storage) as two:
+    with study.open_storage(how.storage) as one, study.open_storage(how.storage) as two:
         mine, other = (
             workers.Worker(slow, how, storage, deadline=np.inf) for storage in (one, two)
         )
-        study.opened_study(slow, how, one)
-        claimed = mine.study().get_trials()[0]
+        study.open_study(slow, how, one)
+        claimed = mine.load_study().get_trials()[0]
         assert mine._claims(claimed)
-        other.again(other.study().get_trials()[0], "no sign of life")
+        other.requeue(other.load_study().get_trials()[0], "no sign of life")
         other.run()
-        mine.attempt(claimed.number, claimed._trial_id)
-        found = mine.study().trials
+        mine.run_trial(claimed.number, claimed._trial_id)
+        found = mine.load_study().trials
     assert "trial 0 was taken for lost" in caplog.text
     check_filled(found, 1)
-    assert places(found)[0].number == 1
+    assert latest_attempts(found)[0].number == 1
 
 
 def test_nothing_begins_after_the_timeout(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -307,11 +322,11 @@ def test_bad_trials_are_stopped_but_never_the_default(pruner: str, tmp_path: Pat
 
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     how = settings(trials=12, objectives=["score", "seconds"], pruner="median")
-    with study.opened(how.storage) as storage:
-        found = workers.search(task(tmp_path), how, storage)
+    with study.open_storage(how.storage) as storage:
+        found = workers.run_study(task(tmp_path), how, storage)
         assert len(found.directions) == 2 and not found.trials[3].intermediate_values
         assert all(len(trial.values) == 2 for trial in found.trials)
-        assert study.importances(found)
+        assert study.key_importances(found)
 
 
 def run(script: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -19,31 +19,31 @@ from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
 from ltvnet.models.baselines.fallback import (
-    chain_ladder,
-    complete,
-    issued,
-    over,
-    reference,
-    restored,
-    stored,
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    ratio_or_zero,
+    restore_baseline,
+    share_earned_by_age,
+    with_complete_age,
 )
-from ltvnet.models.pattern.credibility import Measured
-from ltvnet.models.pattern.development import Development, development, ratio_of_sums
+from ltvnet.models.pattern.credibility import SegmentCurves
+from ltvnet.models.pattern.development import Development, cohort_development, ratio_of_sums
 
 PRIORS = ("cape_cod", "mean_ultimate", "additive")
 
 
-def mean_curve(curves: Curves, last: int, half_life: float | None) -> Floats:
+def additive_curve(curves: Curves, last: int, half_life: float | None) -> Floats:
     """Mean cumulative revenue per user by age (A,), flat beyond age `last`: the additive method.
 
     Each daily step is the revenue gained over the users of the cohorts that completed it; users
     are weighed as `development` weighs revenue. It never falls.
     """
     ones = replace(curves, values=np.where(np.isfinite(curves.values), 1.0, np.nan))
-    users = development(ones, last, half_life).base.sum(axis=0)
-    gain = development(curves, last, half_life).gain.sum(axis=0)
-    start = over(np.sum(curves.users * curves.values[:, 0]), np.sum(curves.users))
-    steps = np.concatenate([np.atleast_1d(start), over(gain, users)])
+    users = cohort_development(ones, last, half_life).base.sum(axis=0)
+    gain = cohort_development(curves, last, half_life).gain.sum(axis=0)
+    start = ratio_or_zero(np.sum(curves.users * curves.values[:, 0]), np.sum(curves.users))
+    steps = np.concatenate([np.atleast_1d(start), ratio_or_zero(gain, users)])
     return np.maximum.accumulate(np.cumsum(steps))
 
 
@@ -74,27 +74,27 @@ class Benktander:
         if half_life is not None and half_life <= 0:
             raise ValueError(f"expected half_life > 0 days or null, got {half_life}")
         self.iterations, self.prior, self.half_life = iterations, prior, half_life
-        self.pattern = reference(pattern)
+        self.pattern = create_pattern(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Measure the proportion earned by age and the ultimate a priori, as of the origin.
 
         Raises ValueError when no cohort has a complete age.
         """
-        curves = complete(curves)
-        measured = self.pattern.fit(curves).measured
+        curves = with_complete_age(curves)
+        measured = self.pattern.fit(curves).segment_curves
         if self.prior == "additive":
-            mean = mean_curve(curves, measured.reach, self.half_life)
-            self.beta, self.level = over(mean, mean[-1]), max(float(mean[-1]), 0.0)
+            mean = additive_curve(curves, measured.last_supported_age, self.half_life)
+            self.beta, self.level = ratio_or_zero(mean, mean[-1]), max(float(mean[-1]), 0.0)
         else:
             self.beta = self._development(curves, measured)
             self.level = self._level(curves)
         return self
 
-    def _development(self, curves: Curves, measured: Measured) -> Floats:
-        own = development(curves, measured.reach, self.half_life)
+    def _development(self, curves: Curves, measured: SegmentCurves) -> Floats:
+        own = cohort_development(curves, measured.last_supported_age, self.half_life)
         sums = Development(own.base.sum(axis=0), own.gain.sum(axis=0))
-        return chain_ladder(ratio_of_sums(sums), measured.first)
+        return share_earned_by_age(ratio_of_sums(sums), measured.first_revenue_age)
 
     def _level(self, curves: Curves) -> float:
         """The value per user at the last age that is expected of every cohort."""
@@ -102,9 +102,9 @@ class Benktander:
         told = beta > 0
         users, seen = curves.users[told], (curves.users * curves.observed_value)[told]
         if self.prior == "cape_cod":
-            level = over(np.sum(seen), np.sum(users * beta[told]))
+            level = ratio_or_zero(np.sum(seen), np.sum(users * beta[told]))
         else:
-            level = over(np.sum(seen / beta[told]), np.sum(users))
+            level = ratio_or_zero(np.sum(seen / beta[told]), np.sum(users))
         return max(float(level), 0.0)
 
     def expected(self, curves: Curves) -> Floats:
@@ -116,7 +116,7 @@ class Benktander:
         beta = self.beta[np.maximum(curves.observed_age, 0)]
         steps = self.iterations - 1
         left = (1.0 - beta) ** steps
-        earlier = np.where(beta > 0, over(1.0 - left, beta), float(steps))
+        earlier = np.where(beta > 0, ratio_or_zero(1.0 - left, beta), float(steps))
         return earlier * curves.observed_value + left * self.level
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
@@ -124,7 +124,7 @@ class Benktander:
         beside = self.pattern.predict(curves, ages)
         now = self.beta[np.maximum(curves.observed_age, 0)]
         grown = self.expected(curves)[:, None] * (self.beta[beside.ages] - now[:, None])
-        return issued(beside, curves.observed_value[:, None] + grown)
+        return forecast_with_fallback(beside, curves.observed_value[:, None] + grown)
 
     def state(self) -> State:
         """Configuration, what was measured, and the pattern's state."""
@@ -134,11 +134,11 @@ class Benktander:
             "half_life": self.half_life,
         }
         values = {"arguments": arguments, "level": self.level}
-        return stored(self.pattern, values, {"beta": self.beta})
+        return baseline_state(self.pattern, values, {"beta": self.beta})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        benktander = restored(cls, values, arrays)
+        benktander = restore_baseline(cls, values, arrays)
         benktander.beta, benktander.level = arrays["beta"], values["level"]
         return benktander

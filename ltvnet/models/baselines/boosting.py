@@ -14,19 +14,24 @@ from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves
-from ltvnet.forecasting.evidence import CAUTION, categories, confidence, too_little
+from ltvnet.forecasting.evidence import (
+    COHORTS_OF_HALF_CONFIDENCE,
+    confidence,
+    frequent_categories,
+    why_insufficient,
+)
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
-from ltvnet.forecasting.interpolation import between
+from ltvnet.forecasting.interpolation import interpolate_between_nodes
 from ltvnet.models.baselines.fallback import (
-    between_nodes,
-    complete,
-    issued,
-    reference,
-    restored,
-    stored,
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    interpolate_in_log_age,
+    restore_baseline,
+    with_complete_age,
 )
-from ltvnet.models.pattern.pattern import Expected
+from ltvnet.models.pattern.pattern import ExpectedCurves
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -35,26 +40,26 @@ log = logging.getLogger(__name__)
 
 TARGETS = ("ratio", "departure")
 
-LEARNED = (3, 6, 9, 13, 20, 34, 60, 120)
+TRAINING_AGES = (3, 6, 9, 13, 20, 34, 60, 120)
 """Observed ages that training cohorts are put at."""
 
-MOST = 20_000
+MAX_TRAINING_COHORTS = 20_000
 """Most cohorts that trees learn from, drawn at random."""
 
-MIN_CATEGORY = 5
+MIN_CATEGORY_COHORTS = 5
 """Cohorts that a value of an attribute needs for a category of its own.
 
 As many as nets need by default (covariates.min_category), but no argument: a leaf needs `min_rows`
 tasks besides, which is what to change, and the constructor has as many arguments as one may have.
 """
 
-NOISE = 0.1
+LOG_DAMPING = 0.1
 """Revenue, over that of a median cohort to D7, by which logs of growth are damped."""
 
-SMEAR = (0.5, 2.0)
+SMEARING_LIMITS = (0.5, 2.0)
 """Least and greatest factor by which sums of growth are set right."""
 
-SETTINGS: Mapping[str, Any] = {
+LIGHTGBM_SETTINGS: Mapping[str, Any] = {
     "objective": "huber",
     "alpha": 0.3,  # residual of a log beyond which it weighs no more: a third up or down
     "feature_fraction": 0.5,
@@ -69,7 +74,7 @@ SETTINGS: Mapping[str, Any] = {
 """Of LightGBM, beside those of the constructor: robust, and half of the data for every tree."""
 
 
-class Tasks(NamedTuple):
+class TreeTasks(NamedTuple):
     """Cohorts (row numbers) at observed ages with a node to forecast (its number), each (B,)."""
 
     cohort: Ints
@@ -84,7 +89,7 @@ class Tasks(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scaling:
+class TreeScaling:
     """Constants of the training data: volume `unit` (currency), `users` of a median cohort.
 
     `categories` attribute -> values with a category of their own, from 1; others share 0.
@@ -97,7 +102,9 @@ class Scaling:
     @classmethod
     def of(cls, curves: Curves, unit: float) -> Self:
         """Scaling as of the origin of `curves`."""
-        return cls(unit, float(np.median(curves.users)), categories(curves, MIN_CATEGORY))
+        return cls(
+            unit, float(np.median(curves.users)), frequent_categories(curves, MIN_CATEGORY_COHORTS)
+        )
 
     def codes(self, curves: Curves) -> Floats:
         """Category of each attribute: (C, N)."""
@@ -109,28 +116,28 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Table:
+class TreeInputs:
     """What tasks are made of: `curves`, what the pattern `expected` of them, and constants."""
 
     curves: Curves
-    expected: Expected
-    scaling: Scaling
+    expected: ExpectedCurves
+    scaling: TreeScaling
 
-    def value(self, tasks: Tasks, age: Ints) -> Floats:
+    def value(self, tasks: TreeTasks, age: Ints) -> Floats:
         """Revenue per user at an age: (B,)."""
         return self.curves.values[tasks.cohort, age]
 
-    def volume(self, tasks: Tasks) -> Floats:
+    def volume(self, tasks: TreeTasks) -> Floats:
         """Users of a task over the revenue that logs are damped by: (B,)."""
-        return self.curves.users[tasks.cohort] / (NOISE * self.scaling.unit)
+        return self.curves.users[tasks.cohort] / (LOG_DAMPING * self.scaling.unit)
 
-    def pattern(self, tasks: Tasks) -> Floats:
+    def pattern(self, tasks: TreeTasks) -> Floats:
         """The pattern's growth from the observed age to the node: (B,)."""
         beta, (rows, age, _) = self.expected.beta, tasks
         grown: Floats = np.maximum(beta[rows, tasks.horizon] - beta[rows, age], 0.0)
-        return _at(self.expected.level, tasks) * grown
+        return _at(self.expected.cohort_level, tasks) * grown
 
-    def features(self, tasks: Tasks, target: str) -> Floats:
+    def features(self, tasks: TreeTasks, target: str) -> Floats:
         """What trees see of each task (B, F), NaN where there is nothing; categories last."""
         age, now = tasks.age, self.value(tasks, tasks.age)
         earlier = (self.value(tasks, then) for then in (np.minimum(1, age), age // 2))
@@ -147,23 +154,23 @@ class Table:
         ]
         return np.column_stack(columns)
 
-    def _level(self, tasks: Tasks) -> list[Floats]:
+    def _level(self, tasks: TreeTasks) -> list[Floats]:
         unit = self.scaling.unit / self.scaling.users
         now = self.value(tasks, tasks.age)
         return [_log_ratio(now, np.full_like(now, unit))]
 
-    def _departed(self, tasks: Tasks) -> list[Floats]:
+    def _departed(self, tasks: TreeTasks) -> list[Floats]:
         """Log ratios of revenue so far to the segment's pattern, and what is expected."""
-        volume, prior, age = self.volume(tasks), _at(self.expected.prior, tasks), tasks.age
+        volume, prior, age = self.volume(tasks), _at(self.expected.segment_level, tasks), tasks.age
         ratios = []
         for then in (age, age // 2, age // 4, np.zeros_like(age)):
             due = volume * prior * self.expected.beta[tasks.cohort, then]
             ratios.append(_damped(volume * self.value(tasks, then)) - _damped(due))
         share = self.expected.beta[tasks.cohort, age]
-        level = _log_ratio(_at(self.expected.level, tasks), prior)
+        level = _log_ratio(_at(self.expected.cohort_level, tasks), prior)
         return [*ratios, level, np.log1p(volume * prior * share), share]
 
-    def targets(self, tasks: Tasks, target: str) -> Floats:
+    def targets(self, tasks: TreeTasks, target: str) -> Floats:
         """What trees learn of each task: (B,)."""
         now, then = self.value(tasks, tasks.age), self.value(tasks, tasks.horizon)
         if target == "ratio":
@@ -172,7 +179,7 @@ class Table:
         departed = _damped(volume * (then - now)) - np.log1p(volume * pattern)
         return np.where(pattern > 0, departed, np.nan)
 
-    def growth(self, tasks: Tasks, target: str, told: Floats) -> Floats:
+    def growth(self, tasks: TreeTasks, target: str, told: Floats) -> Floats:
         """Growth from the observed age that the trees' answers (B,) stand for: (B,)."""
         if target == "ratio":
             return self.value(tasks, tasks.age) * np.expm1(np.maximum(told, 0.0))
@@ -181,7 +188,7 @@ class Table:
         return np.maximum(grown, 0.0) / volume
 
 
-def _at(table: Floats, tasks: Tasks) -> Floats:
+def _at(table: Floats, tasks: TreeTasks) -> Floats:
     cells: Floats = table[tasks.cohort, np.minimum(tasks.age, table.shape[1] - 1)]
     return cells
 
@@ -196,28 +203,30 @@ def _damped(volume: Floats) -> Floats:
     return logs
 
 
-def learnable(curves: Curves, reach: int, seed: int) -> Tasks:
+def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
     """Every cohort at each of LEARNED that it has outlived, with the nodes that it has reached.
 
     Of more than MOST cohorts so many are drawn.
     """
     rows = np.arange(len(curves))
-    if len(rows) > MOST:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
+    if len(rows) > MAX_TRAINING_COHORTS:
+        rows = np.sort(
+            np.random.default_rng(seed).choice(rows, MAX_TRAINING_COHORTS, replace=False)
+        )
     nodes, last = np.array(NODES), np.minimum(curves.observed_age[rows], reach)
-    later = np.array(LEARNED)[:, None] < nodes  # (K, J)
+    later = np.array(TRAINING_AGES)[:, None] < nodes  # (K, J)
     k, row, node = np.nonzero(later[:, None, :] & (last[:, None] >= nodes))
-    return Tasks(rows[row], np.array(LEARNED)[k], node)
+    return TreeTasks(rows[row], np.array(TRAINING_AGES)[k], node)
 
 
-def weights(tasks: Tasks, users: Floats) -> Floats:
+def task_weights(tasks: TreeTasks, users: Floats) -> Floats:
     """Step in log age that ends at the node x root of users: (B,)."""
     begin = np.maximum(np.array(NODES)[tasks.node - 1], tasks.age)
     step = np.log1p(tasks.horizon) - np.log1p(begin)
     return np.asarray(step * np.sqrt(users[tasks.cohort]))
 
 
-def smearing(tasks: Tasks, users: Floats, actual: Floats, told: Floats) -> Floats:
+def smearing_factors(tasks: TreeTasks, users: Floats, actual: Floats, told: Floats) -> Floats:
     """Sum of users x actual growth over that of forecast growth at each node, shrunk to 1: (J,).
 
     Duan's factor (1983, "Smearing estimate: a nonparametric retransformation method") as a ratio
@@ -229,11 +238,13 @@ def smearing(tasks: Tasks, users: Floats, actual: Floats, told: Floats) -> Float
     ratio = np.divide(sums[0], sums[1], out=np.ones(len(NODES)), where=sums[1] > 0)
     pairs = np.unique(np.stack([tasks.cohort, tasks.node]), axis=1)
     cohorts = np.bincount(pairs[1], minlength=len(NODES))
-    shrunk = 1.0 + (ratio.clip(*SMEAR) - 1.0) * cohorts / (cohorts + CAUTION)
+    shrunk = 1.0 + (ratio.clip(*SMEARING_LIMITS) - 1.0) * cohorts / (
+        cohorts + COHORTS_OF_HALF_CONFIDENCE
+    )
     return np.asarray(shrunk)
 
 
-def grown(text: str) -> "Booster":
+def load_booster(text: str) -> "Booster":
     """Trees from LightGBM's text."""
     # LightGBM takes a second to import.
     from lightgbm import Booster
@@ -273,7 +284,7 @@ class Boosting:
         if not 0 < rate <= 1:
             raise ValueError(f"expected rate within (0, 1], got {rate}")
         self.target, self.rounds, self.leaves, self.rate = target, rounds, leaves, rate
-        self.min_rows, self.seed, self.pattern = min_rows, seed, reference(pattern)
+        self.min_rows, self.seed, self.pattern = min_rows, seed, create_pattern(pattern)
         self.arguments = {"target": target, "rounds": rounds, "leaves": leaves, "rate": rate}
         self.arguments |= {"min_rows": min_rows, "seed": seed}
 
@@ -283,13 +294,13 @@ class Boosting:
         Where history is too short the pattern stands alone, said in one line of the log. Raises
         ValueError when no age is complete.
         """
-        curves = complete(curves)
-        unit = self.pattern.fit(curves).measured.unit
-        self.scaling = Scaling.of(curves, unit)
+        curves = with_complete_age(curves)
+        unit = self.pattern.fit(curves).segment_curves.median_revenue_d7
+        self.scaling = TreeScaling.of(curves, unit)
         self.booster: Booster | None = None
         self.smear = np.ones(len(NODES))
         self.confidence = confidence(curves) if self.target == "departure" else 1.0
-        if lack := too_little(curves, unit):
+        if lack := why_insufficient(curves, unit):
             log.warning("too little data for trees (%s): the pattern forecasts alone", lack)
         else:
             self._learn(curves)
@@ -297,20 +308,24 @@ class Boosting:
 
     def _learn(self, curves: Curves) -> None:
         departs = self.target == "departure"
-        expected = self.pattern.held_out(curves) if departs else self.pattern.expected(curves)
-        table = Table(curves, expected, self.scaling)
-        tasks = learnable(curves, self.pattern.measured.reach, self.seed)
+        expected = (
+            self.pattern.leave_one_out_curves(curves)
+            if departs
+            else self.pattern.expected_curves(curves)
+        )
+        table = TreeInputs(curves, expected, self.scaling)
+        tasks = training_tasks(curves, self.pattern.segment_curves.last_supported_age, self.seed)
         target = table.targets(tasks, self.target)
         kept = np.isfinite(target)
         if not kept.any():
-            log.warning("no revenue grew after D%d: the pattern forecasts alone", LEARNED[0])
+            log.warning("no revenue grew after D%d: the pattern forecasts alone", TRAINING_AGES[0])
             return
-        tasks = Tasks(*(part[kept] for part in tasks))
+        tasks = TreeTasks(*(part[kept] for part in tasks))
         features = table.features(tasks, self.target)
-        self._grow(features, target[kept], weights(tasks, curves.users))
+        self._grow(features, target[kept], task_weights(tasks, curves.users))
         told = table.growth(tasks, self.target, self._told(features))
         actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.age)
-        self.smear = smearing(tasks, curves.users, actual, told)
+        self.smear = smearing_factors(tasks, curves.users, actual, told)
 
     def _grow(self, features: Floats, target: Floats, weight: Floats) -> None:
         # LightGBM takes a second to import.
@@ -325,8 +340,8 @@ class Boosting:
         }
         codes = list(range(width - len(self.scaling.categories), width))
         data = Dataset(features, target, weight=weight, categorical_feature=codes)
-        trees = train(own | dict(SETTINGS), data, self.rounds)
-        self.booster = grown(trees.model_to_string())
+        trees = train(own | dict(LIGHTGBM_SETTINGS), data, self.rounds)
+        self.booster = load_booster(trees.model_to_string())
 
     def _told(self, features: Floats) -> Floats:
         assert self.booster is not None
@@ -342,11 +357,11 @@ class Boosting:
         told = self._at_nodes(curves)
         if self.target == "ratio":
             beside = self.pattern.predict(curves, ages)
-            return issued(beside, between_nodes(curves, told, beside.ages))
+            return forecast_with_fallback(beside, interpolate_in_log_age(curves, told, beside.ages))
         every = self.pattern.predict(curves, np.union1d(ages, NODES).tolist())
         nodes = every.at(NODES)
-        along = between(every, nodes, issued(nodes, told).raw)
-        return issued(every, along.mean).at(ages)
+        along = interpolate_between_nodes(every, nodes, forecast_with_fallback(nodes, told).raw)
+        return forecast_with_fallback(every, along.mean).at(ages)
 
     def _at_nodes(self, curves: Curves) -> Floats:
         """Forecasts at NODES (N, J); NaN at ages observed and where trees say nothing."""
@@ -355,8 +370,8 @@ class Boosting:
         cohort, node = np.nonzero(later & known[:, None])
         value = np.full((len(curves), len(NODES)), np.nan)
         if self.booster is not None and len(cohort):
-            table = Table(curves, self.pattern.expected(curves), self.scaling)
-            tasks = Tasks(cohort, curves.observed_age[cohort], node)
+            table = TreeInputs(curves, self.pattern.expected_curves(curves), self.scaling)
+            tasks = TreeTasks(cohort, curves.observed_age[cohort], node)
             told = self._told(table.features(tasks, self.target))
             grew = table.growth(tasks, self.target, told) * self.smear[node]
             value[cohort, node] = curves.observed_value[cohort] + grew
@@ -369,13 +384,15 @@ class Boosting:
         if self.booster is not None:
             text = self.booster.model_to_string().encode()
             arrays["trees"] = np.frombuffer(text, dtype=np.uint8).copy()
-        return stored(self.pattern, values | {"confidence": self.confidence}, arrays)
+        return baseline_state(self.pattern, values | {"confidence": self.confidence}, arrays)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        fitted = restored(cls, values, arrays)
-        fitted.scaling = Scaling(**values["scaling"])
+        fitted = restore_baseline(cls, values, arrays)
+        fitted.scaling = TreeScaling(**values["scaling"])
         fitted.confidence, fitted.smear = values["confidence"], arrays["smear"]
-        fitted.booster = grown(arrays["trees"].tobytes().decode()) if "trees" in arrays else None
+        fitted.booster = (
+            load_booster(arrays["trees"].tobytes().decode()) if "trees" in arrays else None
+        )
         return fitted

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Band, Forecast
-from ltvnet.forecasting.forecaster import State, below, nested
+from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
 from ltvnet.models.pattern.development import share_earned
 from ltvnet.models.pattern.pattern import Pattern
 
@@ -24,22 +24,22 @@ class Baseline(Protocol):
     pattern: Pattern
 
 
-Made = TypeVar("Made", bound=Baseline)
+BaselineT = TypeVar("BaselineT", bound=Baseline)
 
 
-def reference(config: Mapping[str, Any]) -> Pattern:
+def create_pattern(config: Mapping[str, Any]) -> Pattern:
     """The unfitted pattern of a config. Raises ValueError unless it is that of a pattern."""
     if config["name"] != "pattern":
         raise ValueError(f"expected pattern.name=pattern, got {config['name']!r}")
     return Pattern(**{key: config[key] for key in config if key != "name"})
 
 
-def complete(curves: Curves) -> Curves:
+def with_complete_age(curves: Curves) -> Curves:
     """The cohorts with at least one complete age, of which alone anything can be learned."""
     return curves.take(curves.observed_age >= 0)
 
 
-def issued(
+def forecast_with_fallback(
     beside: Forecast, mean: Floats, p10: Floats | None = None, p90: Floats | None = None
 ) -> Forecast:
     """A baseline's forecast: its own values where it has any, the pattern's elsewhere.
@@ -62,12 +62,12 @@ def _ordered(mean: Floats, p10: Floats | None, p90: Floats | None) -> tuple[Floa
 
 def _rising(beside: Forecast, cells: Floats) -> Floats:
     least = beside.curves.observed_value[:, None]
-    told = np.maximum(np.where(beside.open, cells, -np.inf), least)
+    told = np.maximum(np.where(beside.is_ahead, cells, -np.inf), least)
     rising = np.maximum.accumulate(told, axis=1)
-    return np.where(beside.open, rising, np.nan)
+    return np.where(beside.is_ahead, rising, np.nan)
 
 
-def between_nodes(curves: Curves, told: Floats, ages: Ints) -> Floats:
+def interpolate_in_log_age(curves: Curves, told: Floats, ages: Ints) -> Floats:
     """Values at any ages from those told at NODES (N, J): linear in log(1 + age), (N, H).
 
     The first interval begins with what was observed; one with an end that is NaN is NaN.
@@ -84,31 +84,31 @@ def between_nodes(curves: Curves, told: Floats, ages: Ints) -> Floats:
     return np.where(ages == nodes[right], told[:, right], within)
 
 
-def chain_ladder(growth: Floats, first: int) -> Floats:
+def share_earned_by_age(growth: Floats, first: int) -> Floats:
     """Proportion (A,) of the last age's value earned by age, from daily growth (A - 1,)."""
     share: Floats = share_earned(growth[None], first)[0]
     return share
 
 
-def over(part: Floats | np.float64, whole: Floats | np.float64) -> Floats:
+def ratio_or_zero(part: Floats | np.float64, whole: Floats | np.float64) -> Floats:
     """The ratio of arrays that broadcast; 0 where there is nothing to divide by."""
     out = np.zeros(np.broadcast_shapes(part.shape, whole.shape))
     return np.divide(part, whole, out=out, where=whole > 0)
 
 
-def stored(
+def baseline_state(
     pattern: Pattern, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> State:
     """The state of a baseline: its own `values`, `arguments` among them, and its pattern's."""
     described, measured = pattern.state()
-    return {**values, "pattern": described}, {**arrays, **nested(measured, "pattern/")}
+    return {**values, "pattern": described}, {**arrays, **add_prefix(measured, "pattern/")}
 
 
-def restored(
-    cls: Callable[..., Made], values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-) -> Made:
+def restore_baseline(
+    cls: Callable[..., BaselineT], values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> BaselineT:
     """The baseline, and its pattern as fitted, that `stored` described."""
     described = values["pattern"]
     made = cls(**values["arguments"], pattern={"name": "pattern", **described["arguments"]})
-    made.pattern = Pattern.from_state(described, below(arrays, "pattern/"))
+    made.pattern = Pattern.from_state(described, strip_prefix(arrays, "pattern/"))
     return made

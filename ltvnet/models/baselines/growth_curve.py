@@ -18,11 +18,17 @@ from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
-from ltvnet.models.baselines.fallback import complete, issued, reference, restored, stored
+from ltvnet.models.baselines.fallback import (
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    restore_baseline,
+    with_complete_age,
+)
 
 FAMILIES = ("weibull", "loglogistic")
 
-OFFSET = 1.0
+AGE_OFFSET = 1.0
 """Days by which a cohort's age is ahead of the number of its last complete day."""
 
 BOUNDS = ((1 / 32, 8.0), (1 / 64, 1e6))
@@ -48,13 +54,13 @@ def log_growth(family: str, omega: Floats, theta: Floats, time: Floats) -> tuple
     return np.log(u) - np.log1p(u), np.log(u - before) - np.log1p(u) - np.log1p(before)
 
 
-def increments(curves: Curves) -> Floats:
+def daily_revenue(curves: Curves) -> Floats:
     """Revenue (currency) of a cohort on each day of age: (N, A), at least 0; NaN if incomplete."""
     daily = curves.users[:, None] * np.diff(curves.values, axis=1, prepend=0.0)
     return np.maximum(daily, 0.0)
 
 
-def likeliest(loss: Callable[[Floats], Floats]) -> Floats:
+def search_parameters(loss: Callable[[Floats], Floats]) -> Floats:
     """Logs of the parameters (2,) within BOUNDS of least loss: the best of a grid, refined."""
     axes = [np.log(np.geomspace(low, high, STARTS)) for low, high in BOUNDS]
     grid = np.stack([axis.ravel() for axis in np.meshgrid(*axes)], axis=1)  # (P, 2)
@@ -70,7 +76,7 @@ def likeliest(loss: Callable[[Floats], Floats]) -> Floats:
 
 
 @dataclass(frozen=True)
-class Growth:
+class ParametricCurve:
     """A curve G of `family` with shape `omega` and scale `theta` (days), NaN where not known.
 
     `offset` days are added to an age.
@@ -82,13 +88,13 @@ class Growth:
     offset: float
 
     @classmethod
-    def fitted(cls, family: str, curves: Curves, offset: float) -> Self:
+    def fit(cls, family: str, curves: Curves, offset: float) -> Self:
         """The most likely curve, each cohort's ultimate being its own revenue / G(k).
 
         That ultimate maximises the likelihood for every curve, so that what is left to maximise
         is sum of increments x log((G(t) - G(s)) / G(k)). It needs revenue at MIN_CELLS ages.
         """
-        cells = increments(curves)
+        cells = daily_revenue(curves)
         gained = np.nansum(cells, axis=0)  # (A,)
         if (gained > 0).sum() < MIN_CELLS:
             return cls(family, np.nan, np.nan, offset)
@@ -102,7 +108,7 @@ class Growth:
             deviance: Floats = level @ own - growth @ gained
             return deviance
 
-        omega, theta = np.exp(likeliest(loss))
+        omega, theta = np.exp(search_parameters(loss))
         return cls(family, float(omega), float(theta), offset)
 
     def share(self) -> Floats:
@@ -119,7 +125,7 @@ class Growth:
         leaves nothing. No forecast needs it: it is what else is published of a fit, and a fit is
         tested against it.
         """
-        cells, share = increments(curves), self.share()
+        cells, share = daily_revenue(curves), self.share()
         ultimate = np.nansum(cells, axis=1) / share[curves.observed_age]
         mean = ultimate[:, None] * np.diff(share, prepend=0.0)
         known = np.isfinite(cells) & (mean > 0)
@@ -141,16 +147,16 @@ class GrowthCurve:
         if family not in FAMILIES:
             raise ValueError(f"expected family out of {', '.join(FAMILIES)}, got {family!r}")
         self.family = family
-        self.pattern = reference(pattern)
+        self.pattern = create_pattern(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the curve to what was known at the origin of `curves`.
 
         Raises ValueError when no cohort has a complete age.
         """
-        curves = complete(curves)
+        curves = with_complete_age(curves)
         self.pattern.fit(curves)
-        self.growth = Growth.fitted(self.family, curves, OFFSET)
+        self.growth = ParametricCurve.fit(self.family, curves, AGE_OFFSET)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
@@ -159,17 +165,17 @@ class GrowthCurve:
         share = self.growth.share()
         now = share[np.maximum(curves.observed_age, 0)]
         own = np.where(curves.observed_value > 0, curves.observed_value, np.nan)
-        return issued(beside, own[:, None] * (share[beside.ages] / now[:, None]))
+        return forecast_with_fallback(beside, own[:, None] * (share[beside.ages] / now[:, None]))
 
     def state(self) -> State:
         """The family, the fitted curve, and the pattern's state."""
         curve = np.array([self.growth.omega, self.growth.theta, self.growth.offset])
         values = {"arguments": {"family": self.family}}
-        return stored(self.pattern, values, {"curve": curve})
+        return baseline_state(self.pattern, values, {"curve": curve})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        fitted = restored(cls, values, arrays)
-        fitted.growth = Growth(fitted.family, *map(float, arrays["curve"]))
+        fitted = restore_baseline(cls, values, arrays)
+        fitted.growth = ParametricCurve(fitted.family, *map(float, arrays["curve"]))
         return fitted

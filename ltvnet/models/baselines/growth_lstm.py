@@ -20,22 +20,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves, checked_ages
-from ltvnet.forecasting.evidence import MIN_COHORTS
+from ltvnet.data.curves import NODES, Curves, validate_ages
+from ltvnet.forecasting.evidence import MIN_COHORTS_TO_LEARN
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State, below, nested
-from ltvnet.models.baselines.fallback import complete, issued, reference, restored, stored
+from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
+from ltvnet.models.baselines.fallback import (
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    restore_baseline,
+    with_complete_age,
+)
 
 log = logging.getLogger(__name__)
 
-WINDOW = 7
+WINDOW_DAYS = 7
 """Daily growth rates that the next one is forecast from."""
 
-CLIP = 1.0
+MAX_GRADIENT_NORM = 1.0
 """Norm of gradients: on some days a tiny cohort grows a hundredfold."""
 
 
-def rates(values: Floats) -> Floats:
+def growth_rates(values: Floats) -> Floats:
     """Growth y(a + 1) / y(a) - 1 from each age to the next: (N, A - 1) of values (N, A).
 
     0 where nothing stands to grow from, NaN where the later value is not known.
@@ -44,16 +50,16 @@ def rates(values: Floats) -> Floats:
     return np.divide(grown, base, out=grown * 0.0, where=base > 0)
 
 
-def windows(values: Floats) -> Floats:
+def rate_windows(values: Floats) -> Floats:
     """The rates of the WINDOW days before each age: (N, A, W) of values (N, A), a read-only view.
 
     0 before day 0 and where a rate is not known.
     """
-    before = np.pad(np.nan_to_num(rates(values)), ((0, 0), (WINDOW, 0)))
-    return np.lib.stride_tricks.sliding_window_view(before, WINDOW, axis=1)
+    before = np.pad(np.nan_to_num(growth_rates(values)), ((0, 0), (WINDOW_DAYS, 0)))
+    return np.lib.stride_tricks.sliding_window_view(before, WINDOW_DAYS, axis=1)
 
 
-def sequences(values: Floats, last: Ints) -> tuple[Floats, Floats]:
+def training_windows(values: Floats, last: Ints) -> tuple[Floats, Floats]:
     """What there is to learn from curves: windows (M, W) and the rates that followed (M,).
 
     `values` (N, A), `last` (N,) the last age known of each. Every age from 1 on is a target that
@@ -61,10 +67,10 @@ def sequences(values: Floats, last: Ints) -> tuple[Floats, Floats]:
     """
     age = np.arange(values.shape[1] - 1)
     known = (age >= 1) & (age < last[:, None]) & (values[:, :-1] > 0)
-    return windows(values)[:, :-1][known], rates(values)[known]
+    return rate_windows(values)[:, :-1][known], growth_rates(values)[known]
 
 
-def check_sizes(*, units: Sequence[int], dense: int, dropout: float) -> None:
+def check_net_sizes(*, units: Sequence[int], dense: int, dropout: float) -> None:
     """Raise ValueError for no units, sizes below 1 or a dropout outside [0, 1)."""
     if not units or min(*units, dense) < 1 or not 0.0 <= dropout < 1.0:
         raise ValueError(
@@ -73,7 +79,7 @@ def check_sizes(*, units: Sequence[int], dense: int, dropout: float) -> None:
         )
 
 
-class Growth(nn.Module):
+class GrowthRateNet(nn.Module):
     """Two recurrent layers over a window, a dense layer, one positive rate.
 
     `units` of the recurrent layers, `dense` of the hidden one, `dropout` after each recurrent
@@ -84,7 +90,7 @@ class Growth(nn.Module):
     def __init__(self, *, units: Sequence[int], dense: int, dropout: float, unit: float) -> None:
         """Build the layers."""
         super().__init__()
-        check_sizes(units=units, dense=dense, dropout=dropout)
+        check_net_sizes(units=units, dense=dense, dropout=dropout)
         self.layers = nn.ModuleList(
             nn.LSTM(before, after, batch_first=True)
             for before, after in zip([1, *units], units, strict=False)
@@ -129,35 +135,35 @@ class GrowthLSTM:
                 "expected epochs, windows and batch_size >= 1 and rate > 0, got "
                 f"{epochs}, {windows}, {batch_size} and {rate}"
             )
-        check_sizes(**net)
+        check_net_sizes(**net)
         self.sizes = dict(net)
         self.epochs, self.windows, self.batch_size = epochs, windows, batch_size
         self.rate, self.seed = rate, seed
         self.arguments = {"net": self.sizes, "epochs": epochs, "windows": windows}
         self.arguments |= {"batch_size": batch_size, "rate": rate, "seed": seed}
-        self.pattern = reference(pattern)
-        self.net: Growth | None = None
+        self.pattern = create_pattern(pattern)
+        self.net: GrowthRateNet | None = None
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, and the net where there are enough cohorts.
 
         Raises ValueError when no cohort has a complete age.
         """
-        curves = complete(curves)
+        curves = with_complete_age(curves)
         self.pattern.fit(curves)
         self.net = None
-        window, target = sequences(curves.values, curves.observed_age)
-        week = int((curves.observed_age >= WINDOW).sum())
-        if len(curves) < MIN_COHORTS or not week or not target.sum() > 0:
+        window, target = training_windows(curves.values, curves.observed_age)
+        week = int((curves.observed_age >= WINDOW_DAYS).sum())
+        if len(curves) < MIN_COHORTS_TO_LEARN or not week or not target.sum() > 0:
             log.warning(
                 "too little data for growth rates (%d cohorts, %d of them observed to D%d): the "
-                "pattern forecasts alone", len(curves), week, WINDOW,
+                "pattern forecasts alone", len(curves), week, WINDOW_DAYS,
             )  # fmt: skip
             return self
-        return self.learn(window, target)
+        return self.train_net(window, target)
 
-    def learn(
-        self, window: Floats, target: Floats, watch: Callable[[Growth], None] | None = None
+    def train_net(
+        self, window: Floats, target: Floats, watch: Callable[[GrowthRateNet], None] | None = None
     ) -> Self:
         """Train a new net to forecast rates (M,) above 0 on average from windows (M, W).
 
@@ -166,7 +172,7 @@ class GrowthLSTM:
         x, y = (torch.from_numpy(array.astype(np.float32)) for array in (window, target))
         with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            net = Growth(**self.sizes, unit=float(target.mean()))
+            net = GrowthRateNet(**self.sizes, unit=float(target.mean()))
             optimizer = torch.optim.Adam(net.parameters(), lr=self.rate)
             steps = self.epochs * math.ceil(min(self.windows, len(x)) / self.batch_size)
             falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
@@ -176,7 +182,7 @@ class GrowthLSTM:
                     optimizer.zero_grad()
                     error = (net(x[rows]) - y[rows]) / net.unit
                     error.square().mean().backward()
-                    nn.utils.clip_grad_norm_(net.parameters(), CLIP)
+                    nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
                     optimizer.step()
                     falling.step()
                 if watch is not None:
@@ -187,37 +193,43 @@ class GrowthLSTM:
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
         forecast = self.pattern.predict(curves, ages)
-        return forecast if self.net is None else issued(forecast, rolled(self.net, curves, ages))
+        return (
+            forecast
+            if self.net is None
+            else forecast_with_fallback(forecast, roll_out(self.net, curves, ages))
+        )
 
     def state(self) -> State:
         """The net's sizes and weights, and the pattern's state."""
         weights = {} if self.net is None else self.net.state_dict()
         unit = None if self.net is None else self.net.unit
-        arrays = nested({name: weight.numpy() for name, weight in weights.items()}, "net/")
-        return stored(self.pattern, {"arguments": self.arguments, "unit": unit}, arrays)
+        arrays = add_prefix({name: weight.numpy() for name, weight in weights.items()}, "net/")
+        return baseline_state(self.pattern, {"arguments": self.arguments, "unit": unit}, arrays)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The forecaster that `state()` described."""
-        made = restored(cls, values, arrays)
+        made = restore_baseline(cls, values, arrays)
         if values["unit"] is not None:
-            made.net = Growth(**made.sizes, unit=values["unit"]).eval()
-            weights = below(arrays, "net/")
+            made.net = GrowthRateNet(**made.sizes, unit=values["unit"]).eval()
+            weights = strip_prefix(arrays, "net/")
             made.net.load_state_dict({k: torch.from_numpy(w.copy()) for k, w in weights.items()})
         return made
 
 
-def rolled(net: Growth, curves: Curves, ages: Sequence[int]) -> Floats:
+def roll_out(net: GrowthRateNet, curves: Curves, ages: Sequence[int]) -> Floats:
     """Values at `ages` (N, H), a day at a time, each on the forecasts of the days before it.
 
     NaN at ages observed, where no rate is known (k < 1) and where there is nothing to grow from.
     """
-    asked, k = checked_ages(ages), curves.observed_age
+    asked, k = validate_ages(ages), curves.observed_age
     found = np.full((len(k), len(asked)), np.nan)
     rows = np.flatnonzero((k >= 1) & (curves.observed_value > 0))
     rows = rows[np.argsort(k[rows], kind="stable")]  # those under way at an age come first
     level = curves.observed_value[rows]
-    window = torch.from_numpy(windows(curves.values)[rows, k[rows]].astype(np.float32))  # (R, W)
+    window = torch.from_numpy(
+        rate_windows(curves.values)[rows, k[rows]].astype(np.float32)
+    )  # (R, W)
     column = {age: h for h, age in enumerate(asked.tolist())}
     # What explodes is not finite, and the pattern speaks there.
     with _one_thread(), torch.inference_mode(), np.errstate(over="ignore"):

@@ -15,20 +15,20 @@ from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
 from ltvnet.models.baselines.fallback import (
-    between_nodes,
-    complete,
-    issued,
-    reference,
-    restored,
-    stored,
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    interpolate_in_log_age,
+    restore_baseline,
+    with_complete_age,
 )
 
-SINGULAR = 1e-10
+SINGULAR_CUTOFF = 1e-10
 """Directions in which regressors vary less than this, relatively, have no coefficient."""
 
 
 @dataclass(frozen=True)
-class Regressions:
+class NodeRegressions:
     """One regression for each observed age k and node h > k: log growth from k to h.
 
     `centre` (A,) the mean of log value at each age, from which logs are taken; `coefficients`
@@ -41,7 +41,7 @@ class Regressions:
     smear: Floats
 
     @classmethod
-    def of(cls, curves: Curves, terms: int, min_cohorts: int) -> Self:
+    def fit(cls, curves: Curves, terms: int, min_cohorts: int) -> Self:
         """Weighted least squares over the cohorts that have reached h, by normal equations.
 
         `terms` 2, or 3 with the slope.
@@ -62,7 +62,7 @@ class Regressions:
         later = np.arange(AGES)[:, None] < np.array(NODES)
         return cls(centre, coefficients, np.where(enough & later, smear, np.nan))
 
-    def told(self, curves: Curves) -> Floats:
+    def forecast_nodes(self, curves: Curves) -> Floats:
         """Forecasts at NODES (N, J), NaN where there is no revenue or no regression."""
         k, rows = np.maximum(curves.observed_age, 0), np.arange(len(curves))
         now, half = (_log(curves.values[rows, age]) - self.centre[age] for age in (k, k // 2))
@@ -86,7 +86,9 @@ def _solved(used: Floats, y: Floats, weight: Floats) -> Floats:
     """Coefficients (A, P, J) of log growth; of least norm where regressors do not vary."""
     gram = np.array([[(p * q).T @ weight for q in used] for p in used])  # (P, P, A, J)
     product = np.array([p.T @ (weight * y) for p in used]) - gram[1]  # (P, A, J)
-    inverse = np.linalg.pinv(np.moveaxis(gram, (0, 1), (2, 3)), rcond=SINGULAR, hermitian=True)
+    inverse = np.linalg.pinv(
+        np.moveaxis(gram, (0, 1), (2, 3)), rcond=SINGULAR_CUTOFF, hermitian=True
+    )
     coefficients: Floats = np.einsum("ajpq,qaj->apj", inverse, product)
     return coefficients
 
@@ -121,30 +123,30 @@ class LogLinear:
         if min_cohorts < 4:
             raise ValueError(f"expected min_cohorts >= 4, got {min_cohorts}")
         self.slopes, self.min_cohorts = slopes, min_cohorts
-        self.pattern = reference(pattern)
+        self.pattern = create_pattern(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern and all regressions. Raises ValueError when no age is complete."""
-        curves = complete(curves)
+        curves = with_complete_age(curves)
         self.pattern.fit(curves)
-        self.regressions = Regressions.of(curves, 2 + self.slopes, self.min_cohorts)
+        self.regressions = NodeRegressions.fit(curves, 2 + self.slopes, self.min_cohorts)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
         beside = self.pattern.predict(curves, ages)
-        told = self.regressions.told(curves)
-        return issued(beside, between_nodes(curves, told, beside.ages))
+        told = self.regressions.forecast_nodes(curves)
+        return forecast_with_fallback(beside, interpolate_in_log_age(curves, told, beside.ages))
 
     def state(self) -> State:
         """Coefficients, and the pattern's state."""
         arguments = {"slopes": self.slopes, "min_cohorts": self.min_cohorts}
-        return stored(self.pattern, {"arguments": arguments}, vars(self.regressions))
+        return baseline_state(self.pattern, {"arguments": arguments}, vars(self.regressions))
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The regressions that `state()` described."""
-        fitted = restored(cls, values, arrays)
+        fitted = restore_baseline(cls, values, arrays)
         names = ("centre", "coefficients", "smear")
-        fitted.regressions = Regressions(**{name: arrays[name] for name in names})
+        fitted.regressions = NodeRegressions(**{name: arrays[name] for name in names})
         return fitted

@@ -16,28 +16,28 @@ from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
 from ltvnet.models.baselines.fallback import (
-    between_nodes,
-    complete,
-    issued,
-    reference,
-    restored,
-    stored,
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    interpolate_in_log_age,
+    restore_baseline,
+    with_complete_age,
 )
 
-LEAST = 0.01
+MIN_SHARE = 0.01
 """Share of the revenue so far below which earlier revenue is as good as none."""
 
-CELLS = 2**20
+MAX_DISTANCES = 2**20
 """Most distances held at a time: what bounds the memory of a prediction."""
 
-MOST = 20_000
+MAX_KEPT_CURVES = 20_000
 """Most historical curves that are kept, evenly from first to last: what bounds the time."""
 
 QUANTILES = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
-class Past:
+class HistoricalCurves:
     """Historical curves: `values` (C, J) at NODES, NaN where not reached, and `users` (C,)."""
 
     values: Floats
@@ -87,14 +87,14 @@ class Past:
         return told
 
 
-def spread(rows: Ints) -> Ints:
+def evenly_spaced_rows(rows: Ints) -> Ints:
     """MOST of rows at even steps, the first among them; all where there are no more."""
-    count = min(len(rows), MOST)
+    count = min(len(rows), MAX_KEPT_CURVES)
     return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
 def _log_share(share: Floats) -> Floats:
-    return np.log(np.maximum(share, LEAST))
+    return np.log(np.maximum(share, MIN_SHARE))
 
 
 def _growth(base: Floats, grown: Floats, users: Floats) -> Floats:
@@ -125,35 +125,37 @@ class Neighbours:
         if count < 1:
             raise ValueError(f"expected count >= 1, got {count}")
         self.count = count
-        self.pattern = reference(pattern)
+        self.pattern = create_pattern(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern and keep curves. Raises ValueError when no age is complete."""
-        curves = complete(curves)
+        curves = with_complete_age(curves)
         self.pattern.fit(curves)
-        rows = spread(np.flatnonzero(np.nan_to_num(curves.users) > 0))
-        self.past = Past(curves.values[:, NODES][rows], curves.users[rows])
+        rows = evenly_spaced_rows(np.flatnonzero(np.nan_to_num(curves.users) > 0))
+        self.past = HistoricalCurves(curves.values[:, NODES][rows], curves.users[rows])
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`, with the quantiles of its neighbours."""
         beside = self.pattern.predict(curves, ages)
         told = np.full((3, len(curves), len(NODES)), np.nan)
-        step = max(CELLS // max(len(self.past.users), 1), 1)
+        step = max(MAX_DISTANCES // max(len(self.past.users), 1), 1)
         for begin in range(0, len(curves), step):
             rows = np.arange(begin, min(begin + step, len(curves)))
             told[:, rows] = self.past.factors(curves.take(rows), self.count)
         value = curves.observed_value[:, None]
-        return issued(beside, *(between_nodes(curves, value * f, beside.ages) for f in told))
+        return forecast_with_fallback(
+            beside, *(interpolate_in_log_age(curves, value * f, beside.ages) for f in told)
+        )
 
     def state(self) -> State:
         """Historical curves at NODES, and the pattern's state."""
         own = {"curves": self.past.values, "users": self.past.users}
-        return stored(self.pattern, {"arguments": {"count": self.count}}, own)
+        return baseline_state(self.pattern, {"arguments": {"count": self.count}}, own)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The neighbours that `state()` described."""
-        fitted = restored(cls, values, arrays)
-        fitted.past = Past(arrays["curves"], arrays["users"])
+        fitted = restore_baseline(cls, values, arrays)
+        fitted.past = HistoricalCurves(arrays["curves"], arrays["users"])
         return fitted

@@ -13,13 +13,19 @@ from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
-from ltvnet.models.baselines.fallback import complete, issued, reference, restored, stored
+from ltvnet.models.baselines.fallback import (
+    baseline_state,
+    create_pattern,
+    forecast_with_fallback,
+    restore_baseline,
+    with_complete_age,
+)
 
 MAX_POWER = 1.0
 """Revenue a day does not rise with age: a first purchase late in a short prefix is no trend."""
 
 
-def powers(curves: Curves) -> Floats:
+def fit_exponents(curves: Curves) -> Floats:
     """Exponent B of L(t) = A (t + 1)^B for each cohort (N,), by least squares in logs.
 
     Over its own observed ages with L(t) > 0; within 0..MAX_POWER, NaN with fewer than two.
@@ -46,14 +52,14 @@ class PowerLaw:
 
     def __init__(self, *, pattern: Mapping[str, Any]) -> None:
         """Take the configuration."""
-        self.pattern = reference(pattern)
+        self.pattern = create_pattern(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern; the law learns from no other cohort.
 
         Raises ValueError when no age is complete.
         """
-        self.pattern.fit(complete(curves))
+        self.pattern.fit(with_complete_age(curves))
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
@@ -61,14 +67,14 @@ class PowerLaw:
         beside = self.pattern.predict(curves, ages)
         k = np.maximum(curves.observed_age, 0)[:, None]
         steps = (beside.ages + 1.0) / (k + 1.0)  # (N, H)
-        own = curves.observed_value[:, None] * steps ** powers(curves)[:, None]
-        return issued(beside, own)
+        own = curves.observed_value[:, None] * steps ** fit_exponents(curves)[:, None]
+        return forecast_with_fallback(beside, own)
 
     def state(self) -> State:
         """The pattern's state."""
-        return stored(self.pattern, {"arguments": {}}, {})
+        return baseline_state(self.pattern, {"arguments": {}}, {})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """The law beside the pattern that `state()` described."""
-        return restored(cls, values, arrays)
+        return restore_baseline(cls, values, arrays)

@@ -39,7 +39,7 @@ MIN_SPREAD, MAX_SPREADS = 0.01, 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Covariates:
+class CovariateConfig:
     """What nets are to see beside the curve, where the data have it.
 
     `min_category` cohorts that a value of an attribute needs for a category of its own; `spend`
@@ -63,7 +63,7 @@ class Covariates:
 
 
 @dataclass(frozen=True)
-class Reference:
+class SeriesScaling:
     """A series in the training cohorts: `mean` (A,), weighted by users, NaN where it has none.
 
     `spread` root mean square of the log of a cohort's ratio to it.
@@ -73,7 +73,7 @@ class Reference:
     spread: float
 
     @classmethod
-    def of(cls, cells: Floats, users: Floats) -> Self:
+    def fit(cls, cells: Floats, users: Floats) -> Self:
         """Measure a series (N, A) of cohorts with so many users (N,)."""
         known = np.isfinite(cells)
         weight = np.where(known, users[:, None], 0.0)
@@ -87,7 +87,7 @@ class Reference:
         return cls(mean, max(spread, MIN_SPREAD))
 
     @classmethod
-    def none(cls) -> Self:
+    def empty(cls) -> Self:
         """That of a series of which nothing is known."""
         return cls(np.full(AGES, np.nan), 1.0)
 
@@ -102,7 +102,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Almanac:
+class CalendarFeatures:
     """Which features of the calendar a net sees beside the place in the year.
 
     `weekend` the share of weekend days, known of cohorts of at most two days; `holidays` the
@@ -121,7 +121,7 @@ class Almanac:
             )
 
     @classmethod
-    def of(cls, curves: Curves, holidays: str | None) -> Self | None:
+    def from_curves(cls, curves: Curves, holidays: str | None) -> Self | None:
         """What the calendar can tell of these cohorts; None where history is below two years.
 
         Raises ValueError where `holidays` is not an attribute.
@@ -138,7 +138,7 @@ class Almanac:
         return cls(almanac.weekend, None)
 
     @property
-    def width(self) -> int:
+    def feature_count(self) -> int:
         """Number C of features."""
         return SEASON + self.weekend + (self.holidays is not None)
 
@@ -160,64 +160,68 @@ class Almanac:
         return np.stack(columns, axis=-1)
 
 
-class Seen(NamedTuple):
+class CovariateArrays(NamedTuple):
     """What is known beside the curves of cohorts.
 
     `nodes` (N, J, F) what is known at each node, `ahead` (N, J, H) what the calendar says of nodes
     to come, `fixed` (N, P) what does not change with age.
     """
 
-    nodes: Floats
-    ahead: Floats
-    fixed: Floats
+    at_nodes: Floats
+    future_calendar: Floats
+    static: Floats
 
 
 @dataclass(frozen=True)
-class Context:
+class CovariateScaling:
     """What stood beside the training cohorts; what they lacked is no input.
 
     `spend` per user of a median cohort that cost anything; `series` by name, in order; `almanac`
     where the calendar is used.
     """
 
-    spend: float | None
-    series: Mapping[str, Reference]
-    almanac: Almanac | None
+    median_spend: float | None
+    series: Mapping[str, SeriesScaling]
+    calendar: CalendarFeatures | None
 
     @classmethod
-    def of(cls, curves: Curves, chosen: Covariates) -> Self:
+    def fit(cls, curves: Curves, chosen: CovariateConfig) -> Self:
         """Measure as of the origin of `curves`, each with a complete age, what is chosen."""
         paid = _each(curves)
         paid = paid[paid > 0]
         names = sorted(curves.series) if chosen.series else []
-        series = {name: Reference.of(curves.series[name], curves.users) for name in names}
+        series = {name: SeriesScaling.fit(curves.series[name], curves.users) for name in names}
         return cls(
-            spend=float(np.median(paid)) if chosen.spend and len(paid) else None,
+            median_spend=float(np.median(paid)) if chosen.spend and len(paid) else None,
             series={n: known for n, known in series.items() if np.isfinite(known.mean).any()},
-            almanac=Almanac.of(curves, chosen.holidays) if chosen.calendar else None,
+            calendar=CalendarFeatures.from_curves(curves, chosen.holidays)
+            if chosen.calendar
+            else None,
         )
 
-    def like(self, other: Self) -> Self:
+    def align_to(self, other: Self) -> Self:
         """The same with the inputs of another, whose net is trained on: what is lacking is masked.
 
         Its almanac is the other's.
         """
-        spend = None if other.spend is None else (self.spend or 0.0)
-        series = {name: self.series.get(name, Reference.none()) for name in other.series}
-        return type(self)(spend, series, other.almanac)
+        spend = None if other.median_spend is None else (self.median_spend or 0.0)
+        series = {name: self.series.get(name, SeriesScaling.empty()) for name in other.series}
+        return type(self)(spend, series, other.calendar)
 
     @property
-    def features(self) -> int:
+    def node_feature_count(self) -> int:
         """Number F of features a node."""
-        return 2 * len(self.series) + (self.almanac.width if self.almanac else 0)
+        return 2 * len(self.series) + (self.calendar.feature_count if self.calendar else 0)
 
     @property
-    def scalars(self) -> int:
+    def scalar_count(self) -> int:
         """Number of scalars, with those of nodes to come: P + J x H."""
-        calendar = SEASON + len(NODES) * (self.almanac.width - SEASON) if self.almanac else 0
-        return 2 * (self.spend is not None) + calendar
+        calendar = (
+            SEASON + len(NODES) * (self.calendar.feature_count - SEASON) if self.calendar else 0
+        )
+        return 2 * (self.median_spend is not None) + calendar
 
-    def seen(self, curves: Curves) -> Seen:
+    def covariate_arrays(self, curves: Curves) -> CovariateArrays:
         """What is known beside cohorts. At a node as of its age, at which series are cut.
 
         The season of any node is that of the first, turned by a fixed angle: it is not repeated.
@@ -228,16 +232,16 @@ class Context:
             for name, known in self.series.items()
         ]
         fixed = []
-        if self.spend is not None:
-            ratio = _log_ratio(_each(curves), np.array(self.spend or np.nan))
+        if self.median_spend is not None:
+            ratio = _log_ratio(_each(curves), np.array(self.median_spend or np.nan))
             fixed.append(np.stack((np.nan_to_num(ratio), np.isfinite(ratio)), axis=1))
-        if self.almanac is not None:
-            calendar = self.almanac.features(curves)
+        if self.calendar is not None:
+            calendar = self.calendar.features(curves)
             nodes.append(calendar)
             fixed.append(calendar[:, 0, :SEASON])
             ahead = calendar[:, :, SEASON:]
         empty = np.zeros((len(curves), 0))
-        return Seen(
+        return CovariateArrays(
             np.concatenate((ahead[:, :, :0], *nodes), axis=2),
             ahead,
             np.concatenate((empty, *fixed), axis=1),
@@ -246,9 +250,9 @@ class Context:
     def state(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """JSON values and arrays."""
         values = {
-            "spend": self.spend,
+            "spend": self.median_spend,
             "spreads": {name: known.spread for name, known in self.series.items()},
-            "almanac": None if self.almanac is None else asdict(self.almanac),
+            "almanac": None if self.calendar is None else asdict(self.calendar),
         }
         return values, {name: known.mean for name, known in self.series.items()}
 
@@ -256,9 +260,9 @@ class Context:
     def from_state(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The context that `state()` described."""
         series = {
-            name: Reference(arrays[name], spread) for name, spread in values["spreads"].items()
+            name: SeriesScaling(arrays[name], spread) for name, spread in values["spreads"].items()
         }
-        almanac = None if values["almanac"] is None else Almanac(**values["almanac"])
+        almanac = None if values["almanac"] is None else CalendarFeatures(**values["almanac"])
         return cls(values["spend"], series, almanac)
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WARM_UP = 3
+WARM_UP_RUNS = 3
 """Times that work is done before it is recorded, so that libraries have chosen their kernels."""
 
-Nested = Any
+NestedTensors = Any
 """Tensors in tuples and named tuples, at any depth."""
 
 
-class Recorded:
+class CapturedGraph:
     """Work whose kernels are replayed on other tensors of the same shapes.
 
     `work` reads nothing but its argument and tensors that stay where they are, such as the weights
@@ -24,50 +24,52 @@ class Recorded:
     then must stay where they are too. Each replay draws other random numbers.
     """
 
-    def __init__(self, work: Callable[[Nested], Tensor], example: Nested) -> None:
+    def __init__(self, work: Callable[[NestedTensors], Tensor], example: NestedTensors) -> None:
         """Record the work on a copy of tensors on a GPU; the state of random numbers is kept."""
-        device = next(tensors(example)).device
-        self.read = copied(example, device)
+        device = next(iter_tensors(example)).device
+        self.static_input = copy_to(example, device)
         with torch.random.fork_rng([device]):
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
-                for _ in range(WARM_UP):
-                    work(self.read)
+                for _ in range(WARM_UP_RUNS):
+                    work(self.static_input)
             torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.result = work(self.read)
+            self.static_output = work(self.static_input)
 
-    def fits(self, read: Nested) -> bool:
+    def matches_shapes(self, read: NestedTensors) -> bool:
         """Whether these tensors have the shapes of those recorded."""
-        return [x.shape for x in tensors(read)] == [x.shape for x in tensors(self.read)]
+        return [x.shape for x in iter_tensors(read)] == [
+            x.shape for x in iter_tensors(self.static_input)
+        ]
 
-    def __call__(self, read: Nested) -> Tensor:
+    def __call__(self, read: NestedTensors) -> Tensor:
         """Do the work on these tensors; the result is a copy."""
         by_type: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for mine, other in zip(tensors(self.read), tensors(read), strict=True):
+        for mine, other in zip(iter_tensors(self.static_input), iter_tensors(read), strict=True):
             into, out_of = by_type.setdefault(mine.dtype, ([], []))
             into.append(mine)
             out_of.append(other)
         for into, out_of in by_type.values():
             torch._foreach_copy_(into, out_of)  # one kernel for those of a type
         self.graph.replay()
-        return self.result.clone()
+        return self.static_output.clone()
 
 
-def tensors(nested: Nested) -> Iterator[Tensor]:
+def iter_tensors(nested: NestedTensors) -> Iterator[Tensor]:
     """The tensors, in order."""
     if isinstance(nested, Tensor):
         yield nested
         return
     for part in nested:
-        yield from tensors(part)
+        yield from iter_tensors(part)
 
 
-def copied(nested: Nested, device: torch.device) -> Nested:
+def copy_to(nested: NestedTensors, device: torch.device) -> NestedTensors:
     """A copy on a device, of the same named tuples."""
     if isinstance(nested, Tensor):
         return nested.to(device, copy=True)
-    parts = [copied(part, device) for part in nested]
+    parts = [copy_to(part, device) for part in nested]
     return type(nested)(*parts) if hasattr(nested, "_fields") else tuple(parts)

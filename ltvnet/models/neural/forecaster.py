@@ -20,16 +20,21 @@ from torch.nn import functional
 
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves
-from ltvnet.forecasting.evidence import MIN_MATURED, confidence, matured, too_little
-from ltvnet.forecasting.forecast import Band, Forecast, Parts, filled
-from ltvnet.forecasting.forecaster import State, below, nested
+from ltvnet.forecasting.evidence import (
+    MIN_MATURE_COHORTS,
+    confidence,
+    count_mature_cohorts,
+    why_insufficient,
+)
+from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
+from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.models.neural.covariates import Covariates
-from ltvnet.models.neural.nets.heads import Inputs, Sizes, departures
-from ltvnet.models.neural.training_config import Job, Training
-from ltvnet.models.neural.windows import Scaling, Tasks, Validation, Windows
-from ltvnet.models.pattern.pattern import Outlook, Pattern
-from ltvnet.storage import whole
+from ltvnet.models.neural.covariates import CovariateConfig
+from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs, log_multiples
+from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
+from ltvnet.models.neural.windows import CohortTensors, InputScaling, Tasks, ValidationSet
+from ltvnet.models.pattern.pattern import CurrentExpectation, Pattern
+from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +52,19 @@ def inner_origin(curves: Curves) -> np.datetime64:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedNet:
     """A pattern, and the net that departs from it (None: the pattern alone).
 
     `confidence` in 0..1 scales the mean's departure; `scaling` makes the net's inputs.
     """
 
     pattern: Pattern
-    scaling: Scaling
+    scaling: InputScaling
     confidence: float
     net: nn.Module | None
 
 
-class Neural:
+class NeuralForecaster:
     """A net that predicts the departure from the pattern.
 
     `net` its kind and sizes, `pattern` the config of a Pattern, `training` the arguments of
@@ -84,8 +89,8 @@ class Neural:
         if pattern["name"] != "pattern":
             raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
         self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
-        self.covariates = Covariates(**covariates)
-        self.start: Fitted | None = None
+        self.covariates = CovariateConfig(**covariates)
+        self.warm_start: FittedNet | None = None
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, find how long to train at an inner origin, train as of the origin.
@@ -94,11 +99,11 @@ class Neural:
         ValueError when no cohort has a complete age.
         """
         curves = curves.take(curves.observed_age >= 0)
-        self.fitted = self._untrained(curves)
-        if lack := too_little(curves, self.fitted.scaling.unit):
+        self.fitted = self.prepare(curves)
+        if lack := why_insufficient(curves, self.fitted.scaling.unit_revenue):
             log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
             return self
-        epochs = self._epochs(curves) if self.start is None else self.training["warm_epochs"]
+        epochs = self._epochs(curves) if self.warm_start is None else self.training["warm_epochs"]
         if epochs == 0:
             log.warning("no training beat the pattern at the inner origin: it forecasts alone")
             return self
@@ -120,14 +125,18 @@ class Neural:
 
         How long to train is then not looked for: the schedule is that short.
         """
-        self.start = self.from_state(*state).fitted
+        self.warm_start = self.from_state(*state).fitted
 
-    def _untrained(self, curves: Curves) -> Fitted:
+    def prepare(self, curves: Curves) -> FittedNet:
         pattern = replace(self.pattern).fit(curves)
-        scaling = Scaling.of(curves, pattern.measured.unit, self.covariates)
-        if self.start is not None:
-            scaling = replace(scaling, context=scaling.context.like(self.start.scaling.context))
-        return Fitted(pattern, scaling, confidence(curves), None)
+        scaling = InputScaling.fit(
+            curves, pattern.segment_curves.median_revenue_d7, self.covariates
+        )
+        if self.warm_start is not None:
+            scaling = replace(
+                scaling, covariates=scaling.covariates.align_to(self.warm_start.scaling.covariates)
+            )
+        return FittedNet(pattern, scaling, confidence(curves), None)
 
     def _epochs(self, curves: Curves) -> int:
         """Epochs after which a fit at the inner origin forecast best; all where none can be."""
@@ -139,63 +148,63 @@ class Neural:
             scores = self._inner_scores(curves)
             if done is not None:
                 done.parent.mkdir(parents=True, exist_ok=True)
-                with whole(done) as path:
+                with atomic_write(done) as path:
                     path.write_text(json.dumps(scores))
-        return last_good(np.array(scores)) if scores else int(self.training["epochs"])
+        return best_epoch(np.array(scores)) if scores else int(self.training["epochs"])
 
     def _inner_scores(self, curves: Curves) -> list[list[float]]:
         then = curves.as_of(inner_origin(curves))
         then = then.take(then.observed_age >= 0)
         now = curves.take(curves.index.get_indexer(then.index))
         grown = np.flatnonzero(now.observed_age > then.observed_age)
-        if matured(then) < MIN_MATURED or not len(grown):
+        if count_mature_cohorts(then) < MIN_MATURE_COHORTS or not len(grown):
             return []
-        fitted = self._untrained(then)
-        if too_little(then, fitted.scaling.unit):
+        fitted = self.prepare(then)
+        if why_insufficient(then, fitted.scaling.unit_revenue):
             return []
-        expected = fitted.pattern.expected(then)
+        expected = fitted.pattern.expected_curves(then)
         tasks = Tasks(torch.from_numpy(grown), torch.from_numpy(then.observed_age[grown]))
         week = pd.factorize(then.start[grown])[0]
-        windows = Windows.of(now, expected, fitted.scaling)
-        validation = Validation(windows, tasks, torch.from_numpy(week))
+        windows = CohortTensors.from_curves(now, expected, fitted.scaling)
+        validation = ValidationSet(windows, tasks, torch.from_numpy(week))
         return self._trained(then, fitted, validation, self.training["epochs"])[1]
 
     def _trained(
-        self, curves: Curves, fitted: Fitted, validation: Validation | None, stop: int
+        self, curves: Curves, fitted: FittedNet, validation: ValidationSet | None, stop: int
     ) -> tuple[nn.Module, list[list[float]]]:
         # Lightning takes seconds to import, and predicting needs nothing of it.
-        from ltvnet.models.neural.training import fit
+        from ltvnet.models.neural.training import train_net
 
         torch.manual_seed(self.context.seed)
-        expected = fitted.pattern.held_out(curves, np.float32)
-        net, schedule = build(self.net, fitted.scaling.sizes), self.training
-        if self.start is not None:
-            net.load_state_dict(transplanted(self.start, fitted.scaling))
+        expected = fitted.pattern.leave_one_out_curves(curves, np.float32)
+        net, schedule = build_net(self.net, fitted.scaling.input_sizes), self.training
+        if self.warm_start is not None:
+            net.load_state_dict(transfer_weights(self.warm_start, fitted.scaling))
             schedule = schedule | {"epochs": schedule["warm_epochs"]}
         folder = self.context.folder
-        job = Job(
+        job = TrainingJob(
             net=net,
-            windows=Windows.of(curves, expected, fitted.scaling),
+            cohort_tensors=CohortTensors.from_curves(curves, expected, fitted.scaling),
             validation=validation,
             confidence=fitted.confidence,
             seed=self.context.seed,
-            stop=stop,
-            folder=folder and (folder / "inner" if validation else folder),
-            events=folder and (folder.parent / "inner" if validation else folder.parent),
+            stop_epoch=stop,
+            checkpoint_folder=folder and (folder / "inner" if validation else folder),
+            event_folder=folder and (folder.parent / "inner" if validation else folder.parent),
         )
-        scores = fit(job, Training(**schedule), self.context.hardware)
+        scores = train_net(job, TrainingConfig(**schedule), self.context.hardware)
         return job.net, scores
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`."""
         pattern = self.fitted.pattern
-        outlook = pattern.outlook(curves)
+        outlook = pattern.current_expectation(curves)
         forecast = pattern.forecast(curves, ages, outlook)
         if self.fitted.net is None:
             return forecast
         growth = self._growth(curves, outlook, forecast.ages)  # (Q, N, H)
         value = curves.observed_value[:, None] + growth
-        band = Band(*np.where(forecast.open, value, np.nan))
+        band = Band(*np.where(forecast.is_ahead, value, np.nan))
         return replace(forecast, raw=band, final=band)
 
     def to(self, device: str) -> None:
@@ -210,55 +219,67 @@ class Neural:
         if self.fitted.net is not None:
             self.fitted.net.to(device)
 
-    def followed(self) -> Pattern:
+    def interpolation_pattern(self) -> Pattern:
         """The pattern in whose shape forecasts grow between nodes."""
         return self.fitted.pattern
 
-    def parts(self, curves: Curves, age: int) -> Parts:
+    def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
         """What a forecast is made of: the pattern's parts, and the net's with usual attributes."""
         pattern = self.fitted.pattern
-        found = pattern.parts(curves, age)
+        found = pattern.forecast_parts(curves, age)
         if self.fitted.net is None:
             return found
-        growth = self._growth(curves, pattern.outlook(curves), np.array([age]), usual=True)[0, :, 0]
-        return found._replace(shape=filled(curves, age, curves.observed_value + growth))
+        growth = self._growth(
+            curves, pattern.current_expectation(curves), np.array([age]), usual=True
+        )[0, :, 0]
+        return found._replace(
+            with_own_growth=observed_or_forecast(curves, age, curves.observed_value + growth)
+        )
 
     def _growth(
-        self, curves: Curves, outlook: Outlook, ages: Ints, *, usual: bool = False
+        self, curves: Curves, outlook: CurrentExpectation, ages: Ints, *, usual: bool = False
     ) -> Floats:
         """Growth from the observed age to each of `ages`: (Q, N, H), 0 at ages observed.
 
         Of cohorts with `usual` attributes, if so asked, whatever theirs are.
         """
         k = np.maximum(curves.observed_age, 0)
-        inputs, net = Windows.now(curves, outlook, self.fitted.scaling), self.fitted.net
+        inputs, net = (
+            CohortTensors.current_inputs(curves, outlook, self.fitted.scaling),
+            self.fitted.net,
+        )
         assert net is not None
         if usual:
-            inputs, net = inputs._replace(codes=torch.zeros_like(inputs.codes)), usually(net)
-        earned = outlook.earned(np.maximum(np.array(NODES), k[:, None]))  # (N, J)
-        level = outlook.level[:, None]
+            inputs, net = (
+                inputs._replace(codes=torch.zeros_like(inputs.codes)),
+                with_mean_unseen_embedding(net),
+            )
+        earned = outlook.proportion_earned(np.maximum(np.array(NODES), k[:, None]))  # (N, J)
+        level = outlook.cohort_level[:, None]
         steps = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
             device = next(net.parameters()).device
-            raw = net(Inputs(*(x.to(device) for x in inputs))).cpu()  # (N, I, Q)
-            z = departures(raw.permute(2, 0, 1).contiguous(), self.fitted.confidence)
+            raw = net(TaskInputs(*(x.to(device) for x in inputs))).cpu()  # (N, I, Q)
+            z = log_multiples(raw.permute(2, 0, 1).contiguous(), self.fitted.confidence)
             multiple = z.exp().double()  # (Q, N, I)
             grown = functional.pad(torch.cumsum(multiple * steps, dim=2), (1, 0))  # (Q, N, J)
         growth: Floats = grown.numpy()
         if np.array_equal(ages, NODES):
             return growth
         interval = np.maximum(np.searchsorted(np.array(NODES), ages) - 1, 0)  # (H,)
-        part = level * np.maximum(outlook.earned(ages) - earned[:, interval], 0.0)  # (N, H)
+        part = level * np.maximum(
+            outlook.proportion_earned(ages) - earned[:, interval], 0.0
+        )  # (N, H)
         growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * part
         return growth
 
-    def reads(self) -> list[str]:
+    def extra_inputs(self) -> list[str]:
         """What of the training data, beside curves and attributes, the net learned from."""
-        context = self.fitted.scaling.context
+        context = self.fitted.scaling.covariates
         if self.fitted.net is None:
             return []
         known = [name for name, one in context.series.items() if np.isfinite(one.mean).any()]
-        return ["spend"] * bool(context.spend) + [f"series {name}" for name in known]
+        return ["spend"] * bool(context.median_spend) + [f"series {name}" for name in known]
 
     def state(self) -> State:
         """The net's kind, sizes and weights, the scaling, and the pattern's state."""
@@ -272,7 +293,7 @@ class Neural:
             "confidence": self.fitted.confidence,
             "net": None if net is None else self.net,
         }
-        stored = nested(arrays, "pattern/") | nested(references, "series/")
+        stored = add_prefix(arrays, "pattern/") | add_prefix(references, "series/")
         return described, stored | {f"net/{k}": w.cpu().numpy() for k, w in weights.items()}
 
     @classmethod
@@ -280,19 +301,19 @@ class Neural:
         """The forecaster that `state()` described; it predicts, and fits no more."""
         neural = cls.__new__(cls)
         neural.net = values["net"]
-        scaling = Scaling.from_state(values["scaling"], below(arrays, "series/"))
+        scaling = InputScaling.from_state(values["scaling"], strip_prefix(arrays, "series/"))
         net = None
         if values["net"] is not None:
-            net = build(values["net"], scaling.sizes)
-            weights = below(arrays, "net/")
+            net = build_net(values["net"], scaling.input_sizes)
+            weights = strip_prefix(arrays, "net/")
             net.load_state_dict({k: torch.from_numpy(w.copy()) for k, w in weights.items()})
             net.eval()
-        pattern = Pattern.from_state(values["pattern"], below(arrays, "pattern/"))
-        neural.fitted = Fitted(pattern, scaling, values["confidence"], net)
+        pattern = Pattern.from_state(values["pattern"], strip_prefix(arrays, "pattern/"))
+        neural.fitted = FittedNet(pattern, scaling, values["confidence"], net)
         return neural
 
 
-def last_good(scores: Floats) -> int:
+def best_epoch(scores: Floats) -> int:
     """The last epoch not worse than the best by more than one standard error.
 
     `scores` (E + 1, W) each week's part of the loss before training and after each epoch; the
@@ -305,7 +326,7 @@ def last_good(scores: Floats) -> int:
     return int(np.flatnonzero(worse.sum(axis=1) <= error)[-1])
 
 
-def build(net: Mapping[str, Any], sizes: Sizes) -> nn.Module:
+def build_net(net: Mapping[str, Any], sizes: InputSizes) -> nn.Module:
     """A net from its config: `kind` in NETS, and the arguments of its class."""
     arguments = dict(net)
     module, _, name = NETS[arguments.pop("kind")].partition(":")
@@ -313,7 +334,7 @@ def build(net: Mapping[str, Any], sizes: Sizes) -> nn.Module:
     return built
 
 
-def transplanted(start: Fitted, scaling: Scaling) -> dict[str, Tensor]:
+def transfer_weights(start: FittedNet, scaling: InputScaling) -> dict[str, Tensor]:
     """The weights of a net, its embeddings in the order of other categories.
 
     A category that the net did not know starts as the unseen bucket.
@@ -328,7 +349,7 @@ def transplanted(start: Fitted, scaling: Scaling) -> dict[str, Tensor]:
     return weights
 
 
-def usually(net: nn.Module) -> nn.Module:
+def with_mean_unseen_embedding(net: nn.Module) -> nn.Module:
     """A copy of a net that takes what is unseen to be the mean of the categories it knows.
 
     Its own unseen bucket has learned nothing where training had no rare category.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Cells(NamedTuple):
+class TaskValues(NamedTuple):
     """What the tables hold of tasks at their observed ages, each (B,)."""
 
     value: Tensor
@@ -20,7 +20,7 @@ class Cells(NamedTuple):
     level: Tensor
 
 
-class Known(NamedTuple):
+class CohortRows(NamedTuple):
     """What cohorts bring to their tasks: of all cohorts, or a row a task.
 
     `seen` (N, 2 x J) GAIN x log of revenue since the node before, and by each node; `beta`
@@ -31,83 +31,83 @@ class Known(NamedTuple):
     nothing is known of them, as in `Windows.now`.
     """
 
-    seen: Tensor
-    beta: Tensor
-    values: Tensor
-    volume: Tensor
-    users: Tensor
+    log_revenue: Tensor
+    expected_shares: Tensor
+    target_values: Tensor
+    volume_factor: Tensor
+    log_users: Tensor
     codes: Tensor
-    beside: Tensor
-    ahead: Tensor
-    fixed: Tensor
+    node_covariates: Tensor
+    future_calendar: Tensor
+    static_covariates: Tensor
 
 
 @dataclass(frozen=True)
-class Table:
+class CohortTable:
     """Columns of cohorts side by side, `rows` (N, W): one look-up finds all that a task needs."""
 
     rows: Tensor
     widths: list[int]
 
     @classmethod
-    def of(cls, known: Known) -> Self:
+    def from_rows(cls, known: CohortRows) -> Self:
         """What is known of all cohorts."""
         return cls(torch.cat(known, dim=1), [part.shape[1] for part in known])
 
-    def find(self, cohort: Tensor) -> Known:
+    def gather(self, cohort: Tensor) -> CohortRows:
         """What is known of tasks (B,), a row each."""
-        return Known(*torch.split(self.rows.index_select(0, cohort), self.widths, dim=1))
+        return CohortRows(*torch.split(self.rows.index_select(0, cohort), self.widths, dim=1))
 
 
-class Observed(NamedTuple):
+class AgeInputTable(NamedTuple):
     """What each observed age brings to the inputs of a task.
 
     `nodes` (A, J) which nodes are observed, `bits` (A, J) the same for `keep`, and the `log` (A,)
     of the age.
     """
 
-    nodes: Tensor
+    is_observed: Tensor
     bits: Tensor
-    log: Tensor
+    scaled_log_age: Tensor
 
 
-class Ahead(NamedTuple):
+class AgeWeightTable(NamedTuple):
     """What each observed age brings to the targets of a task: `weight` (A, T), `log` (A,) of it."""
 
-    weight: Tensor
-    log: Tensor
+    target_weight: Tensor
+    log_age: Tensor
 
 
-class Ends(NamedTuple):
+class LastAgeTable(NamedTuple):
     """What each last age brings to the targets of a task.
 
     `known` (A, T) 1 or 0, `interval` (A,) that holds it, and for its own weight the `log` (A,) of
     it, `begin` (A,) that of the node before, and `rarity` (A,) of that horizon.
     """
 
-    known: Tensor
-    interval: Tensor
-    log: Tensor
-    begin: Tensor
+    is_known: Tensor
+    last_interval: Tensor
+    log_last_age: Tensor
+    log_interval_start: Tensor
     rarity: Tensor
 
 
-def steps(curve: Tensor) -> Tensor:
+def node_increments(curve: Tensor) -> Tensor:
     """Growth since the node before: (N, J) -> (N, J)."""
     return torch.diff(curve, dim=1, prepend=torch.zeros_like(curve[:, :1]))
 
 
-def log_age(age: Tensor) -> Tensor:
+def scaled_log_age(age: Tensor) -> Tensor:
     """Log of ages, of the order of one."""
     return torch.log1p(age) / 3.0 - 1.0
 
 
-def mask(chosen: Tensor) -> Tensor:
+def bit_mask(chosen: Tensor) -> Tensor:
     """All bits or none: (...), int32, for `keep`."""
     return -chosen.to(torch.int32)
 
 
-def keep(values: Tensor, bits: Tensor, out: Tensor) -> None:
+def copy_masked(values: Tensor, bits: Tensor, out: Tensor) -> None:
     """Bits of `values` where all `bits` are set, else of 0 whatever they are: a fast choice.
 
     `values` float32, `bits` int32 of -1 and 0, `out` int32, of shapes that go together.

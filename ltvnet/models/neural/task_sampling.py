@@ -10,40 +10,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ltvnet.models.neural.nets.heads import Inputs, Targets
-from ltvnet.models.neural.windows import Tasks, Windows
+from ltvnet.models.neural.nets.heads import TaskInputs, TaskTargets
+from ltvnet.models.neural.windows import CohortTensors, Tasks
 
-BLOCK = 4096
+TASKS_PER_GROUP = 4096
 """Tasks whose tensors are made at a time: calls cost less than numbers, which stay in the cache."""
 
-LAUNCHES = 32
+ACCELERATOR_GROUP_FACTOR = 32
 """Blocks that are one where there is no such cache: launching work costs more than the work."""
 
 
-class Share(NamedTuple):
+class ProcessShard(NamedTuple):
     """Which of several processes this one is: it takes each `ranks`-th task of every batch."""
 
     rank: int
-    ranks: int
+    world_size: int
 
 
 class Batch(NamedTuple):
     """Tasks with their tensors: cohorts (B,), what a net sees, and what became of them."""
 
-    cohort: Tensor
-    inputs: Inputs
-    targets: Targets
+    cohort_index: Tensor
+    inputs: TaskInputs
+    targets: TaskTargets
 
     def split(self, counts: list[int]) -> Iterator["Batch"]:
         """Parts of so many tasks each."""
         inputs = zip(*(torch.split(x, counts) for x in self.inputs), strict=True)
         targets = zip(*(torch.split(x, counts) for x in self.targets), strict=True)
-        cohorts = torch.split(self.cohort, counts)
+        cohorts = torch.split(self.cohort_index, counts)
         for cohort, seen, became in zip(cohorts, inputs, targets, strict=True):
-            yield Batch(cohort, Inputs(*seen), Targets(*became))
+            yield Batch(cohort, TaskInputs(*seen), TaskTargets(*became))
 
 
-class Block(NamedTuple):
+class BatchGroup(NamedTuple):
     """Batches whose tensors are made together.
 
     `batch` this process's tasks of all of them, `own` how many each has, `sizes` how many it has
@@ -51,72 +51,78 @@ class Block(NamedTuple):
     """
 
     batch: Batch
-    own: list[int]
-    sizes: list[int]
+    local_sizes: list[int]
+    global_sizes: list[int]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """What an epoch is: `each` tasks of a cohort, batches of `size`, the share of codes `unseen`.
 
     Hidden attributes stand for values that were never seen, so that these can be forecast.
     """
 
-    each: int
-    size: int
-    unseen: float
+    tasks_per_cohort: int
+    batch_size: int
+    unseen_share: float
 
-    def steps(self, windows: Windows) -> int:
+    def count_batches(self, windows: CohortTensors) -> int:
         """Number of batches of an epoch: cohorts that have not grown have no tasks."""
-        return -(-windows.grown * self.each // self.size)
+        return -(-windows.grown_cohort_count * self.tasks_per_cohort // self.batch_size)
 
 
-class Draws:
+class EpochSampler:
     """The tasks of one epoch, drawn from a seed; tensors are made of those of this process only."""
 
-    def __init__(self, *, windows: Windows, plan: Plan, seed: int, share: Share) -> None:
+    def __init__(
+        self, *, windows: CohortTensors, plan: EpochPlan, seed: int, share: ProcessShard
+    ) -> None:
         """Draw tasks and what is hidden of them: the same in every process."""
-        device = windows.last.device
+        device = windows.last_age.device
         generator = torch.Generator(device).manual_seed(seed)
-        self.windows, self.plan, self.share = windows, plan, share
-        self.tasks = windows.draw(plan.each, generator)
-        codes = len(self.tasks.cohort), windows.codes.shape[1]
+        self.windows, self.plan, self.shard = windows, plan, share
+        self.tasks = windows.draw_tasks(plan.tasks_per_cohort, generator)
+        codes = len(self.tasks.cohort_index), windows.codes.shape[1]
         chance = torch.rand(codes, generator=generator, device=device)
-        self.hidden = chance < plan.unseen  # (M, C)
+        self.is_hidden = chance < plan.unseen_share  # (M, C)
 
     @property
-    def steps(self) -> int:
+    def batch_count(self) -> int:
         """Number of batches."""
-        return -(-len(self.hidden) // self.plan.size)
+        return -(-len(self.is_hidden) // self.plan.batch_size)
 
     @property
-    def together(self) -> int:
+    def batches_per_group(self) -> int:
         """Number of batches in a block."""
-        block = BLOCK if self.hidden.device.type == "cpu" else BLOCK * LAUNCHES
-        return max(block // self.plan.size, 1)
+        block = (
+            TASKS_PER_GROUP
+            if self.is_hidden.device.type == "cpu"
+            else TASKS_PER_GROUP * ACCELERATOR_GROUP_FACTOR
+        )
+        return max(block // self.plan.batch_size, 1)
 
     def __len__(self) -> int:
         """Number of blocks."""
-        return -(-self.steps // self.together)
+        return -(-self.batch_count // self.batches_per_group)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[BatchGroup]:
         """The blocks in order."""
-        count, size, (rank, ranks) = len(self.hidden), self.plan.size, self.share
+        count, size, (rank, ranks) = len(self.is_hidden), self.plan.batch_size, self.shard
         own: Tensor | slice = slice(None)
         if ranks > 1:
-            rows = torch.arange(count, device=self.hidden.device)
+            rows = torch.arange(count, device=self.is_hidden.device)
             own = rows[rows % size % ranks == rank]
-        mine = self.tasks.cohort[own], self.tasks.age[own], self.hidden[own]
+        mine = self.tasks.cohort_index[own], self.tasks.observed_age[own], self.is_hidden[own]
         at = 0
-        for begin in range(0, count, size * self.together):
-            end = min(begin + size * self.together, count)
+        for begin in range(0, count, size * self.batches_per_group):
+            end = min(begin + size * self.batches_per_group, count)
             sizes = [min(size, end - first) for first in range(begin, end, size)]
             counts = [len(range(rank, n, ranks)) for n in sizes]
             block = slice(at, at + sum(counts))
-            yield Block(self._made(*(x[block] for x in mine)), counts, sizes)
+            yield BatchGroup(self._made(*(x[block] for x in mine)), counts, sizes)
             at = block.stop
 
     def _made(self, cohort: Tensor, age: Tensor, hidden: Tensor) -> Batch:
-        inputs, targets = self.windows.both(Tasks(cohort, age))
+        inputs, targets = self.windows.inputs_and_targets(Tasks(cohort, age))
         inputs.codes.masked_fill_(hidden, 0)
         return Batch(cohort, inputs, targets)

@@ -22,11 +22,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from ltvnet.forecasting.run_context import HardwareConfig
-from ltvnet.models.neural.training_config import Job, Training
-from ltvnet.models.neural.training_module import Departure, fingerprint
+from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
+from ltvnet.models.neural.training_module import ResidualTrainingModule, hash_curve_values
 
 
-class Shared(DDPStrategy):
+class ManualReduceDDP(DDPStrategy):
     """Processes whose module adds up gradients by itself, as a loss is a ratio of sums."""
 
     def configure_ddp(self) -> None:
@@ -35,7 +35,11 @@ class Shared(DDPStrategy):
 
 def _processes(machine: HardwareConfig) -> Strategy | str:
     """Lightning's strategy."""
-    return Shared(start_method=_start_method(machine)) if machine.strategy == "ddp" else "auto"
+    return (
+        ManualReduceDDP(start_method=_start_method(machine))
+        if machine.strategy == "ddp"
+        else "auto"
+    )
 
 
 def _start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
@@ -44,7 +48,9 @@ def _start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
     return "fork" if cpu and hasattr(os, "fork") else "spawn"
 
 
-def fit(job: Job, training: Training, machine: HardwareConfig) -> list[list[float]]:
+def train_net(
+    job: TrainingJob, training: TrainingConfig, machine: HardwareConfig
+) -> list[list[float]]:
     """Train the net of `job` in place: it takes the averaged weights.
 
     Returns each week's part of the validation loss before training and after each epoch. With a
@@ -52,10 +58,10 @@ def fit(job: Job, training: Training, machine: HardwareConfig) -> list[list[floa
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
     checkpoint of this net, or one of other data or another schedule.
     """
-    last = None if job.folder is None else job.folder / "last.ckpt"
+    last = None if job.checkpoint_folder is None else job.checkpoint_folder / "last.ckpt"
     resume = last if last is not None and last.exists() else None
     torch.set_num_threads(machine.threads)
-    module = Departure(job=job, training=training, machine=machine)
+    module = ResidualTrainingModule(job=job, training=training, machine=machine)
     if resume:
         _check(resume, module)
     torch.set_float32_matmul_precision("high" if machine.precision == "tf32" else "highest")
@@ -65,24 +71,24 @@ def fit(job: Job, training: Training, machine: HardwareConfig) -> list[list[floa
             accelerator=machine.accelerator,
             devices=machine.devices,
             strategy=_processes(machine),
-            max_epochs=job.stop,
-            logger=_tensorboard(job.events),
+            max_epochs=job.stop_epoch,
+            logger=_tensorboard(job.event_folder),
             callbacks=list(_callbacks(job, training)),
-            enable_checkpointing=job.folder is not None,
+            enable_checkpointing=job.checkpoint_folder is not None,
             enable_model_summary=False,
-            enable_progress_bar=job.folder is not None and sys.stderr.isatty(),
+            enable_progress_bar=job.checkpoint_folder is not None and sys.stderr.isatty(),
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
-            default_root_dir=job.folder,
+            default_root_dir=job.checkpoint_folder,
         )
         trainer.fit(module, ckpt_path=resume, weights_only=True)
-    module.recorded = None  # it holds the module, and memory of the GPU
+    module.captured_graph = None  # it holds the module, and memory of the GPU
     job.net.load_state_dict(module.average.state_dict())
     job.net.cpu().eval()
-    return module.scores
+    return module.validation_scores
 
 
-def _check(checkpoint: Path, module: Departure) -> None:
+def _check(checkpoint: Path, module: ResidualTrainingModule) -> None:
     """Raise ValueError unless a file holds plain tensors and numbers, whole, of the same fit."""
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -93,25 +99,25 @@ def _check(checkpoint: Path, module: Departure) -> None:
             "and was not loaded: delete it to train anew"
         ) from error
     state = found.get("state_dict", {}).get("_extra_state")
-    if state is None or state.get("steps") != module.schedule:
+    if state is None or state.get("steps") != module.schedule_steps:
         raise ValueError(
             f"{checkpoint} was written by another version or with another schedule (epochs, tasks, "
             "batches): delete it to train anew"
         )
-    if state["data"] != fingerprint(module.windows):
+    if state["data"] != hash_curve_values(module.cohort_tensors):
         raise ValueError(
             "the data have changed since this run was cut off: train anew, with another out"
         )
 
 
-def _callbacks(job: Job, training: Training) -> Iterator[pl.Callback]:
-    if job.folder is None:
+def _callbacks(job: TrainingJob, training: TrainingConfig) -> Iterator[pl.Callback]:
+    if job.checkpoint_folder is None:
         return
     if sys.stderr.isatty():
         yield RichProgressBar()
     monitor = "val/loss" if job.validation is not None else None
     yield ModelCheckpoint(
-        job.folder,
+        job.checkpoint_folder,
         "best",
         monitor=monitor,
         save_last=True,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from ltvnet.models.neural.windows import Validation, Windows
+from ltvnet.models.neural.windows import CohortTensors, ValidationSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingConfig:
     """How a net learns. Raises ValueError for a value outside its range.
 
     `epochs` of `tasks` drawn a cohort, in batches of `batch_size`, or of fewer where an epoch would
@@ -56,17 +56,17 @@ class Training:
         if self.loss not in ("deviance", "huber"):
             raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
 
-    def batch(self, tasks: int) -> int:
+    def batch_size_for(self, tasks: int) -> int:
         """Size of the batches of an epoch of so many tasks."""
         return max(min(self.batch_size, -(-tasks // self.min_steps)), 1)  # no tiny last one
 
-    def peak(self, batch: int) -> float:
+    def peak_rate(self, batch: int) -> float:
         """Highest learning rate of batches of a size: the noise of a gradient falls as its root."""
         return self.rate * math.sqrt(batch / self.batch_size)
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One call of `fit()`: the net, its data, and when and where it stops and saves.
 
     `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
@@ -75,10 +75,10 @@ class Job:
     """
 
     net: nn.Module
-    windows: Windows
-    validation: Validation | None
+    cohort_tensors: CohortTensors
+    validation: ValidationSet | None
     confidence: float
     seed: int
-    stop: int
-    folder: Path | None
-    events: Path | None
+    stop_epoch: int
+    checkpoint_folder: Path | None
+    event_folder: Path | None

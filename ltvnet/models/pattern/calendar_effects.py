@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from scipy.linalg import lapack
 
-from ltvnet.data.arrays import Bools, Days, Floats, Ints, blocks
+from ltvnet.data.arrays import Bools, Days, Floats, Ints, block_slices
 from ltvnet.data.curves import AGES, Curves
 
 AMPLITUDES = np.array([0.0, 0.03, 0.06, 0.12, 0.24])
@@ -122,7 +122,7 @@ def together(curves: Curves) -> tuple[Days, Floats, Bools]:
     keys = np.stack((middle(curves).astype(np.int64), curves.observed_age), axis=1)
     keys, which = np.unique(keys, axis=0, return_inverse=True)
     order, gain = np.argsort(which, kind="stable"), np.zeros((len(keys), AGES))
-    for block in blocks(len(order)):
+    for block in block_slices(len(order)):
         rows = order[block]
         group, begin = np.unique(which[rows], return_index=True)
         values = np.nan_to_num(curves.values[rows])

@@ -39,7 +39,7 @@ def credible_level(prior: Floats, earned: Floats, own: Floats, constant: float |
 
 
 @dataclass(frozen=True)
-class Measured:
+class SegmentCurves:
     """What was measured as of an origin.
 
     `reach` last age that enough cohorts reached, `first` the first age with revenue, `unit`
@@ -48,9 +48,9 @@ class Measured:
     """
 
     segments: Segments
-    reach: int
-    first: int
-    unit: float
+    last_supported_age: int
+    first_revenue_age: int
+    median_revenue_d7: float
     tilting: float
     beta: Floats
     level: Floats
@@ -68,7 +68,7 @@ def earned_by(line: Sequence[Ints], beta: Floats, users: Floats, age: Ints) -> F
 
 
 @dataclass(frozen=True)
-class Replay:
+class KappaErrors:
     """Absolute errors of growth at one past origin and observed age, for every kappa of the grid.
 
     `age` the position in KAPPA_AGES; `start` (R,) first acquisition day; `loss` (R, G) users x
@@ -80,7 +80,9 @@ class Replay:
     loss: Floats
 
 
-def replay(measured: Measured, known: Standing, curves: Curves, found: Ints) -> Iterator[Replay]:
+def replay_kappa_errors(
+    measured: SegmentCurves, known: Standing, curves: Curves, found: Ints
+) -> Iterator[KappaErrors]:
     """Forecast cohorts that were within a week of each age, and compare with what is known now.
 
     `measured` and `known` as of the past origin, `curves` as of now; `found` (N,) the segments of
@@ -97,17 +99,17 @@ def replay(measured: Measured, known: Standing, curves: Curves, found: Ints) -> 
             measured.level[found[rows]][:, None],
             (users * beta[:, age])[:, None],
             (users * own)[:, None],
-            KAPPAS * measured.unit,
+            KAPPAS * measured.median_revenue_d7,
         )  # (R, G)
         grown = level[:, :, None] * (beta[:, nodes] - beta[:, [age]])[:, None, :]  # (R, G, J + 1)
         actual = curves.values[rows[:, None], nodes] - own[:, None]  # (R, J + 1)
         error = np.abs(actual[:, None, :] - grown)
-        scored = (nodes > natural) & (nodes <= reached) & (nodes <= measured.reach)
+        scored = (nodes > natural) & (nodes <= reached) & (nodes <= measured.last_supported_age)
         loss = np.where(scored[:, None, :], error * weight, 0.0).sum(axis=2) * users[:, None]
-        yield Replay(position, curves.start[rows], loss)
+        yield KappaErrors(position, curves.start[rows], loss)
 
 
-def learned_kappas(replays: Iterator[Replay]) -> Floats:
+def fit_kappas(replays: Iterator[KappaErrors]) -> Floats:
     """Kappa at each of KAPPA_AGES: the smallest within one standard error of the best.
 
     The standard error is that of the difference to the best, clustered on the acquisition week;
@@ -115,7 +117,7 @@ def learned_kappas(replays: Iterator[Replay]) -> Floats:
     neighbours.
     """
     chosen = np.full(len(KAPPA_AGES), np.nan)
-    by_age: dict[int, list[Replay]] = {}
+    by_age: dict[int, list[KappaErrors]] = {}
     for one in replays:
         by_age.setdefault(one.age, []).append(one)
     for age, parts in by_age.items():

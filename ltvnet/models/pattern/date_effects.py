@@ -10,10 +10,15 @@ from typing import Self
 
 import numpy as np
 
-from ltvnet.data.arrays import Floats, Ints, blocks
+from ltvnet.data.arrays import Floats, Ints, block_slices
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.models.pattern.calendar_effects import YEAR, Calendar
-from ltvnet.models.pattern.development import Development, development, ratio_of_sums, share_earned
+from ltvnet.models.pattern.development import (
+    Development,
+    cohort_development,
+    ratio_of_sums,
+    share_earned,
+)
 
 AFTER = 7
 """Age after which growth may have a trend."""
@@ -83,8 +88,8 @@ def _grown(curves: Curves) -> tuple[Floats, Floats]:
     """
     nodes = np.array([node for node in NODES if node >= AFTER])
     base, gain = np.zeros((2, 1, AGES - 1))
-    for block in blocks(len(curves)):
-        own = development(curves, AGES - 1, None, block)
+    for block in block_slices(len(curves)):
+        own = cohort_development(curves, AGES - 1, None, block)
         base += own.base.sum(axis=0)
         gain += own.gain.sum(axis=0)
     beta = share_earned(ratio_of_sums(Development(base, gain)), 0)  # (1, A)
@@ -154,11 +159,11 @@ class Dates:
         if self.alike:
             return curves
         values = np.empty_like(curves.values)
-        for block in blocks(len(curves)):
+        for block in block_slices(len(curves)):
             part = curves.take(block)
             gain = np.diff(part.values, axis=1, prepend=0.0) / self.multipliers(part)
             np.cumsum(gain, axis=1, out=values[block])
-        return curves.valued(values)
+        return curves.with_values(values)
 
     def dated(self, curves: Curves, beta: Floats) -> Floats:
         """The shape (N, A) that cohorts have on their own dates, of one where all are alike."""
@@ -178,7 +183,7 @@ class Dates:
             return beta[own], which
         gain, times = np.diff(beta, axis=1, prepend=0.0), self.multipliers(curves.take(first))
         shape = np.empty((len(pair), AGES))
-        for block in blocks(len(pair)):
+        for block in block_slices(len(pair)):
             np.cumsum(gain[own[block]] * times[day[block]], axis=1, out=shape[block])
         return shape, which
 
@@ -194,7 +199,7 @@ class Dates:
         after = np.pad(weight, ((0, 0), (0, 1)))  # nothing is weighed after the last age
         falls, k = weight - after[:, 1:], curves.observed_age
         value: Floats = curves.observed_value * after[date, np.maximum(k, 0) + 1]
-        for block in blocks(len(k)):
+        for block in block_slices(len(k)):
             ages = np.arange(k[block].max() + 1)
             seen = np.where(ages <= k[block, None], curves.values[block, : len(ages)], 0.0)
             value[block] += np.einsum("na,na->n", seen, falls[date[block], : len(ages)])

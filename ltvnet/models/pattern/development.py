@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Floats, Ints, blocks
+from ltvnet.data.arrays import Floats, Ints, block_slices
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.data.segments import Segments
 
-STEPS = np.arange(1, AGES)
+STEP_END_AGES = np.arange(1, AGES)
 """Age at which each daily step of development ends: (A - 1,)."""
 
 LOG_AGE = np.log1p(np.arange(AGES))
@@ -54,11 +54,11 @@ class Development:
 
     def steps(self, begin: int, end: int, last: Ints) -> "Development":
         """Some of the steps, those up to an age of each row (R,)."""
-        known = STEPS[begin:end] <= last[:, None]
+        known = STEP_END_AGES[begin:end] <= last[:, None]
         return Development(self.base[:, begin:end] * known, self.gain[:, begin:end] * known)
 
 
-def development(
+def cohort_development(
     curves: Curves, last: int, half_life: float | None, rows: Ints | slice = slice(None)
 ) -> Development:
     """Each cohort's own development up to age `last`, older steps weighing less: (N, A - 1).
@@ -66,9 +66,9 @@ def development(
     Of all cohorts or of some `rows`, in any order.
     """
     seen = curves.observed_age[rows, None] >= np.arange(AGES)
-    weight = np.where(seen[:, 1:] & (last >= STEPS), curves.users[rows, None], 0.0)
+    weight = np.where(seen[:, 1:] & (last >= STEP_END_AGES), curves.users[rows, None], 0.0)
     if half_life is not None:
-        ended = (curves.origin - curves.end[rows]).astype(np.int64)[:, None] - STEPS
+        ended = (curves.origin - curves.end[rows]).astype(np.int64)[:, None] - STEP_END_AGES
         weight = weight * 0.5 ** (ended / half_life)
     values = np.where(seen, curves.values[rows], 0.0)
     gain = values[:, 1:] - values[:, :-1]
@@ -105,16 +105,16 @@ class Triangle:
         the cells that so many days or more had seen. Nothing is taken away, so that no rounding
         is left where there was no revenue.
         """
-        ages = self.curves.ages_ago(ago)  # (D, N)
+        ages = self.curves.observed_ages_before(ago)  # (D, N)
         order = np.argsort(self.found, kind="stable")
         present, place = np.unique(self.found[order], return_inverse=True)
         sums = np.zeros((2, len(self.segments.keys), len(ago) + 1, AGES - 1))
         revenue = np.zeros((len(ago) + 1, AGES))
-        for block in blocks(len(order)):
+        for block in block_slices(len(order)):
             rows, first = order[block], place[block.start]
             seen, local = _seen(ages[:, rows]), place[block] - first
             cell = (local[:, None] * (len(ago) + 1) + seen) * AGES + np.arange(AGES)
-            own = development(self.curves, AGES - 1, self.half_life, rows)
+            own = cohort_development(self.curves, AGES - 1, self.half_life, rows)
             at, shape = present[first : first + local[-1] + 1], (-1, len(ago) + 1, AGES)
             for total, part in zip(sums, (own.base, own.gain), strict=True):
                 added = np.bincount(cell[:, 1:].ravel(), part.ravel(), len(at) * revenue.size)
@@ -125,12 +125,12 @@ class Triangle:
         for day in range(len(ago), 0, -1):
             revenue[day - 1] += revenue[day]
             sums[:, :, day - 1] += sums[:, :, day]
-        base, gain = map(self.segments.rolled_up, sums)
+        base, gain = map(self.segments.add_descendants, sums)
         found = []
         for day, age in enumerate(ages):
             reach = int(np.sort(age)[-cohorts]) if len(age) >= cohorts else -1
             weight = 1.0 if self.half_life is None else 2.0 ** (ago[day] / self.half_life)
-            known = np.where(reach >= STEPS, weight, 0.0)
+            known = np.where(reach >= STEP_END_AGES, weight, 0.0)
             totals = Development(base[:, day + 1] * known, gain[:, day + 1] * known)
             first = int(np.argmax(revenue[day + 1] > 0))
             found.append(Standing(age, reach, first, totals))
@@ -140,8 +140,8 @@ class Triangle:
         """The constant of `tilt` as of each day."""
         weights = [tilt_weights(ratio_of_sums(known.sums[np.array([0])])) for known in standings]
         scores = np.zeros((len(standings), len(self.found), 2))
-        for block in blocks(len(self.found)):
-            own = development(self.curves, AGES - 1, self.half_life, block)
+        for block in block_slices(len(self.found)):
+            own = cohort_development(self.curves, AGES - 1, self.half_life, block)
             for day, standing in enumerate(standings):
                 last = np.minimum(standing.age[block], standing.reach)
                 sure, most = max(last.min(), 0), max(last.max(), 0)  # all and some have seen these
@@ -303,8 +303,10 @@ def with_tail(growth: Floats, last: int) -> Floats:
     """
     tailed = growth.copy()
     for row in tailed:
-        grew = (row > 0) & (last >= STEPS)
+        grew = (row > 0) & (last >= STEP_END_AGES)
         if grew.sum() >= 3:
-            slope, level = np.polyfit(np.log(STEPS[grew]), np.log(row[grew]), 1)
-            row[last < STEPS] = np.exp(level + slope * np.log(STEPS[last < STEPS]))
+            slope, level = np.polyfit(np.log(STEP_END_AGES[grew]), np.log(row[grew]), 1)
+            row[last < STEP_END_AGES] = np.exp(
+                level + slope * np.log(STEP_END_AGES[last < STEP_END_AGES])
+            )
     return tailed

@@ -15,7 +15,7 @@ from test_pattern import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves
-from ltvnet.models.baselines.benktander import Benktander, mean_curve
+from ltvnet.models.baselines.benktander import Benktander, additive_curve
 from ltvnet.models.baselines.mack import Mack
 
 
@@ -30,7 +30,7 @@ def benktander(
 
 def reserves(forecaster: Benktander, curves: Curves) -> Floats:
     forecast = forecaster.fit(curves).predict(curves, [9])
-    return np.where(forecast.open[:, 0], forecast.raw.mean[:, 0] - curves.observed_value, 0.0)
+    return np.where(forecast.is_ahead[:, 0], forecast.raw.mean[:, 0] - curves.observed_value, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_equal_cohorts_are_forecast_exactly(users: list[float], power: float) ->
     for prior, iterations in (("cape_cod", 1), ("mean_ultimate", 3), ("additive", 1)):
         forecaster = benktander(iterations, prior, pattern=pattern).fit(curves)
         forecast = forecaster.predict(curves, [30, 180, 360])
-        expected = np.broadcast_to(actual, forecast.open.shape)[forecast.open]
-        np.testing.assert_allclose(forecast.raw.mean[forecast.open], expected, rtol=1e-9)
+        expected = np.broadcast_to(actual, forecast.is_ahead.shape)[forecast.is_ahead]
+        np.testing.assert_allclose(forecast.raw.mean[forecast.is_ahead], expected, rtol=1e-9)
 
 
 def test_the_mean_curve_without_censoring_is_the_mean_over_users() -> None:
     curves = weekly(12, noise=0.3).as_of("2026-01-01")
-    found = mean_curve(curves, 360, None)
+    found = additive_curve(curves, 360, None)
     np.testing.assert_allclose(found, curves.users @ curves.values / curves.users.sum())
 
 
@@ -118,7 +118,7 @@ def test_zero_so_far_is_forecast_from_the_prior() -> None:
     for iterations in (1, 2, 5):
         forecast = benktander(iterations, pattern=PATTERN).fit(curves).predict(curves)
         assert forecast.reason[-1] == "zero_revenue_so_far"
-        assert (forecast.raw.mean[-1, forecast.open[-1]] > 0).all()
+        assert (forecast.raw.mean[-1, forecast.is_ahead[-1]] > 0).all()
 
 
 def test_revenue_that_begins_late_has_no_share_to_divide_by() -> None:
@@ -137,7 +137,7 @@ def test_no_revenue_at_all_is_forecast_as_none() -> None:
     curves = replace(known, values=known.values * 0).as_of("2023-03-20")
     for prior in ("cape_cod", "mean_ultimate", "additive"):
         forecast = benktander(2, prior, pattern=PATTERN).fit(curves).predict(curves)
-        assert (forecast.raw.mean[forecast.open] == 0).all()
+        assert (forecast.raw.mean[forecast.is_ahead] == 0).all()
 
 
 def test_recent_steps_weigh_more_with_a_half_life() -> None:

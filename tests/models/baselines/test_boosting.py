@@ -15,14 +15,14 @@ from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.metrics import wape
 from ltvnet.models.baselines.boosting import (
-    SMEAR,
+    SMEARING_LIMITS,
     Boosting,
-    Scaling,
-    Table,
-    Tasks,
-    learnable,
-    smearing,
-    weights,
+    TreeInputs,
+    TreeScaling,
+    TreeTasks,
+    smearing_factors,
+    task_weights,
+    training_tasks,
 )
 
 BOOSTING: Mapping[str, Any] = {
@@ -77,29 +77,29 @@ def test_trees_learn_what_the_pattern_cannot_see(target: str) -> None:
 def test_tasks_by_hand() -> None:
     """A cohort at D14 taught at D3, D6, D9 and D13, of nodes that it has reached."""
     one = history([("2024-01-01", "2024-01-01", {}, 4.0, np.ones(AGES))]).as_of("2024-01-15")
-    tasks = learnable(one, 360, 0)
+    tasks = training_tasks(one, 360, 0)
     pairs = [(age, NODES[node]) for age, node in zip(tasks.age, tasks.node, strict=True)]
     reached = {3: (4, 5, 6, 7, 10, 14), 6: (7, 10, 14), 9: (10, 14), 13: (14,)}
     assert pairs == [(age, node) for age, nodes in reached.items() for node in nodes]
-    assert len(learnable(one, 10, 0).age) == 5 + 2 + 1
+    assert len(training_tasks(one, 10, 0).age) == 5 + 2 + 1
     expected = np.log([15 / 11, 15 / 14]) * 2.0
-    np.testing.assert_allclose(weights(tasks, one.users)[[-2, -1]], expected, rtol=1e-12)
+    np.testing.assert_allclose(task_weights(tasks, one.users)[[-2, -1]], expected, rtol=1e-12)
 
 
 def test_no_more_cohorts_than_can_be_taught(
     curves: Curves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ltvnet.models.baselines.boosting.MOST", 10)
-    drawn = {seed: set(learnable(curves, 360, seed).cohort) for seed in (0, 1)}
+    monkeypatch.setattr("ltvnet.models.baselines.boosting.MAX_TRAINING_COHORTS", 10)
+    drawn = {seed: set(training_tasks(curves, 360, seed).cohort) for seed in (0, 1)}
     assert len(drawn[0]) == len(drawn[1]) == 10 and drawn[0] != drawn[1]
 
 
 @pytest.mark.parametrize("target", ["ratio", "departure"])
 def test_answers_stand_for_the_growth_that_they_were_taught(curves: Curves, target: str) -> None:
     pattern = boosting().fit(curves).pattern
-    scaling = Scaling.of(curves, pattern.measured.unit)
-    table = Table(curves, pattern.held_out(curves), scaling)
-    tasks = learnable(curves, 360, 0)
+    scaling = TreeScaling.of(curves, pattern.segment_curves.median_revenue_d7)
+    table = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
+    tasks = training_tasks(curves, 360, 0)
     actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.age)
     told = table.growth(tasks, target, table.targets(tasks, target))
     np.testing.assert_allclose(told, actual, rtol=1e-9, atol=1e-12)
@@ -108,11 +108,11 @@ def test_answers_stand_for_the_growth_that_they_were_taught(curves: Curves, targ
 def test_smearing_by_hand() -> None:
     """Users 1 and 3 grew by 4 and 2 where 2 and 2 was told: 10 / 8, of 2 cohorts: 2 / 42 of it."""
     node = np.array([8, 8, 9])
-    tasks = Tasks(np.array([0, 1, 0]), np.array([7, 7, 7]), node)
+    tasks = TreeTasks(np.array([0, 1, 0]), np.array([7, 7, 7]), node)
     users, told = np.array([1.0, 3.0]), np.array([2.0, 2.0, 1.0])
-    factor = smearing(tasks, users, np.array([4.0, 2.0, 100.0]), told)
+    factor = smearing_factors(tasks, users, np.array([4.0, 2.0, 100.0]), told)
     assert factor[8] == pytest.approx(1 + 0.25 * 2 / 42)
-    assert factor[9] == pytest.approx(1 + (SMEAR[1] - 1) / 41)
+    assert factor[9] == pytest.approx(1 + (SMEARING_LIMITS[1] - 1) / 41)
     assert (factor[:8] == 1).all() and (factor[10:] == 1).all()
 
 
@@ -123,7 +123,7 @@ def test_between_nodes_growth_has_the_shape_of_the_pattern(curves: Curves) -> No
     daily, nodes = fitted.predict(young, range(AGES)), fitted.predict(young)
     np.testing.assert_array_equal(daily.at(NODES).raw.mean, nodes.raw.mean)
     steps = [
-        np.diff(np.where(daily.open, cells, young.observed_value[:, None]), axis=1)
+        np.diff(np.where(daily.is_ahead, cells, young.observed_value[:, None]), axis=1)
         for cells in (daily.raw.mean, daily.pattern)
     ]
     for begin, end in ((8, 10), (14, 21), (45, 60), (180, 240)):
@@ -144,7 +144,7 @@ def test_rare_and_unknown_values_share_a_category() -> None:
         ("2024-01-01", f"2024-01-{n + 1:02}", {"Apps": a}, 5.0, np.ones(AGES))
         for n, a in enumerate("zzzzzaaaaay")
     ]
-    scaling = Scaling.of(history(rows).as_of("2024-02-01"), 1.0)
+    scaling = TreeScaling.of(history(rows).as_of("2024-02-01"), 1.0)
     assert scaling.categories == {"Apps": ["a", "z"]}
     other = [("2024-01-01", "2024-01-01", {"Apps": a}, 5.0, np.ones(AGES)) for a in "anyz"]
     codes = scaling.codes(history(other).as_of("2024-02-01"))
@@ -156,7 +156,7 @@ def test_rare_and_unknown_values_share_a_category() -> None:
 def departures(fitted: Boosting, curves: Curves) -> Floats:
     forecast = fitted.predict(curves)
     grown = forecast.raw.mean - curves.observed_value[:, None]
-    return (grown / (forecast.pattern - curves.observed_value[:, None]))[forecast.open]
+    return (grown / (forecast.pattern - curves.observed_value[:, None]))[forecast.is_ahead]
 
 
 def test_few_matured_cohorts_keep_departures_small(curves: Curves) -> None:

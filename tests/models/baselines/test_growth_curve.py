@@ -10,7 +10,12 @@ from test_pattern import GENINS, triangle
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, Curves
-from ltvnet.models.baselines.growth_curve import OFFSET, Growth, GrowthCurve, log_growth
+from ltvnet.models.baselines.growth_curve import (
+    AGE_OFFSET,
+    GrowthCurve,
+    ParametricCurve,
+    log_growth,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +27,7 @@ def test_the_fit_is_the_published_one(
 ) -> None:
     """Years of development are ages here; their mean age is half a year less, theta in months."""
     curves = triangle(GENINS)
-    growth = Growth.fitted(family, curves, 0.5)
+    growth = ParametricCurve.fit(family, curves, 0.5)
     assert growth.omega == pytest.approx(omega, rel=1e-4)
     assert 12 * growth.theta == pytest.approx(theta, rel=1e-4)
     assert growth.dispersion(curves) == pytest.approx(dispersion, rel=1e-5)
@@ -33,7 +38,7 @@ def test_the_fit_is_the_published_one(
 )
 def test_the_reserve_to_infinity_is_the_published_one(family: str, limit: float) -> None:
     curves = triangle(GENINS)
-    now = Growth.fitted(family, curves, 0.5).share()[curves.observed_age]
+    now = ParametricCurve.fit(family, curves, 0.5).share()[curves.observed_age]
     reserve = (curves.observed_value * (1 / now - 1)).sum()
     assert reserve == pytest.approx(limit, abs=50_000)
 
@@ -69,10 +74,12 @@ def test_curves_of_the_family_are_found_and_continued(
     assert forecaster.growth.omega == pytest.approx(omega, rel=1e-5)
     assert forecaster.growth.theta == pytest.approx(theta, rel=1e-4)
     forecast = forecaster.predict(curves, [30, 90, 360])
-    assert forecast.open[:, 2].all() and forecast.extrapolated[:, 2].all()
+    assert forecast.is_ahead[:, 2].all() and forecast.is_extrapolated[:, 2].all()
     g = share(family, omega, theta, np.array([31.0, 91.0, 361.0]))
     expected = np.arange(1.0, 9.0)[:, None] * g
-    np.testing.assert_allclose(forecast.raw.mean[forecast.open], expected[forecast.open], rtol=1e-5)
+    np.testing.assert_allclose(
+        forecast.raw.mean[forecast.is_ahead], expected[forecast.is_ahead], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", ["weibull", "loglogistic"])
@@ -81,7 +88,7 @@ def test_no_other_curve_is_likelier(family: str) -> None:
     curves = grown("weibull", 0.6, 30.0)
     noise = np.random.default_rng(0).gamma(4.0, 0.25, curves.values.shape)
     curves = replace(curves, values=np.cumsum(noise * np.diff(curves.values, prepend=0.0), axis=1))
-    best = Growth.fitted(family, curves, OFFSET)
+    best = ParametricCurve.fit(family, curves, AGE_OFFSET)
 
     def likelihood(omega: float, theta: float) -> float:
         g = share(family, omega, theta, np.arange(1.0, AGES + 1))
@@ -125,7 +132,7 @@ def test_no_revenue_so_far_is_left_to_the_pattern() -> None:
     curves = replace(known, values=values).as_of(known.start[-1] + 8)
     forecast = GrowthCurve(family="loglogistic", pattern=PATTERN).fit(curves).predict(curves)
     np.testing.assert_array_equal(forecast.raw.mean[-2:], forecast.pattern[-2:])
-    assert (forecast.raw.mean != forecast.pattern)[:-2][forecast.open[:-2]].any()
+    assert (forecast.raw.mean != forecast.pattern)[:-2][forecast.is_ahead[:-2]].any()
 
 
 def test_refunds_are_increments_of_nothing() -> None:
@@ -140,7 +147,7 @@ def test_refunds_are_increments_of_nothing() -> None:
 
 def test_too_few_cells_have_no_dispersion() -> None:
     curves = grown("weibull", 0.8, 40.0)
-    growth = Growth("weibull", 0.8, 40.0, OFFSET)
+    growth = ParametricCurve("weibull", 0.8, 40.0, AGE_OFFSET)
     assert growth.dispersion(curves) == pytest.approx(0.0, abs=1e-12)
     assert np.isnan(growth.dispersion(curves.cut(0)))
 

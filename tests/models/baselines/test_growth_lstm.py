@@ -13,12 +13,12 @@ from test_leaks import GROWTH_LSTM
 
 from ltvnet.data.curves import AGES, Curves
 from ltvnet.models.baselines.growth_lstm import (
-    Growth,
     GrowthLSTM,
-    rates,
-    rolled,
-    sequences,
-    windows,
+    GrowthRateNet,
+    growth_rates,
+    rate_windows,
+    roll_out,
+    training_windows,
 )
 
 SETTINGS = {"seed": 0} | {key: value for key, value in GROWTH_LSTM.items() if key != "name"}
@@ -35,9 +35,9 @@ def fitted(curves: Curves) -> GrowthLSTM:
     return GrowthLSTM(**SETTINGS).fit(curves)
 
 
-def constant(rate: float) -> Growth:
+def constant(rate: float) -> GrowthRateNet:
     """A net that always says the same rate: softplus(log(e - 1)) = 1 unit."""
-    net = Growth(units=[2, 2], dense=2, dropout=0.0, unit=rate)
+    net = GrowthRateNet(units=[2, 2], dense=2, dropout=0.0, unit=rate)
     with torch.no_grad():
         net.head.weight.zero_()
         net.head.bias.fill_(np.log(np.e - 1))
@@ -46,12 +46,12 @@ def constant(rate: float) -> Growth:
 
 def test_rates_of_a_curve() -> None:
     values = np.array([[0.0, 2.0, 3.0, 3.0, 4.5, np.nan]])
-    np.testing.assert_array_equal(rates(values), [[0.0, 0.5, 0.0, 0.5, np.nan]])
+    np.testing.assert_array_equal(growth_rates(values), [[0.0, 0.5, 0.0, 0.5, np.nan]])
 
 
 def test_a_window_holds_the_week_before_an_age() -> None:
     values = np.cumprod(np.r_[1.0, 1 + np.arange(1, 10) / 16])[None]  # rates 1/16 2/16 .. 9/16
-    found = 16 * windows(values)[0]
+    found = 16 * rate_windows(values)[0]
     np.testing.assert_allclose(found[0], 0.0)
     np.testing.assert_allclose(found[2], [0, 0, 0, 0, 0, 1, 2], atol=1e-12)
     np.testing.assert_allclose(found[9], [3, 4, 5, 6, 7, 8, 9])
@@ -60,7 +60,7 @@ def test_a_window_holds_the_week_before_an_age() -> None:
 def test_sequences_by_hand() -> None:
     """Targets from D1 on, up to the last age, where there is something to grow from."""
     values = np.array([[1.0, 2.0, 3.0, 6.0, 9.0], [0.0, 0.0, 4.0, 5.0, np.nan]])
-    window, target = sequences(values, np.array([3, 3]))
+    window, target = training_windows(values, np.array([3, 3]))
     np.testing.assert_allclose(target, [0.5, 1.0, 0.25])
     expected = [[0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1, 0.5], [0, 0, 0, 0, 0, 0, 0]]
     np.testing.assert_allclose(window, expected)
@@ -69,14 +69,14 @@ def test_sequences_by_hand() -> None:
 def test_a_constant_rate_compounds(curves: Curves) -> None:
     """y(k) (1 + r) ** (h - k) from each cohort's own age, blank up to it."""
     k, ages = curves.observed_age, np.array([7, 30, 45, 200, 360])
-    found = rolled(constant(0.01), curves, ages)
+    found = roll_out(constant(0.01), curves, ages)
     expected = curves.observed_value[:, None] * 1.01 ** (ages - k[:, None])
     speaks = (k[:, None] >= 1) & (ages > k[:, None])
     np.testing.assert_allclose(found[speaks], expected[speaks], rtol=1e-5)
     assert np.isnan(found[~speaks]).all() and speaks.sum() > 150
 
 
-class Newest(Growth):
+class Newest(GrowthRateNet):
     """Halves the newest rate."""
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_the_window_moves_on_by_the_forecast_rate(curves: Curves) -> None:
     """Newest rate r: growth by r/2, r/4, r/8."""
     rows = curves.take(curves.observed_age >= 2).cut(2)
     newest = rows.values[:, 2] / rows.values[:, 1] - 1
-    found = rolled(Newest(units=[1], dense=1, dropout=0.0, unit=1.0), rows, [5])[:, 0]
+    found = roll_out(Newest(units=[1], dense=1, dropout=0.0, unit=1.0), rows, [5])[:, 0]
     expected = rows.values[:, 2] * (1 + newest / 2) * (1 + newest / 4) * (1 + newest / 8)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -97,13 +97,13 @@ def test_it_learns_a_rate_that_falls_by_age() -> None:
     """Rates 0.3 * 0.9 ** a without noise: the next of D10 to D40 is found, not the mean of all."""
     grown = 0.3 * 0.9 ** np.arange(60)
     values = np.tile(np.cumprod(np.r_[1.0, 1 + grown]), (40, 1))
-    window, target = sequences(values, np.full(40, 60))
+    window, target = training_windows(values, np.full(40, 60))
     model = GrowthLSTM(**SETTINGS | {"epochs": 15, "batch_size": 64, "rate": 0.02})
-    net = model.learn(window, target).net
+    net = model.train_net(window, target).net
     assert net is not None
     age = np.arange(10, 40)
     with torch.no_grad():
-        found = net(torch.from_numpy(windows(values)[0, age].astype(np.float32))).numpy()
+        found = net(torch.from_numpy(rate_windows(values)[0, age].astype(np.float32))).numpy()
     error = np.abs(found - grown[age]).mean()
     assert error < 0.2 * np.abs(target.mean() - grown[age]).mean()
 
@@ -132,14 +132,14 @@ def test_the_pattern_speaks_where_no_rate_is_known(fitted: GrowthLSTM, curves: C
         forecast = fitted.predict(rows)
         np.testing.assert_array_equal(forecast.final.mean, forecast.pattern)
     forecast = fitted.predict(curves.take(curves.observed_age >= 7).cut(7))
-    assert (forecast.final.mean != forecast.pattern)[forecast.open].mean() > 0.9
+    assert (forecast.final.mean != forecast.pattern)[forecast.is_ahead].mean() > 0.9
 
 
 def test_what_explodes_is_left_to_the_pattern(fitted: GrowthLSTM, curves: Curves) -> None:
     wild = GrowthLSTM.from_state(*fitted.state())
     wild.net = constant(100.0)
     mean = wild.predict(curves).final.mean
-    assert np.isfinite(mean[wild.predict(curves).open]).all()
+    assert np.isfinite(mean[wild.predict(curves).is_ahead]).all()
 
 
 def test_seeds_are_repeatable_differ_and_touch_no_other(curves: Curves) -> None:

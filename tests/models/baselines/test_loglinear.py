@@ -9,7 +9,7 @@ from test_forecaster import PATTERN
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.baselines.fallback import between_nodes
+from ltvnet.models.baselines.fallback import interpolate_in_log_age
 from ltvnet.models.baselines.loglinear import LogLinear
 
 DAY = "2025-06-30"
@@ -103,7 +103,7 @@ def test_too_few_cohorts_let_the_pattern_speak() -> None:
     forecast = loglinear(min_cohorts=7).fit(curves).predict(curves.cut(9))
     np.testing.assert_array_equal(forecast.raw.mean, forecast.pattern)
     forecast = loglinear(min_cohorts=6).fit(curves).predict(curves.cut(9))
-    assert (forecast.raw.mean != forecast.pattern)[forecast.open].mean() > 0.9
+    assert (forecast.raw.mean != forecast.pattern)[forecast.is_ahead].mean() > 0.9
 
 
 def test_between_nodes_is_linear_in_log_age() -> None:
@@ -111,7 +111,7 @@ def test_between_nodes_is_linear_in_log_age() -> None:
     curves = cohorts([curve(360)] * 4).cut(4)
     told = np.tile(np.log1p(np.array(NODES, dtype=float)), (4, 1)) - np.log(5) + np.sqrt(5)
     told[:, NODES.index(30)] = np.nan
-    value = between_nodes(curves, told, np.arange(AGES))
+    value = interpolate_in_log_age(curves, told, np.arange(AGES))
     expected = np.log1p(np.arange(AGES)) - np.log(5) + np.sqrt(5)
     known = np.r_[5:22, 45:AGES]
     np.testing.assert_allclose(value[:, known], np.tile(expected[known], (4, 1)))

@@ -12,7 +12,7 @@ from test_pattern import CHAIN_LADDER, GENINS, GENINS_RESERVES, RAA, RAA_ULTIMAT
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES
-from ltvnet.models.baselines.mack import NORMAL_P90, Mack, completed, estimated
+from ltvnet.models.baselines.mack import NORMAL_P90, Mack, fill_step_variances, measuring_cohorts
 
 TRIANGLE: Mapping[str, Any] = {"name": "pattern"} | CHAIN_LADDER
 LAST = np.array([9])
@@ -68,9 +68,11 @@ def test_standard_errors_are_the_published_ones(
     curves = triangle(rows)
     ladder = mack().fit(curves).ladder
     np.testing.assert_allclose(ladder.value(curves, LAST)[:, 0], ultimates, atol=5.1e-3)
-    np.testing.assert_allclose(ladder.error(curves, LAST)[:, 0], errors, atol=5.1e-3)
-    assert ladder.total_error(curves, 9) == pytest.approx(total, abs=5.1e-3)
-    assert ladder.total_error(curves.take(np.arange(5)), 5) == 0.0  # they were all observed
+    np.testing.assert_allclose(ladder.standard_error(curves, LAST)[:, 0], errors, atol=5.1e-3)
+    assert ladder.total_standard_error(curves, 9) == pytest.approx(total, abs=5.1e-3)
+    assert (
+        ladder.total_standard_error(curves.take(np.arange(5)), 5) == 0.0
+    )  # they were all observed
 
 
 def test_intervals_are_the_standard_errors_per_user() -> None:
@@ -78,7 +80,7 @@ def test_intervals_are_the_standard_errors_per_user() -> None:
     curves = triangle(RAA)
     shared = replace(curves, users=np.full(10, 8.0), values=curves.values / 8)
     forecast = mack().fit(shared).predict(shared, [9, 360])
-    open_, errors = forecast.open[:, 0], np.array(RAA_ERRORS)
+    open_, errors = forecast.is_ahead[:, 0], np.array(RAA_ERRORS)
     least = np.maximum(np.array(RAA_ULTIMATES) - NORMAL_P90 * errors, curves.observed_value)
     for column in (0, 1):  # flat beyond the last age anybody reached
         low, high = (band[:, column][open_] for band in (forecast.raw.p10, forecast.raw.p90))
@@ -96,12 +98,12 @@ def test_wide_intervals_begin_at_what_was_observed() -> None:
 def test_a_step_without_an_estimate_takes_the_least_of_those_before() -> None:
     variance = np.array([7.0, 8.0, 4.0, -1.0, 3.0, 6.0, -1.0, -1.0])
     cohorts = np.array([5, 5, 5, 1, 4, 3, 1, 0])
-    filled = estimated(variance, cohorts)
+    filled = fill_step_variances(variance, cohorts)
     np.testing.assert_allclose(filled, [7, 8, 4, 4**2 / 8, 3, 6, 3, 3])
-    one = estimated(variance, np.array([1, 2, 1, 1, 1, 1, 1, 1]))
+    one = fill_step_variances(variance, np.array([1, 2, 1, 1, 1, 1, 1, 1]))
     np.testing.assert_array_equal(one, 8.0)
-    np.testing.assert_array_equal(estimated(variance, np.ones(8, dtype=int)), 0.0)
-    zero = estimated(np.array([0.0, 5.0, 9.0]), np.array([2, 2, 1]))
+    np.testing.assert_array_equal(fill_step_variances(variance, np.ones(8, dtype=int)), 0.0)
+    zero = fill_step_variances(np.array([0.0, 5.0, 9.0]), np.array([2, 2, 1]))
     np.testing.assert_array_equal(zero, [0, 5, 0])
 
 
@@ -118,12 +120,12 @@ def test_the_last_periods_measure_each_step() -> None:
 
 def test_cohorts_that_ended_together_are_one_period() -> None:
     curves = weekly(10, ("a", "b", "c")).as_of("2023-03-01")
-    known = completed(curves, 360, 3)
+    known = measuring_cohorts(curves, 360, 3)
     step = 6  # completed on day 7 of the cohort's age
     chosen = curves.end[known[:, step]]
     assert len(chosen) == 9
     assert chosen.min() == curves.end[curves.observed_age >= 7].max() - np.timedelta64(14, "D")
-    assert not completed(curves, 5, 3)[:, step].any()
+    assert not measuring_cohorts(curves, 5, 3)[:, step].any()
 
 
 def test_a_change_of_shape_is_seen_by_the_last_periods() -> None:
@@ -144,7 +146,7 @@ def test_no_revenue_so_far_is_left_to_the_pattern() -> None:
     curves = replace(known, values=values).as_of("2023-10-20")
     forecast = mack(None, PATTERN).fit(curves).predict(curves, range(AGES))
     for band in (forecast.raw.mean, forecast.raw.p10, forecast.raw.p90):
-        assert np.isfinite(band[forecast.open]).all()
+        assert np.isfinite(band[forecast.is_ahead]).all()
     np.testing.assert_array_equal(forecast.raw.mean[-2:], forecast.pattern[-2:])
     assert not np.array_equal(forecast.raw.mean[0], forecast.pattern[0])
 

@@ -10,7 +10,7 @@ from test_forecaster import PATTERN
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.models.baselines import neighbours
-from ltvnet.models.baselines.neighbours import Neighbours, Past
+from ltvnet.models.baselines.neighbours import HistoricalCurves, Neighbours
 
 DAY = "2025-06-30"
 
@@ -75,7 +75,7 @@ def test_distance_by_hand() -> None:
     """Levels 2 and 1, shares at D1 0.5 and 0.25, at k/2 = 2 both 1."""
     ages = np.arange(AGES)
     mine, theirs = (np.where(ages < 2, share, 1.0) * y for share, y in ((0.5, 2.0), (0.25, 1.0)))
-    past = Past(cohorts([(1.0, theirs)]).values[:, NODES], np.ones(1))
+    past = HistoricalCurves(cohorts([(1.0, theirs)]).values[:, NODES], np.ones(1))
     found = past.distances(cohorts([(1.0, mine)]).cut(4))
     assert found[0, 0] == pytest.approx(2 * np.log(2.0) ** 2, rel=1e-12)
 
@@ -89,7 +89,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     curves = weekly(30, noise=0.4).as_of("2023-09-01")
     model = fitted(5, curves)
     whole = model.predict(curves).raw
-    monkeypatch.setattr(neighbours, "CELLS", 3 * len(curves))
+    monkeypatch.setattr(neighbours, "MAX_DISTANCES", 3 * len(curves))
     blocks = model.predict(curves).raw
     np.testing.assert_allclose(blocks.mean, whole.mean, rtol=1e-12)
     np.testing.assert_allclose(blocks.p90, whole.p90, rtol=1e-12)
@@ -100,7 +100,7 @@ def test_history_is_kept_evenly_up_to_a_limit(
 ) -> None:
     """Of 8 cohorts 3 are kept, 0 and those a third and two thirds on; of as many as 8 all."""
     for most, rows in ((3, [0, 2, 5]), (8, list(range(8)))):
-        monkeypatch.setattr(neighbours, "MOST", most)
+        monkeypatch.setattr(neighbours, "MAX_KEPT_CURVES", most)
         kept = fitted(2, kinds).past
         np.testing.assert_array_equal(kept.values, kinds.values[rows][:, NODES])
         np.testing.assert_array_equal(kept.users, kinds.users[rows])

@@ -7,7 +7,7 @@ from test_forecaster import PATTERN
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, Curves
-from ltvnet.models.baselines.power_law import PowerLaw, powers
+from ltvnet.models.baselines.power_law import PowerLaw, fit_exponents
 
 DAY = "2025-06-30"
 
@@ -34,14 +34,16 @@ def test_a_power_curve_is_forecast_exactly(fitted: PowerLaw, age: int, power: fl
 def test_the_law_begins_where_revenue_does(fitted: PowerLaw) -> None:
     """Ages without revenue have no log: those after them alone make the exponent."""
     values = np.where(np.arange(AGES) < 3, 0.0, curve(360, 1.0, 0.6))
-    assert powers(cohort(values).cut(9))[0] == pytest.approx(0.6, rel=1e-12)
+    assert fit_exponents(cohort(values).cut(9))[0] == pytest.approx(0.6, rel=1e-12)
 
 
 def test_exponent_by_hand() -> None:
     """Logs of 1, 2, 2 at log(1 + age) = log 1, log 2, log 3."""
     values = np.where(np.arange(AGES) == 0, 1.0, 2.0)
     x, y = np.log([1.0, 2.0, 3.0]), np.log([1.0, 2.0, 2.0])
-    assert powers(cohort(values).cut(2))[0] == pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-12)
+    assert fit_exponents(cohort(values).cut(2))[0] == pytest.approx(
+        np.polyfit(x, y, 1)[0], rel=1e-12
+    )
 
 
 def test_daily_revenue_does_not_rise(fitted: PowerLaw) -> None:

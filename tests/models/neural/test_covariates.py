@@ -14,32 +14,32 @@ from factories import identity_of, run_context
 from test_contract import assert_sound
 from test_forecaster import COVARIATES, NET, PATTERN, TRAINING
 
-from ltvnet.backtesting.origins import Plan
+from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
 from ltvnet.models.neural.covariates import (
     DAMPING,
     MIN_SPREAD,
-    Almanac,
-    Context,
-    Covariates,
-    Reference,
+    CalendarFeatures,
+    CovariateConfig,
+    CovariateScaling,
+    SeriesScaling,
 )
-from ltvnet.models.neural.forecaster import Neural, build
-from ltvnet.models.neural.windows import Tasks, Windows
+from ltvnet.models.neural.forecaster import NeuralForecaster, build_net
+from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 ALL = COVARIATES | {"spend": True, "calendar": True}
 NAN = np.full(AGES, np.nan)
 
 
-class Trained(Neural):
+class Trained(NeuralForecaster):
     """Trains to the end of its schedule, whatever the inner origin says."""
 
     def _epochs(self, curves: Curves) -> int:
         return int(self.training["epochs"])
 
 
-def neural(covariates: Mapping[str, Any], **training: object) -> Neural:
+def neural(covariates: Mapping[str, Any], **training: object) -> NeuralForecaster:
     return Trained(
         net=NET,
         pattern=PATTERN,
@@ -49,8 +49,10 @@ def neural(covariates: Mapping[str, Any], **training: object) -> Neural:
     )
 
 
-def context(curves: Curves, **chosen: object) -> Context:
-    return Context.of(curves.take(curves.observed_age >= 0), Covariates(**COVARIATES | chosen))  # type: ignore[arg-type]
+def context(curves: Curves, **chosen: object) -> CovariateScaling:
+    return CovariateScaling.fit(
+        curves.take(curves.observed_age >= 0), CovariateConfig(**COVARIATES | chosen)
+    )  # type: ignore[arg-type]
 
 
 def days(*dates: str, **attributes: str) -> Curves:
@@ -70,7 +72,7 @@ def curves(known: History) -> Curves:
 
 
 @pytest.fixture(scope="module")
-def trained(curves: Curves) -> Neural:
+def trained(curves: Curves) -> NeuralForecaster:
     return neural(ALL).fit(curves)
 
 
@@ -79,12 +81,12 @@ def test_a_reference_is_the_mean_over_users() -> None:
     cells[0, 7] = np.nan
     cells[:, 9] = np.nan
     cells[:, 10] = 0.0
-    mean = Reference.of(cells, np.array([200.0, 100.0])).mean
+    mean = SeriesScaling.fit(cells, np.array([200.0, 100.0])).mean
     assert mean[[0, 7]].tolist() == [2.0, 4.0] and np.isnan(mean[[9, 10]]).all()
 
 
 def test_a_feature_is_the_log_ratio_at_the_last_age_known() -> None:
-    reference = Reference(np.where(np.arange(AGES) == 3, 2.0, 4.0), spread=0.5)
+    reference = SeriesScaling(np.where(np.arange(AGES) == 3, 2.0, 4.0), spread=0.5)
     cells = np.stack([NAN, NAN])
     cells[0, [2, 8]] = 4.0, 6.0  # what it is at node 10 is what it was at age 8
     cells[1, 3] = 0.0
@@ -99,16 +101,18 @@ def test_a_feature_is_the_log_ratio_at_the_last_age_known() -> None:
 
 
 def test_equal_series_say_nothing_and_wild_ones_are_bounded() -> None:
-    reference = Reference.of(np.full((3, AGES), 0.1 + 0.2), np.ones(3))
+    reference = SeriesScaling.fit(np.full((3, AGES), 0.1 + 0.2), np.ones(3))
     assert reference.spread == MIN_SPREAD
     assert np.abs(reference.features(np.full((1, AGES), 0.3))).max() == 1.0
     assert np.abs(reference.features(np.full((1, AGES), 1e30))[:, :, 0]).max() == 5.0
-    nothing = Reference.none().features(np.ones((1, AGES)))
+    nothing = SeriesScaling.empty().features(np.ones((1, AGES)))
     assert not nothing.any()
 
 
 def test_seasons_are_places_in_the_year() -> None:
-    found = Almanac(weekend=False, holidays=None).features(days("2022-01-01", "2022-07-02"))
+    found = CalendarFeatures(weekend=False, holidays=None).features(
+        days("2022-01-01", "2022-07-02")
+    )
     np.testing.assert_allclose(found[0, 0], [0.0, 1.0], atol=0.01)
     np.testing.assert_allclose(found[1, 0], [0.0, -1.0], atol=0.02)
     np.testing.assert_allclose(found[0, NODES.index(90)], [1.0, 0.0], atol=0.03)
@@ -117,15 +121,19 @@ def test_seasons_are_places_in_the_year() -> None:
 def test_weekends_count_for_cohorts_of_at_most_two_days() -> None:
     """Acquired on a Friday: day 1 is a Saturday, days 4 to 7 have none, 8 to 10 have two of 3."""
     curves = days("2022-01-07")
-    share = Almanac(weekend=True, holidays=None).features(curves)[0, :, 2] + 2 / 7
+    share = CalendarFeatures(weekend=True, holidays=None).features(curves)[0, :, 2] + 2 / 7
     np.testing.assert_allclose(share[:7], [0, 1, 1, 0, 0, 0, 0], atol=1e-12)
     assert share[NODES.index(10)] == pytest.approx(2 / 3)
     assert share[NODES.index(14)] == pytest.approx(0.0)
     rows: list[Row] = [("2022-01-03", "2022-01-09", {}, 10, curve(360))]
     week = history(rows).as_of("2027-01-01")
-    assert not Almanac(weekend=True, holidays=None).features(week)[0, :, 2].any()
-    assert Almanac.of(week, None) == Almanac(weekend=False, holidays=None)
-    assert Almanac.of(curves, None) == Almanac(weekend=True, holidays=None)
+    assert not CalendarFeatures(weekend=True, holidays=None).features(week)[0, :, 2].any()
+    assert CalendarFeatures.from_curves(week, None) == CalendarFeatures(
+        weekend=False, holidays=None
+    )
+    assert CalendarFeatures.from_curves(curves, None) == CalendarFeatures(
+        weekend=True, holidays=None
+    )
 
 
 def test_holidays_are_those_of_the_country(caplog: pytest.LogCaptureFixture) -> None:
@@ -134,27 +142,27 @@ def test_holidays_are_those_of_the_country(caplog: pytest.LogCaptureFixture) -> 
     shares = []
     for country in ("DE", "KR", "Narnia", ""):
         curves = days("2022-12-24", Country=country)
-        shares.append(Almanac(weekend=False, holidays="Country").features(curves)[0, :, 2])
+        shares.append(CalendarFeatures(weekend=False, holidays="Country").features(curves)[0, :, 2])
     assert shares[0][:4].tolist() == [0, 1, 1, 0] and shares[1][:4].tolist() == [0, 1, 0, 0]
     assert shares[0][NODES.index(10)] == pytest.approx(1 / 3)  # New Year is day 8
     assert not shares[2].any() and not shares[3].any()
-    assert Almanac.of(days("2022-12-24", Country="DE"), "Country") == Almanac(
-        weekend=True, holidays="Country"
-    )
+    assert CalendarFeatures.from_curves(
+        days("2022-12-24", Country="DE"), "Country"
+    ) == CalendarFeatures(weekend=True, holidays="Country")
     with caplog.at_level(logging.WARNING):
-        assert Almanac.of(days("2022-12-24", Country="x"), "Country") == Almanac(
-            weekend=True, holidays=None
-        )
+        assert CalendarFeatures.from_curves(
+            days("2022-12-24", Country="x"), "Country"
+        ) == CalendarFeatures(weekend=True, holidays=None)
     assert "no value of Country is a country by ISO code: no holidays are used" in caplog.text
-    apart = Almanac(weekend=True, holidays="Country").features(
+    apart = CalendarFeatures(weekend=True, holidays="Country").features(
         replace(days("2022-12-24"), attributes={})
     )
     assert not apart[:, :, 3].any()
 
 
 def test_the_calendar_needs_two_years(known: History) -> None:
-    assert context(known.as_of("2024-01-02"), calendar=True).almanac is None
-    assert context(known.as_of("2024-01-03"), calendar=True).almanac is not None
+    assert context(known.as_of("2024-01-02"), calendar=True).calendar is None
+    assert context(known.as_of("2024-01-03"), calendar=True).calendar is not None
 
 
 @pytest.mark.parametrize(
@@ -166,40 +174,40 @@ def test_the_calendar_needs_two_years(known: History) -> None:
 )
 def test_choices_are_checked(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Covariates(**COVARIATES | change)
+        CovariateConfig(**COVARIATES | change)
 
 
 def test_holidays_need_an_attribute_and_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"covariates\.holidays out of Country, got 'Land'"):
-        Almanac.of(days("2022-01-01", Country="DE"), "Land")
+        CalendarFeatures.from_curves(days("2022-01-01", Country="DE"), "Land")
     monkeypatch.setattr("ltvnet.models.neural.covariates.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package holidays: pip install 'ltvnet\[hol"):
-        Almanac(weekend=False, holidays="Country")
+        CalendarFeatures(weekend=False, holidays="Country")
 
 
 def test_what_is_lacking_in_training_is_no_input(curves: Curves) -> None:
     bare = replace(curves, series={}, spend=np.full(len(curves), np.nan))
     nothing = context(bare, spend=True)
-    assert nothing == Context(None, {}, None)
-    assert (nothing.features, nothing.scalars) == (0, 0)
+    assert nothing == CovariateScaling(None, {}, None)
+    assert (nothing.node_feature_count, nothing.scalar_count) == (0, 0)
     for cells in (np.full_like(curves.values, np.nan), np.where(curves.values >= 0, 0.0, np.nan)):
         assert not context(replace(curves, series={"kept": cells})).series
     assert context(curves, series=False) == nothing
     full = context(curves, spend=True, calendar=True)
-    assert (full.features, full.scalars) == (2 + 2, 2 + 2)
+    assert (full.node_feature_count, full.scalar_count) == (2 + 2, 2 + 2)
 
 
 def test_spend_is_per_user_over_that_of_the_median_cohort(curves: Curves) -> None:
     paid = curves.spend / curves.users
     measured = context(curves, spend=True)
-    assert measured.spend == pytest.approx(np.nanmedian(paid))
-    fixed = measured.seen(curves).fixed
+    assert measured.median_spend == pytest.approx(np.nanmedian(paid))
+    fixed = measured.covariate_arrays(curves).static
     assert fixed[np.isnan(paid)].tolist() == [[0.0, 0.0]] * int(np.isnan(paid).sum())
     expected = np.log((paid / np.nanmedian(paid) + DAMPING) / (1 + DAMPING))
     np.testing.assert_allclose(fixed[:, 0], np.nan_to_num(expected), atol=1e-12)
     free = replace(curves, spend=np.where(np.arange(len(curves)) % 3 > 0, 0.0, curves.spend))
-    assert context(free, spend=True).spend is not None
-    assert context(replace(curves, spend=curves.spend * 0.0), spend=True).spend is None
+    assert context(free, spend=True).median_spend is not None
+    assert context(replace(curves, spend=curves.spend * 0.0), spend=True).median_spend is None
 
 
 def test_other_units_change_no_bit(curves: Curves) -> None:
@@ -208,7 +216,9 @@ def test_other_units_change_no_bit(curves: Curves) -> None:
         curves, spend=curves.spend * 1024, series={"retention": curves.series["retention"] * 1024}
     )
     other = context(scaled, spend=True)
-    for ours, theirs in zip(one.seen(curves), other.seen(scaled), strict=True):
+    for ours, theirs in zip(
+        one.covariate_arrays(curves), other.covariate_arrays(scaled), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -219,36 +229,41 @@ def test_a_task_sees_nodes_behind_it_and_the_calendar_of_those_ahead() -> None:
     kept = {"kept": daily.values.copy()}
     daily = replace(daily, series=kept)
     model = neural(ALL | {"holidays": "Country"})
-    fitted = model._untrained(daily)
-    windows = Windows.of(daily, fitted.pattern.held_out(daily), fitted.scaling)
-    inputs = windows.both(Tasks(torch.tensor([0, 3]), torch.tensor([0, 30])))[0]
-    assert inputs.prefix.shape == (2, len(NODES), fitted.scaling.sizes.features)
-    assert inputs.scalars.shape == (2, fitted.scaling.sizes.scalars)
-    assert fitted.scaling.sizes.features == 3 + 2 + 4
-    assert not inputs.prefix[~inputs.observed].any()
-    seen = fitted.scaling.context.seen(daily)
+    fitted = model.prepare(daily)
+    windows = CohortTensors.from_curves(
+        daily, fitted.pattern.leave_one_out_curves(daily), fitted.scaling
+    )
+    inputs = windows.inputs_and_targets(Tasks(torch.tensor([0, 3]), torch.tensor([0, 30])))[0]
+    assert inputs.node_features.shape == (2, len(NODES), fitted.scaling.input_sizes.features)
+    assert inputs.scalars.shape == (2, fitted.scaling.input_sizes.scalars)
+    assert fitted.scaling.input_sizes.features == 3 + 2 + 4
+    assert not inputs.node_features[~inputs.is_observed].any()
+    seen = fitted.scaling.covariates.covariate_arrays(daily)
     ahead = inputs.scalars[:, -2 * len(NODES) :].reshape(2, len(NODES), 2)
-    assert not ahead[inputs.observed].any()
-    expected = torch.from_numpy(seen.ahead[[0, 3]]).float()
-    torch.testing.assert_close(ahead[~inputs.observed], expected[~inputs.observed])
+    assert not ahead[inputs.is_observed].any()
+    expected = torch.from_numpy(seen.future_calendar[[0, 3]]).float()
+    torch.testing.assert_close(ahead[~inputs.is_observed], expected[~inputs.is_observed])
     torch.testing.assert_close(
-        inputs.prefix[inputs.observed][:, 3:],
-        torch.from_numpy(seen.nodes[[0, 3]]).float()[inputs.observed],
+        inputs.node_features[inputs.is_observed][:, 3:],
+        torch.from_numpy(seen.at_nodes[[0, 3]]).float()[inputs.is_observed],
     )
 
 
 def test_later_cells_of_a_series_are_not_seen_by_a_task(curves: Curves) -> None:
     """In training too: a cohort at an age sees its series up to that age."""
     model = neural(ALL)
-    fitted = model._untrained(curves.take(curves.observed_age >= 0))
+    fitted = model.prepare(curves.take(curves.observed_age >= 0))
     rows = np.flatnonzero(curves.observed_age >= 100)[:5]
     old = curves.take(rows)
     garbage = np.where(np.arange(AGES) > 30, 1e9, old.series["retention"])
     garbage = np.where(np.isfinite(old.values), garbage, np.nan)
     spoiled = replace(old, series={"retention": garbage})
-    expected = fitted.pattern.expected(old)
+    expected = fitted.pattern.expected_curves(old)
     tasks = Tasks(torch.arange(5), torch.full((5,), 30))
-    one, other = (Windows.of(c, expected, fitted.scaling).both(tasks)[0] for c in (old, spoiled))
+    one, other = (
+        CohortTensors.from_curves(c, expected, fitted.scaling).inputs_and_targets(tasks)[0]
+        for c in (old, spoiled)
+    )
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
 
 
@@ -278,10 +293,10 @@ def test_a_net_learns_from_a_series() -> None:
     assert errors[1] < 0.6 * errors[0], errors
 
 
-def test_forecasts_are_sound_whatever_is_known(trained: Neural, curves: Curves) -> None:
+def test_forecasts_are_sound_whatever_is_known(trained: NeuralForecaster, curves: Curves) -> None:
     assert trained.fitted.net is not None
-    context = trained.fitted.scaling.context
-    assert context.spend and context.almanac and list(context.series) == ["retention"]
+    context = trained.fitted.scaling.covariates
+    assert context.median_spend and context.calendar and list(context.series) == ["retention"]
     full = trained.predict(curves)
     assert_sound(full)
     bare = replace(curves, series={}, spend=np.full(len(curves), np.nan))
@@ -292,33 +307,37 @@ def test_forecasts_are_sound_whatever_is_known(trained: Neural, curves: Curves) 
         assert not np.array_equal(forecast.final.mean, full.final.mean, equal_nan=True)
 
 
-def test_units_of_all_money_and_series_change_nothing(trained: Neural, curves: Curves) -> None:
+def test_units_of_all_money_and_series_change_nothing(
+    trained: NeuralForecaster, curves: Curves
+) -> None:
     series = {"retention": curves.series["retention"] * 1024}
     scaled = replace(curves, values=curves.values * 1024, spend=curves.spend * 1024, series=series)
     again = neural(ALL).fit(scaled).predict(scaled)
     once = trained.predict(curves)
-    cells = once.open
+    cells = once.is_ahead
     for quantity in ("mean", "p10", "p90"):
         one, other = (getattr(f.final, quantity)[cells] for f in (once, again))
         np.testing.assert_allclose(other, 1024 * one, rtol=1e-6)
 
 
-def test_a_row_depends_on_no_other(trained: Neural, curves: Curves) -> None:
+def test_a_row_depends_on_no_other(trained: NeuralForecaster, curves: Curves) -> None:
     whole = trained.predict(curves).final.mean
     part = trained.predict(curves.take(np.arange(50, 57))).final.mean
     np.testing.assert_allclose(part, whole[50:57], rtol=1e-5)
 
 
-def test_the_state_holds_the_context(trained: Neural, curves: Curves) -> None:
+def test_the_state_holds_the_context(trained: NeuralForecaster, curves: Curves) -> None:
     values, arrays = trained.state()
     assert "series/retention" in arrays
-    again = Neural.from_state(json.loads(json.dumps(values, allow_nan=False)), arrays)
+    again = NeuralForecaster.from_state(json.loads(json.dumps(values, allow_nan=False)), arrays)
     np.testing.assert_array_equal(
         again.predict(curves).final.p10, trained.predict(curves).final.p10
     )
 
 
-def test_a_warm_start_keeps_the_inputs_of_its_net(trained: Neural, known: History) -> None:
+def test_a_warm_start_keeps_the_inputs_of_its_net(
+    trained: NeuralForecaster, known: History
+) -> None:
     """A later fit without spend, with another series: inputs are those of the start."""
     later = known.as_of("2024-03-14")
     lost = replace(
@@ -329,18 +348,18 @@ def test_a_warm_start_keeps_the_inputs_of_its_net(trained: Neural, known: Histor
         model.start_from(trained.state())
         forecast = model.fit(data).predict(data)
         assert model.fitted.net is not None
-        assert model.fitted.scaling.sizes == trained.fitted.scaling.sizes
+        assert model.fitted.scaling.input_sizes == trained.fitted.scaling.input_sizes
         assert_sound(forecast)
-    assert model.fitted.scaling.context.spend == 0.0
+    assert model.fitted.scaling.covariates.median_spend == 0.0
 
 
 @pytest.mark.parametrize("loss", ["deviance", "huber"])
 def test_every_parameter_learns(curves: Curves, loss: str) -> None:
     fit = curves.take(curves.observed_age >= 0)
     model = neural(ALL, loss=loss, epochs=1)
-    fitted = model._untrained(fit)
+    fitted = model.prepare(fit)
     torch.manual_seed(0)
-    before = build(NET, fitted.scaling.sizes).state_dict()
+    before = build_net(NET, fitted.scaling.input_sizes).state_dict()
     after, _ = model._trained(fit, fitted, None, 1)
     for name, weight in after.state_dict().items():
         moved = (weight != before[name]).any(dim=0 if weight.ndim > 1 else -1)
@@ -348,7 +367,7 @@ def test_every_parameter_learns(curves: Curves, loss: str) -> None:
 
 
 def test_a_ledger_tells_series_apart(known: History) -> None:
-    plan = Plan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
+    plan = ReplayPlan(window="expanding", refit="each", ages=[7], warm=True, workers=1)
     cells = known.series["retention"]
     names = {
         identity_of(PATTERN, replace(known, series=series), plan, np.datetime64("2024-01-31"))
@@ -362,7 +381,7 @@ def test_without_anything_beside_the_inputs_are_as_they_were(curves: Curves) -> 
     plain = replace(curves, series={}, spend=bare)
     sizes = (
         neural(ALL | {"calendar": False})
-        ._untrained(plain.take(plain.observed_age >= 0))
-        .scaling.sizes
+        .prepare(plain.take(plain.observed_age >= 0))
+        .scaling.input_sizes
     )
     assert (sizes.features, sizes.scalars) == (3, 6)

@@ -14,9 +14,9 @@ from test_nets import TIDE
 
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.run_context import HardwareConfig, RunContext
-from ltvnet.models.neural.forecaster import Neural
-from ltvnet.models.neural.task_sampling import Draws, Plan, Share
-from ltvnet.models.neural.windows import Windows
+from ltvnet.models.neural.forecaster import NeuralForecaster
+from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
+from ltvnet.models.neural.windows import CohortTensors
 
 DDP = {"strategy": "ddp", "devices": 2}
 NETS: dict[str, dict[str, Any]] = {
@@ -33,13 +33,15 @@ def curves() -> Curves:
 
 
 @pytest.fixture(scope="module")
-def windows(curves: Curves) -> Windows:
-    fitted = neural("lstm")._untrained(curves)
-    return Windows.of(curves, fitted.pattern.held_out(curves), fitted.scaling)
+def windows(curves: Curves) -> CohortTensors:
+    fitted = neural("lstm").prepare(curves)
+    return CohortTensors.from_curves(
+        curves, fitted.pattern.leave_one_out_curves(curves), fitted.scaling
+    )
 
 
-def neural(net: str, folder: Path | None = None, **machine: object) -> Neural:
-    return Neural(
+def neural(net: str, folder: Path | None = None, **machine: object) -> NeuralForecaster:
+    return NeuralForecaster(
         net=NETS[net],
         pattern=PATTERN,
         training=TRAINING | {"batch_size": 37},
@@ -80,7 +82,7 @@ def test_the_weights_are_those_of_one_process(curves: Curves) -> None:
     nets = []
     for machine in ({}, DDP):
         model = neural("mlp", **machine)
-        net, _ = model._trained(curves, model._untrained(curves), None, 2)
+        net, _ = model._trained(curves, model.prepare(curves), None, 2)
         nets.append(flat(net))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
     assert np.abs(nets[0]).max() > 0.1
@@ -89,9 +91,9 @@ def test_the_weights_are_those_of_one_process(curves: Curves) -> None:
 def test_one_process_writes_and_both_take_up(curves: Curves, tmp_path: Path) -> None:
     """A run of two processes that stopped after its first epoch ends where an unbroken one does."""
     whole, cut = (neural("mlp", tmp_path / name, **DDP) for name in ("whole", "cut"))
-    net, _ = whole._trained(curves, whole._untrained(curves), None, 2)
-    cut._trained(curves, cut._untrained(curves), None, 1)
-    again, _ = cut._trained(curves, cut._untrained(curves), None, 2)
+    net, _ = whole._trained(curves, whole.prepare(curves), None, 2)
+    cut._trained(curves, cut.prepare(curves), None, 1)
+    again, _ = cut._trained(curves, cut.prepare(curves), None, 2)
     np.testing.assert_array_equal(flat(again), flat(net))
     assert len(list((tmp_path / "whole").glob("events*"))) == 1
     found = {path.name for path in (tmp_path / "whole" / "checkpoints").iterdir()}
@@ -99,26 +101,29 @@ def test_one_process_writes_and_both_take_up(curves: Curves, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_shares_are_disjoint_and_cover_every_batch(windows: Windows, ranks: int) -> None:
-    plan = Plan(each=3, size=100, unseen=0.5)
+def test_shares_are_disjoint_and_cover_every_batch(windows: CohortTensors, ranks: int) -> None:
+    plan = EpochPlan(tasks_per_cohort=3, batch_size=100, unseen_share=0.5)
     draws = [
-        Draws(windows=windows, plan=plan, seed=7, share=Share(rank, ranks)) for rank in range(ranks)
+        EpochSampler(windows=windows, plan=plan, seed=7, share=ProcessShard(rank, ranks))
+        for rank in range(ranks)
     ]
     tasks = draws[0].tasks
     parts: list[list[tuple[int, int]]] = []
     for blocks in zip(*draws, strict=True):
-        each = [zip(b.sizes, b.batch.split(b.own), strict=True) for b in blocks]
+        each = [zip(b.global_sizes, b.batch.split(b.local_sizes), strict=True) for b in blocks]
         for batch in zip(*each, strict=True):
             found = [
                 (int(cohort), round(float(value), 4))
                 for _, part in batch
-                for cohort, value in zip(part.cohort, part.targets.value, strict=True)
+                for cohort, value in zip(
+                    part.cohort_index, part.targets.observed_value, strict=True
+                )
             ]
             assert len(found) == batch[0][0]
-            assert len({len(part.cohort) for _, part in batch}) <= 2
+            assert len({len(part.cohort_index) for _, part in batch}) <= 2
             parts.append(sorted(found))
-    values = windows.values[tasks.cohort, tasks.age]
-    whole = [(int(c), round(float(v), 4)) for c, v in zip(tasks.cohort, values, strict=True)]
+    values = windows.values[tasks.cohort_index, tasks.observed_age]
+    whole = [(int(c), round(float(v), 4)) for c, v in zip(tasks.cohort_index, values, strict=True)]
     assert parts == [sorted(whole[i : i + 100]) for i in range(0, len(whole), 100)]
 
 
@@ -130,7 +135,7 @@ def test_processes_that_get_nothing_of_a_batch_still_add_up(curves: Curves) -> N
         model.training["tasks"] = 1
         grown = int((curves.observed_age > 0).sum())
         model.training["batch_size"] = grown - 1
-        net, _ = model._trained(curves, model._untrained(curves), None, 2)
+        net, _ = model._trained(curves, model.prepare(curves), None, 2)
         nets.append(flat(net))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
 
@@ -144,7 +149,7 @@ def test_processes_that_are_started_anew_do_the_same(
     nets = []
     for machine in ({}, DDP):
         model = neural("mlp", **machine)
-        nets.append(flat(model._trained(curves, model._untrained(curves), None, 2)[0]))
+        nets.append(flat(model._trained(curves, model.prepare(curves), None, 2)[0]))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
 
 

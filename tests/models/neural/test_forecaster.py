@@ -14,7 +14,7 @@ from factories import run_context
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.neural.forecaster import Neural, build, inner_origin, last_good
+from ltvnet.models.neural.forecaster import NeuralForecaster, best_epoch, build_net, inner_origin
 
 PATTERN: dict[str, Any] = {
     "name": "pattern",
@@ -64,8 +64,8 @@ MACHINE = {
 }
 
 
-def neural(seed: int = 0, folder: Path | None = None, **training: object) -> Neural:
-    return Neural(
+def neural(seed: int = 0, folder: Path | None = None, **training: object) -> NeuralForecaster:
+    return NeuralForecaster(
         net=NET,
         pattern=PATTERN,
         training=TRAINING | training,
@@ -74,7 +74,7 @@ def neural(seed: int = 0, folder: Path | None = None, **training: object) -> Neu
     )
 
 
-class Trained(Neural):
+class Trained(NeuralForecaster):
     """Trains to the end of its schedule, whatever the inner origin says."""
 
     def _epochs(self, curves: Curves) -> int:
@@ -87,7 +87,7 @@ def curves() -> Curves:
 
 
 @pytest.fixture(scope="module")
-def trained(curves: Curves) -> Neural:
+def trained(curves: Curves) -> NeuralForecaster:
     made = Trained(
         net=NET, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
         context=run_context(),
@@ -95,34 +95,38 @@ def trained(curves: Curves) -> Neural:
     return made.fit(curves)
 
 
-def test_an_untrained_net_is_the_pattern(trained: Neural, curves: Curves) -> None:
-    untrained = build(NET, trained.fitted.scaling.sizes).eval()
-    model = Neural.from_state(*trained.state())
+def test_an_untrained_net_is_the_pattern(trained: NeuralForecaster, curves: Curves) -> None:
+    untrained = build_net(NET, trained.fitted.scaling.input_sizes).eval()
+    model = NeuralForecaster.from_state(*trained.state())
     model.fitted = replace(model.fitted, net=untrained)
     forecast = model.predict(curves, range(1, AGES))
-    cells = forecast.open
+    cells = forecast.is_ahead
     np.testing.assert_allclose(
         forecast.final.mean[cells], forecast.pattern[cells], rtol=1e-6, atol=0
     )
 
 
-def test_training_changes_the_forecast(trained: Neural, curves: Curves) -> None:
+def test_training_changes_the_forecast(trained: NeuralForecaster, curves: Curves) -> None:
     forecast = trained.predict(curves)
     assert trained.fitted.net is not None
     assert np.nanmax(np.abs(forecast.final.mean / forecast.pattern - 1)) > 1e-3
 
 
-def test_forecasts_are_finite_monotone_and_ordered(trained: Neural, curves: Curves) -> None:
+def test_forecasts_are_finite_monotone_and_ordered(
+    trained: NeuralForecaster, curves: Curves
+) -> None:
     forecast = trained.predict(curves, range(1, AGES))
     for band in (forecast.final.mean, forecast.final.p10, forecast.final.p50, forecast.final.p90):
-        assert np.isfinite(band[forecast.open]).all()
+        assert np.isfinite(band[forecast.is_ahead]).all()
         assert (np.nan_to_num(np.diff(band, axis=1)) >= -1e-12).all()
-        assert (band >= curves.observed_value[:, None])[forecast.open].all()
-    p10, p50, p90 = (getattr(forecast.final, q)[forecast.open] for q in ("p10", "p50", "p90"))
+        assert (band >= curves.observed_value[:, None])[forecast.is_ahead].all()
+    p10, p50, p90 = (getattr(forecast.final, q)[forecast.is_ahead] for q in ("p10", "p50", "p90"))
     assert (p10 <= p50).all() and (p50 <= p90).all()
 
 
-def test_days_between_nodes_follow_the_anchored_formula(trained: Neural, curves: Curves) -> None:
+def test_days_between_nodes_follow_the_anchored_formula(
+    trained: NeuralForecaster, curves: Curves
+) -> None:
     """value(h) = value(l) + exp(z_j) (pattern(h) - pattern(l)) within the interval of h."""
     forecast = trained.predict(curves, range(1, AGES))
     row = int(np.flatnonzero(curves.observed_age == 18)[0])
@@ -135,34 +139,36 @@ def test_days_between_nodes_follow_the_anchored_formula(trained: Neural, curves:
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
 
 
-def test_nodes_do_not_depend_on_the_ages_asked_for(trained: Neural, curves: Curves) -> None:
+def test_nodes_do_not_depend_on_the_ages_asked_for(
+    trained: NeuralForecaster, curves: Curves
+) -> None:
     daily = trained.predict(curves, range(1, AGES)).final.p90[:, np.array(NODES[1:]) - 1]
     np.testing.assert_allclose(trained.predict(curves).final.p90[:, 1:], daily, rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_batch_size_changes_nothing(trained: Neural, curves: Curves, size: int) -> None:
+def test_batch_size_changes_nothing(trained: NeuralForecaster, curves: Curves, size: int) -> None:
     whole = trained.predict(curves).final.mean
     rows = np.arange(40, 40 + size)
     part = trained.predict(curves.take(rows)).final.mean
     np.testing.assert_allclose(part, whole[rows], rtol=1e-5)
 
 
-def test_the_state_is_the_forecaster(trained: Neural, curves: Curves) -> None:
+def test_the_state_is_the_forecaster(trained: NeuralForecaster, curves: Curves) -> None:
     values, arrays = trained.state()
-    again = Neural.from_state(json.loads(json.dumps(values)), arrays)
+    again = NeuralForecaster.from_state(json.loads(json.dumps(values)), arrays)
     np.testing.assert_array_equal(
         again.predict(curves).final.p10, trained.predict(curves).final.p10
     )
 
 
-def test_money_in_another_unit_changes_nothing(curves: Curves, trained: Neural) -> None:
+def test_money_in_another_unit_changes_nothing(curves: Curves, trained: NeuralForecaster) -> None:
     scaled = replace(curves, values=curves.values * 1024)
     again = Trained(
         net=NET, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
         context=run_context(),
     ).fit(scaled)  # fmt: skip
-    cells = trained.predict(curves).open
+    cells = trained.predict(curves).is_ahead
     for quantity in ("mean", "p10", "p90"):
         one = getattr(trained.predict(curves).final, quantity)[cells]
         other = getattr(again.predict(scaled).final, quantity)[cells]
@@ -183,9 +189,9 @@ def test_seeds_are_repeatable_and_differ(curves: Curves) -> None:
 def test_every_parameter_learns(curves: Curves, loss: str) -> None:
     """The head starts at zero, so what feeds it moves from the second step on."""
     model = neural(loss=loss, epochs=1)
-    fitted = model._untrained(curves.take(curves.observed_age >= 0))
+    fitted = model.prepare(curves.take(curves.observed_age >= 0))
     torch.manual_seed(0)
-    before = build(NET, fitted.scaling.sizes).state_dict()
+    before = build_net(NET, fitted.scaling.input_sizes).state_dict()
     after, _ = model._trained(curves.take(curves.observed_age >= 0), fitted, None, 1)
     moved = {
         name: (weight != before[name]).any(dim=-1 if weight.ndim > 1 else 0).any()
@@ -201,7 +207,7 @@ def test_too_little_data_leaves_the_pattern_alone(caplog: pytest.LogCaptureFixtu
     assert "too little data for a net (18 cohorts, 8 of them observed to D30)" in caplog.text
     forecast = model.predict(young)
     np.testing.assert_array_equal(forecast.final.mean, forecast.pattern)
-    again = Neural.from_state(*model.state())
+    again = NeuralForecaster.from_state(*model.state())
     np.testing.assert_array_equal(again.predict(young).final.mean, forecast.pattern)
 
 
@@ -226,15 +232,15 @@ def test_a_worse_epoch_must_be_worse_beyond_chance() -> None:
         return np.stack(rows)
 
     good, noise = np.ones(16), np.random.default_rng(0).normal(0, 1, 16)
-    assert last_good(scores(good + 1, good, good + 0.5 + 0.1 * noise)) == 1
-    assert last_good(scores(good + 1, good, good + 0.01 + noise - noise.mean())) == 2
-    assert last_good(scores(good, good + 1, good + 1)) == 0
-    assert last_good(np.ones((3, 1))) == 2
+    assert best_epoch(scores(good + 1, good, good + 0.5 + 0.1 * noise)) == 1
+    assert best_epoch(scores(good + 1, good, good + 0.01 + noise - noise.mean())) == 2
+    assert best_epoch(scores(good, good + 1, good + 1)) == 0
+    assert best_epoch(np.ones((3, 1))) == 2
 
 
 def test_an_unknown_net_is_refused() -> None:
     with pytest.raises(ValueError, match="expected net.kind out of lstm, mlp, tide, got 'rnn'"):
-        Neural(
+        NeuralForecaster(
             net=NET | {"kind": "rnn"}, pattern=PATTERN, training=TRAINING,
             covariates=COVARIATES, context=run_context(),
         )  # fmt: skip

@@ -17,12 +17,12 @@ from test_forecaster import COVARIATES, MACHINE, TRAINING, neural
 
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.run_context import HardwareConfig
-from ltvnet.models.neural.covariates import Covariates
-from ltvnet.models.neural.nets.heads import departures
-from ltvnet.models.neural.nets.losses import grown
-from ltvnet.models.neural.task_sampling import Draws, Plan, Share
-from ltvnet.models.neural.training_config import Training
-from ltvnet.models.neural.windows import Scaling, Tasks, Windows
+from ltvnet.models.neural.covariates import CovariateConfig
+from ltvnet.models.neural.nets.heads import log_multiples
+from ltvnet.models.neural.nets.losses import forecast_growth
+from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
+from ltvnet.models.neural.training_config import TrainingConfig
+from ltvnet.models.neural.windows import CohortTensors, InputScaling, Tasks
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -39,15 +39,23 @@ ROOT = Path(__file__).parent.parent.parent.parent
 )
 def test_settings_are_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Training(**TRAINING | change)  # type: ignore[arg-type]
+        TrainingConfig(**TRAINING | change)  # type: ignore[arg-type]
 
 
 def test_few_tasks_are_learned_in_smaller_batches_at_a_lower_rate() -> None:
     chosen = {"batch_size": 1024, "min_steps": 8, "rate": 0.012}
-    training = Training(**TRAINING | chosen)  # type: ignore[arg-type]
-    assert [training.batch(tasks) for tasks in (3, 800, 8192, 100_000)] == [1, 100, 1024, 1024]
-    assert [140 % training.batch(140), 4 * 2047 % training.batch(4 * 2047)] == [14, 1020]
-    assert training.peak(1024) == 0.012 and training.peak(256) == pytest.approx(0.006)
+    training = TrainingConfig(**TRAINING | chosen)  # type: ignore[arg-type]
+    assert [training.batch_size_for(tasks) for tasks in (3, 800, 8192, 100_000)] == [
+        1,
+        100,
+        1024,
+        1024,
+    ]
+    assert [140 % training.batch_size_for(140), 4 * 2047 % training.batch_size_for(4 * 2047)] == [
+        14,
+        1020,
+    ]
+    assert training.peak_rate(1024) == 0.012 and training.peak_rate(256) == pytest.approx(0.006)
 
 
 @pytest.fixture(scope="module")
@@ -57,46 +65,58 @@ def curves() -> Curves:
 
 
 @pytest.fixture(scope="module")
-def windows(curves: Curves) -> Windows:
-    fitted = neural()._untrained(curves)
-    return Windows.of(curves, fitted.pattern.held_out(curves), fitted.scaling)
+def windows(curves: Curves) -> CohortTensors:
+    fitted = neural().prepare(curves)
+    return CohortTensors.from_curves(
+        curves, fitted.pattern.leave_one_out_curves(curves), fitted.scaling
+    )
 
 
-def test_tasks_are_log_uniform_and_leave_something_to_forecast(windows: Windows) -> None:
-    tasks = windows.draw(200, torch.Generator().manual_seed(0))
-    assert (tasks.age >= 0).all() and (tasks.age < windows.last[tasks.cohort]).all()
-    counts = torch.bincount(tasks.cohort, minlength=len(windows))
-    assert counts[windows.last > 0].eq(200).all() and counts[windows.last == 0].eq(0).all()
-    oldest = tasks.age[windows.last[tasks.cohort] == 360].float()
+def test_tasks_are_log_uniform_and_leave_something_to_forecast(windows: CohortTensors) -> None:
+    tasks = windows.draw_tasks(200, torch.Generator().manual_seed(0))
+    assert (tasks.observed_age >= 0).all() and (
+        tasks.observed_age < windows.last_age[tasks.cohort_index]
+    ).all()
+    counts = torch.bincount(tasks.cohort_index, minlength=len(windows))
+    assert counts[windows.last_age > 0].eq(200).all() and counts[windows.last_age == 0].eq(0).all()
+    oldest = tasks.observed_age[windows.last_age[tasks.cohort_index] == 360].float()
     share = (oldest < 18).float().mean()  # log 19 of log 361 of the draws
     assert float(share) == pytest.approx(math.log(19) / math.log(361), abs=0.02)
 
 
-def test_an_epoch_is_drawn_from_its_seed(windows: Windows) -> None:
-    plan = Plan(each=4, size=128, unseen=0.3)
+def test_an_epoch_is_drawn_from_its_seed(windows: CohortTensors) -> None:
+    plan = EpochPlan(tasks_per_cohort=4, batch_size=128, unseen_share=0.3)
     one, same, other = (
-        Draws(windows=windows, plan=plan, seed=s, share=Share(0, 1)) for s in (1, 1, 2)
+        EpochSampler(windows=windows, plan=plan, seed=s, share=ProcessShard(0, 1))
+        for s in (1, 1, 2)
     )
-    assert torch.equal(one.tasks.age, same.tasks.age) and torch.equal(one.hidden, same.hidden)
-    assert not torch.equal(one.tasks.age, other.tasks.age)
-    assert float(one.hidden.float().mean()) == pytest.approx(0.3, abs=0.1)
-    sizes = [size for block in one for size in block.sizes]
-    assert len(sizes) == one.steps == plan.steps(windows) == -(-len(one.tasks.age) // 128)
-    assert sum(sizes) == len(one.tasks.age)
+    assert torch.equal(one.tasks.observed_age, same.tasks.observed_age) and torch.equal(
+        one.is_hidden, same.is_hidden
+    )
+    assert not torch.equal(one.tasks.observed_age, other.tasks.observed_age)
+    assert float(one.is_hidden.float().mean()) == pytest.approx(0.3, abs=0.1)
+    sizes = [size for block in one for size in block.global_sizes]
+    assert (
+        len(sizes)
+        == one.batch_count
+        == plan.count_batches(windows)
+        == -(-len(one.tasks.observed_age) // 128)
+    )
+    assert sum(sizes) == len(one.tasks.observed_age)
 
 
-def test_targets_are_growth_since_the_observed_age(windows: Windows, curves: Curves) -> None:
+def test_targets_are_growth_since_the_observed_age(windows: CohortTensors, curves: Curves) -> None:
     row, age = 30, 18
     tasks = Tasks(torch.tensor([row]), torch.tensor([age]))
     targets = windows.targets(tasks)
-    steps = targets.steps
+    steps = targets.interval_growth
     last = int(curves.observed_age[row])
     assert last not in NODES
     later = [j for j, node in enumerate(NODES[1:]) if age < node <= last]
     assert targets.weight[0, :-1].nonzero().squeeze(1).tolist() == later
     value = curves.values[row]
     ages = [NODES[j + 1] for j in later] + [last]
-    actual = targets.growth[0, [*later, -1]].numpy()
+    actual = targets.actual_growth[0, [*later, -1]].numpy()
     np.testing.assert_allclose(actual, value[ages] - value[age], rtol=1e-4)
     assert steps[0, : later[0]].eq(0).all() and steps[0, later[0]] > 0
     total = targets.weight[0, later].div(windows.rarity[[j + 1 for j in later]]).sum()
@@ -105,18 +125,18 @@ def test_targets_are_growth_since_the_observed_age(windows: Windows, curves: Cur
     )
 
 
-def test_untrained_growth_is_the_patterns(windows: Windows) -> None:
-    tasks = windows.draw(3, torch.Generator().manual_seed(1))
+def test_untrained_growth_is_the_patterns(windows: CohortTensors) -> None:
+    tasks = windows.draw_tasks(3, torch.Generator().manual_seed(1))
     targets = windows.targets(tasks)
-    raw = torch.zeros(len(tasks.age), len(NODES) - 1, 4)
+    raw = torch.zeros(len(tasks.observed_age), len(NODES) - 1, 4)
     raw[..., 2:] = -50.0  # next to no gaps between quantiles
-    for quantity in grown(raw, targets, 1.0).forecast:
-        torch.testing.assert_close(quantity, targets.pattern, rtol=1e-5, atol=1e-7)
+    for quantity in forecast_growth(raw, targets, 1.0).growth:
+        torch.testing.assert_close(quantity, targets.pattern_growth, rtol=1e-5, atol=1e-7)
 
 
 def test_departures_order_quantiles_and_scale_the_mean_only() -> None:
     raw = torch.randn(4, 50, 20, generator=torch.Generator().manual_seed(0))
-    z, damped = departures(raw, 1.0), departures(raw, 0.25)
+    z, damped = log_multiples(raw, 1.0), log_multiples(raw, 0.25)
     assert (z[1] < z[2]).all() and (z[2] < z[3]).all()
     torch.testing.assert_close(damped[0], 0.25 * raw[0])
     torch.testing.assert_close(damped[3] - damped[2], z[3] - z[2])
@@ -129,12 +149,16 @@ def test_rare_values_share_the_unseen_bucket() -> None:
         for day in np.datetime64("2024-01-01") + np.arange(count)
     ]
     curves = history(rows).as_of("2024-02-29")
-    scaling = Scaling.of(curves, 1.0, Covariates(**COVARIATES))  # type: ignore[arg-type]
-    assert scaling.categories == {"Apps": ["a", "b"]} and scaling.sizes.categories == (3,)
-    codes = dict(zip(curves.attributes["Apps"], scaling.codes(curves)[:, 0].tolist(), strict=True))
+    scaling = InputScaling.fit(curves, 1.0, CovariateConfig(**COVARIATES))  # type: ignore[arg-type]
+    assert scaling.categories == {"Apps": ["a", "b"]} and scaling.input_sizes.categories == (3,)
+    codes = dict(
+        zip(
+            curves.attributes["Apps"], scaling.encode_categories(curves)[:, 0].tolist(), strict=True
+        )
+    )
     assert codes == {"a": 1, "b": 2, "rare": 0}
     nameless = history([(*rows[0][:2], {}, 10.0, curve(20))]).as_of("2024-02-29")
-    assert scaling.codes(nameless).tolist() == [[0]]
+    assert scaling.encode_categories(nameless).tolist() == [[0]]
 
 
 def test_machine_is_plain_data() -> None:
@@ -225,7 +249,9 @@ def test_ctrl_c_is_handed_on(curves: Curves, monkeypatch: pytest.MonkeyPatch) ->
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ltvnet.models.neural.training_module.Departure.training_step", stop)
+    monkeypatch.setattr(
+        "ltvnet.models.neural.training_module.ResidualTrainingModule.training_step", stop
+    )
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         neural().fit(curves)

@@ -16,8 +16,8 @@ from ltvnet.models.pattern.development import (
     Development,
     Triangle,
     by_interval,
+    cohort_development,
     credible_growth,
-    development,
     lean,
     ratio_of_sums,
     share_earned,
@@ -127,19 +127,22 @@ def test_what_stood_on_past_days_is_what_curves_of_these_days_show(half_life: fl
     values = np.where((known.attributes["Apps"] == "c")[:, None], 0.0, known.values)
     curves = replace(known, values=values).as_of("2024-01-31")
     curves = curves.take(curves.observed_age >= 0)
-    segments = Segments.of(curves, None)
-    triangle = Triangle(curves, segments, segments.find(curves), half_life)
+    segments = Segments.from_curves(curves, None)
+    triangle = Triangle(curves, segments, segments.find_deepest(curves), half_life)
     ago = [0, 28, 200]
     for days, standing in zip(ago, triangle.standings(ago, 5), strict=True):
         then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
         then = then.take(then.observed_age >= 0)
-        own = development(then, then.reach(5), half_life)
-        found = segments.find(then)
-        assert standing.reach == then.reach(5) and standing.first == 0
+        own = cohort_development(then, then.age_reached_by(5), half_life)
+        found = segments.find_deepest(then)
+        assert standing.reach == then.age_reached_by(5) and standing.first == 0
         assert standing.age[: len(then)].tolist() == then.observed_age.tolist()
         assert (standing.age[len(then) :] == -1).all()
         for name in ("base", "gain"):
-            made, direct = getattr(standing.sums, name), segments.totals(getattr(own, name), found)
+            made, direct = (
+                getattr(standing.sums, name),
+                segments.subtotals(getattr(own, name), found),
+            )
             np.testing.assert_allclose(made, direct, rtol=1e-12)
         assert not standing.sums.base[3].any()
 
@@ -147,13 +150,13 @@ def test_what_stood_on_past_days_is_what_curves_of_these_days_show(half_life: fl
 def test_the_tilt_of_a_past_day_is_that_of_its_curves() -> None:
     curves = weekly(60).as_of("2024-01-31")
     curves = curves.take(curves.observed_age >= 0)
-    segments = Segments.of(curves, None)
-    found = segments.find(curves)
+    segments = Segments.from_curves(curves, None)
+    found = segments.find_deepest(curves)
     triangle = Triangle(curves, segments, found, None)
     standings = triangle.standings([0, 84], 5)
     then = curves.as_of(curves.origin - np.timedelta64(84, "D"))
     then = then.take(then.observed_age >= 0)
-    own = development(then, then.reach(5), None)
+    own = cohort_development(then, then.age_reached_by(5), None)
     pooled = Development(own.base.sum(axis=0)[None], own.gain.sum(axis=0)[None])
     weights = tilt_weights(ratio_of_sums(pooled))
     direct = tilt_constant(tilt_scores(weights, own), found[: len(then)])

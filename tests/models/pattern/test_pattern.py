@@ -15,9 +15,9 @@ from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.models.pattern.credibility import (
     KAPPA_AGES,
     KAPPAS,
-    Replay,
+    KappaErrors,
     credible_level,
-    learned_kappas,
+    fit_kappas,
 )
 from ltvnet.models.pattern.pattern import Pattern
 
@@ -86,14 +86,14 @@ def triangle(rows: list[list[int]]) -> Curves:
 
 def ultimate(pattern: Pattern, curves: Curves, age: int = 9) -> Floats:
     forecast = pattern.fit(curves).predict(curves, [age])
-    return np.where(forecast.open[:, 0], forecast.final.mean[:, 0], curves.observed_value)
+    return np.where(forecast.is_ahead[:, 0], forecast.final.mean[:, 0], curves.observed_value)
 
 
 def test_chain_ladder_is_exact_on_raa() -> None:
     curves = triangle(RAA)
     pattern = Pattern(**CHAIN_LADDER)
     np.testing.assert_allclose(ultimate(pattern, curves), RAA_ULTIMATES, rtol=1e-6)
-    factors = pattern.measured.beta[0, 1:10] / pattern.measured.beta[0, :9]
+    factors = pattern.segment_curves.beta[0, 1:10] / pattern.segment_curves.beta[0, :9]
     published = [2.999359, 1.623523, 1.270888, 1.171675, 1.113385, 1.041935, 1.033264, 1.016936]
     np.testing.assert_allclose(factors[:8], published, atol=6e-7)
 
@@ -108,15 +108,15 @@ def test_chain_ladder_is_exact_on_taylor_ashe() -> None:
 @pytest.mark.parametrize(("rows", "published"), [(RAA, 1.10148212), (GENINS, 1.29243031)])
 def test_inverse_power_tail_is_the_published_one(rows: list[list[int]], published: float) -> None:
     pattern = Pattern(**CHAIN_LADDER | {"tail": "inverse_power"}).fit(triangle(rows))
-    beta = pattern.measured.beta[0]
+    beta = pattern.segment_curves.beta[0]
     assert beta[109] / beta[9] == pytest.approx(published, rel=1e-7)
 
 
 def test_cape_cod_level_is_the_published_one() -> None:
     pattern = Pattern(**CHAIN_LADDER).fit(triangle(RAA))
-    assert pattern.measured.level[0] == pytest.approx(22_010.289, abs=1e-3)
+    assert pattern.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
     pattern = Pattern(**CHAIN_LADDER).fit(triangle(GENINS))
-    assert pattern.measured.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
+    assert pattern.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
 
 
 def test_an_infinite_kappa_is_cape_cod() -> None:
@@ -144,20 +144,22 @@ def test_proportional_curves_are_forecast_exactly(levels: list[float], power: fl
     pattern = Pattern(**DEFAULT | {"kappa": 0.0, "min_cohorts": 1}).fit(curves)
     forecast = pattern.predict(curves)
     actual = known.actuals("2030-01-01")[list(NODES)].to_numpy()
-    np.testing.assert_allclose(forecast.final.mean[forecast.open], actual[forecast.open], rtol=1e-9)
+    np.testing.assert_allclose(
+        forecast.final.mean[forecast.is_ahead], actual[forecast.is_ahead], rtol=1e-9
+    )
 
 
 def test_segments_that_grow_like_their_parent_keep_its_factors() -> None:
     curves = weekly(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
     pooled = Pattern(**DEFAULT | {"levels": 0}).fit(curves)
     shrunk = Pattern(**DEFAULT | {"credibility": 1e12}).fit(curves)
-    for beta in shrunk.measured.beta:
-        np.testing.assert_allclose(beta, pooled.measured.beta[0], rtol=1e-6)
+    for beta in shrunk.segment_curves.beta:
+        np.testing.assert_allclose(beta, pooled.segment_curves.beta[0], rtol=1e-6)
 
 
 def test_segments_of_different_shape_are_told_apart() -> None:
     curves = weekly(60, ("a", "b"), noise=0.05).as_of("2024-06-01")
-    beta = Pattern(**DEFAULT).fit(curves).measured.beta
+    beta = Pattern(**DEFAULT).fit(curves).segment_curves.beta
     assert beta[1, 7] > beta[0, 7] > beta[2, 7]  # (1 + a)^0.3 earns earlier than (1 + a)^0.4
     true = (8 / 361) ** np.array([0.3, 0.4])
     np.testing.assert_allclose(beta[1:, 7], true, rtol=0.08)
@@ -179,7 +181,7 @@ def test_zero_so_far_is_forecast_above_zero() -> None:
     curves = replace(known, values=values).as_of(known.start[-1] + 8)
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     assert forecast.reason[-1] == "zero_revenue_so_far"
-    assert (forecast.final.mean[-1, forecast.open[-1]] > 0).all()
+    assert (forecast.final.mean[-1, forecast.is_ahead[-1]] > 0).all()
 
 
 def test_no_revenue_at_all_is_no_signal() -> None:
@@ -187,7 +189,7 @@ def test_no_revenue_at_all_is_no_signal() -> None:
     curves = replace(known, values=known.values * 0).as_of("2023-03-20")
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     assert set(forecast.reason) == {"no_signal", "no_complete_age"}
-    assert (forecast.final.mean[forecast.open] == 0).all()
+    assert (forecast.final.mean[forecast.is_ahead] == 0).all()
 
 
 def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
@@ -196,7 +198,7 @@ def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
     late = np.where(np.arange(AGES) < 7, 0.0, known.values)
     curves = replace(known, values=late).as_of("2024-03-01")
     pattern = Pattern(**DEFAULT).fit(curves)
-    assert pattern.measured.first == 7
+    assert pattern.segment_curves.first_revenue_age == 7
     forecast = pattern.predict(curves)
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
     assert young.any() and (forecast.final.mean[young, NODES.index(30)] > 0).all()
@@ -218,19 +220,19 @@ def test_a_new_segment_stands_on_its_parent() -> None:
     stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
     forecast = pattern.predict(stranger)
     assert forecast.reason[0] == "unseen_category"
-    expected = pattern.expected(stranger)
-    np.testing.assert_array_equal(expected.beta[0], pattern.measured.beta[0])
-    assert expected.prior[0, 0] == pattern.measured.level[0]
+    expected = pattern.expected_curves(stranger)
+    np.testing.assert_array_equal(expected.beta[0], pattern.segment_curves.beta[0])
+    assert expected.segment_level[0, 0] == pattern.segment_curves.level[0]
 
 
 def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
     curves = weekly(30).as_of("2023-07-01")
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     oldest = np.sort(curves.observed_age)[::-1][4]
-    assert forecast.reach == oldest == curves.reach(5)
+    assert forecast.last_supported_age == oldest == curves.age_reached_by(5)
     known = curves.observed_age >= 0
-    assert forecast.extrapolated[known, NODES.index(360)].all()
-    assert not forecast.extrapolated[:, NODES.index(30)].any()
+    assert forecast.is_extrapolated[known, NODES.index(360)].all()
+    assert not forecast.is_extrapolated[:, NODES.index(30)].any()
     mean = forecast.final.mean
     np.testing.assert_array_equal(mean[:, NODES.index(300)], mean[:, NODES.index(360)])
     assert "extrapolated" in set(forecast.reason)
@@ -240,17 +242,17 @@ def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
     pattern = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves)
-    held_out = pattern.held_out(curves)
+    held_out = pattern.leave_one_out_curves(curves)
     row = 21
     others = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves.take(np.arange(len(curves)) != row))
     # credibility is in units of all cohorts, which the closed form keeps
-    unit = pattern.measured.unit / others.measured.unit
+    unit = pattern.segment_curves.median_revenue_d7 / others.segment_curves.median_revenue_d7
     scaled = {"credibility": 10 * unit, "level_credibility": 10 * unit}
     others = Pattern(**DEFAULT | {"kappa": 1.0} | scaled).fit(
         curves.take(np.arange(len(curves)) != row)
     )
-    segment = others.measured.segments.find(curves)[row]
-    np.testing.assert_allclose(held_out.beta[row], others.measured.beta[segment], rtol=1e-9)
+    segment = others.segment_curves.segments.find_deepest(curves)[row]
+    np.testing.assert_allclose(held_out.beta[row], others.segment_curves.beta[segment], rtol=1e-9)
 
 
 def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
@@ -258,8 +260,10 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
     curves = curves.take(curves.observed_age >= 0)
     pattern = Pattern(**DEFAULT).fit(curves)
     k = curves.observed_age
-    natural = pattern.held_out(curves).prior[np.arange(len(k)), k]
-    np.testing.assert_allclose(natural, pattern.expected(curves).prior[:, 0], rtol=1e-9)
+    natural = pattern.leave_one_out_curves(curves).segment_level[np.arange(len(k)), k]
+    np.testing.assert_allclose(
+        natural, pattern.expected_curves(curves).segment_level[:, 0], rtol=1e-9
+    )
 
 
 @given(st.integers(1, 300))
@@ -272,8 +276,10 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ltvnet.data.arrays.BLOCK", size)
             pattern = Pattern(**config).fit(curves)
-            held_out = pattern.held_out(curves)
-        found.append((pattern.kappas, pattern.measured.beta, held_out.beta, held_out.level))
+            held_out = pattern.leave_one_out_curves(curves)
+        found.append(
+            (pattern.kappas, pattern.segment_curves.beta, held_out.beta, held_out.cohort_level)
+        )
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
@@ -281,8 +287,11 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
 def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     pattern = Pattern(**DEFAULT).fit(curves)
-    exact, short = pattern.held_out(curves), pattern.held_out(curves, np.float32)
-    for name in ("beta", "prior", "level"):
+    exact, short = (
+        pattern.leave_one_out_curves(curves),
+        pattern.leave_one_out_curves(curves, np.float32),
+    )
+    for name in ("beta", "segment_level", "cohort_level"):
         kept = getattr(short, name)
         assert kept.dtype == np.float32
         np.testing.assert_array_equal(kept, getattr(exact, name).astype(np.float32))
@@ -295,7 +304,7 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
     rows = [(str(d), str(d + 6), {}, 100.0, c) for d, c in zip(days, steep, strict=True)]
     curves = history(rows).as_of(days[-1] + 6)
     share = {
-        half_life: Pattern(**DEFAULT | {"half_life": half_life}).fit(curves).measured.beta[0]
+        half_life: Pattern(**DEFAULT | {"half_life": half_life}).fit(curves).segment_curves.beta[0]
         for half_life in (None, 14.0)
     }
     growth = {key: beta[30] / beta[7] for key, beta in share.items()}
@@ -308,12 +317,12 @@ def test_kappa_is_the_smallest_within_one_standard_error() -> None:
     base = np.full((20, len(KAPPAS)), 5.0)
     clearly = base.copy()
     clearly[:, 4] = 1.0  # kappa = 1 is better in every week
-    chosen = learned_kappas(iter([Replay(age, weeks, clearly) for age in range(len(KAPPA_AGES))]))
+    chosen = fit_kappas(iter([KappaErrors(age, weeks, clearly) for age in range(len(KAPPA_AGES))]))
     np.testing.assert_allclose(chosen, KAPPAS[4])
     noise = np.random.default_rng(0).normal(0, 1, 20)
     within = base.copy()
     within[:, 4] -= 0.01 * (1 + 50 * noise)  # better on average, but far within the noise
-    chosen = learned_kappas(iter([Replay(age, weeks, within) for age in range(len(KAPPA_AGES))]))
+    chosen = fit_kappas(iter([KappaErrors(age, weeks, within) for age in range(len(KAPPA_AGES))]))
     np.testing.assert_allclose(chosen, KAPPAS[0])
 
 

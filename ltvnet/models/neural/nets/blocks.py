@@ -15,21 +15,23 @@ class ResidualBlock(nn.Module):
     `hidden` or `after` below 1, for a norm of one number, or a dropout outside [0, 1).
     """
 
-    def __init__(self, *, before: int, hidden: int, after: int, dropout: float, norm: bool) -> None:
+    def __init__(
+        self, *, input_width: int, hidden: int, output_width: int, dropout: float, norm: bool
+    ) -> None:
         """`before` D, `hidden` units, `after` E."""
         super().__init__()
-        if min(before, hidden, after) < 1 or not 0.0 <= dropout < 1.0:
+        if min(input_width, hidden, output_width) < 1 or not 0.0 <= dropout < 1.0:
             raise ValueError(
                 "expected widths >= 1 and dropout in [0, 1), got "
-                f"before={before}, hidden={hidden}, after={after} and dropout={dropout}"
+                f"before={input_width}, hidden={hidden}, after={output_width} and dropout={dropout}"
             )
-        if norm and after == 1:
+        if norm and output_width == 1:
             raise ValueError("expected after > 1 with norm=True, got 1: its norm is a constant")
-        self.hidden = nn.Sequential(nn.Linear(before, hidden), nn.ReLU())
-        self.out = nn.Linear(hidden, after)
-        self.skip = nn.Linear(before, after, bias=False)
+        self.hidden = nn.Sequential(nn.Linear(input_width, hidden), nn.ReLU())
+        self.out = nn.Linear(hidden, output_width)
+        self.skip = nn.Linear(input_width, output_width, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(after) if norm else nn.Identity()
+        self.norm = nn.LayerNorm(output_width) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Both paths, added."""

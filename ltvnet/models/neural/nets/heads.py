@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Inputs(NamedTuple):
+class TaskInputs(NamedTuple):
     """What a net sees of a task.
 
     `prefix` (B, J, F) features at nodes, 0 where not observed; `observed` (B, J) which nodes
     are; `scalars` (B, S); `codes` (B, C) categories of attributes, 0 = unseen.
     """
 
-    prefix: Tensor
-    observed: Tensor
+    node_features: Tensor
+    is_observed: Tensor
     scalars: Tensor
     codes: Tensor
 
 
-class Sizes(NamedTuple):
+class InputSizes(NamedTuple):
     """Widths of the inputs: nodes J, features F, scalars S, and categories C of each attribute."""
 
     nodes: int
@@ -37,7 +37,7 @@ class Sizes(NamedTuple):
     categories: tuple[int, ...]
 
 
-class Attributes(nn.Module):
+class AttributeEmbeddings(nn.Module):
     """Embeddings of all attributes, side by side: (B, C) -> (B, C x width).
 
     A net holds it as `attributes`, where a warm start looks for it.
@@ -77,7 +77,7 @@ class Head(nn.Module):
         return raw.reshape(len(raw), raw.shape[1] // 4, 4)  # (B, I, Q)
 
 
-def departures(raw: Tensor, confidence: float) -> Tensor:
+def log_multiples(raw: Tensor, confidence: float) -> Tensor:
     """Log multiples of the pattern's growth z (Q, B, I) for mean, p10, p50, p90, of raw ones.
 
     The mean's z is scaled by `confidence` in 0..1; the median departs from the mean, and p10 and
@@ -92,7 +92,7 @@ def departures(raw: Tensor, confidence: float) -> Tensor:
     return z
 
 
-class Targets(NamedTuple):
+class TaskTargets(NamedTuple):
     """What became of a task: at the end of each interval, and at the last age known.
 
     `growth` and `pattern` (B, T) actual and pattern growth since the observed age; `weight`
@@ -101,10 +101,10 @@ class Targets(NamedTuple):
     revenue per user at the observed age. T = I + 1.
     """
 
-    growth: Tensor
-    pattern: Tensor
+    actual_growth: Tensor
+    pattern_growth: Tensor
     weight: Tensor
-    interval: Tensor
-    part: Tensor
-    steps: Tensor
-    value: Tensor
+    last_interval: Tensor
+    last_interval_growth: Tensor
+    interval_growth: Tensor
+    observed_value: Tensor

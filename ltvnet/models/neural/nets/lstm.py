@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltvnet.models.neural.nets.heads import Attributes, Head, Inputs, Sizes
+from ltvnet.models.neural.nets.heads import AttributeEmbeddings, Head, InputSizes, TaskInputs
 
-PART, MOST_PARTS = 128, 8
+TASKS_PER_CHUNK, MAX_CHUNKS = 128, 8
 """Tasks that are worth a part of their own on a CPU, and the most parts of a batch."""
 
 
@@ -21,7 +21,7 @@ class LSTM(nn.Module):
     """
 
     def __init__(
-        self, *, sizes: Sizes, units: Sequence[int], dense: int, embedding: int, dropout: float
+        self, *, sizes: InputSizes, units: Sequence[int], dense: int, embedding: int, dropout: float
     ) -> None:
         """Build the layers."""
         super().__init__()
@@ -36,14 +36,14 @@ class LSTM(nn.Module):
             for before, after in zip(widths[:-1], widths[1:], strict=True)
         )
         self.dropout = nn.Dropout(dropout)
-        self.attributes = Attributes(categories=sizes.categories, width=embedding)
+        self.attributes = AttributeEmbeddings(categories=sizes.categories, width=embedding)
         self.dense = nn.Linear(units[-1] + sizes.scalars + self.attributes.width, dense)
         self.head = Head(width=dense, intervals=sizes.nodes - 1)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: TaskInputs) -> Tensor:
         """Raw z (B, I, Q). A state depends on earlier nodes only, so the last observed is taken."""
-        last = inputs.observed.sum(dim=1) - 1  # (B,)
-        state = self.dropout(self._states(inputs.prefix, last))
+        last = inputs.is_observed.sum(dim=1) - 1  # (B,)
+        state = self.dropout(self._states(inputs.node_features, last))
         joined = torch.cat((state, inputs.scalars, self.attributes(inputs.codes)), dim=1)
         raw: Tensor = self.head(self.dropout(functional.gelu(self.dense(joined))))
         return raw
@@ -54,7 +54,7 @@ class LSTM(nn.Module):
         On a CPU in parts, from short prefixes to long, none of which goes on after its longest: a
         usual prefix has half of the nodes.
         """
-        parts = min(len(last) // PART, MOST_PARTS) if last.device.type == "cpu" else 1
+        parts = min(len(last) // TASKS_PER_CHUNK, MAX_CHUNKS) if last.device.type == "cpu" else 1
         if parts < 2:
             return self._run(prefix, last)
         order = last.argsort()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ltvnet.models.neural.nets.heads import Attributes, Head, Inputs, Sizes
+from ltvnet.models.neural.nets.heads import AttributeEmbeddings, Head, InputSizes, TaskInputs
 
 
 class MLP(nn.Module):
@@ -16,7 +16,7 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, *, sizes: Sizes, hidden: Sequence[int], embedding: int, dropout: float
+        self, *, sizes: InputSizes, hidden: Sequence[int], embedding: int, dropout: float
     ) -> None:
         """Build the layers."""
         super().__init__()
@@ -25,7 +25,7 @@ class MLP(nn.Module):
                 "expected a list of hidden >= 1, embedding >= 1 and dropout in [0, 1), got "
                 f"hidden={list(hidden)}, embedding={embedding} and dropout={dropout}"
             )
-        self.attributes = Attributes(categories=sizes.categories, width=embedding)
+        self.attributes = AttributeEmbeddings(categories=sizes.categories, width=embedding)
         seen = sizes.nodes * (sizes.features + 1)
         widths = [seen + sizes.scalars + self.attributes.width, *hidden]
         self.layers = nn.Sequential()
@@ -33,9 +33,9 @@ class MLP(nn.Module):
             self.layers.extend((nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)))
         self.head = Head(width=widths[-1], intervals=sizes.nodes - 1)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: TaskInputs) -> Tensor:
         """Raw z (B, I, Q)."""
-        seen = inputs.prefix.flatten(1), inputs.observed.to(inputs.prefix.dtype)
+        seen = inputs.node_features.flatten(1), inputs.is_observed.to(inputs.node_features.dtype)
         joined = torch.cat((*seen, inputs.scalars, self.attributes(inputs.codes)), dim=1)
         raw: Tensor = self.head(self.layers(joined))
         return raw

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ltvnet.models.neural.nets.blocks import ResidualBlock, start_at_zero
-from ltvnet.models.neural.nets.heads import Attributes, Inputs, Sizes
+from ltvnet.models.neural.nets.heads import AttributeEmbeddings, InputSizes, TaskInputs
 
 
-class Shape(NamedTuple):
+class TiDEShape(NamedTuple):
     """Sizes of what goes in and comes out: L, T, H, C, S and Q of the legend."""
 
     lookback: int
@@ -26,7 +26,7 @@ class Shape(NamedTuple):
     outputs: int
 
 
-class Layers(NamedTuple):
+class TiDELayers(NamedTuple):
     """Sizes between them.
 
     `hidden` units of the blocks of encoder and decoder, `encoder` and `decoder` how many there
@@ -51,7 +51,7 @@ class TiDE(nn.Module):
     the forecast. Raises ValueError for a horizon beyond the steps or sizes below 1.
     """
 
-    def __init__(self, *, shape: Shape, layers: Layers, dropout: float, norm: bool) -> None:
+    def __init__(self, *, shape: TiDEShape, layers: TiDELayers, dropout: float, norm: bool) -> None:
         """`dropout` and layer `norm` in the blocks."""
         super().__init__()
         if min(*shape[:4], shape.outputs, *layers) < 1 or shape.horizon > shape.steps:
@@ -60,7 +60,7 @@ class TiDE(nn.Module):
 
         def block(before: int, hidden: int, after: int, *, norm: bool = norm) -> ResidualBlock:
             return ResidualBlock(
-                before=before, hidden=hidden, after=after, dropout=dropout, norm=norm
+                input_width=before, hidden=hidden, output_width=after, dropout=dropout, norm=norm
             )
 
         projected, hidden = layers.projection, layers.hidden
@@ -102,7 +102,7 @@ class CohortTiDE(nn.Module):
     def __init__(
         self,
         *,
-        sizes: Sizes,
+        sizes: InputSizes,
         layers: Mapping[str, int],
         embedding: int,
         dropout: float,
@@ -112,8 +112,8 @@ class CohortTiDE(nn.Module):
         super().__init__()
         if embedding < 1:
             raise ValueError(f"expected embedding >= 1, got {embedding}")
-        self.attributes = Attributes(categories=sizes.categories, width=embedding)
-        shape = Shape(
+        self.attributes = AttributeEmbeddings(categories=sizes.categories, width=embedding)
+        shape = TiDEShape(
             lookback=sizes.nodes * sizes.features,
             steps=sizes.nodes,
             horizon=sizes.nodes - 1,
@@ -121,16 +121,18 @@ class CohortTiDE(nn.Module):
             attributes=sizes.scalars + self.attributes.width,
             outputs=4,
         )
-        self.tide = TiDE(shape=shape, layers=Layers(**layers), dropout=dropout, norm=norm)
+        self.tide = TiDE(shape=shape, layers=TiDELayers(**layers), dropout=dropout, norm=norm)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: TaskInputs) -> Tensor:
         """Raw z (B, I, Q)."""
         attributes = torch.cat((inputs.scalars, self.attributes(inputs.codes)), dim=1)
-        raw: Tensor = self.tide(inputs.prefix.flatten(1), places(inputs.observed), attributes)
+        raw: Tensor = self.tide(
+            inputs.node_features.flatten(1), node_positions(inputs.is_observed), attributes
+        )
         return raw
 
 
-def places(observed: Tensor) -> Tensor:
+def node_positions(observed: Tensor) -> Tensor:
     """What is known of every node: its place, its distance from the last observed, observed.
 
     `observed` (B, J) -> (B, J, 3), places from -1 to 1 in the order of nodes.

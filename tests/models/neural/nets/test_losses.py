@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ltvnet.models.neural.nets.heads import Targets
-from ltvnet.models.neural.nets.losses import Rule, deviance, graded, grown, huber, learned, pinball
+from ltvnet.models.neural.nets.heads import TaskTargets
+from ltvnet.models.neural.nets.losses import (
+    LossConfig,
+    deviance_loss,
+    forecast_growth,
+    huber_loss,
+    loss_and_gradient,
+    pinball_loss,
+    target_losses,
+)
 
 SCRIPTS = Path(__file__).parent.parent.parent.parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
@@ -19,29 +27,31 @@ import fit_speed as plain  # noqa: E402 the same losses, left to autograd
 NOTHING = torch.zeros(())
 
 
-def targets_of(growth: list[float], pattern: list[float], value: float = 0.0) -> Targets:
+def targets_of(growth: list[float], pattern: list[float], value: float = 0.0) -> TaskTargets:
     rows = torch.tensor([growth]), torch.tensor([pattern]), torch.ones(1, len(growth))
     nothing = torch.zeros(1)
     place = torch.zeros(1, dtype=torch.long)
-    return Targets(*rows, place, nothing, nothing, torch.tensor([value]))
+    return TaskTargets(*rows, place, nothing, nothing, torch.tensor([value]))
 
 
 def test_deviance_is_least_where_sums_agree() -> None:
     """The over-dispersed Poisson mean has no bias: its best common multiple is a ratio of sums."""
     targets, scale = targets_of([1.0, 0.0, 5.0, 2.0], [2.0, 1.0, 2.0, 3.0]), torch.tensor(2.0)
     multiples = torch.linspace(0.5, 1.5, 1001)
-    losses = [deviance(m * targets.pattern, targets, scale).loss.sum() for m in multiples]
+    losses = [
+        deviance_loss(m * targets.pattern_growth, targets, scale).loss.sum() for m in multiples
+    ]
     best = float(multiples[int(torch.stack(losses).argmin())])
     assert best == pytest.approx(8 / 8, abs=1e-3)
     mean, one = torch.tensor([[1.5]]), torch.tensor(1.0)
     negative, zero = targets_of([-3.0], [2.0]), targets_of([0.0], [2.0])
-    assert deviance(mean, negative, one).loss == deviance(mean, zero, one).loss
+    assert deviance_loss(mean, negative, one).loss == deviance_loss(mean, zero, one).loss
 
 
 def test_huber_is_zero_at_the_truth_and_symmetric_in_logs() -> None:
     targets = targets_of([1.0], [1.0])
-    assert float(huber(torch.tensor([[1.0]]), targets, NOTHING).loss) == 0.0
-    double, half = (huber(torch.tensor([[x]]), targets, NOTHING).loss for x in (2.0, 0.5))
+    assert float(huber_loss(torch.tensor([[1.0]]), targets, NOTHING).loss) == 0.0
+    double, half = (huber_loss(torch.tensor([[x]]), targets, NOTHING).loss for x in (2.0, 0.5))
     assert float(double) == pytest.approx(float(half), rel=1e-2)
 
 
@@ -55,33 +65,33 @@ def test_pinball_is_least_at_the_quantile() -> None:
         for candidate in candidates:
             forecast = truth.clone()
             forecast[place] = candidate
-            losses.append(pinball(forecast, targets).loss.sum())
+            losses.append(pinball_loss(forecast, targets).loss.sum())
         least = float(candidates[int(torch.stack(losses).argmin())])
         assert least == pytest.approx(best, abs=1)
 
 
 def test_growth_is_a_sum_over_intervals() -> None:
-    targets = Targets(
+    targets = TaskTargets(
         *torch.zeros(3, 1, 4),
-        interval=torch.tensor([1]),
-        part=torch.tensor([3.0]),
-        steps=torch.tensor([[1.0, 4.0, 3.0]]),
-        value=torch.zeros(1),
+        last_interval=torch.tensor([1]),
+        last_interval_growth=torch.tensor([3.0]),
+        interval_growth=torch.tensor([[1.0, 4.0, 3.0]]),
+        observed_value=torch.zeros(1),
     )
     raw = torch.zeros(1, 3, 4)
     raw[0, :, 0] = torch.log(torch.tensor([2.0, 0.5, 1.0]))
-    found = grown(raw, targets, 1.0).forecast[0]
+    found = forecast_growth(raw, targets, 1.0).growth[0]
     assert found.flatten().tolist() == pytest.approx([2.0, 4.0, 7.0, 2.0 + 0.5 * 3.0])
 
 
 def test_a_cohort_that_was_refunded_has_a_loss() -> None:
     """Less than nothing was earned by the observed age, and the pattern grows all the same."""
     targets = targets_of([0.05], [0.5], value=-0.1)
-    found = huber(torch.tensor([[0.5]]), targets, NOTHING)
-    assert found.loss.isfinite().all() and found.slope > 0  # what came is less than was forecast
+    found = huber_loss(torch.tensor([[0.5]]), targets, NOTHING)
+    assert found.loss.isfinite().all() and found.gradient > 0  # what came is less than was forecast
 
 
-def drawn(seed: int, tasks: int, intervals: int) -> tuple[Tensor, Targets]:
+def drawn(seed: int, tasks: int, intervals: int) -> tuple[Tensor, TaskTargets]:
     """Raw z and targets as they may come: decreases, no growth, unknown, last ages anywhere."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -100,7 +110,7 @@ def drawn(seed: int, tasks: int, intervals: int) -> tuple[Tensor, Targets]:
     weight = counts * normal(tasks, intervals + 1).exp()
     value = normal(tasks).exp() * (normal(tasks) > -1) - (normal(tasks) > 1).double()
     pattern = torch.where(pattern > 0, pattern, 1.0)
-    targets = Targets(growth, pattern, weight, interval, part, steps, value)
+    targets = TaskTargets(growth, pattern, weight, interval, part, steps, value)
     return normal(tasks, intervals, 4), targets
 
 
@@ -117,21 +127,24 @@ def test_slopes_are_those_that_autograd_finds(
 ) -> None:
     raw, targets = drawn(seed, *shape)
     scale = torch.tensor(1.7, dtype=torch.float64)
-    found = learned(raw, targets, Rule(mean, confidence, 0.3, scale), penalty)
+    found = loss_and_gradient(raw, targets, LossConfig(mean, confidence, 0.3, scale), penalty)
     raw.requires_grad_()
     forecast = plain.at_targets(plain.departures(raw, confidence), targets)
     if mean == "huber":
         own = plain.huber(forecast[..., 0], targets)
     else:
         kept = torch.where(targets.weight > 0, forecast[..., 0], 1.0)
-        own = (kept - targets.growth.clamp(min=0.0) * (kept / targets.pattern).log()) / scale
+        own = (
+            kept - targets.actual_growth.clamp(min=0.0) * (kept / targets.pattern_growth).log()
+        ) / scale
     each = own + 0.3 * plain.pinball(forecast[..., 1:], targets)
     loss = (targets.weight * each).sum() + penalty * (confidence * raw[..., 0]).square().sum()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(found.loss, loss.detach())
-    torch.testing.assert_close(found.slope, raw.grad, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found.gradient, raw.grad, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(
-        grown(raw.detach(), targets, confidence).forecast, forecast.detach().permute(2, 0, 1)
+        forecast_growth(raw.detach(), targets, confidence).growth,
+        forecast.detach().permute(2, 0, 1),
     )
 
 
@@ -139,13 +152,15 @@ def test_what_does_not_count_has_no_part_in_a_loss() -> None:
     """Also where nothing grew, so that there is no ratio to form."""
     raw, targets = drawn(3, 5, 4)
     none = targets._replace(
-        steps=torch.zeros_like(targets.steps),
-        part=torch.zeros_like(targets.part),
-        pattern=torch.ones_like(targets.pattern),
+        interval_growth=torch.zeros_like(targets.interval_growth),
+        last_interval_growth=torch.zeros_like(targets.last_interval_growth),
+        pattern_growth=torch.ones_like(targets.pattern_growth),
         weight=torch.zeros_like(targets.weight),
     )
     for mean in ("huber", "deviance"):
-        rule = Rule(mean, 1.0, 0.3, torch.tensor(1.0, dtype=torch.float64))
-        found = learned(raw, none, rule, 0.0)
-        assert float(found.loss) == 0.0 and found.slope.eq(0).all()
-        assert graded(grown(raw, none, 1.0).forecast, none, rule).loss.isfinite().all()
+        rule = LossConfig(mean, 1.0, 0.3, torch.tensor(1.0, dtype=torch.float64))
+        found = loss_and_gradient(raw, none, rule, 0.0)
+        assert float(found.loss) == 0.0 and found.gradient.eq(0).all()
+        assert (
+            target_losses(forecast_growth(raw, none, 1.0).growth, none, rule).loss.isfinite().all()
+        )
