@@ -28,6 +28,10 @@ from ltvnet.data.arrays import (
 NODES = (0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360)
 """Ages (days) of net inputs, net outputs, loss, correction, calibration and ledger."""
 
+NODE_AGES: Ints = np.array(NODES, dtype=np.int64)
+"""Ages (days) of the nodes as an array (J,), which cannot be written to."""
+NODE_AGES.flags.writeable = False
+
 MAX_AGE = NODES[-1]
 AGES = MAX_AGE + 1
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from ltvnet.backtesting.origins import evenly_spaced_origins
 from ltvnet.data.arrays import factorize
-from ltvnet.data.curves import AGES, NODES, Curves, History, parse_day
+from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves, History, parse_day
 
 
 def test_nodes_are_the_contract() -> None:
     assert NODES[0] == 0 and NODES[-1] == 360 and len(NODES) == 21
+    assert NODE_AGES.dtype == np.int64 and NODE_AGES.tolist() == list(NODES)
+    with pytest.raises(ValueError, match="read-only"):
+        NODE_AGES[0] = 1
 
 
 def test_age_is_complete_at_the_end_of_its_day() -> None:
