@@ -4,8 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.utils import instantiate
-from launch import launch, model_specs, plain, run_context
+from launch import data_source, launch, model_specs, plain, run_context
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def compare(config: DictConfig) -> "ModelComparison":
         stages=StageSwitches(**values["learning"]),
         ledger=Path(config.ledger),
     )
-    return compare_models(instantiate(config.data), specs, run_context(config, None), options)
+    return compare_models(data_source(config), specs, run_context(config, None), options)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Starts a script: composes its config, keeps it with the results, tells errors in a message."""
+"""Starts a script: composes its config, keeps it with the results, turns errors into messages."""
 
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,28 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 if TYPE_CHECKING:
+    from ltvnet.data.source import DataSource
     from ltvnet.forecasting.model_spec import ModelSpec
     from ltvnet.forecasting.run_context import RunContext
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+CONTEXT_KEYS = ("machine", "seed", "folder")
+"""What configs of models had before version 0.2, and now stands beside them."""
+
+MOVED_TARGETS = {
+    "ltvnet.table.": "ltvnet.data.cohort_tables.",
+    "ltvnet.transactions.": "ltvnet.data.transactions.",
+    "ltvnet.simulate.": "ltvnet.data.simulation.",
+}
+"""Modules that configs of data named before version 0.2, and where their classes stand now."""
 
 
 def launch(main: Callable[[DictConfig], None], name: str) -> None:
@@ -29,125 +41,173 @@ def launch(main: Callable[[DictConfig], None], name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
     def run(config: DictConfig) -> None:
-        with told():
-            main(kept(config))
+        with exit_on_user_error():
+            main(save_config(config))
 
-    with told():
-        sys.argv[1:] = experiment(sys.argv[1:])
+    with exit_on_user_error():
+        sys.argv[1:] = with_experiment(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(run)()
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_on_user_error() -> Iterator[None]:
     """Turn a user's error into its message and exit code 2; debug=true shows where it arose."""
     try:
         yield
     except USER_ERRORS as error:
         if "debug=true" in sys.argv:
             raise
-        sys.stderr.write(f"error: {message(error)}\n")
+        sys.stderr.write(f"error: {error_message(error)}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command with the same out goes on where it can\n")
         sys.exit(130)  # as shells have it
 
 
-def message(error: Exception) -> str:
-    """What to tell the user of an error."""
+def error_message(error: Exception) -> str:
+    """Return what the user is told of an error."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"expected {group} out of {', '.join(offered(error.options))}, got {choice!r}"
+        names = sorted(name for name in error.options if not name.startswith("_"))
+        return f"expected {group} out of {', '.join(names)}, got {choice!r}"
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     return str(cause).partition("\n    full_key:")[0]
 
 
-def asked(group: str) -> str:
-    """What the command line asked of a config group, as it would be typed again."""
+# The words of the command line
+
+
+def requested_words(group: str) -> str:
+    """Return what the command line says of a config group, as it would be typed again."""
     words = HydraConfig.get().overrides.task
     return " ".join(shlex.quote(word) for word in words if re.match(rf"[+~]*{group}[.=]", word))
 
 
-def repeated(*left_out: str) -> list[str]:
-    """The words of the command line, but those of some keys, to be used again."""
+def words_without(*keys: str) -> list[str]:
+    """Return the words of the command line but those of some keys, to be used again."""
     words = HydraConfig.get().overrides.task
-    return [word for word in words if re.split(r"[.=]", word.lstrip("+~"))[0] not in left_out]
+    return [word for word in words if re.split(r"[.=]", word.lstrip("+~"))[0] not in keys]
 
 
-def offered(names: Iterable[str]) -> list[str]:
-    """The configs of a group that stand alone: names that begin with _ are parts of others."""
-    return sorted(name for name in names if not name.startswith("_"))
-
-
-def kept(config: DictConfig) -> DictConfig:
-    """The config of this run, or of the one to resume, saved with its results."""
-    from ltvnet.storage import mask_passwords
-
-    if config.get("resume"):
-        config = resumed(config)
-    OmegaConf.resolve(config)
-    saved(config.out).parent.mkdir(parents=True, exist_ok=True)
-    told = config.copy()
-    if "sweep" in told:
-        told.sweep.storage = mask_passwords(str(told.sweep.storage))
-    OmegaConf.save(told, saved(config.out))
-    return config
-
-
-def experiment(words: Sequence[str]) -> list[str]:
-    """The words of a command line; those of the experiment that it names, a file, come first."""
+def with_experiment(words: Sequence[str]) -> list[str]:
+    """Put the words of the experiment that a command line names, a file, before its own."""
     named = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
     if not named or named[-1] in ("", "null"):
         return list(words)
+
     path = Path(named[-1].strip("'\""))
     try:
-        found: Any = OmegaConf.load(path) if path.is_file() else {}
+        loaded: Any = OmegaConf.load(path) if path.is_file() else {}
     except YAMLError:
-        found = {}
-    words_of = plain(found).get("overrides") if isinstance(found, DictConfig) else None
-    if not isinstance(words_of, list) or not all(isinstance(word, str) for word in words_of):
+        loaded = {}
+    overrides = plain(loaded).get("overrides") if isinstance(loaded, DictConfig) else None
+    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
         raise ValueError(
             f"expected experiment=FILE with a list of overrides, such as the best.yaml of a sweep, "
             f"got {path}" + ("" if path.is_file() else ", which does not exist")
         )
-    return [*words_of, *words]
+    return [*overrides, *words]
 
 
-def resumed(config: DictConfig) -> DictConfig:
-    """The config of the run to resume, but for `force` and `debug` of this command line."""
-    path = saved(config.resume)
-    found: Any = OmegaConf.load(path) if path.is_file() else {}
-    if "model" not in found:
+# The config of a run, saved and taken up again
+
+
+def save_config(config: DictConfig) -> DictConfig:
+    """Save the config of this run, or of the one to resume, with its results; return it."""
+    from ltvnet.storage import mask_passwords
+
+    if config.get("resume"):
+        config = resumed_config(config)
+    OmegaConf.resolve(config)
+    path = config_path(config.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = config.copy()
+    if "sweep" in shown:
+        shown.sweep.storage = mask_passwords(str(shown.sweep.storage))
+    OmegaConf.save(shown, path)
+    return config
+
+
+def config_path(out: str) -> Path:
+    """Return where the composed config of a run is kept."""
+    return Path(out) / ".hydra" / "config.yaml"
+
+
+def resumed_config(config: DictConfig) -> DictConfig:
+    """Return the config of the run to resume, with `force` and `debug` of this command line."""
+    path = config_path(config.resume)
+    saved: Any = OmegaConf.load(path) if path.is_file() else {}
+    if "model" not in saved:
         raise ValueError(
             f"expected the folder of a run of scripts/train.py, got resume={config.resume}: "
             f"{path} is no config of one; give the `out` of the run to continue"
         )
     given = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
-    now: dict[str, Any] = {key: config[key] for key in ("force", "debug") if key in given}
-    now |= {"out": config.resume, "resume": config.resume}
-    return OmegaConf.create(filled(plain(found), plain(config)) | now)
+    changes: dict[str, Any] = {key: config[key] for key in ("force", "debug") if key in given}
+    changes |= {"out": config.resume, "resume": config.resume}
+    current = updated_config(plain(saved))
+    return OmegaConf.create(with_later_defaults(current, plain(config)) | changes)
 
 
-def filled(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of an older version, and defaults of keys that came later to models of its kind.
+def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config of an earlier version with its keys and classes where they stand now."""
+    model = {key: value for key, value in saved["model"].items() if key not in CONTEXT_KEYS}
+    if "bases" in model:
+        model["bases"] = {
+            name: {key: value for key, value in base.items() if key not in CONTEXT_KEYS}
+            for name, base in model["bases"].items()
+        }
+    return {**saved, "model": model, "data": with_current_targets(saved["data"])}
+
+
+def with_current_targets(data: Any) -> Any:  # noqa: ANN401 any value of a config
+    """Return a config of data whose classes, at any depth, are named where they stand now."""
+    if not isinstance(data, Mapping):
+        return data
+    current = {key: with_current_targets(value) for key, value in data.items()}
+    for old, new in MOVED_TARGETS.items():
+        if str(current.get("_target_", "")).startswith(old):
+            current["_target_"] = current["_target_"].replace(old, new)
+    return current
+
+
+def with_later_defaults(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an older config with the defaults of keys that came later to models of its kind.
 
     Data stay as they were: their keys are also names, such as those of a simulated campaign.
     """
     if "_target_" in old or any(old.get(key) != new.get(key) for key in ("name", "kind")):
         return dict(old)
-    both = [key for key in old if isinstance(old[key], dict) and isinstance(new.get(key), dict)]
-    return dict(new) | dict(old) | {key: filled(old[key], new[key]) for key in both}
+    nested = [key for key in old if isinstance(old[key], dict) and isinstance(new.get(key), dict)]
+    filled = {key: with_later_defaults(old[key], new[key]) for key in nested}
+    return {**new, **old, **filled}
+
+
+# Typed parts of a config
+
+
+def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN401 as OmegaConf says
+    """Return a config as dictionaries and lists, interpolations resolved if so asked."""
+    values: Any = OmegaConf.to_container(config, resolve=resolve)
+    return values  # type: ignore[no-any-return]
+
+
+def data_source(config: DictConfig) -> "DataSource":
+    """Make the source of config.data. Raises ValueError for a class that has moved."""
+    target = str(config.data.get("_target_", ""))
+    for old, new in MOVED_TARGETS.items():
+        if target.startswith(old):
+            raise ValueError(
+                f"expected data._target_={target.replace(old, new)}, got {target}, where the class "
+                "stood before version 0.2: change the line in your configs/data"
+            )
+    source: DataSource = instantiate(config.data)
+    return source
 
 
 def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
-    """The specs of config.models by name, with the changes to them in config.settings."""
+    """Return the specs of config.models by name, with the changes in config.settings."""
     from ltvnet.forecasting.model_spec import ModelSpec
-
-    configs = model_configs(config)
-    return {name: ModelSpec.from_config(values) for name, values in configs.items()}
-
-
-def model_configs(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """The configs of config.models by name, with the changes to them in config.settings."""
     from ltvnet.operations.configuration import check_keys, choices, load_config, merge
 
     names, known = config.models, choices("model")
@@ -155,33 +215,25 @@ def model_configs(config: DictConfig) -> dict[str, dict[str, Any]]:
         raise ValueError(
             f"expected models=[NAME,...] with NAME out of {', '.join(known)}, got {names}"
         )
-    models = {name: load_config("model", name) for name in names}
+    configs = {name: load_config("model", name) for name in names}
     settings: Any = plain(config)["settings"]
-    check_keys("settings", settings, models)
-    return {name: merge(models[name], settings.get(name) or {}) for name in names}
+    check_keys("settings", settings, configs)
+    return {
+        name: ModelSpec.from_config(merge(configs[name], settings.get(name) or {}))
+        for name in names
+    }
 
 
 def model_spec(config: DictConfig) -> "ModelSpec":
-    """The spec of config.model."""
+    """Return the spec of config.model."""
     from ltvnet.forecasting.model_spec import ModelSpec
 
     return ModelSpec.from_config(plain(config.model))
 
 
 def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
-    """Seed, hardware and folder of checkpoints of a config (None: no checkpoints are written)."""
+    """Return seed and hardware of a config, with a folder of checkpoints (None: none are kept)."""
     from ltvnet.forecasting.run_context import HardwareConfig, RunContext
 
     hardware = HardwareConfig(**plain(config)["trainer"])
     return RunContext(seed=config.seed, folder=folder, hardware=hardware)
-
-
-def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN401 as OmegaConf says
-    """A config as dictionaries and lists."""
-    values: Any = OmegaConf.to_container(config, resolve=resolve)
-    return values  # type: ignore[no-any-return]
-
-
-def saved(out: str) -> Path:
-    """The composed config of a run."""
-    return Path(out) / ".hydra" / "config.yaml"

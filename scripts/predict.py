@@ -3,8 +3,7 @@
 import logging
 from pathlib import Path
 
-from hydra.utils import instantiate
-from launch import launch, plain
+from launch import data_source, launch, plain
 from omegaconf import DictConfig
 
 log = logging.getLogger("predict")
@@ -28,7 +27,7 @@ def main(config: DictConfig) -> None:
         tables=OutputOptions(**{name: values[name] for name in names}),
     )
     out = Path(config.out)
-    summary = forecast_batch(Path(config.bundle), instantiate(config.data), options, out)
+    summary = forecast_batch(Path(config.bundle), data_source(config), options, out)
     log.info("%s\nwrote %s", summary.as_text(), out)
 
 

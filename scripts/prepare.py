@@ -3,8 +3,7 @@
 import logging
 from pathlib import Path
 
-from hydra.utils import instantiate
-from launch import launch
+from launch import data_source, launch
 from omegaconf import DictConfig
 
 log = logging.getLogger("prepare")
@@ -15,7 +14,7 @@ def main(config: DictConfig) -> None:
     from ltvnet.operations.prepare_cohorts import prepare_cohorts
 
     out = Path(config.out)
-    prepare_cohorts(instantiate(config.data), out)
+    prepare_cohorts(data_source(config), out)
     log.info("%s: cohorts.csv, and standard_errors.csv of the same curves", out)
 
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from hydra.utils import instantiate
-from launch import launch
+from launch import data_source, launch
 from omegaconf import DictConfig
 
 
@@ -12,7 +11,7 @@ def main(config: DictConfig) -> None:
     from ltvnet.data.simulation import Simulated
     from ltvnet.operations.simulate_exports import ExportOptions, simulate_exports
 
-    source = instantiate(config.data)
+    source = data_source(config)
     if not isinstance(source, Simulated):
         raise ValueError(  # noqa: TRY004 the user named the wrong data
             "expected data=simulated or one of its presets: other data have no truth"

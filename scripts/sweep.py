@@ -3,13 +3,19 @@
 import logging
 from pathlib import Path
 
-from hydra.utils import instantiate
-from launch import launch, plain, repeated, run_context
+from launch import data_source, launch, plain, run_context, words_without
 from omegaconf import DictConfig
 
 log = logging.getLogger("sweep")
 
-OWN = ("sweep", "space", "out", "as_of", "title", "debug")  # keys that are not of the model's run
+SWEEP_KEYS = (
+    "sweep",
+    "space",
+    "out",
+    "as_of",
+    "title",
+    "debug",
+)  # keys that are not of the model's run
 
 
 def main(config: DictConfig) -> None:
@@ -26,10 +32,10 @@ def main(config: DictConfig) -> None:
         space=values["space"],
         settings=StudySettings(**values["sweep"]),
         held_out=held_out,
-        words=repeated(*OWN),
+        words=words_without(*SWEEP_KEYS),
     )
     out = Path(config.out)
-    result = tune(instantiate(config.data), run_context(config, None), options, out)
+    result = tune(data_source(config), run_context(config, None), options, out)
     log.info("%s\nwrote %s: best.yaml, report.html, trials.csv", result.finding(), out)
 
 

@@ -3,8 +3,7 @@
 import logging
 from pathlib import Path
 
-from hydra.utils import instantiate
-from launch import asked, launch, plain, run_context
+from launch import data_source, launch, plain, requested_words, run_context
 from omegaconf import DictConfig
 
 log = logging.getLogger("train")
@@ -23,7 +22,7 @@ def main(config: DictConfig) -> None:
     kept = {key: values[key] for key in ("model", "validation", "seed", "trainer")}
     options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force, config=kept)
     trained = train_model(
-        instantiate(config.data),
+        data_source(config),
         ModelSpec.from_config(values["model"]),
         run_context(config, out / "checkpoints"),
         ValidationConfig.from_config(values["validation"]),
@@ -31,7 +30,7 @@ def main(config: DictConfig) -> None:
         out,
     )
     log.info("%s\nreport: %s", trained.as_text(), out / "report.html")
-    data = asked("data") or "data.path=Files"
+    data = requested_words("data") or "data.path=Files"
     log.info("next: python scripts/predict.py bundle=%s/bundle %s out=.", out, data)
 
 

@@ -69,8 +69,8 @@ class TrainedModel:
         if versus.is_worse:
             raise ValueError(
                 f"{self.title} was worse than the historical pattern on the past that it was tried "
-                f"on, by {versus.relative_difference:.1%} of the error: no bundle was written. Train "
-                "model=pattern, or set force=true"
+                f"on, by {versus.relative_difference:.1%} of the error: no bundle was written. "
+                "Train model=pattern, or set force=true"
             )
 
     @property

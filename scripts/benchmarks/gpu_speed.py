@@ -245,7 +245,9 @@ def learning(
         job=ready.job(windows), training=ready.training, machine=machine
     )
     module.to(windows.last_age.device).train()
-    _, targets = windows.inputs_and_targets(last(windows)._replace(observed_age=windows.last_age // 2))
+    _, targets = windows.inputs_and_targets(
+        last(windows)._replace(observed_age=windows.last_age // 2)
+    )
     module.scale = (targets.weight * targets.pattern_growth).sum() / targets.weight.sum()
     return module
 

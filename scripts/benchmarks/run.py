@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 SCRIPTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
 from backtest import compare  # noqa: E402 the scripts' folder must be on the path
-from launch import launch, model_configs, plain  # noqa: E402
+from launch import launch, model_specs, plain  # noqa: E402
 from targets import measurement_table  # noqa: E402
 
 from ltvnet.backtesting.leaderboard import EXCESS_HORIZONS, Leaderboard  # noqa: E402
@@ -76,7 +76,7 @@ def prepared(config: DictConfig, part: str, words: Sequence[str]) -> tuple[Path,
     given = [*words, f"models=[{','.join(chosen.models)}]", *chosen.overrides]
     job = compose("backtest", given)
     job.out = ""
-    models = model_configs(job)
+    models = {name: spec.as_config() for name, spec in model_specs(job).items()}
     job.settings = {}  # models have them
     told = [FORECAST_VERSION, job.trainer.precision]
     told += [without(plain(job, resolve=True), ELSEWHERE), without(models, PLACES)]

@@ -80,16 +80,16 @@ def test_choices_are_named(script: str, group: str, some: str) -> None:
 
 def test_models_take_what_the_command_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CONFIGS.parent / "scripts"))
-    from launch import model_configs, run_context
+    from launch import model_specs, run_context
 
     words = ["models=[pattern,lstm]", "out='runs/a=1,b'", "seed=7", "trainer=gpu"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("backtest", [*words, "+settings.lstm.training.epochs=6"])
-    made, context = model_configs(config), run_context(config, None)
+    made, context = model_specs(config), run_context(config, None)
     lstm = composed("train", "model=lstm").model
-    assert made["pattern"] == lstm.pattern
+    assert made["pattern"].as_config() == lstm.pattern
     assert (context.seed, context.hardware.accelerator) == (7, "gpu")
-    assert made["lstm"]["training"] == {**lstm.training, "epochs": 6}
+    assert made["lstm"].arguments["training"] == {**lstm.training, "epochs": 6}
 
 
 def write(folder: Path, config: object) -> Path:
@@ -109,6 +109,29 @@ def test_only_runs_of_train_are_resumed(tmp_path: Path, content: object) -> None
         f"{tmp_path}/.hydra/config.yaml is no config of one; "
         "give the `out` of the run to continue\n"
     )
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    """Before 0.2 models had seed, machine and folder, and classes of data stood elsewhere."""
+    words = [*SMALL, "model=pattern", "validation=none", "title=old", "as_of=2022-07-31"]
+    old = composed("train", *words)
+    OmegaConf.resolve(old)
+    current = OmegaConf.to_container(old)
+    later = {"machine": {"threads": 1}, "seed": 0, "folder": "x"}
+    saved = OmegaConf.create(current)
+    saved.model = {**saved.model, **later}
+    saved.data._target_ = "ltvnet.simulate.Simulated"
+    saved.data.timeline._target_ = "ltvnet.simulate.Timeline"
+    path = write(tmp_path, saved)
+    done = run("python scripts/train.py", f"resume={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    folder = {"out": str(tmp_path), "resume": str(tmp_path)}
+    assert OmegaConf.load(path) == {**current, **folder}
+
+
+def test_data_of_an_earlier_version_are_told_where_their_class_stands(tmp_path: Path) -> None:
+    said = refused("train", "data._target_=ltvnet.table.Files", f"out={tmp_path}")
+    assert "expected data._target_=ltvnet.data.cohort_tables.Files" in said
 
 
 def test_an_older_run_is_resumed_with_its_own_config(tmp_path: Path) -> None:
