@@ -10,14 +10,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for block in BLOCKS
-    for line in block.splitlines()
-    if line.startswith("python scripts/")
-]
+PAGES = [ROOT / page for page in ("README.md", "configs/README.md", "scripts/benchmarks/README.md")]
+README = PAGES[0].read_text()
+
+
+def code_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = sorted(
+    {
+        line.partition("#")[0].strip()
+        for page in PAGES
+        for block in code_blocks(page)
+        for line in block.splitlines()
+        if line.startswith("python scripts/")
+    }
+)
 
 
 def run(command: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -67,18 +76,42 @@ def test_a_quick_run_from_data_to_forecasts(tmp_path: Path) -> None:
     assert (tmp_path / "Files_Predictions" / "LTV_predictions_2022_07_31.csv").exists()
 
 
+def test_every_readme_is_met_here() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    names = {name for name in tracked.splitlines() if Path(name).name == "README.md"}
+    assert names <= {page.relative_to(ROOT).as_posix() for page in PAGES}
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") < 200
+
+
 def test_the_tree_is_the_disk() -> None:
-    tree = next(block for block in BLOCKS if block.startswith("configs/"))
-    inside = re.findall(r"^  ([\w/.]+)", tree, flags=re.MULTILINE)
+    tree = next(block for block in code_blocks(PAGES[0]) if block.startswith("configs/"))
+    rooms = re.findall(r"^  ([\w/.]+)", tree, flags=re.MULTILINE)
     disk = {p.name + "/" * p.is_dir() for p in (ROOT / "ltvnet").iterdir() if p.name[0] not in "_."}
-    assert set(inside) == disk - {"py.typed"}
-    nets = {p.name for p in (ROOT / "ltvnet" / "nets").glob("*.py")} - {"__init__.py"}
-    assert set(re.findall(r"(\w+\.py)", tree.partition("nets/")[2].partition("\n")[0])) == nets
+    assert set(rooms) == disk - {"py.typed"}
+
+    models = re.search(r"^  models/ +(.*)", tree, flags=re.MULTILINE)
+    assert models is not None
+    kinds = {p.name + "/" for p in (ROOT / "ltvnet" / "models").iterdir() if p.name[0] != "_"}
+    assert kinds <= set(models[1].split())
+
     scripts = tree.partition("\nscripts/")[2].partition("\n")[0]
     named = set(re.findall(r"[\w.]+", scripts))
     assert named == {p.name for p in (ROOT / "scripts").iterdir() if p.name[0] != "_"}
     groups = tree.partition("\n")[0].partition("groups ")[2].split()
     assert set(groups) == {p.name for p in (ROOT / "configs").iterdir() if p.is_dir()}
+
+
+def test_every_choice_is_named_beside_its_class() -> None:
+    table = PAGES[1].read_text().partition("| group |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    for group in ("model", "data", "trainer", "validation"):
+        choices = {path.stem for path in (ROOT / "configs" / group).glob("[!_]*.yaml")}
+        assert choices <= named, choices - named
+    for path in re.findall(r"`([a-z_]+/[\w/]*)`", table):
+        assert (ROOT / "ltvnet" / path).exists(), path
 
 
 def test_every_reason_is_explained() -> None:
@@ -89,6 +122,7 @@ def test_every_reason_is_explained() -> None:
     assert words | {"ok"} <= explained
 
 
-def test_pictures_exist() -> None:
-    for path in re.findall(r"!\[.*?\]\((.*?)\)", README, flags=re.DOTALL):
-        assert (ROOT / path).exists()
+def test_links_and_pictures_lead_somewhere() -> None:
+    for page in PAGES:
+        for path in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert path.startswith("http") or (page.parent / path).exists(), f"{page}: {path}"
