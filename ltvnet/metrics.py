@@ -24,14 +24,15 @@ CONFIDENCE = 0.95
 
 def wape(actual: Floats, forecast: Floats, weight: Floats) -> float:
     """Weighted absolute percentage error: sum of w |f - a| over sum of w |a|; NaN without cells."""
-    a, f, w = _matched(actual, forecast, weight)
-    return _over(float(np.abs(f - a) @ w), float(np.abs(a) @ w))
+    a, f, w = _valid_cells(actual, forecast, weight)
+    return _divide(_absolute_sum(f - a, w), _absolute_sum(a, w))
 
 
 def bias(actual: Floats, forecast: Floats, weight: Floats) -> float:
     """Weighted relative bias: sum of w (f - a) over sum of w |a|; above 0 is too high."""
-    a, f, w = _matched(actual, forecast, weight)
-    return _over(float((f - a) @ w), float(np.abs(a) @ w))
+    a, f, w = _valid_cells(actual, forecast, weight)
+    error = float((f - a) @ w)
+    return _divide(error, _absolute_sum(a, w))
 
 
 def median_ape(actual: Floats, forecast: Floats, weight: Floats) -> float:
@@ -39,15 +40,18 @@ def median_ape(actual: Floats, forecast: Floats, weight: Floats) -> float:
 
     Half of the weight lies on either side; where the middle falls between two cells, their mean.
     """
-    a, f, w = _matched(actual, forecast, weight)
-    a, f, w = a[a != 0], f[a != 0], w[a != 0]
-    return _median(np.abs(f - a) / np.abs(a), w)
+    a, f, w = _valid_cells(actual, forecast, weight)
+    nonzero = a != 0
+    a, f, w = a[nonzero], f[nonzero], w[nonzero]
+    return _weighted_median(np.abs(f - a) / np.abs(a), w)
 
 
 def rmse(actual: Floats, forecast: Floats, weight: Floats) -> float:
     """Root of the weighted mean squared error, in the units of `actual`."""
-    a, f, w = _matched(actual, forecast, weight)
-    return float(np.sqrt(_over(float((f - a) ** 2 @ w), float(w.sum()))))
+    a, f, w = _valid_cells(actual, forecast, weight)
+    squared_error = float((f - a) ** 2 @ w)
+    mean_square = _divide(squared_error, float(w.sum()))
+    return float(np.sqrt(mean_square))
 
 
 def pinball(actual: Floats, quantile_forecast: Floats, weight: Floats, *, level: float) -> float:
@@ -57,27 +61,28 @@ def pinball(actual: Floats, quantile_forecast: Floats, weight: Floats, *, level:
     At level 0.5 it is half of the WAPE.
     """
     assert 0 < level < 1, level
-    a, q, w = _matched(actual, quantile_forecast, weight)
+    a, q, w = _valid_cells(actual, quantile_forecast, weight)
     loss = np.maximum(level * (a - q), (level - 1) * (a - q))
-    return _over(float(loss @ w), float(np.abs(a) @ w))
+    return _divide(float(loss @ w), _absolute_sum(a, w))
 
 
 def inside_interval(actual: Floats, lower: Floats, upper: Floats) -> Floats:
-    """Whether each actual lies in [lower, upper], 1 or 0, and NaN where one is unknown: (N,)."""
-    known = np.isfinite(actual) & np.isfinite(lower) & np.isfinite(upper)
-    return np.where(known, (actual >= lower) & (actual <= upper), np.nan)
+    """Mark each actual in [lower, upper] by 1, others by 0, NaN where one is unknown: (N,)."""
+    is_known = np.isfinite(actual) & np.isfinite(lower) & np.isfinite(upper)
+    return np.where(is_known, (actual >= lower) & (actual <= upper), np.nan)
 
 
 def coverage(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
     """Weighted share of cells whose actual lies in [lower, upper]."""
-    inside, w = _matched(inside_interval(actual, lower, upper), weight)
-    return _over(float(inside @ w), float(w.sum()))
+    inside, w = _valid_cells(inside_interval(actual, lower, upper), weight)
+    return _divide(float(inside @ w), float(w.sum()))
 
 
 def interval_width(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
     """Weighted width of intervals: sum of w (upper - lower) over sum of w |a|, without units."""
-    a, low, high, w = _matched(actual, lower, upper, weight)
-    return _over(float((high - low) @ w), float(np.abs(a) @ w))
+    a, low, high, w = _valid_cells(actual, lower, upper, weight)
+    width = float((high - low) @ w)
+    return _divide(width, _absolute_sum(a, w))
 
 
 def skill(score: float, reference: float) -> float:
@@ -85,7 +90,7 @@ def skill(score: float, reference: float) -> float:
 
     Murphy (1988), for scores whose best value is 0.
     """
-    return 1 - _over(score, reference)
+    return 1 - _divide(score, reference)
 
 
 def gini(actual: Floats, forecast: Floats, weight: Floats) -> float:
@@ -95,8 +100,11 @@ def gini(actual: Floats, forecast: Floats, weight: Floats) -> float:
     covariance with fractional mid-ranks (Lerman and Yitzhaki 1989). Tied forecasts share a rank:
     the mean over all their orders. NaN where all actuals are equal.
     """
-    a, f, w = _matched(actual, forecast, weight)
-    return _over(float((w * a) @ _ranks(f, w)), float((w * a) @ _ranks(a, w)))
+    a, f, w = _valid_cells(actual, forecast, weight)
+    revenue = w * a
+    by_forecast = float(revenue @ _centered_ranks(f, w))
+    by_actual = float(revenue @ _centered_ranks(a, w))
+    return _divide(by_forecast, by_actual)
 
 
 def spearman(actual: Floats, forecast: Floats) -> float:
@@ -104,19 +112,22 @@ def spearman(actual: Floats, forecast: Floats) -> float:
 
     NaN where all actuals or all forecasts are equal.
     """
-    a, f, one = _matched(actual, forecast, np.ones(np.shape(actual)))
-    ranks, others = _ranks(a, one), _ranks(f, one)
-    return _over(float(ranks @ others), float(np.sqrt((ranks @ ranks) * (others @ others))))
+    a, f, ones = _valid_cells(actual, forecast, np.ones(np.shape(actual)))
+    a_ranks = _centered_ranks(a, ones)
+    f_ranks = _centered_ranks(f, ones)
+    norm = float(np.sqrt((a_ranks @ a_ranks) * (f_ranks @ f_ranks)))
+    return _divide(float(a_ranks @ f_ranks), norm)
 
 
 def noise_floor(value: Floats, standard_error: Floats, weight: Floats) -> float:
-    """The WAPE that is left to a forecaster who knows the expectation of every cohort.
+    """WAPE that is left to a forecaster who knows the expectation of every cohort.
 
     `standard_error` of each `value` from the sampling of users, in its units. A normal error of
     standard deviation s has mean size sqrt(2 / pi) s; with few users and heavy tails, less.
     """
-    v, error, w = _matched(value, standard_error, weight)
-    return _over(float(np.sqrt(2 / np.pi) * (error @ w)), float(np.abs(v) @ w))
+    v, error, w = _valid_cells(value, standard_error, weight)
+    expected_error = float(np.sqrt(2 / np.pi) * (error @ w))
+    return _divide(expected_error, _absolute_sum(v, w))
 
 
 def pit(actual: Floats, p10: Floats, p50: Floats, p90: Floats) -> Floats:
@@ -127,18 +138,23 @@ def pit(actual: Floats, p10: Floats, p50: Floats, p90: Floats) -> Floats:
     NaN where one is unknown or not p10 < p50 < p90, wherever the actual fell: leaving out only
     those that fell in the empty half would tilt the rest.
     """
-    known = np.isfinite(actual) & np.isfinite(p10) & np.isfinite(p90) & (p10 < p50) & (p50 < p90)
-    a, low, middle, high = actual[known], p10[known], p50[known], p90[known]
-    below = 0.1 + 0.4 * ((a - low) / (middle - low))
-    above = 0.5 + 0.4 * ((a - middle) / (high - middle))
-    found = np.full(np.shape(actual), np.nan)
-    found[known] = np.clip(np.where(a < middle, below, above), 0, 1)
-    return found
+    is_finite = np.isfinite(actual) & np.isfinite(p10) & np.isfinite(p90)
+    is_valid = is_finite & (p10 < p50) & (p50 < p90)
+    a = actual[is_valid]
+    low = p10[is_valid]
+    middle = p50[is_valid]
+    high = p90[is_valid]
+
+    lower_half = 0.1 + 0.4 * ((a - low) / (middle - low))
+    upper_half = 0.5 + 0.4 * ((a - middle) / (high - middle))
+    probability = np.full(np.shape(actual), np.nan)
+    probability[is_valid] = np.clip(np.where(a < middle, lower_half, upper_half), 0, 1)
+    return probability
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A forecaster against a reference on the same rows, with 95 % intervals.
+    """Errors of a forecaster beside a reference's on the same rows, with 95 % intervals.
 
     `difference` of the WAPEs, below 0 where the forecaster is better, in [`low`, `high`];
     `skill` in [`skill_low`, `skill_high`], the relative difference with its sign reversed;
@@ -155,7 +171,7 @@ class Comparison:
 
     @property
     def relative_difference(self) -> float:
-        """Difference over the reference's WAPE."""
+        """Difference of the WAPEs over the reference's WAPE."""
         return -self.skill
 
     @property
@@ -180,93 +196,124 @@ def compare_wape(
     too narrow with few clusters. Its bounds are NaN with fewer than 2 clusters, or where a draw
     had nothing to divide by.
     """
-    rows = np.isfinite(loss) & np.isfinite(reference) & np.isfinite(scale)
-    columns = [column[rows] for column in (loss, reference, scale)]
+    is_valid = np.isfinite(loss) & np.isfinite(reference) & np.isfinite(scale)
+    columns = [column[is_valid] for column in (loss, reference, scale)]
     assert all((column >= 0).all() for column in columns), "errors and scale are sizes, not signed"
-    sums = _by_cluster(columns, clusters[rows])  # (G, 3)
-    groups = len(sums)
-    bounds = np.full((2, 2), np.nan)
-    if groups >= 2:
-        even = np.full(groups, 1 / groups)
-        counts = np.random.default_rng(seed).multinomial(groups, even, size=draws)  # (D, G)
-        bounds = np.quantile(_contrast(counts @ sums), _tails(groups), axis=0)
-    (difference, saved), (low, skill_low), (high, skill_high) = np.concatenate(
-        [_contrast(sums.sum(axis=0, keepdims=True)), bounds]
-    ).tolist()
-    return Comparison(difference, low, high, saved, skill_low, skill_high, groups)
+
+    cluster_sums = _cluster_sums(columns, clusters[is_valid])  # (G, 3)
+    total = cluster_sums.sum(axis=0, keepdims=True)
+    [(difference, saved)] = _difference_and_skill(total).tolist()
+    (low, skill_low), (high, skill_high) = _bootstrap_bounds(cluster_sums, draws, seed).tolist()
+    return Comparison(
+        difference=difference,
+        low=low,
+        high=high,
+        skill=saved,
+        skill_low=skill_low,
+        skill_high=skill_high,
+        clusters=len(cluster_sums),
+    )
+
+
+def _bootstrap_bounds(cluster_sums: Floats, draws: int, seed: int) -> Floats:
+    """Lower and upper bound (2, 2) of difference and skill, from sums of clusters (G, 3)."""
+    cluster_count = len(cluster_sums)
+    if cluster_count < 2:
+        return np.full((2, 2), np.nan)
+
+    equal_chances = np.full(cluster_count, 1 / cluster_count)
+    rng = np.random.default_rng(seed)
+    times_drawn = rng.multinomial(cluster_count, equal_chances, size=draws)  # (D, G)
+    replicates = _difference_and_skill(times_drawn @ cluster_sums)  # (D, 2)
+    bounds: Floats = np.quantile(replicates, _expanded_levels(cluster_count), axis=0)
+    return bounds
 
 
 def clustered_standard_error(inside: Floats, weight: Floats, clusters: Labels) -> float:
     """Standard error of the weighted mean of `inside`, rows of one cluster varying together.
 
-    All (N,); `inside` is any share, such as that of `covered`. The linearised ratio estimator with
-    the G / (G - 1) correction (Cochran 1977, chapter 6), some 5 to 10 % low where few clusters
-    carry most of the weight; NaN with fewer than 2 clusters.
+    All (N,); `inside` is any share, such as that of `inside_interval`. The linearised ratio
+    estimator with the G / (G - 1) correction (Cochran 1977, chapter 6), some 5 to 10 % low where
+    few clusters carry most of the weight; NaN with fewer than 2 clusters.
     """
-    counts = _counting(inside, weight)
-    x, w = inside[counts], weight[counts]
-    sums = _by_cluster([w * x, w], clusters[counts])  # (G, 2)
-    groups = len(sums)
-    if groups < 2:
+    is_valid = _is_valid(inside, weight)
+    x = inside[is_valid]
+    w = weight[is_valid]
+    cluster_sums = _cluster_sums([w * x, w], clusters[is_valid])  # (G, 2)
+    cluster_count = len(cluster_sums)
+    if cluster_count < 2:
         return float("nan")
-    total, whole = sums.sum(axis=0)
-    apart = sums[:, 0] - sums[:, 1] * (total / whole)  # (G,)
-    return float(np.sqrt(groups / (groups - 1) * (apart @ apart)) / whole)
+
+    total_inside, total_weight = cluster_sums.sum(axis=0)
+    mean = total_inside / total_weight
+    deviation = cluster_sums[:, 0] - cluster_sums[:, 1] * mean  # (G,)
+    correction = cluster_count / (cluster_count - 1)
+    return float(np.sqrt(correction * (deviation @ deviation)) / total_weight)
 
 
-def _counting(*arrays: Floats) -> NDArray[np.bool_]:
-    """The cells where all arrays are finite and the last, the weight, is above 0: (N,)."""
-    counts = np.isfinite(arrays[0])
+def _is_valid(*arrays: Floats) -> NDArray[np.bool_]:
+    """Return where all arrays are finite and the last, the weight, is above 0: (N,)."""
+    is_valid = np.isfinite(arrays[0])
     for array in arrays[1:]:
-        counts = counts & np.isfinite(array)
-    return counts & (arrays[-1] > 0)
+        is_valid = is_valid & np.isfinite(array)
+    return is_valid & (arrays[-1] > 0)
 
 
-def _matched(*arrays: Floats) -> list[Floats]:
-    """Each array's cells that count: a list of (N,)."""
-    counts = _counting(*arrays)
-    return [array[counts] for array in arrays]
+def _valid_cells(*arrays: Floats) -> list[Floats]:
+    """Return the cells of each array, the last of which is the weight, that count: (N,) each."""
+    is_valid = _is_valid(*arrays)
+    return [array[is_valid] for array in arrays]
 
 
-def _over(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+def _absolute_sum(values: Floats, weight: Floats) -> float:
+    """Weighted sum of the sizes of values (N,)."""
+    return float(np.abs(values) @ weight)
 
 
-def _median(values: Floats, weight: Floats) -> float:
+def _divide(numerator: float, denominator: float) -> float:
+    """Divide, NaN over 0."""
+    return numerator / denominator if denominator else float("nan")
+
+
+def _weighted_median(values: Floats, weight: Floats) -> float:
+    """Value with half of the weight on either side; NaN without values."""
     if not len(values):
         return float("nan")
     order = np.argsort(values)
-    reached = np.cumsum(weight[order])
+    cumulative_weight = np.cumsum(weight[order])
+    half = cumulative_weight[-1] / 2
     slack = np.array([1 - 1e-12, 1 + 1e-12])  # rounding must not decide a tie at the middle
-    middle = np.searchsorted(reached, reached[-1] / 2 * slack)
+    middle = np.searchsorted(cumulative_weight, half * slack)
     return float(values[order][middle].mean())
 
 
-def _ranks(values: Floats, weight: Floats) -> Floats:
+def _centered_ranks(values: Floats, weight: Floats) -> Floats:
     """Share of the weight below each value, ties counting half, less its mean of a half: (N,)."""
-    _, which = np.unique(values, return_inverse=True)
-    mass = np.bincount(which, weight)
-    share: Floats = (np.cumsum(mass) - mass / 2) / mass.sum() - 0.5
-    return share[which]
+    _, value_index = np.unique(values, return_inverse=True)
+    value_weight = np.bincount(value_index, weight)
+    share_below = (np.cumsum(value_weight) - value_weight / 2) / value_weight.sum()
+    centered: Floats = share_below - 0.5
+    return centered[value_index]
 
 
-def _by_cluster(columns: Sequence[Floats], clusters: Labels) -> Floats:
+def _cluster_sums(columns: Sequence[Floats], clusters: Labels) -> Floats:
     """Sums of columns (N,) over the rows of each cluster: (G, C)."""
-    labels, which = np.unique(clusters, return_inverse=True)
-    return np.stack([np.bincount(which, column, len(labels)) for column in columns], axis=1)
+    labels, cluster_index = np.unique(clusters, return_inverse=True)
+    sums = [np.bincount(cluster_index, column, len(labels)) for column in columns]
+    return np.stack(sums, axis=1)
 
 
-def _contrast(sums: Floats) -> Floats:
+def _difference_and_skill(sums: Floats) -> Floats:
     """Difference of the WAPEs and skill from sums (D, 3) of loss, reference and scale: (D, 2)."""
     loss, reference, scale = sums.T
     unknown = np.full(len(sums), np.nan)
     difference = np.divide(loss - reference, scale, out=unknown.copy(), where=scale > 0)
-    left = np.divide(loss, reference, out=unknown, where=reference > 0)
-    return np.stack([difference, 1 - left], axis=1)
+    remaining = np.divide(loss, reference, out=unknown, where=reference > 0)
+    return np.stack([difference, 1 - remaining], axis=1)
 
 
-def _tails(groups: int) -> Floats:
+def _expanded_levels(cluster_count: int) -> Floats:
     """Levels of the bootstrap quantiles that match a t interval of G clusters: (2,)."""
-    t = stdtrit(groups - 1, (1 - CONFIDENCE) / 2)
-    beyond = ndtr(np.sqrt(groups / (groups - 1)) * t)
-    return np.array([beyond, 1 - beyond])
+    t = stdtrit(cluster_count - 1, (1 - CONFIDENCE) / 2)
+    lower_level = ndtr(np.sqrt(cluster_count / (cluster_count - 1)) * t)
+    return np.array([lower_level, 1 - lower_level])

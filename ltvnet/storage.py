@@ -10,34 +10,47 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, which becomes `path` once the block ends without error.
+    """Yield a path to write to, beside `path`, that becomes `path` once the block ends well.
 
     The folder is made where missing. After an error nothing of the new file stays and an older
     file of that name is as it was; what a killed process left behind is removed by the next
     write of the same file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{escape(path.name)}.*.part"):
-        if not _alive(int(leftover.name.split(".")[-2])):  # another may write the same
-            leftover.unlink(missing_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+
     try:
-        yield part
-        with part.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        temporary.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
     if os.name == "posix":  # elsewhere a folder cannot be opened, and renames are durable
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        _sync_folder(path.parent)
 
 
-def _alive(process: int) -> bool:
-    """Whether a process is there, on this machine."""
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose process is gone: another may write the same file."""
+    for leftover in path.parent.glob(f".{escape(path.name)}.*.part"):
+        process_id = int(leftover.name.split(".")[-2])
+        if not _is_running(process_id):
+            leftover.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the entries of a folder to disk, so that a rename outlives a crash."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _is_running(process_id: int) -> bool:
+    """Return whether a process of this machine is running."""
     try:
-        os.kill(process, 0)
+        os.kill(process_id, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -46,9 +59,11 @@ def _alive(process: int) -> bool:
 
 
 def mask_passwords(text: str) -> str:
-    """A text with the address of a database in it, without its password."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _hidden, text)
+    """Replace the password of each database address in a text by ***."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _masked_address, text)
 
 
-def _hidden(found: re.Match[str]) -> str:
-    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
+def _masked_address(match: re.Match[str]) -> str:
+    """Return what replaces a match of `user:password@` or of `password=`."""
+    user, assignment = match.groups()
+    return f"{user}***@" if user else f"{assignment}***"
