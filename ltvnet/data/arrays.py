@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 BLOCK = 256
 """Cohorts that are worked on together: their cells stay in a processor's cache."""
 
+_MAX_KEYS = 1 << 62  # combinations of values that the codes of a key can number
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -21,39 +23,48 @@ Strings = NDArray[np.object_]
 
 
 def block_slices(count: int) -> Iterator[slice]:
-    """Slices that divide so many cohorts."""
+    """Yield slices of at most BLOCK rows that cover `count` rows."""
     return (slice(begin, begin + BLOCK) for begin in range(0, count, BLOCK))
 
 
 class Categorical(NamedTuple):
-    """A column (R,) as `codes` of its `values`, each once, in order."""
+    """A column (R,) as integer `codes` of its sorted `values`, each of which stands there once."""
 
     codes: Ints
     values: NDArray[Any]
 
-    def positions_in(self, known: Sequence[Any]) -> Ints:
-        """The place of each row's value in a list, -1 of others: (R,)."""
-        place = {value: number for number, value in enumerate(known)}
-        found = np.array([place.get(value, -1) for value in self.values], dtype=np.int64)
-        each: Ints = found[self.codes]
-        return each
+    def positions_in(self, vocabulary: Sequence[Any]) -> Ints:
+        """Return the position of each row's value in a list, -1 where it is not in it: (R,)."""
+        position_of = {value: position for position, value in enumerate(vocabulary)}
+        positions = [position_of.get(value, -1) for value in self.values]
+        row_positions: Ints = np.array(positions, dtype=np.int64)[self.codes]
+        return row_positions
 
 
 def factorize(column: NDArray[Any]) -> Categorical:
-    """A column as codes."""
+    """Encode a column (R,) as integer codes of its sorted values.
+
+    Raises ValueError where a value is missing.
+    """
     codes, values = pd.factorize(column, sort=True)
-    if (codes < 0).any():
-        row = int(np.argmax(codes < 0))
+    is_missing = codes < 0
+    if is_missing.any():
+        row = int(np.argmax(is_missing))
         raise ValueError(f"expected a value in a key, got none in row {row}: '' is an unknown one")
     return Categorical(codes.astype(np.int64), values)
 
 
 def key_ranks(columns: Sequence[Categorical]) -> Ints:
-    """Place of each row (R,) in the order of a key of several columns; equal keys share it."""
-    place, size = np.zeros(len(columns[0].codes), dtype=np.int64), 1
+    """Rank each row (R,) by a key of several columns, the first most significant.
+
+    Equal keys share a rank. Ranks may have gaps: only their order means anything.
+    """
+    ranks = np.zeros(len(columns[0].codes), dtype=np.int64)
+    rank_count = 1
     for codes, values in columns:
-        if size * len(values) >= 1 << 62:
-            found, place = np.unique(place, return_inverse=True)
-            size = len(found)
-        place, size = place * len(values) + codes, size * len(values)
-    return place
+        if rank_count * len(values) >= _MAX_KEYS:  # close the gaps, lest the numbers overflow
+            present, ranks = np.unique(ranks, return_inverse=True)
+            rank_count = len(present)
+        ranks = ranks * len(values) + codes
+        rank_count *= len(values)
+    return ranks

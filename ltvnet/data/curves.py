@@ -1,6 +1,6 @@
 """Cohort curves and the one rule about time: every cut in time of the code base stands here.
 
-Shapes: N cohorts, R vintages (rows of all snapshots), A ages, J nodes.
+Shapes: N cohorts, R vintages (rows of all snapshots), A ages, J nodes, D days.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,12 +32,15 @@ NODE_AGES: Ints = np.array(NODES, dtype=np.int64)
 """Ages (days) of the nodes as an array (J,), which cannot be written to."""
 NODE_AGES.flags.writeable = False
 
+HORIZONS = (30, 60, 90, 180, 360)
+"""Ages (days) that summaries, intervals and sums are given at."""
+
 MAX_AGE = NODES[-1]
 AGES = MAX_AGE + 1
 
 
 def parse_day(date: object) -> np.datetime64:
-    """The calendar day of a date given as text, `date`, `datetime` or `datetime64`.
+    """Return the calendar day of a date given as text, `date`, `datetime` or `datetime64`.
 
     Raises ValueError when it is none of these.
     """
@@ -45,6 +48,14 @@ def parse_day(date: object) -> np.datetime64:
     if pd.isna(stamp):
         raise ValueError(f"expected a date such as 2025-02-10, got {date!r}")
     return np.datetime64(stamp, "D")
+
+
+def validate_ages(ages: Sequence[int]) -> Ints:
+    """Return ages (H,) as an array. Raises ValueError unless they increase within 0..360."""
+    array = np.asarray(ages, dtype=np.int64)
+    if not len(array) or (np.diff(array) <= 0).any() or array[0] < 0 or array[-1] > MAX_AGE:
+        raise ValueError(f"expected increasing ages within 0..{MAX_AGE}, got {list(ages)}")
+    return array
 
 
 @dataclass(frozen=True)
@@ -72,52 +83,69 @@ class Cohorts:
 
     def __post_init__(self) -> None:
         """Check once, then freeze the arrays."""
-        rows = len(self.start)
-        for name, cells in self._by_age():
-            if cells.shape != (rows, AGES):
-                raise ValueError(f"expected {name} of shape ({rows}, {AGES}), got {cells.shape}")
-        for name, array in self._columns():
-            if array.shape != (rows,):
-                raise ValueError(f"expected {name} of shape ({rows},), got {array.shape}")
+        self._check_shapes()
         if missing := [name for name in self.hierarchy if name not in self.attributes]:
             raise ValueError(f"hierarchy names {missing}, which are not attributes")
         if self.lag_days < 0:
             raise ValueError(f"expected lag_days >= 0, got {self.lag_days}")
         if (self.end < self.start).any():
             raise ValueError("a cohort ends before it starts")
-        vars(self)["observed_age"] = self._last_known()
-        for _, column in (*self._columns(), *self._by_age()):
-            column.flags.writeable = False
 
-    def _last_known(self) -> Ints:
-        """The last age known of each row (R,), -1 for none. Raises ValueError for a gap."""
-        last = np.empty(len(self), dtype=np.int64)
+        vars(self)["observed_age"] = self._last_finite_age()
+        self._freeze()
+
+    def _check_shapes(self) -> None:
+        """Raise ValueError for an array whose shape differs from that of the others."""
+        rows = len(self.start)
+        for name, cells in self._age_arrays():
+            if cells.shape != (rows, AGES):
+                raise ValueError(f"expected {name} of shape ({rows}, {AGES}), got {cells.shape}")
+        for name, array in self._columns():
+            if array.shape != (rows,):
+                raise ValueError(f"expected {name} of shape ({rows},), got {array.shape}")
+
+    def _last_finite_age(self) -> Ints:
+        """Last age with a value of each row (R,), -1 for none. Raises ValueError for a gap."""
+        last_age = np.empty(len(self), dtype=np.int64)
         for block in block_slices(len(self)):
-            known = np.isfinite(self.values[block])
-            if (known[:, 1:] > known[:, :-1]).any():
-                told = "a curve has a gap: ages must be complete from day_0 to the last one"
-                raise ValueError(told)
-            last[block] = np.count_nonzero(known, axis=1) - 1
-        return last
+            is_known = np.isfinite(self.values[block])
+            if (is_known[:, 1:] > is_known[:, :-1]).any():
+                problem = "a curve has a gap: ages must be complete from day_0 to the last one"
+                raise ValueError(problem)
+            last_age[block] = np.count_nonzero(is_known, axis=1) - 1
+        return last_age
+
+    def _freeze(self) -> None:
+        """Make all arrays read-only."""
+        for _, array in (*self._columns(), *self._age_arrays()):
+            array.flags.writeable = False
 
     def _columns(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
-        yield from (("start", self.start), ("end", self.end))
-        yield from (("users", self.users), ("spend", self.spend))
+        """Yield name and cells of each array with one number or text a row: (R,)."""
+        yield "start", self.start
+        yield "end", self.end
+        yield "users", self.users
+        yield "spend", self.spend
         yield from self.attributes.items()
 
-    def _by_age(self) -> Iterator[tuple[str, Floats]]:
+    def _age_arrays(self) -> Iterator[tuple[str, Floats]]:
+        """Yield name and cells of each array with a number for every age: (R, A)."""
         yield "values", self.values
-        yield from ((f"series {name}", array) for name, array in self.series.items())
-
-    def _refuse_later(self, date: np.datetime64 | Days, when: str) -> None:
-        """Raise ValueError when a cell is known at an age that was not complete at `date`."""
-        last = _last(self.end, date, self.lag_days)
-        late = [] if (self.observed_age <= np.maximum(last, -1)).all() else ["a value"]
         for name, cells in self.series.items():
-            if (np.isfinite(cells) & ~_complete(self.end, date, self.lag_days)).any():
-                late.append(f"a value of series {name}")
-        if late:
-            raise ValueError(f"{late[0]} is known before its age was complete at {when}")
+            yield f"series {name}", cells
+
+    def _check_known_by(self, date: np.datetime64 | Days, date_name: str) -> None:
+        """Raise ValueError when a cell is known at an age that was not complete at `date`."""
+        last_age = _last_complete_age(self.end, date, self.lag_days)
+        premature: list[str] = []
+        if (self.observed_age > np.maximum(last_age, -1)).any():
+            premature.append("a value")
+        for name, cells in self.series.items():
+            is_complete = _complete_ages(self.end, date, self.lag_days)  # (R, A)
+            if (np.isfinite(cells) & ~is_complete).any():
+                premature.append(f"a value of series {name}")
+        if premature:
+            raise ValueError(f"{premature[0]} is known before its age was complete at {date_name}")
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -126,12 +154,12 @@ class Cohorts:
     @cached_property
     def observed_age(self) -> Ints:
         """Last complete age k of each row (R,), -1 where none is."""
-        last: Ints = np.count_nonzero(np.isfinite(self.values), axis=1) - 1
-        return last
+        last_age: Ints = np.count_nonzero(np.isfinite(self.values), axis=1) - 1
+        return last_age
 
     @cached_property
     def attribute_codes(self) -> Mapping[str, Categorical]:
-        """The text of each attribute (R,) as codes, by name in alphabetical order."""
+        """Text of each attribute (R,) as codes, by name in alphabetical order."""
         return {name: factorize(self.attributes[name]) for name in sorted(self.attributes)}
 
     @cached_property
@@ -143,48 +171,51 @@ class Cohorts:
 
     @cached_property
     def key_rank(self) -> Ints:
-        """Place of each row (R,) in the order of keys; equal keys share it."""
-        return key_ranks(
-            [factorize(self.start), factorize(self.end), *self.attribute_codes.values()]
-        )
+        """Rank of each row (R,) in the order of keys; equal keys share it."""
+        dates = [factorize(self.start), factorize(self.end)]
+        return key_ranks([*dates, *self.attribute_codes.values()])
 
-    def _known(self, rows: NDArray[np.generic], date: np.datetime64) -> dict[str, Any]:
-        """The fields of chosen rows, with all that was not known at the end of `date` masked."""
+    def _fields_known_at(self, rows: NDArray[np.generic], date: np.datetime64) -> dict[str, Any]:
+        """Return the fields of chosen rows, without all that was unknown at the end of `date`."""
         end = self.end[rows]
-        ended, complete = end <= date, _complete(end, date, self.lag_days)
+        has_ended = end <= date
+        is_complete = _complete_ages(end, date, self.lag_days)  # (R, A)
         return {
             "start": self.start[rows],
             "end": end,
-            "attributes": {name: array[rows] for name, array in self.attributes.items()},
-            "users": np.where(ended, self.users[rows], np.nan),
-            "spend": np.where(ended, self.spend[rows], np.nan),
-            "values": np.where(complete, self.values[rows], np.nan),
-            "series": {n: np.where(complete, c[rows], np.nan) for n, c in self.series.items()},
+            "attributes": {name: text[rows] for name, text in self.attributes.items()},
+            "users": np.where(has_ended, self.users[rows], np.nan),
+            "spend": np.where(has_ended, self.spend[rows], np.nan),
+            "values": np.where(is_complete, self.values[rows], np.nan),
+            "series": {
+                name: np.where(is_complete, cells[rows], np.nan)
+                for name, cells in self.series.items()
+            },
         }
 
 
-def _infinite(cells: Floats) -> bool:
-    """Whether any of the cells (R, A) is."""
+def _has_infinite(cells: Floats) -> bool:
+    """Return whether any of the cells (R, A) is infinite."""
     return any(bool(np.isinf(cells[block]).any()) for block in block_slices(len(cells)))
 
 
-def _last(end: Days, date: np.datetime64 | Days, lag_days: int) -> Ints:
-    """The last age that is complete at the end of `date`, one or (R,), below 0 where none is: (R,).
+def _last_complete_age(end: Days, date: np.datetime64 | Days, lag_days: int) -> Ints:
+    """Last age that is complete at the end of `date`, one or (R,), below 0 where none is: (R,).
 
     Age a of a row is complete at end + lag + a.
     """
-    days: Ints = (date - end).astype("timedelta64[D]").astype(np.int64) - lag_days
-    return days
+    age: Ints = (date - end).astype("timedelta64[D]").astype(np.int64) - lag_days
+    return age
 
 
-def _complete(end: Days, date: np.datetime64 | Days, lag_days: int) -> Bools:
-    """Which ages are complete at the end of `date`, one or (R,): (R, A)."""
-    return np.arange(AGES) <= _last(end, date, lag_days)[:, None]
+def _complete_ages(end: Days, date: np.datetime64 | Days, lag_days: int) -> Bools:
+    """Mark the ages that are complete at the end of `date`, one or (R,): (R, A)."""
+    return np.arange(AGES) <= _last_complete_age(end, date, lag_days)[:, None]
 
 
 @dataclass(frozen=True)
 class Curves(Cohorts):
-    """What was known of each cohort at the end of one day, the `origin`: one row a cohort, by key.
+    """Cohorts as they were known at the end of one day, the `origin`: one row a cohort, by key.
 
     A cohort whose acquisition had not ended by the origin keeps its key only: no users, no spend
     and no values are known of it.
@@ -195,83 +226,96 @@ class Curves(Cohorts):
     def __post_init__(self) -> None:
         """Check that nothing is known from after the origin and that keys are sorted and unique."""
         super().__post_init__()
-        if any(_infinite(cells) for _, cells in self._by_age()):
+        if any(_has_infinite(cells) for _, cells in self._age_arrays()):
             raise ValueError("a value is infinite")
-        self._refuse_later(self.origin, str(self.origin))
-        steps = np.diff(self.key_rank)
-        if (steps < 0).any():
+        self._check_known_by(self.origin, str(self.origin))
+
+        rank_steps = np.diff(self.key_rank)
+        if (rank_steps < 0).any():
             raise ValueError("cohorts are not sorted by key")
-        if (steps == 0).any():
+        if (rank_steps == 0).any():
             raise ValueError("a cohort stands twice")
 
     @property
     def observed_value(self) -> Floats:
         """Value at the observed age: (N,), NaN where no age is complete."""
         k = self.observed_age
-        return np.where(k < 0, np.nan, self.values[np.arange(len(self)), np.maximum(k, 0)])
+        values = self.values[np.arange(len(self)), np.maximum(k, 0)]
+        return np.where(k < 0, np.nan, values)
 
     def observed_ages_before(self, days: Sequence[int]) -> Ints:
-        """The observed ages, as of so many days (D,) before the origin: (D, N), -1 for none."""
-        last = _last(self.end, self.origin, self.lag_days) - np.array(days)[:, None]
-        ages: Ints = np.maximum(np.minimum(self.observed_age, last), -1)
+        """Observed ages as of so many days (D,) before the origin: (D, N), -1 for none."""
+        last_age = _last_complete_age(self.end, self.origin, self.lag_days)  # (N,)
+        past_age = last_age - np.array(days)[:, None]  # (D, N)
+        ages: Ints = np.maximum(np.minimum(self.observed_age, past_age), -1)
         return ages
 
     def age_reached_by(self, cohorts: int) -> int:
-        """The last age that at least so many cohorts reached; -1 where there are not so many."""
-        ages = np.sort(self.observed_age)[::-1]
-        return int(ages[cohorts - 1]) if len(ages) >= cohorts else -1
+        """Last age that at least so many cohorts reached; -1 where there are not so many."""
+        descending_ages = np.sort(self.observed_age)[::-1]
+        if len(descending_ages) < cohorts:
+            return -1
+        return int(descending_ages[cohorts - 1])
 
     def take(self, rows: NDArray[np.generic] | slice) -> "Curves":
-        """The cohorts chosen by a mask, by increasing row numbers or by a slice that goes up.
+        """Select cohorts by a mask, by increasing row numbers or by a slice that goes up.
 
-        What was checked once is not checked again.
+        Nothing is checked again. Raises ValueError for row numbers that do not increase.
         """
-        chosen = np.arange(len(self))[rows]
-        if len(chosen) == len(self) and (chosen == np.arange(len(self))).all():
+        all_rows = np.arange(len(self))
+        row_numbers = all_rows[rows]
+        if len(row_numbers) == len(self) and (row_numbers == all_rows).all():
             return self
-        if (np.diff(chosen) <= 0).any():
+        if (np.diff(row_numbers) <= 0).any():
             raise ValueError("expected increasing row numbers: cohorts are sorted by key")
+
         names = ("start", "end", "users", "spend", "values", "observed_age")
         fields: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
         fields["attributes"] = {name: text[rows] for name, text in self.attributes.items()}
         fields["series"] = {name: cells[rows] for name, cells in self.series.items()}
-        part = self._changed(fields)
-        for name in ("index", "key_rank", "attribute_codes"):
-            vars(part).pop(name, None)
-        return part
+        selected = self._with_fields(fields)
+
+        for name in ("index", "key_rank", "attribute_codes"):  # cached of all rows
+            vars(selected).pop(name, None)
+        return selected
 
     def with_values(self, values: Floats) -> "Curves":
-        """The same cohorts with other values (N, A), known at the same ages.
+        """Return a copy with other values (N, A), known at the same ages.
 
         Raises ValueError for values that are known at other ages, or infinite.
         """
         if not np.array_equal(np.isfinite(values), np.isfinite(self.values)):
             raise ValueError("expected finite values at the ages that are known, and no others")
-        return self._changed({"values": values})
+        return self._with_fields({"values": values})
 
-    def _changed(self, fields: Mapping[str, Any]) -> "Curves":
-        """These curves with some fields that need no check."""
-        made = copy(self)
-        vars(made).update(fields)
-        for _, array in (*made._columns(), *made._by_age()):
-            array.flags.writeable = False
-        return made
+    def _with_fields(self, fields: Mapping[str, Any]) -> "Curves":
+        """Return a copy with other fields, skipping all checks: only for fields that need none."""
+        curves = copy(self)
+        vars(curves).update(fields)
+        curves._freeze()
+        return curves
 
     def as_of(self, date: np.datetime64) -> "Curves":
-        """What these curves showed at the end of an earlier day.
+        """Return the curves as they were known at the end of an earlier day.
 
         Raises ValueError for a day after the origin.
         """
         if date > self.origin:
             raise ValueError(f"these curves end at {self.origin}; {date} was not known then")
-        return replace(self, origin=date, **self._known(self.start <= date, date))
+        has_begun = self.start <= date
+        return replace(self, origin=date, **self._fields_known_at(has_begun, date))
 
     def cut(self, age: int) -> "Curves":
-        """The same cohorts with prefixes no longer than `age`; all else as of the origin."""
-        kept = np.arange(AGES) <= age
-        fields: dict[str, Any] = {"values": np.where(kept, self.values, np.nan)}
-        fields["series"] = {n: np.where(kept, cells, np.nan) for n, cells in self.series.items()}
-        return self._changed(fields | {"observed_age": np.minimum(self.observed_age, age)})
+        """Return the curves with prefixes no longer than `age`; all else as of the origin."""
+        is_kept = np.arange(AGES) <= age
+        fields = {
+            "values": np.where(is_kept, self.values, np.nan),
+            "series": {
+                name: np.where(is_kept, cells, np.nan) for name, cells in self.series.items()
+            },
+            "observed_age": np.minimum(self.observed_age, age),
+        }
+        return self._with_fields(fields)
 
     def segments(self, level: int) -> tuple[Ints, list[tuple[str, ...]]]:
         """Segment of each cohort at a level of the hierarchy: ids (N,), and the key of each id.
@@ -281,13 +325,19 @@ class Curves(Cohorts):
         """
         if not 0 <= level <= len(self.hierarchy):
             raise ValueError(f"expected a level from 0 to {len(self.hierarchy)}, got {level}")
-        if level == 0 or not len(self):
-            return np.zeros(len(self), dtype=np.int64), [()] * (level == 0)
-        words = [self.attribute_codes[name] for name in self.hierarchy[:level]]
-        _, first, place = np.unique(key_ranks(words), return_index=True, return_inverse=True)
-        ids: Ints = place.astype(np.int64)
-        text = [self.attributes[name][first] for name in self.hierarchy[:level]]
-        return ids, [tuple(map(str, key)) for key in zip(*text, strict=True)]
+        if level == 0:
+            return np.zeros(len(self), dtype=np.int64), [()]
+        if not len(self):
+            return np.zeros(0, dtype=np.int64), []
+
+        names = self.hierarchy[:level]
+        ranks = key_ranks([self.attribute_codes[name] for name in names])
+        _, first_row, segment = np.unique(ranks, return_index=True, return_inverse=True)
+        ids: Ints = segment.astype(np.int64)
+
+        key_columns = [self.attributes[name][first_row] for name in names]
+        keys = [tuple(map(str, key)) for key in zip(*key_columns, strict=True)]
+        return ids, keys
 
 
 @dataclass(frozen=True)
@@ -305,10 +355,11 @@ class History(Cohorts):
         super().__post_init__()
         if not len(self):
             raise ValueError("no cohorts: the history is empty")
-        twice = pd.DataFrame({"place": self.key_rank, "snapshot": self.snapshot}).duplicated()
-        if twice.any():
+        vintages = pd.DataFrame({"key_rank": self.key_rank, "snapshot": self.snapshot})
+        if vintages.duplicated().any():
             raise ValueError("a cohort stands twice in one snapshot")
-        self._refuse_later(self.snapshot, "its snapshot")
+
+        self._check_known_by(self.snapshot, "its snapshot")
         self.snapshot.flags.writeable = False
 
     @property
@@ -316,40 +367,32 @@ class History(Cohorts):
         """Day of the newest snapshot."""
         return np.datetime64(self.snapshot.max(), "D")
 
-    def _rows(self, date: np.datetime64) -> Ints:
-        exported = self.snapshot <= max(date, self.snapshot.min())
-        return np.flatnonzero(exported & (self.start <= date))
+    def _rows_known_at(self, date: np.datetime64) -> Ints:
+        """Return the row numbers of all vintages that were exported by a day."""
+        was_exported = self.snapshot <= max(date, self.snapshot.min())
+        return np.flatnonzero(was_exported & (self.start <= date))
 
     def as_of(self, date: object) -> Curves:
-        """What was known at the end of a day: one row a cohort, sorted by key."""
+        """Return the curves as known at the end of a day: one row a cohort, sorted by key."""
         origin = parse_day(date)
-        rows = self._rows(origin)
-        newest = np.lexsort((-self.snapshot[rows].astype(np.int64), self.key_rank[rows]))
-        rows = rows[newest]
-        rows = rows[np.diff(self.key_rank[rows], prepend=-1) > 0]
-        known = self._known(rows, origin)
-        return Curves(hierarchy=self.hierarchy, lag_days=self.lag_days, origin=origin, **known)
+        rows = self._rows_known_at(origin)
+
+        snapshot_number = self.snapshot[rows].astype(np.int64)
+        by_key_newest_first = np.lexsort((-snapshot_number, self.key_rank[rows]))
+        rows = rows[by_key_newest_first]
+        is_first_of_key = np.diff(self.key_rank[rows], prepend=-1) > 0
+
+        fields = self._fields_known_at(rows[is_first_of_key], origin)
+        return Curves(hierarchy=self.hierarchy, lag_days=self.lag_days, origin=origin, **fields)
 
     def until(self, date: object) -> "History":
-        """The history as it stood at the end of a day: later snapshots and cells are gone."""
-        last = parse_day(date)
-        rows = self._rows(last)
-        known = self._known(rows, last)
-        return replace(self, snapshot=np.minimum(self.snapshot[rows], last), **known)
+        """Return the history as it stood at the end of a day: no later snapshots and cells."""
+        last_day = parse_day(date)
+        rows = self._rows_known_at(last_day)
+        fields = self._fields_known_at(rows, last_day)
+        return replace(self, snapshot=np.minimum(self.snapshot[rows], last_day), **fields)
 
     def actuals(self, date: object) -> pd.DataFrame:
-        """What had come true by the end of a day: index the cohort key, columns the ages (int)."""
+        """Return the values known at the end of a day: index the cohort key, columns ages (int)."""
         curves = self.as_of(date)
         return pd.DataFrame(curves.values, index=curves.index, columns=range(AGES))
-
-
-HORIZONS = (30, 60, 90, 180, 360)
-"""Ages (days) that summaries, intervals and sums are given at."""
-
-
-def validate_ages(ages: Sequence[int]) -> NDArray[np.int64]:
-    """Ages as an array. Raises ValueError unless they increase within 0..360."""
-    array = np.asarray(ages, dtype=np.int64)
-    if not len(array) or (np.diff(array) <= 0).any() or array[0] < 0 or array[-1] > MAX_AGE:
-        raise ValueError(f"expected increasing ages within 0..{MAX_AGE}, got {list(ages)}")
-    return array

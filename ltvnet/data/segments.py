@@ -28,10 +28,11 @@ class HasAttributes(Protocol):
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of all levels, stacked: a parent always before its children.
+    """Segments of all levels of a hierarchy, stacked: a parent always before its children.
 
-    `keys` (S,) the attribute values of each, () for everything; `level` (S,) their number;
-    `parent` (S,) the segment one level up, of the first segment itself.
+    `names` the attributes of the hierarchy; `keys` (S,) the attribute values of each segment, ()
+    for everything; `level` (S,) the number of these values; `parent` (S,) the segment one level
+    up, of the first segment itself.
     """
 
     names: tuple[str, ...]
@@ -41,61 +42,77 @@ class Segments:
 
     @classmethod
     def from_keys(cls, names: tuple[str, ...], keys: list[tuple[str, ...]]) -> Self:
-        """Segments from their keys, sorted by level."""
-        place = {key: s for s, key in enumerate(keys)}
-        parent = [place[key[:-1]] for key in keys]
-        return cls(names, keys, np.array([len(key) for key in keys]), np.array(parent))
+        """Build segments from their keys, sorted by level."""
+        segment_of = {key: segment for segment, key in enumerate(keys)}
+        parent = [segment_of[key[:-1]] for key in keys]
+        level = [len(key) for key in keys]
+        return cls(names, keys, np.array(level), np.array(parent))
 
     @classmethod
     def from_curves(cls, curves: Curves, levels: int | None) -> Self:
-        """The segments that stand in `curves`, down to `levels` names of the hierarchy."""
-        depth = len(curves.hierarchy[:levels])
-        keys = [key for level in range(depth + 1) for key in curves.segments(level)[1]]
-        return cls.from_keys(curves.hierarchy[:depth], keys)
+        """Build the segments of `curves`, down to `levels` names of the hierarchy (None: all)."""
+        names = curves.hierarchy[:levels]
+        keys: list[tuple[str, ...]] = []
+        for level in range(len(names) + 1):
+            _, level_keys = curves.segments(level)
+            keys.extend(level_keys)
+        return cls.from_keys(names, keys)
 
     def lower_levels(self) -> list[Ints]:
-        """The segments of each level under the top, from the top down."""
-        return [np.flatnonzero(self.level == n) for n in range(1, len(self.names) + 1)]
+        """List the segments of each level under the top, from the top down."""
+        return [np.flatnonzero(self.level == level) for level in range(1, len(self.names) + 1)]
 
     def find_deepest(self, cohorts: HasAttributes) -> Ints:
-        """The deepest known segment of each cohort: (N,)."""
-        found = np.zeros(len(cohorts), dtype=np.int64)
-        absent = Categorical(found, np.array([""], dtype=object))
-        alive = np.ones(len(cohorts), dtype=bool)
-        for name, known in zip(self.names, self.lower_levels(), strict=True):
-            values, code = np.unique([self.keys[s][-1] for s in known], return_inverse=True)
-            pairs = self.parent[known] * len(values) + code  # a parent and a value: one child
-            order = np.argsort(pairs)
-            code = cohorts.attribute_codes.get(name, absent).positions_in(values.tolist())
-            pair = found * len(values) + code
-            place = order[np.searchsorted(pairs, pair, sorter=order).clip(max=len(order) - 1)]
-            alive &= (code >= 0) & (pairs[place] == pair)
-            found = np.where(alive, known[place], found)
-        return found
+        """Find the deepest of these segments that each cohort belongs to: (N,)."""
+        segment = np.zeros(len(cohorts), dtype=np.int64)
+        empty_text = Categorical(segment, np.array([""], dtype=object))
+        in_hierarchy = np.ones(len(cohorts), dtype=bool)  # False from the first unknown value on
 
-    def lineage(self, found: Ints) -> list[Ints]:
-        """The segment of each row at every level from the top: a list of (R,) down to `found`."""
-        line = [found]
+        for name, children in zip(self.names, self.lower_levels(), strict=True):
+            child_values = [self.keys[child][-1] for child in children]
+            values, child_code = np.unique(child_values, return_inverse=True)
+
+            # a parent and a value have one child: their pair is its number
+            child_pairs = self.parent[children] * len(values) + child_code
+            order = np.argsort(child_pairs)
+            column = cohorts.attribute_codes.get(name, empty_text)
+            code = column.positions_in(values.tolist())
+            pairs = segment * len(values) + code
+            rank = np.searchsorted(child_pairs, pairs, sorter=order)
+            child_index = order[rank.clip(max=len(order) - 1)]
+
+            in_hierarchy &= (code >= 0) & (child_pairs[child_index] == pairs)
+            segment = np.where(in_hierarchy, children[child_index], segment)
+        return segment
+
+    def lineage(self, segment: Ints) -> list[Ints]:
+        """List the segment of each row (R,) at every level, from the top down to `segment`.
+
+        A row whose segment ends above a level keeps that segment there.
+        """
+        levels = [segment]
         for level in range(len(self.names), 0, -1):
-            line.insert(0, np.where(self.level[line[0]] == level, self.parent[line[0]], line[0]))
-        return line
+            child = levels[-1]
+            levels.append(np.where(self.level[child] == level, self.parent[child], child))
+        return levels[::-1]
 
-    def subtotals(self, rows: Floats, found: Ints) -> Floats:
-        """Sums of rows (N, ...) over each segment and its descendants: (S, ...)."""
-        order = np.argsort(found, kind="stable")
-        present, begin = np.unique(found[order], return_index=True)
+    def subtotals(self, rows: Floats, segment: Ints) -> Floats:
+        """Sum rows (N, ...), each of a segment (N,), over each segment's tree: (S, ...)."""
+        order = np.argsort(segment, kind="stable")
+        present, begin = np.unique(segment[order], return_index=True)
         sums = np.zeros((len(self.keys), *rows.shape[1:]))
         sums[present] = np.add.reduceat(rows[order], begin, axis=0)
         return self.add_descendants(sums)
 
     def add_descendants(self, sums: Floats) -> Floats:
-        """Sums of each segment (S, ...) with those of its descendants added, in place."""
+        """Add to the sums of each segment (S, ...) those of its descendants, in place."""
         if sums.ndim > 1:  # a sum of wide rows takes longer than a step of Python
             for segment in range(len(sums) - 1, 0, -1):
                 sums[self.parent[segment]] += sums[segment]
             return sums
-        for below in reversed(self.lower_levels()):
-            below = below[np.argsort(self.parent[below], kind="stable")]
-            parents, begin = np.unique(self.parent[below], return_index=True)
-            sums[parents] += np.add.reduceat(sums[below], begin, axis=0)
+
+        for level_segments in reversed(self.lower_levels()):
+            children = level_segments[np.argsort(self.parent[level_segments], kind="stable")]
+            parents, begin = np.unique(self.parent[children], return_index=True)
+            sums[parents] += np.add.reduceat(sums[children], begin, axis=0)
         return sums
