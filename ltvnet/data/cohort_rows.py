@@ -6,7 +6,7 @@ Shapes: N rows of a table, A ages.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -35,24 +35,32 @@ log = logging.getLogger(__name__)
 _AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 """The name of a column of the curve, or of a further series at an age."""
 
+_AgeColumns = Mapping[str, tuple[str, int]]
+"""Column -> the series that it belongs to, "" for the curve, and its age."""
+
 
 def rename_columns(path: Path, table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
-    """The table with `columns` (part -> column) under the names of their parts.
+    """Give the columns that play a role the name of that role: `columns` is role -> column.
 
-    Columns without a name are left out, and those that have the name of such a part themselves.
+    Columns without a name are left out, and those that have the name of such a role themselves.
     Raises ValueError for a column that the table lacks.
     """
     names = table.column_names
     if missing := [name for name in columns.values() if name not in names]:
         raise ValueError(f"{path}: data.columns names {missing}, but the table has {names[:8]} ...")
-    parts = {name: part for part, name in columns.items()}
-    given = [n for n, name in enumerate(names) if name in parts or name not in ("", *columns)]
-    return table.select(given).rename_columns([parts.get(names[n], names[n]) for n in given])
+    role_of = {name: role for role, name in columns.items()}
+    positions = [
+        position
+        for position, name in enumerate(names)
+        if name in role_of or name not in ("", *columns)
+    ]
+    new_names = [role_of.get(names[position], names[position]) for position in positions]
+    return table.select(positions).rename_columns(new_names)
 
 
 @dataclass(frozen=True)
 class TableLayout:
-    """Which columns of a table hold dates, amounts (users, spend), ages, and the rest.
+    """Columns of a table by what they hold: dates, amounts (users, spend), ages, and the rest.
 
     `ages` of the curve, named "", and of each further series: name -> age -> column, in order.
     """
@@ -70,70 +78,125 @@ class TableLayout:
         type that is neither text nor number where numbers belong.
         """
         names = schema.names
-        found = {name: match for name in names if (match := _AGE.fullmatch(name))}
-        ages = {name: (match[1] or "", int(match[2])) for name, match in found.items()}
+        age_columns = _find_age_columns(names)
         dates = [DATE] if DATE in names else [START, END]
-        if faults := [*_misplaced(names, dates, ages), *_mistyped(schema, ages)]:
-            shown = ", ".join(names[:8]) + " ..." * (len(names) > 8)
-            raise ValueError(f"{path}: {'; '.join(faults)} (its columns: {shown})")
-        if max(age for _, age in ages.values()) > MAX_AGE:
-            log.info("%s: columns after day_%d are not used", path, MAX_AGE)
-        if USERS not in names:
-            log.info("%s: no column %s, so each cohort counts as one user", path, USERS)
         amounts = [name for name in (USERS, SPEND) if name in names]
-        places: dict[str, dict[int, str]] = {}
-        for name, (series, age) in sorted(ages.items(), key=lambda item: item[1]):
-            if age <= MAX_AGE:
-                places.setdefault(series, {})[age] = name
+
+        problems = [
+            *_check_repeated(names, age_columns),
+            *_check_dates(names, dates),
+            *_check_ages(age_columns),
+            *_check_types(schema, age_columns),
+        ]
+        if problems:
+            shown = ", ".join(names[:8])
+            if len(names) > 8:
+                shown += " ..."
+            raise ValueError(f"{path}: {'; '.join(problems)} (its columns: {shown})")
+
+        _log_consequences(path, names, age_columns)
         flat = [column.name for column in schema if not pa.types.is_nested(column.type)]
-        others = [name for name in flat if name not in {*dates, *amounts, *ages}]
-        return cls(dates, amounts, places, others)
+        assigned = {*dates, *amounts, *age_columns}
+        others = [name for name in flat if name not in assigned]
+        return cls(dates, amounts, _group_by_series(age_columns), others)
 
 
-Ages = Mapping[str, tuple[str, int]]
-"""Column -> the series that it belongs to, "" for the curve, and its age."""
+def _find_age_columns(names: Iterable[str]) -> _AgeColumns:
+    """Find the columns of the curve and of further series by their names."""
+    age_columns = {}
+    for name in names:
+        if match := _AGE.fullmatch(name):
+            series, age = match.groups()
+            age_columns[name] = (series or "", int(age))
+    return age_columns
 
 
-def _misplaced(names: list[str], dates: list[str], ages: Ages) -> Iterator[str]:
-    columns = Counter(age_column(*ages[name]) if name in ages else name for name in names)
-    yield from (f"keep one of {n} columns {name}" for name, n in columns.items() if n > 1)
+def _group_by_series(age_columns: _AgeColumns) -> dict[str, dict[int, str]]:
+    """Group columns as series -> age -> column, sorted, without ages that are too large."""
+    columns_by_series: dict[str, dict[int, str]] = {}
+    for name, (series, age) in sorted(age_columns.items(), key=lambda item: item[1]):
+        if age <= MAX_AGE:
+            columns_by_series.setdefault(series, {})[age] = name
+    return columns_by_series
+
+
+def _check_repeated(names: Iterable[str], age_columns: _AgeColumns) -> Iterator[str]:
+    """Yield a problem for each name that several columns have; `day_1` and `day_01` are one."""
+    plain_names = [
+        age_column(*age_columns[name]) if name in age_columns else name for name in names
+    ]
+    for name, count in Counter(plain_names).items():
+        if count > 1:
+            yield f"keep one of {count} columns {name}"
+
+
+def _check_dates(names: Iterable[str], dates: Iterable[str]) -> Iterator[str]:
+    """Yield a problem where a column of dates is missing."""
     if not set(dates) <= set(names):
         yield f"expected a column {DATE}, or {START} and {END}, got none; see data.columns"
-    curve = {age for series, age in ages.values() if not series}
-    if not curve:
+
+
+def _check_ages(age_columns: _AgeColumns) -> Iterator[str]:
+    """Yield a problem where the curve has no ages, or not every age up to its last."""
+    curve_ages = {age for series, age in age_columns.values() if not series}
+    if not curve_ages:
         yield "expected columns day_0, day_1 ..., got none; name the columns of ages so"
-    elif gone := sorted(set(range(max(curve))) - curve):
-        yield f"expected every age up to day_{max(curve)}, but day_{gone[0]} is missing"
+        return
+    last_age = max(curve_ages)
+    if missing := sorted(set(range(last_age)) - curve_ages):
+        yield f"expected every age up to day_{last_age}, but day_{missing[0]} is missing"
 
 
-def _mistyped(schema: pa.Schema, ages: Ages) -> Iterator[str]:
+def _check_types(schema: pa.Schema, age_columns: _AgeColumns) -> Iterator[str]:
+    """Yield a problem for each column of numbers whose type is neither number nor text."""
     types = pa.types
-    good = (is_text_type, types.is_integer, types.is_floating, types.is_decimal, types.is_null)
+    accepted = (
+        is_text_type,
+        types.is_integer,
+        types.is_floating,
+        types.is_decimal,
+        types.is_null,
+    )
     for column in schema:
-        wanted = column.name in ages or column.name in (USERS, SPEND)
-        if wanted and not any(is_kind(column.type) for is_kind in good):
+        holds_numbers = column.name in age_columns or column.name in (USERS, SPEND)
+        if holds_numbers and not any(is_accepted(column.type) for is_accepted in accepted):
             yield f"expected numbers in {column.name}, got {column.type}; convert the column"
 
 
+def _log_consequences(path: Path, names: Iterable[str], age_columns: _AgeColumns) -> None:
+    """Log which columns go unused, and what a missing column of users means."""
+    if max(age for _, age in age_columns.values()) > MAX_AGE:
+        log.info("%s: columns after day_%d are not used", path, MAX_AGE)
+    if USERS not in names:
+        log.info("%s: no column %s, so each cohort counts as one user", path, USERS)
+
+
 def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
-    """Dates (N,) as written in one or two columns, first and last day (NaT where unreadable)."""
-    written = text_column(table.column(0))
+    """Parse one column of ranges, or two of days: first and last day (N,), NaT where unreadable.
+
+    The first of the three results is the text (N,) as it stands there, "first~last" of two.
+    """
+    date_text = text_column(table.column(0))
     if table.num_columns > 1:
-        last = text_column(table.column(1))
-        written = factorize(written.values[written.codes] + "~" + last.values[last.codes])
-    parts = [word.partition("~") for word in written.values]
-    words = [first for first, _, _ in parts]
-    words += [last if mark else first for first, mark, last in parts]
-    bare = pd.Series([word.strip() for word in words], dtype=object)
-    days = pd.to_datetime(bare, format="%Y-%m-%d", errors="coerce").to_numpy()
-    start, end = days.astype("datetime64[D]").reshape(2, -1)[:, written.codes]
-    return written, start, end
+        last_text = text_column(table.column(1))
+        first_words = date_text.values[date_text.codes]
+        last_words = last_text.values[last_text.codes]
+        date_text = factorize(first_words + "~" + last_words)
+
+    ranges = [text.partition("~") for text in date_text.values]
+    first_days = [first for first, _, _ in ranges]
+    last_days = [last if mark else first for first, mark, last in ranges]
+    stripped = pd.Series([text.strip() for text in first_days + last_days], dtype=object)
+    days = pd.to_datetime(stripped, format="%Y-%m-%d", errors="coerce").to_numpy()
+    day_bounds = days.astype("datetime64[D]").reshape(2, -1)  # (2, distinct texts)
+    start, end = day_bounds[:, date_text.codes]
+    return date_text, start, end
 
 
 def text_column(column: pa.ChunkedArray) -> Categorical:
-    """The cells (N,) of a column as text."""
-    codes, words = factorize_text(column)
-    values = np.array(words, dtype=object)
+    """Read the cells (N,) of a column as text, "" where empty."""
+    codes, texts = factorize_text(column)
+    values = np.array(texts, dtype=object)
     order = np.argsort(values, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
@@ -142,13 +205,13 @@ def text_column(column: pa.ChunkedArray) -> Categorical:
 
 @dataclass(frozen=True)
 class ParsedTable:
-    """Rows of one table, parsed.
+    """Rows of one cohort table, parsed.
 
-    `written` (N,) the dates as they stand there; `start`, `end` (N,) days, NaT where unreadable;
-    `users` (1 where the table has none) and `spend` (N,); `curves` name -> (N, A): the curve,
-    named "", and each further series, an age beside the other in memory where the table has all;
-    `labels` name -> (N,) text of each column without a part of its own; `unread` faults of cells
-    that are no numbers.
+    `date_text` (N,) the dates as they stand there; `start`, `end` (N,) days, NaT where unreadable;
+    `users` (1 where the table has none) and `spend` (N,); `values_by_series` name -> (N, A): the
+    curve, named "", and each further series, an age beside the other in memory where the table
+    has all; `labels` name -> (N,) text of each column that has no role of its own;
+    `number_faults` faults of cells that are no numbers.
     """
 
     date_text: Categorical
@@ -163,26 +226,28 @@ class ParsedTable:
     @classmethod
     def from_table(cls, table: pa.Table, layout: TableLayout) -> Self:
         """Parse a table of that layout."""
-        written, start, end = parse_dates(table.select(layout.dates))
-        amounts = layout.amounts
-        columns = [column for ages in layout.ages.values() for column in ages.values()]
-        cells, unread = parse_numbers(table.select([*amounts, *columns]))
-        known = dict(zip(amounts, cells.T, strict=False))
-        bounds = np.cumsum([len(amounts), *map(len, layout.ages.values())])[:-1]
-        parts = np.split(cells, bounds, axis=1)[1:]
-        curves = {
-            name: _placed(part, list(ages))
-            for (name, ages), part in zip(layout.ages.items(), parts, strict=True)
-        }
+        date_text, start, end = parse_dates(table.select(layout.dates))
+
+        age_columns = [column for ages in layout.ages.values() for column in ages.values()]
+        cells, number_faults = parse_numbers(table.select([*layout.amounts, *age_columns]))
+        amounts = dict(zip(layout.amounts, cells.T, strict=False))  # ages follow the amounts
+
+        values_by_series = {}
+        begin = len(layout.amounts)
+        for series, ages in layout.ages.items():
+            series_cells = cells[:, begin : begin + len(ages)]
+            values_by_series[series] = _spread_over_ages(series_cells, list(ages))
+            begin += len(ages)
+
         return cls(
-            date_text=written,
+            date_text=date_text,
             start=start,
             end=end,
-            users=known.get(USERS, np.ones(len(table))),
-            spend=known.get(SPEND, np.full(len(table), np.nan)),
-            values_by_series=curves,
+            users=amounts.get(USERS, np.ones(len(table))),
+            spend=amounts.get(SPEND, np.full(len(table), np.nan)),
+            values_by_series=values_by_series,
             labels={name: text_column(table.column(name)) for name in layout.others},
-            number_faults=unread,
+            number_faults=number_faults,
         )
 
     def __len__(self) -> int:
@@ -191,149 +256,174 @@ class ParsedTable:
 
     @property
     def values(self) -> Floats:
-        """The curve: (N, A)."""
+        """Cells of the curve: (N, A)."""
         return self.values_by_series[""]
 
     @property
-    def count_values(self) -> int:
+    def value_count(self) -> int:
         """Number of cells of the curve and of further series that are not empty."""
         return sum(int((~np.isnan(cells)).sum()) for cells in self.values_by_series.values())
 
     def series(self, name: str) -> Floats:
-        """A further series (N, A), NaN where the table lacks it."""
+        """Return the cells of a further series (N, A), NaN where the table lacks it."""
         return self.values_by_series.get(name, np.full((len(self), AGES), np.nan))
 
     def label(self, name: str) -> Categorical:
-        """The text (N,) of one column, "" where the table lacks it."""
-        nothing = Categorical(np.zeros(len(self), dtype=np.int64), np.array([""], dtype=object))
-        return self.labels.get(name, nothing)
+        """Return the text (N,) of one column, "" where the table lacks it."""
+        empty_text = Categorical(np.zeros(len(self), dtype=np.int64), np.array([""], dtype=object))
+        return self.labels.get(name, empty_text)
 
     def attributes(self, names: Sequence[str]) -> dict[str, Strings]:
-        """The text (N,) of columns."""
-        found = {name: self.label(name) for name in names}
-        return {name: words.values[words.codes] for name, words in found.items()}
+        """Return the text (N,) of columns by name."""
+        attributes: dict[str, Strings] = {}
+        for name in names:
+            codes, texts = self.label(name)
+            attributes[name] = texts[codes]
+        return attributes
 
     def text_labels(self, exclude: Sequence[str] = ()) -> list[str]:
-        """The names of labels, `but` some, whose cells are not all numbers or empty."""
+        """List the labels, but for some, whose cells are not all numbers or empty."""
         return [
-            name for name, cells in self.labels.items() if name not in exclude and _worded(cells)
+            name for name, cells in self.labels.items() if name not in exclude and _has_text(cells)
         ]
 
     def take(self, rows: Ints) -> Self:
-        """Some of the rows, without what was unread."""
+        """Select rows, without the faults of numbers."""
         return replace(
             self,
-            date_text=self.date_text._replace(codes=self.date_text.codes[rows]),
+            date_text=_take_categorical(self.date_text, rows),
             start=self.start[rows],
             end=self.end[rows],
             users=self.users[rows],
             spend=self.spend[rows],
             values_by_series={
-                name: _chosen(cells, rows) for name, cells in self.values_by_series.items()
+                name: _take_contiguous(cells, rows) for name, cells in self.values_by_series.items()
             },
-            labels={n: words._replace(codes=words.codes[rows]) for n, words in self.labels.items()},
+            labels={name: _take_categorical(text, rows) for name, text in self.labels.items()},
             number_faults=self.number_faults.head(0),
         )
 
     def to_curves(
         self, date: np.datetime64, names: Sequence[str], hierarchy: Sequence[str], lag_days: int
     ) -> Curves:
-        """The cohorts that had begun by the day of the export, with attributes `names`, sorted.
+        """Make the curves of cohorts that had begun by the day of the export, sorted by key.
 
-        The sheet is one without faults.
+        `names` of the attributes. The table has to be without faults.
         """
-        dates = [factorize(self.start), factorize(self.end)]
-        place = key_ranks([*dates, *(self.label(name) for name in sorted(names))])
-        order = np.argsort(place, kind="stable")
-        order = order[self.start[order] <= date]
-        whole = len(order) == len(self) and bool((np.diff(order) == 1).all())
-        turned = any(not cells.flags.c_contiguous for cells in self.values_by_series.values())
-        rows = self.take(order) if turned or not whole else self
-        ended = rows.end <= date
+        rows = self._sort_by_key(date, names)
+        has_ended = rows.end <= date
+        further = {name: cells for name, cells in sorted(rows.values_by_series.items()) if name}
         return Curves(
             start=rows.start,
             end=rows.end,
             attributes=rows.attributes(names),
-            users=np.where(ended, rows.users, np.nan),
-            spend=np.where(ended, rows.spend, np.nan),
+            users=np.where(has_ended, rows.users, np.nan),
+            spend=np.where(has_ended, rows.spend, np.nan),
             values=rows.values,
             hierarchy=tuple(name for name in hierarchy if name in names),
             lag_days=lag_days,
             origin=date,
-            series={name: cells for name, cells in sorted(rows.values_by_series.items()) if name},
+            series=further,
         )
 
+    def _sort_by_key(self, date: np.datetime64, names: Sequence[str]) -> Self:
+        """Select the rows that had begun by a day, by key, each in one piece of memory.
+
+        Where all of that is so already, the table itself: its cells are not copied.
+        """
+        labels = [self.label(name) for name in sorted(names)]
+        ranks = key_ranks([factorize(self.start), factorize(self.end), *labels])
+        order = np.argsort(ranks, kind="stable")
+        order = order[self.start[order] <= date]
+
+        is_sorted = len(order) == len(self) and bool((np.diff(order) == 1).all())
+        is_contiguous = all(cells.flags.c_contiguous for cells in self.values_by_series.values())
+        return self if is_sorted and is_contiguous else self.take(order)
+
     def last_complete_day(self) -> np.datetime64:
-        """The latest day on which an age that is known ended; NaT where no value is known."""
-        known = ~np.all([np.isnan(cells) for cells in self.values_by_series.values()], axis=0)
-        age = np.where(known.any(axis=1), AGES - 1 - known[:, ::-1].argmax(axis=1), np.nan)
-        day: np.datetime64 = np.fmax.reduce(self.end + age.astype("timedelta64[D]"))
-        return day
+        """Latest day on which an age with a value ended; NaT where no value is known."""
+        is_empty = np.all([np.isnan(cells) for cells in self.values_by_series.values()], axis=0)
+        is_known = ~is_empty  # (N, A)
+        last_age = AGES - 1 - is_known[:, ::-1].argmax(axis=1)
+        age = np.where(is_known.any(axis=1), last_age, np.nan)
+        last_day: np.datetime64 = np.fmax.reduce(self.end + age.astype("timedelta64[D]"))
+        return last_day
 
-    def mask_after(self, last: Floats) -> Self:
-        """The same rows without what stands at ages above `last` (N,)."""
-        kept = {
-            name: np.where(values_after(c, last), np.nan, c)
-            for name, c in self.values_by_series.items()
+    def mask_after(self, last_age: Floats) -> Self:
+        """Return the table without the values at ages above `last_age` (N,)."""
+        masked = {
+            name: np.where(values_after(cells, last_age), np.nan, cells)
+            for name, cells in self.values_by_series.items()
         }
-        return replace(self, values_by_series=kept)
+        return replace(self, values_by_series=masked)
 
 
-def values_after(values: Floats, last: Floats) -> Bools:
-    """Known cells (N, A) at ages above `last` (N,)."""
-    return ~np.isnan(values) & (np.arange(AGES) > last[:, None])
+def values_after(values: Floats, last_age: Floats) -> Bools:
+    """Mark the known cells (N, A) at ages above `last_age` (N,)."""
+    return ~np.isnan(values) & (np.arange(AGES) > last_age[:, None])
 
 
-def _placed(part: Floats, ages: list[int]) -> Floats:
-    """Columns of some ages as a curve (N, A), NaN at the others."""
+def _spread_over_ages(cells: Floats, ages: list[int]) -> Floats:
+    """Spread columns of some ages over a curve (N, A), NaN at the others."""
     if ages == list(range(AGES)):
-        return part
-    cells = np.full((len(part), AGES), np.nan)
-    cells[:, ages] = part
-    return cells
+        return cells
+    curve = np.full((len(cells), AGES), np.nan)
+    curve[:, ages] = cells
+    return curve
 
 
-def _chosen(cells: Floats, rows: Ints) -> Floats:
-    """Rows (R,) of cells (N, A), each in one piece of memory; all are turned at most once."""
+def _take_categorical(column: Categorical, rows: Ints) -> Categorical:
+    """Select rows of a column of text."""
+    return Categorical(column.codes[rows], column.values)
+
+
+def _take_contiguous(cells: Floats, rows: Ints) -> Floats:
+    """Select rows (R,) of cells (N, A), each in one piece of memory.
+
+    Cells that lie column by column are transposed in blocks, each at most once.
+    """
     if cells.flags.c_contiguous or 2 * len(rows) < len(cells):
         return np.ascontiguousarray(cells[rows])
-    place = np.full(len(cells), len(rows))  # of those that are left out: a row too many
-    place[rows] = np.arange(len(rows))
-    made = np.empty((len(rows) + 1, AGES))
+
+    discarded = len(rows)  # a row too many, for all that are left out
+    target_row = np.full(len(cells), discarded)
+    target_row[rows] = np.arange(len(rows))
+    selected = np.empty((len(rows) + 1, AGES))
     for block in block_slices(len(cells)):
-        made[place[block]] = np.ascontiguousarray(cells[block])
-    return made[:-1]
+        selected[target_row[block]] = np.ascontiguousarray(cells[block])
+    return selected[:-1]
 
 
-def _worded(words: Categorical) -> bool:
-    text = pd.Series(words.values[words.values != ""], dtype=str)
-    return bool(pd.to_numeric(text, errors="coerce").isna().any())
+def _has_text(column: Categorical) -> bool:
+    """Return whether any cell is neither a number nor empty."""
+    texts = pd.Series(column.values[column.values != ""], dtype=str)
+    return bool(pd.to_numeric(texts, errors="coerce").isna().any())
 
 
 def history_from_tables(
-    sheets: Sequence[ParsedTable],
+    tables: Sequence[ParsedTable],
     dates: Sequence[np.datetime64],
     names: Sequence[str],
     hierarchy: Sequence[str],
     lag_days: int,
 ) -> History:
-    """The history in sheets and the days on which they were exported, with attributes `names`."""
-    further = sorted({name for sheet in sheets for name in sheet.values_by_series if name})
-    texts = [sheet.attributes(names) for sheet in sheets]
+    """Join tables, exported on `dates`, to a history with attributes `names`."""
+    further = sorted({name for table in tables for name in table.values_by_series if name})
+    attributes = [table.attributes(names) for table in tables]
     return History(
-        start=np.concatenate([sheet.start for sheet in sheets]),
-        end=np.concatenate([sheet.end for sheet in sheets]),
-        attributes={n: np.concatenate([text[n] for text in texts]) for n in names},
-        users=np.concatenate([sheet.users for sheet in sheets]),
-        spend=np.concatenate([sheet.spend for sheet in sheets]),
-        values=_stacked([sheet.values for sheet in sheets]),
+        start=np.concatenate([table.start for table in tables]),
+        end=np.concatenate([table.end for table in tables]),
+        attributes={name: np.concatenate([text[name] for text in attributes]) for name in names},
+        users=np.concatenate([table.users for table in tables]),
+        spend=np.concatenate([table.spend for table in tables]),
+        values=_stack_rows([table.values for table in tables]),
         hierarchy=tuple(name for name in hierarchy if name in names),
         lag_days=lag_days,
-        snapshot=np.repeat(np.array(dates), [len(sheet) for sheet in sheets]),
-        series={n: _stacked([sheet.series(n) for sheet in sheets]) for n in further},
+        snapshot=np.repeat(np.array(dates), [len(table) for table in tables]),
+        series={name: _stack_rows([table.series(name) for table in tables]) for name in further},
     )
 
 
-def _stacked(parts: Sequence[Floats]) -> Floats:
-    """Cells (N, A) one below the other, each row in one piece of memory."""
+def _stack_rows(parts: Sequence[Floats]) -> Floats:
+    """Stack cells (N, A) one below the other, each row in one piece of memory."""
     return np.concatenate([np.ascontiguousarray(cells) for cells in parts])

@@ -1,4 +1,4 @@
-"""Cohort tables and snapshots in and out, prediction tables out.
+"""Cohort tables and snapshots in and out.
 
 Shapes: N cohorts, R vintages, A ages.
 """
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,13 @@ from ltvnet.data.checks import (
     restatements,
     summarize_history,
 )
-from ltvnet.data.cohort_rows import ParsedTable, TableLayout, history_from_tables, rename_columns
-from ltvnet.data.columns import DATE, ROLES, SPEND, USERS
+from ltvnet.data.cohort_rows import (
+    ParsedTable,
+    TableLayout,
+    history_from_tables,
+    rename_columns,
+)
+from ltvnet.data.columns import DATE, ROLES, SPEND, USERS, age_column
 from ltvnet.data.curves import Curves, History, parse_day
 from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
 from ltvnet.storage import atomic_write
@@ -37,6 +42,8 @@ ColumnArrays = dict[str, NDArray[Any]]
 """A table by the names of its columns: (N,) each."""
 
 _DAY = np.timedelta64(1, "D")
+_ALL_ROWS = sys.maxsize
+_ROWS_TO_DATE = 1 << 14  # rows in memory at once to find the last complete day of a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Files:
 
     Columns NAME_day_0, NAME_day_1 ... of any name and ages are further series beside the curve.
     `path` the file or folder; `hierarchy` attributes along which segments shrink, those of them
-    that the tables have; `attributes` further ones (None: every column of text); `columns` part
+    that the tables have; `attributes` further ones (None: every column of text); `columns` role
     -> name of the column that plays it, as in {"Users": "Installs"}; `lag_days` days after
     which the revenue of a day is complete; `partial` what to do with values later than the as-of
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
@@ -60,8 +67,8 @@ class Files:
     attributes: Sequence[str] | None = None
     columns: Mapping[str, str] | None = None
     lag_days: int = 0
-    partial: str = "refuse"
-    revenue: str = "gross"
+    partial: Literal["refuse", "mask"] = "refuse"
+    revenue: Literal["gross", "net"] = "gross"
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
@@ -77,54 +84,59 @@ class Files:
             raise ValueError(f"expected data.rounding_tolerance from 0 to below 1, got {got}")
         if self.lag_days < 0:
             raise ValueError(f"expected data.lag_days from 0 up, got {self.lag_days}")
-        parts = [*ROLES, *self.hierarchy, *(self.attributes or ())]
-        if unknown := [part for part in self.columns or () if part not in parts]:
-            raise ValueError(f"expected data.columns to name {', '.join(parts)}, got {unknown}")
+
+        roles = [*ROLES, *self.hierarchy, *(self.attributes or ())]
+        if unknown := [role for role in self.columns or () if role not in roles]:
+            raise ValueError(f"expected data.columns to name {', '.join(roles)}, got {unknown}")
 
     def history(self) -> History:
-        """All vintages of all cohorts; a summary of the data is logged.
+        """Read all vintages of all cohorts; a summary of the data is logged.
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
         report = FaultReport(self.columns or {})
-        dates = self._dates()
-        sheets: dict[Path, ParsedTable] = {}
-        for file, date in dates.items():
+        date_of = self._find_dates()
+        table_of: dict[Path, ParsedTable] = {}
+        for file, date in date_of.items():
             try:
-                sheets[file] = next(self._sheets(read_blocks(file, sys.maxsize), file, date))
+                table_of[file] = next(self._parse(read_blocks(file, _ALL_ROWS), file, date))
             except ValueError as error:
                 report.add_file(str(error))
-        names = self._attributes(list(sheets.values()), report)
-        for file, sheet in sheets.items():
-            report.add_table(file, self._faults(sheet, dates[file], names, KeyHashes()))
+        tables = list(table_of.values())
+
+        names = self._choose_attributes(tables, report)
+        for file, table in table_of.items():
+            report.add_table(file, self._find_faults(table, date_of[file], names, KeyHashes()))
         report.raise_if_any()
-        parts = list(sheets.values()), list(dates.values())
-        history = history_from_tables(*parts, names, self.hierarchy, self.lag_days)
-        if len(changes := restatements(history, self.rounding_tolerance)):
+
+        dates = list(date_of.values())
+        history = history_from_tables(tables, dates, names, self.hierarchy, self.lag_days)
+        changes = restatements(history, self.rounding_tolerance)
+        if len(changes):
             log.warning("restated history:\n%s", changes.to_string(index=False))
         log.info("%s", summarize_history(history))
         return history
 
-    def default_origin(self, history: History) -> np.datetime64:
-        """The day of the newest snapshot."""
-        return history.last_day
-
-    def standard_errors(self) -> None:
-        """None: a cohort table does not say how its users differ."""
-        return
-
     def truth(self) -> Curves | None:
-        """The expected curves as of the newest day in their table; None where there is none.
+        """Read the expected curves as of the newest day in their table; None where there is none.
 
         Raises ValueError like `history`.
         """
         if self.expected is None:
             return None
-        known = replace(self, path=self.expected, expected=None).history()
-        return known.as_of(known.last_day)
+        expected = replace(self, path=self.expected, expected=None).history()
+        return expected.as_of(expected.last_day)
+
+    def default_origin(self, history: History) -> np.datetime64:
+        """Return the day of the newest snapshot."""
+        return history.last_day
+
+    def standard_errors(self) -> None:
+        """Return None: a cohort table does not say how its users differ."""
+        return
 
     def curves(self, rows: int) -> Iterator[Curves]:
-        """What was known at the end of the as-of day, at most `rows` cohorts at a time.
+        """Read the curves known at the end of the as-of day, at most `rows` cohorts at a time.
 
         A single file is read as a stream: memory is bounded by `rows`, and cohorts are sorted by
         key within each piece. Of a folder the newest vintages are cut into pieces.
@@ -132,16 +144,17 @@ class Files:
         """
         if rows < 1:
             raise ValueError(f"expected at least one row in a piece, got {rows}")
-        ((file, date), *others) = self._dates().items()
-        if others:
-            yield from self._pieces(self.history(), rows)
+        ((file, date), *later_files) = self._find_dates().items()
+        if later_files:
+            yield from self._split(self.history(), rows)
         else:
             yield from self.parse_tables(read_blocks(file, rows), file, date)
 
-    def _pieces(self, history: History, rows: int) -> Iterator[Curves]:
+    def _split(self, history: History, rows: int) -> Iterator[Curves]:
+        """Split the newest curves of a history into pieces of at most `rows` cohorts."""
         curves = history.as_of(history.last_day)
-        later = history.index[history.start > history.last_day].nunique()
-        _log_left_out(later, history.last_day)
+        is_later = history.start > history.last_day
+        _log_left_out(history.index[is_later].nunique(), history.last_day)
         for first in range(0, len(curves), rows):
             yield curves.take(np.arange(first, min(first + rows, len(curves))))
 
@@ -152,109 +165,132 @@ class Files:
         date: np.datetime64,
         names: list[str] | None = None,
     ) -> Iterator[Curves]:
-        """What was known on a day of the cohorts in tables, which are blocks of a file.
+        """Parse tables, which are blocks of a file, to the curves known at the end of a day.
 
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
-        report, seen = FaultReport(self.columns or {}), KeyHashes()
-        read = left_out = 0
-        for sheet in self._sheets(tables, file, date):
-            names = self._attributes([sheet], report) if names is None else names
-            if self.attributes is None and (late := sheet.text_labels(exclude=names)):
-                found = f"{file}: {', '.join(sorted(late))} had only numbers up to row {read}"
-                raise ValueError(f"{found}, now text; set data.attributes to say what to use")
-            report.add_table(file, self._faults(sheet, date, names, seen), read)
+        report = FaultReport(self.columns or {})
+        keys = KeyHashes()
+        rows_read = 0
+        left_out = 0
+        for table in self._parse(tables, file, date):
+            if names is None:
+                names = self._choose_attributes([table], report)
+            self._refuse_late_text(table, names, file, rows_read)
+            report.add_table(file, self._find_faults(table, date, names, keys), rows_read)
             report.raise_if_any()
-            curves = sheet.to_curves(date, names, self.hierarchy, self.lag_days)
-            read += len(sheet)
-            left_out += len(sheet) - len(curves)
+
+            curves = table.to_curves(date, names, self.hierarchy, self.lag_days)
+            rows_read += len(table)
+            left_out += len(table) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
 
+    def _refuse_late_text(
+        self, table: ParsedTable, names: list[str], file: Path, rows_read: int
+    ) -> None:
+        """Raise ValueError for a column that would be an attribute, had text come earlier in it."""
+        if self.attributes is not None:
+            return
+        if late := table.text_labels(exclude=names):
+            problem = f"{file}: {', '.join(sorted(late))} had only numbers up to row {rows_read}"
+            raise ValueError(f"{problem}, now text; set data.attributes to say what to use")
+
     def last_complete_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
-        """The last day on which any age in tables, which are blocks of a file, was complete.
+        """Find the last day on which any age in tables, which are blocks of a file, was complete.
 
         NaT where no value is known.
         """
-        days = [sheet.last_complete_day() for sheet in self._sheets(tables, file, None)]
-        none = np.datetime64("NaT", "D")
-        last: np.datetime64 = np.fmax.reduce(np.array([none, *days])) + self.lag_days * _DAY
-        return last
+        unknown = np.datetime64("NaT", "D")
+        last_days = [table.last_complete_day() for table in self._parse(tables, file, None)]
+        latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
+        last_day: np.datetime64 = latest + self.lag_days * _DAY
+        return last_day
 
-    def _dates(self) -> dict[Path, np.datetime64]:
-        """Files to read and their as-of days, by day."""
+    def _find_dates(self) -> dict[Path, np.datetime64]:
+        """Find the files to read and their as-of days, by day."""
         path = Path(self.path).expanduser()
         if self.snapshot is not None and path.is_dir():
             raise ValueError(f"{path}: data.snapshot is for one file; in a folder names have dates")
         if self.snapshot is not None:
             return dict.fromkeys(find_tables(path), parse_day(self.snapshot))
-        found = find_tables(path).items()
-        return {file: self._last_day(file) if date is None else date for file, date in found}
+        return {
+            file: self._date_by_content(file) if date is None else date
+            for file, date in find_tables(path).items()
+        }
 
-    def _last_day(self, file: Path) -> np.datetime64:
-        last = self.last_complete_day(read_blocks(file, 1 << 14), file)
-        if np.isnat(last):
+    def _date_by_content(self, file: Path) -> np.datetime64:
+        """Take the last complete day of a file as its as-of day, which is logged."""
+        last_day = self.last_complete_day(read_blocks(file, _ROWS_TO_DATE), file)
+        if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
-        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last)
-        return last
+        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
+        return last_day
 
-    def _sheets(
+    def _parse(
         self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
     ) -> Iterator[ParsedTable]:
-        """Blocks of the table in a file, parsed."""
-        layout = None
+        """Parse blocks of the table in a file, masking values after `date` if asked to."""
+        layout: TableLayout | None = None
         for block in filter(len, tables):
-            table = rename_columns(file, block, self.columns or {})
-            layout = layout or TableLayout.from_schema(file, table.schema)
-            sheet = ParsedTable.from_table(table, layout)
+            renamed_block = rename_columns(file, block, self.columns or {})
+            if layout is None:
+                layout = TableLayout.from_schema(file, renamed_block.schema)
+            table = ParsedTable.from_table(renamed_block, layout)
             if date is not None and self.partial == "mask":
-                sheet = self._masked(file, sheet, date)
-            yield sheet
+                table = self._mask_late_values(file, table, date)
+            yield table
 
-    def _masked(self, file: Path, sheet: ParsedTable, date: np.datetime64) -> ParsedTable:
-        masked = sheet.mask_after(self._last(sheet, date))
-        if cells := sheet.count_values - masked.count_values:
-            log.info("%s: masked %d values later than %s", file, cells, date)
-        return masked
+    def _mask_late_values(self, file: Path, table: ParsedTable, date: np.datetime64) -> ParsedTable:
+        """Mask values at ages that cannot be complete at a day; their number is logged."""
+        masked_table = table.mask_after(self._last_possible_age(table, date))
+        if masked_cells := table.value_count - masked_table.value_count:
+            log.info("%s: masked %d values later than %s", file, masked_cells, date)
+        return masked_table
 
-    def _last(self, sheet: ParsedTable, date: np.datetime64) -> Floats:
-        """The last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
-        age: Floats = (date - sheet.end) / _DAY - self.lag_days
+    def _last_possible_age(self, table: ParsedTable, date: np.datetime64) -> Floats:
+        """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
+        age: Floats = (date - table.end) / _DAY - self.lag_days
         return age
 
-    def _faults(
-        self, sheet: ParsedTable, date: np.datetime64, names: list[str], seen: KeyHashes
+    def _find_faults(
+        self, table: ParsedTable, date: np.datetime64, names: list[str], keys: KeyHashes
     ) -> pd.DataFrame:
+        """Find the faults of a table, among them cohorts whose key stood in an earlier block."""
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        found = find_faults(sheet, self._last(sheet, date), tolerance)
-        twice = find_duplicates(sheet, names, seen)
-        if not len(found) and not len(twice):
-            return found
-        return pd.concat([found, twice]).sort_values("row", kind="stable")
+        faults = find_faults(table, self._last_possible_age(table, date), tolerance)
+        duplicates = find_duplicates(table, names, keys)
+        if not len(faults) and not len(duplicates):
+            return faults
+        return pd.concat([faults, duplicates]).sort_values("row", kind="stable")
 
-    def _attributes(self, sheets: Sequence[ParsedTable], report: FaultReport) -> list[str]:
-        """The names of attributes: those of the hierarchy, and the chosen ones or all of text."""
-        present = list(dict.fromkeys(name for sheet in sheets for name in sheet.labels))
-        chosen = self.attributes
-        if missing := [name for name in chosen or () if sheets and name not in present]:
-            report.add_file(f"expected data.attributes out of {present}, got also {missing}")
-        if chosen is None:
-            chosen = [name for sheet in sheets for name in sheet.text_labels()]
-        names = [name for name in present if name in chosen or name in self.hierarchy]
+    def _choose_attributes(self, tables: Sequence[ParsedTable], report: FaultReport) -> list[str]:
+        """Choose the attributes: those of the hierarchy, and the configured ones or all of text."""
+        present = list(dict.fromkeys(name for table in tables for name in table.labels))
+        if self.attributes is None:
+            wanted = {name for table in tables for name in table.text_labels()}
+        else:
+            wanted = set(self.attributes)
+            missing = [name for name in self.attributes if name not in present]
+            if tables and missing:
+                report.add_file(f"expected data.attributes out of {present}, got also {missing}")
+
+        names = [name for name in present if name in wanted or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
         return names
 
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:
+    """Log how many cohorts have not begun by the as-of day."""
     if cohorts:
         log.warning("%d cohorts start after %s and are left out", cohorts, date)
 
 
 def read(path: str | Path) -> History:
-    """The history in a cohort table or a folder of snapshots, read with the defaults of `Files`."""
+    """Read the history in a cohort table or a folder of snapshots by the defaults of `Files`."""
     return Files(path=path).history()
 
 
@@ -265,26 +301,34 @@ def write_cohorts(curves: Curves, path: str | Path) -> None:
     cohort reached, and each further series at the ages at which any of it is known, exact to the
     last digit.
     """
-    spend = {SPEND: curves.spend} if np.isfinite(curves.spend).any() else {}
-    last = curves.observed_age.max(initial=0)
-    ages = {f"day_{age}": curves.values[:, age] for age in range(last + 1)}
-    further = {
-        f"{name}_day_{age}": cells[:, age]
-        for name, cells in curves.series.items()
-        for age in np.flatnonzero(np.isfinite(cells).any(axis=0))
-    }
-    _write({**key_columns(curves), **spend, **ages, **further}, Path(path))
+    columns = key_columns(curves)
+    if np.isfinite(curves.spend).any():
+        columns[SPEND] = curves.spend
+    for age in range(curves.observed_age.max(initial=0) + 1):
+        columns[age_column("", age)] = curves.values[:, age]
+    for series, cells in curves.series.items():
+        known_ages = np.flatnonzero(np.isfinite(cells).any(axis=0)).tolist()
+        for age in known_ages:
+            columns[age_column(series, age)] = cells[:, age]
+    _write_table(columns, Path(path))
 
 
 def key_columns(curves: Curves) -> ColumnArrays:
-    """The columns that say which cohort a row is, and how large: Date, the attributes, Users."""
-    start, end = curves.start.astype(str), curves.end.astype(str)
-    date = np.where(start == end, start, np.strings.add(np.strings.add(start, "~"), end))
+    """Return the columns that say which cohort a row is, and how large.
+
+    Date (a day or a range "first~last"), the attributes, and Users.
+    """
+    start = curves.start.astype(str)
+    end = curves.end.astype(str)
+    date_range = np.strings.add(np.strings.add(start, "~"), end)
+    date = np.where(start == end, start, date_range)
     return {DATE: date, **curves.attributes, USERS: curves.users}
 
 
-def _write(columns: ColumnArrays, path: Path) -> None:
-    table = pa.table({name: pa.array(cells, from_pandas=True) for name, cells in columns.items()})
+def _write_table(columns: ColumnArrays, path: Path) -> None:
+    """Write columns as Parquet or, by the name of the file, CSV; NaN is an empty cell."""
+    cells = {name: pa.array(column, from_pandas=True) for name, column in columns.items()}
+    table = pa.table(cells)
     write = parquet.write_table if path.suffix == ".parquet" else arrow_csv.write_csv
-    with atomic_write(path) as part:
-        write(table, part)
+    with atomic_write(path) as temporary:
+        write(table, temporary)

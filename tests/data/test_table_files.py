@@ -45,7 +45,8 @@ def test_a_killed_process_leaves_no_file_and_the_next_write_removes_its_rest(
 ) -> None:
     path = tmp_path / "[MKT] a.csv"
     code = (
-        "import os, signal, sys; from pathlib import Path; from ltvnet.storage import atomic_write\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from ltvnet.storage import atomic_write\n"
         "with atomic_write(Path(sys.argv[1])) as part:\n"
         "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
