@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltvnet.backtesting.origins import evenly_spaced_origins
-from ltvnet.data.arrays import factorize
 from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves, History, parse_day
 
 
@@ -310,9 +309,3 @@ def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
         then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
         assert found[: len(then)].tolist() == then.observed_age.tolist()
         assert (found[len(then) :] == -1).all()
-
-
-def test_rows_are_found_in_a_list() -> None:
-    column = factorize(np.array(["b", "a", "c", "a"], dtype=object))
-    assert column.positions_in(["a", "c"]).tolist() == [-1, 0, 1, 0]
-    assert column.positions_in([]).tolist() == [-1] * 4

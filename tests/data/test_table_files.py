@@ -1,11 +1,7 @@
-"""Files on disk: formats, folders of snapshots, and files that appear whole or not at all."""
+"""Tables on disk: formats, encodings, folders of snapshots, and reports of faults."""
 
 import gzip
 import logging
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +9,10 @@ import pandas as pd
 import pytest
 
 from ltvnet.data.table_files import FaultReport, find_tables, read_blocks, row_locations
-from ltvnet.storage import atomic_write
 
 
 def cells(path: Path, rows: int = 1000) -> list[dict[str, list[str | None]]]:
     return [block.to_pydict() for block in read_blocks(path, rows)]
-
-
-def test_a_block_left_by_an_error_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_write(tmp_path / "out" / "a.csv") as part:
-        part.write_text("half")
-        raise RuntimeError
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_an_error_keeps_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_write(path) as part:
-        part.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    with atomic_write(path) as part:
-        part.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-
-
-def test_a_killed_process_leaves_no_file_and_the_next_write_removes_its_rest(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "[MKT] a.csv"
-    code = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from ltvnet.storage import atomic_write\n"
-        "with atomic_write(Path(sys.argv[1])) as part:\n"
-        "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert not path.exists()
-    assert len(list(tmp_path.iterdir())) == 1
-    with atomic_write(path) as part:
-        part.write_text("whole")
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_blocks_have_the_rows_asked_for(tmp_path: Path) -> None:
@@ -193,13 +149,3 @@ def test_a_report_lists_twenty_and_counts_the_rest(tmp_path: Path) -> None:
     lines = str(error.value).splitlines()
     assert lines[1:3] == ["b.csv: empty", f"{path}, row 1, Installs = 'x': bad"]
     assert lines[-2:] == [f"{path}, row 19, Installs = 'x': bad", "and 6 more"]
-
-
-def test_two_may_write_the_same_file(tmp_path: Path) -> None:
-    """What another process that lives has begun is left alone; the last that ends is kept."""
-    path = tmp_path / "a.csv"
-    other = tmp_path / f".a.csv.{os.getppid()}.part"
-    other.write_text("of another")
-    with atomic_write(path) as part:
-        part.write_text("mine")
-    assert path.read_text() == "mine" and other.read_text() == "of another"
