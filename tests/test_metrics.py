@@ -71,8 +71,8 @@ def test_scores_are_ratios_of_weighted_sums() -> None:
 def test_median_ape_has_half_of_the_weight_on_either_side(
     forecast: list[float], weight: list[float], expected: float
 ) -> None:
-    found = metrics.median_ape(array(10, 10, 10, 0), array(*forecast), array(*weight))
-    assert found == pytest.approx(expected)
+    score = metrics.median_ape(array(10, 10, 10, 0), array(*forecast), array(*weight))
+    assert score == pytest.approx(expected)
 
 
 @few
@@ -87,8 +87,8 @@ def test_median_ape_of_repeated_rows_is_the_ordinary_median(drawn: Floats) -> No
 
 def test_pinball_weighs_the_two_sides_by_the_level() -> None:
     actual, quantile, weight = array(10, 10), array(8, 13), array(1, 2)
-    found = metrics.pinball(actual, quantile, weight, level=0.9)
-    assert found == pytest.approx((0.9 * 2 + 0.1 * 3 * 2) / 30)
+    score = metrics.pinball(actual, quantile, weight, level=0.9)
+    assert score == pytest.approx((0.9 * 2 + 0.1 * 3 * 2) / 30)
     with pytest.raises(AssertionError, match="90"):
         metrics.pinball(actual, quantile, weight, level=90)
 
@@ -186,10 +186,10 @@ def along(actual: Floats, order: Floats, weight: Floats) -> float:
 def test_gini_is_the_ratio_of_areas_under_concentration_curves(drawn: Floats) -> None:
     actual, forecast, weight = drawn
     assume(len(set(actual)) > 1)
-    found = metrics.gini(actual, forecast, weight)
-    assert_same(found, along(actual, forecast, weight) / along(actual, actual, weight))
-    assert -1 - 1e-12 <= found <= 1 + 1e-12
-    assert_same(metrics.gini(actual, -forecast, weight), -found)
+    score = metrics.gini(actual, forecast, weight)
+    assert_same(score, along(actual, forecast, weight) / along(actual, actual, weight))
+    assert -1 - 1e-12 <= score <= 1 + 1e-12
+    assert_same(metrics.gini(actual, -forecast, weight), -score)
     assert_same(metrics.gini(actual, actual**3, weight), 1.0)
 
 
@@ -222,12 +222,12 @@ def test_tied_forecasts_score_the_mean_over_their_orders(money: list[int], tied:
 def test_spearman_is_the_published_one(drawn: Floats) -> None:
     actual, forecast, _ = drawn
     assume(len(set(actual)) > 1 and len(set(forecast)) > 1)
-    found = metrics.spearman(actual, forecast)
-    assert_same(found, float(spearmanr(actual, forecast).statistic))
-    assert_same(metrics.spearman(np.exp(actual), forecast**3), found)
+    score = metrics.spearman(actual, forecast)
+    assert_same(score, float(spearmanr(actual, forecast).statistic))
+    assert_same(metrics.spearman(np.exp(actual), forecast**3), score)
     unknown = array(np.nan, 3)
     joined = [np.append(actual, unknown), np.append(forecast, unknown[::-1])]
-    assert_same(metrics.spearman(*joined), found)
+    assert_same(metrics.spearman(*joined), score)
 
 
 @pytest.mark.parametrize("actual", [[], [1.0], [2.0, 2.0]])
@@ -246,17 +246,17 @@ def test_the_noise_floor_is_what_the_true_expectation_scores() -> None:
 def test_pit_of_a_uniform_is_itself() -> None:
     actual = np.linspace(-0.5, 1.5, 41)
     tenth, half = np.full(41, 0.1), np.full(41, 0.5)
-    found = metrics.pit(actual, tenth, half, 9 * tenth)
-    np.testing.assert_allclose(found, np.clip(actual, 0, 1), atol=1e-12)
+    probability = metrics.pit(actual, tenth, half, 9 * tenth)
+    np.testing.assert_allclose(probability, np.clip(actual, 0, 1), atol=1e-12)
 
 
 def test_pit_of_right_quantiles_fills_every_outer_tenth_evenly() -> None:
     actual = np.random.default_rng(0).lognormal(0, 0.5, 40_000)
     p10, p50, p90 = (np.full(40_000, np.exp(0.5 * ndtri(level))) for level in (0.1, 0.5, 0.9))
-    found = metrics.pit(actual, p10, p50, p90)
-    share = np.histogram(found, [0, 0.1, 0.5, 0.9, 1])[0] / 40_000
+    probability = metrics.pit(actual, p10, p50, p90)
+    share = np.histogram(probability, [0, 0.1, 0.5, 0.9, 1])[0] / 40_000
     np.testing.assert_allclose(share, [0.1, 0.4, 0.4, 0.1], atol=0.007)
-    inside = np.mean((found >= 0.1) & (found <= 0.9))
+    inside = np.mean((probability >= 0.1) & (probability <= 0.9))
     assert inside == metrics.coverage(actual, p10, p90, np.ones(40_000))
 
 
@@ -268,9 +268,11 @@ def test_pit_of_right_quantiles_fills_every_outer_tenth_evenly() -> None:
 )
 def test_pit_rises_and_meets_the_quantiles(band: list[int], actual: int, more: int) -> None:
     points = array(*band, actual, actual + more)
-    found = metrics.pit(points, *(np.full(5, float(q)) for q in band))
-    np.testing.assert_array_equal(found[:3], [0.1, 0.5, 0.9])  # to the bit: they are bin edges
-    assert 0 <= found[3] <= found[4] <= 1
+    probability = metrics.pit(points, *(np.full(5, float(q)) for q in band))
+    np.testing.assert_array_equal(
+        probability[:3], [0.1, 0.5, 0.9]
+    )  # to the bit: they are bin edges
+    assert 0 <= probability[3] <= probability[4] <= 1
 
 
 @pytest.mark.parametrize(
@@ -304,32 +306,36 @@ def paired(
     return reference + shock - 0.1, reference, np.full(groups * rows, 5.0), week
 
 
-def numbers(found: Comparison) -> tuple[float, ...]:
-    return tuple(value for name, value in asdict(found).items() if name != "clusters")
+def numbers(comparison: Comparison) -> tuple[float, ...]:
+    return tuple(value for name, value in asdict(comparison).items() if name != "clusters")
 
 
 def test_two_clusters_in_numbers() -> None:
-    found = metrics.compare_wape(
+    comparison = metrics.compare_wape(
         array(1, 3.5), array(2, 2), array(10, 10), np.array(["a", "b"]), draws=200, seed=0
     )
     # a draw is one of the clusters twice, or both
-    assert found == Comparison(0.025, -0.1, 0.15, -0.125, -0.75, 0.5, 2)
-    assert found.relative_difference == 0.125 and not found.is_better and not found.is_worse
+    assert comparison == Comparison(0.025, -0.1, 0.15, -0.125, -0.75, 0.5, 2)
+    assert (
+        comparison.relative_difference == 0.125
+        and not comparison.is_better
+        and not comparison.is_worse
+    )
 
 
 def test_a_comparison_is_of_wapes() -> None:
     actual, one, other, users = np.random.default_rng(0).lognormal(size=(4, 60))
     week = np.repeat(np.datetime64("2024-01-01") + 7 * np.arange(12), 5)
-    found = metrics.compare_wape(
+    comparison = metrics.compare_wape(
         users * abs(one - actual), users * abs(other - actual), users * actual, week,
         draws=100, seed=0,
     )  # fmt: skip
     ours, theirs = metrics.wape(actual, one, users), metrics.wape(actual, other, users)
-    assert found.difference == pytest.approx(ours - theirs)
-    assert found.relative_difference == pytest.approx((ours - theirs) / theirs)
-    assert found.skill == pytest.approx(metrics.skill(ours, theirs))
-    assert found.low < found.difference < found.high and found.clusters == 12
-    assert found.skill_low < found.skill < found.skill_high
+    assert comparison.difference == pytest.approx(ours - theirs)
+    assert comparison.relative_difference == pytest.approx((ours - theirs) / theirs)
+    assert comparison.skill == pytest.approx(metrics.skill(ours, theirs))
+    assert comparison.low < comparison.difference < comparison.high and comparison.clusters == 12
+    assert comparison.skill_low < comparison.skill < comparison.skill_high
 
 
 def test_better_and_worse_are_whole_intervals() -> None:
@@ -366,24 +372,24 @@ def test_rows_of_one_cluster_are_drawn_together() -> None:
 @given(unit=st.sampled_from([1 / 64, 1024.0]), seed=st.integers(0, 99))
 def test_units_of_money_do_not_change_a_comparison(unit: float, seed: int) -> None:
     loss, reference, scale, week = paired(8, 2, np.random.default_rng(seed))
-    found = metrics.compare_wape(loss, reference, scale, week, draws=50, seed=seed)
+    comparison = metrics.compare_wape(loss, reference, scale, week, draws=50, seed=seed)
     scaled = metrics.compare_wape(
         unit * loss, unit * reference, unit * scale, week, draws=50, seed=seed
     )
-    assert scaled == found
+    assert scaled == comparison
 
 
 def test_the_interval_is_the_t_interval_of_equal_clusters() -> None:
     gain = 0.2 + ndtri((np.arange(12) + 0.5) / 12)
-    found = metrics.compare_wape(
+    comparison = metrics.compare_wape(
         5 + gain, np.full(12, 5.0), np.full(12, 10.0), np.arange(12), draws=40_000, seed=0
     )
     half = stdtrit(11, 0.975) * gain.std(ddof=1) / np.sqrt(12)
     expected = [(0.2 - half) / 10, (0.2 + half) / 10]
-    np.testing.assert_allclose([found.low, found.high], expected, atol=0.02 * half / 10)
+    np.testing.assert_allclose([comparison.low, comparison.high], expected, atol=0.02 * half / 10)
     # the reference is constant, so skill is the difference in other units
     np.testing.assert_allclose(
-        [found.skill_high, found.skill_low], [-2 * found.low, -2 * found.high]
+        [comparison.skill_high, comparison.skill_low], [-2 * comparison.low, -2 * comparison.high]
     )
 
 
@@ -391,28 +397,32 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     held = []
     for seed in range(600):
-        found = metrics.compare_wape(*paired(10, 3, rng), draws=300, seed=seed)
-        held.append(found.low <= -0.02 <= found.high)
+        comparison = metrics.compare_wape(*paired(10, 3, rng), draws=300, seed=seed)
+        held.append(comparison.low <= -0.02 <= comparison.high)
     assert 0.92 <= np.mean(held) <= 0.98  # 0.95 with a standard error of 0.009
 
 
 def test_a_comparison_without_enough_clusters_has_no_bounds() -> None:
-    found = metrics.compare_wape(
+    comparison = metrics.compare_wape(
         array(1, 2), array(2, 2), array(5, 5), np.array(["a", "a"]), draws=9, seed=0
     )
-    assert (found.difference, found.skill, found.clusters) == (-0.1, 0.25, 1)
-    assert np.isnan([found.low, found.high, found.skill_low, found.skill_high]).all()
-    assert not found.is_better and not found.is_worse
+    assert (comparison.difference, comparison.skill, comparison.clusters) == (-0.1, 0.25, 1)
+    assert np.isnan(
+        [comparison.low, comparison.high, comparison.skill_low, comparison.skill_high]
+    ).all()
+    assert not comparison.is_better and not comparison.is_worse
     nothing = metrics.compare_wape(array(), array(), array(), np.array([]), draws=9, seed=0)
     assert np.isnan(numbers(nothing)).all() and nothing.clusters == 0
 
 
 def test_draws_with_nothing_to_divide_by_leave_no_bounds() -> None:
-    found = metrics.compare_wape(
+    comparison = metrics.compare_wape(
         array(1, 1), array(2, 0), array(5, 0), np.array([0, 1]), draws=200, seed=0
     )
-    assert (found.difference, found.skill) == (0.0, 0.0)
-    assert np.isnan([found.low, found.high, found.skill_low, found.skill_high]).all()
+    assert (comparison.difference, comparison.skill) == (0.0, 0.0)
+    assert np.isnan(
+        [comparison.low, comparison.high, comparison.skill_low, comparison.skill_high]
+    ).all()
 
 
 @pytest.mark.parametrize("column", [0, 1, 2])
@@ -421,8 +431,8 @@ def test_rows_that_one_forecaster_lacks_are_left_out_of_both(column: int) -> Non
     extra = array(9, 9, 9, 99)
     extra[column] = np.nan
     loss, reference, scale, week = (np.append(*pair) for pair in zip(drawn, extra, strict=True))
-    found = metrics.compare_wape(loss, reference, scale, week, draws=50, seed=0)
-    assert found == metrics.compare_wape(*drawn, draws=50, seed=0)
+    comparison = metrics.compare_wape(loss, reference, scale, week, draws=50, seed=0)
+    assert comparison == metrics.compare_wape(*drawn, draws=50, seed=0)
 
 
 def test_signed_errors_are_refused() -> None:
@@ -460,15 +470,15 @@ def test_clustered_error_is_the_spread_of_a_weighted_share() -> None:
 
 def test_clustered_error_leaves_out_unknown_rows() -> None:
     inside, weight, week = array(1, 0, 1, 1), array(1, 2, 1, 1), np.array([0, 1, 1, 2])
-    found = metrics.clustered_standard_error(inside, weight, week)
+    error = metrics.clustered_standard_error(inside, weight, week)
     # share 3/5; clusters miss it by 1 x 2/5, -2 x 3/5 + 2/5, 2/5
-    assert found == pytest.approx(np.sqrt(3 / 2 * (0.4**2 + 0.8**2 + 0.4**2)) / 5)
+    assert error == pytest.approx(np.sqrt(3 / 2 * (0.4**2 + 0.8**2 + 0.4**2)) / 5)
     longer = metrics.clustered_standard_error(
         np.append(inside, [np.nan, 1, 1]),
         np.append(weight, [9, np.nan, 0]),
         np.append(week, [3, 4, 5]),
     )
-    assert longer == pytest.approx(found)
+    assert longer == pytest.approx(error)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4])

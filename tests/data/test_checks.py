@@ -241,8 +241,8 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "c_2025_02_17.csv").write_text(table("2025-02-17~2025-02-10,app,1,50,,,"))
     with pytest.raises(ValueError, match="problems in the data: 6") as error:
         Files(path=tmp_path).history()
-    told = [re.sub(r" = .*|: .*", "", line) for line in str(error.value).splitlines()[1:]]
-    assert [line.removeprefix(f"{tmp_path}/") for line in told] == [
+    locations = [re.sub(r" = .*|: .*", "", line) for line in str(error.value).splitlines()[1:]]
+    assert [line.removeprefix(f"{tmp_path}/") for line in locations] == [
         "b_2025_02_10.csv",
         "a_2025_02_03.csv, line 3, day_1",
         "a_2025_02_03.csv, line 3, Users",
@@ -264,8 +264,8 @@ def test_a_file_full_of_bad_numbers_lists_twenty(tmp_path: Path) -> None:
 def vintages(*values: list[float], snapshots: list[str], app: list[str]) -> History:
     rows = len(values)
     curves = np.full((rows, AGES), np.nan)
-    for row, known in enumerate(values):
-        curves[row, : len(known)] = known
+    for row, prefix in enumerate(values):
+        curves[row, : len(prefix)] = prefix
     return History(
         start=np.full(rows, np.datetime64("2025-01-01")),
         end=np.full(rows, np.datetime64("2025-01-01")),
@@ -312,12 +312,12 @@ def test_restatements_in_numbers() -> None:
         snapshots=["2025-01-03"] * 2 + ["2025-01-04"] * 2 + ["2025-01-05"],
         app=["a", "b", "a", "b", "b"],
     )
-    found = restatements(history)
-    assert found["snapshot"].dt.strftime("%d").tolist() == ["04", "05"]
-    assert found["cohorts"].tolist() == [1, 1]
-    assert found["cells"].tolist() == [2, 1]
-    np.testing.assert_allclose(found["mean_change"], [0.175, 1.0])
-    np.testing.assert_allclose(found["max_change"], [0.25, 1.0])
+    changes = restatements(history)
+    assert changes["snapshot"].dt.strftime("%d").tolist() == ["04", "05"]
+    assert changes["cohorts"].tolist() == [1, 1]
+    assert changes["cells"].tolist() == [2, 1]
+    np.testing.assert_allclose(changes["mean_change"], [0.175, 1.0])
+    np.testing.assert_allclose(changes["max_change"], [0.25, 1.0])
     assert restatements(history, tolerance=1e-4)["cells"].tolist() == [3, 2]
 
 

@@ -28,7 +28,7 @@ CURVES = pd.DataFrame(
 )
 
 
-def same(first: Curves, second: Curves) -> bool:
+def are_equal(first: Curves, second: Curves) -> bool:
     return (
         first.index.equals(second.index)
         and all(
@@ -43,14 +43,14 @@ def same(first: Curves, second: Curves) -> bool:
     )
 
 
-def known(path: Path, **options: object) -> Curves:
+def read_curves(path: Path, **options: object) -> Curves:
     history = Files(path=path, snapshot="2025-02-10", **options).history()  # type: ignore[arg-type]
     return history.as_of("2025-02-10")
 
 
 def test_a_table_is_read_as_it_stands(tmp_path: Path) -> None:
     CURVES.to_csv(tmp_path / "a.csv", index=False)
-    curves = known(tmp_path / "a.csv")
+    curves = read_curves(tmp_path / "a.csv")
     assert curves.start.astype(str).tolist() == ["2025-01-06", "2025-01-13", "2025-02-04"]
     assert curves.end.astype(str).tolist() == ["2025-01-12", "2025-01-19", "2025-02-10"]
     assert curves.attributes["Apps"].tolist() == ["한국", "NA", ""]
@@ -79,7 +79,7 @@ def variants() -> Iterator[tuple[str, bytes]]:
 def test_ways_to_write_the_same_table(tmp_path: Path, name: str, data: bytes) -> None:
     CURVES.to_csv(tmp_path / "plain.csv", index=False)
     (tmp_path / name).write_bytes(data)
-    assert same(known(tmp_path / name), known(tmp_path / "plain.csv"))
+    assert are_equal(read_curves(tmp_path / name), read_curves(tmp_path / "plain.csv"))
 
 
 def test_types_of_parquet_columns(tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ def test_types_of_parquet_columns(tmp_path: Path) -> None:
     frame["cohort_end"] = pd.to_datetime(split[1]).dt.date
     frame["made_of"] = [[1], [2], [3]]
     frame.to_parquet(tmp_path / "a.parquet")
-    assert same(known(tmp_path / "a.parquet"), known(tmp_path / "plain.csv"))
+    assert are_equal(read_curves(tmp_path / "a.parquet"), read_curves(tmp_path / "plain.csv"))
 
 
 def test_ages_are_ordered_by_number(tmp_path: Path) -> None:
     names = sorted(f"day_{age}" for age in range(12))
     assert names.index("day_10") < names.index("day_2")
     CURVES[["Date", *names]].to_csv(tmp_path / "a.csv", index=False)
-    assert known(tmp_path / "a.csv").values[1, :12].tolist() == list(range(12))
+    assert read_curves(tmp_path / "a.csv").values[1, :12].tolist() == list(range(12))
 
 
 def test_columns_of_any_name_and_ages_are_series(
@@ -110,7 +110,7 @@ def test_columns_of_any_name_and_ages_are_series(
         "2025-01-06,0.1,0.3,1,5,7,9\n2025-01-07,,0.2,1,5,0,9\n"
     )
     with caplog.at_level(logging.INFO):
-        curves = known(path)
+        curves = read_curves(path)
     assert sorted(curves.series) == ["active_users", "kept"]
     cells = curves.series["kept"]
     assert np.argwhere(np.isfinite(cells)).tolist() == [[0, 2], [0, 10], [1, 2]]
@@ -149,7 +149,7 @@ def test_series_after_the_as_of_date_are_masked_on_request(
 
 def test_one_day_is_a_cohort_of_one_day(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Date,day_0\n2025-01-06,1\n")
-    curves = known(tmp_path / "a.csv")
+    curves = read_curves(tmp_path / "a.csv")
     assert curves.start == curves.end == np.datetime64("2025-01-06")
 
 
@@ -159,7 +159,7 @@ def test_without_users_each_cohort_is_one_and_late_ages_go_unused(
     head = ",".join(f"day_{age}" for age in range(366))
     (tmp_path / "a.csv").write_text(f"Date,{head}\n2024-01-06{',1' * 366}\n")
     with caplog.at_level(logging.INFO):
-        curves = known(tmp_path / "a.csv")
+        curves = read_curves(tmp_path / "a.csv")
     assert curves.users.tolist() == [1.0]
     assert curves.observed_age.tolist() == [360]
     assert "no column Users, so each cohort counts as one user" in caplog.text
@@ -169,7 +169,7 @@ def test_without_users_each_cohort_is_one_and_late_ages_go_unused(
 def test_zero_is_data_and_empty_is_not(tmp_path: Path) -> None:
     rows = "2025-01-06,a,0,0\n2025-01-06,b,0,\n2025-01-06,c,,\n"
     (tmp_path / "a.csv").write_text(f"Date,Apps,day_0,day_1\n{rows}")
-    curves = known(tmp_path / "a.csv")
+    curves = read_curves(tmp_path / "a.csv")
     assert curves.observed_age.tolist() == [1, 0, -1]
     assert curves.values[0, :2].tolist() == [0, 0]
 
@@ -182,26 +182,26 @@ def test_text_columns_and_the_hierarchy_are_attributes(
         "Date,Campaign,Team,Budget,Note,day_0\n2025-01-06,0012,red,1.5,,1\n2025-01-06,17,,2,,1\n"
     )
     with caplog.at_level(logging.INFO):
-        curves = known(path)
+        curves = read_curves(path)
     assert {name: cells.tolist() for name, cells in curves.attributes.items()} == {
         "Campaign": ["0012", "17"],
         "Team": ["red", ""],
     }
     assert curves.hierarchy == ("Campaign",)
     assert "not modelled (see data.attributes): Budget, Note" in caplog.text
-    assert [*known(path, attributes=["Budget"]).attributes] == ["Campaign", "Budget"]
-    assert known(path, hierarchy=["Team", "Budget"]).hierarchy == ("Team", "Budget")
+    assert [*read_curves(path, attributes=["Budget"]).attributes] == ["Campaign", "Budget"]
+    assert read_curves(path, hierarchy=["Team", "Budget"]).hierarchy == ("Team", "Budget")
 
 
 def test_columns_play_the_part_that_they_are_given(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Week,Users,Installs,network,day_0\n2025-01-06,9,5,x,1\n")
     columns = {"Date": "Week", "Users": "Installs", "Source": "network"}
-    curves = known(tmp_path / "a.csv", columns=columns)
+    curves = read_curves(tmp_path / "a.csv", columns=columns)
     assert curves.users.tolist() == [5.0]
     assert curves.attributes["Source"].tolist() == ["x"]
     (tmp_path / "a.csv").write_text("Week,Installs,day_0\n2025-01-06,-5,1\n")
     with pytest.raises(ValueError, match=r"line 2, Installs = '-5.0'"):
-        known(tmp_path / "a.csv", columns={"Date": "Week", "Users": "Installs"})
+        read_curves(tmp_path / "a.csv", columns={"Date": "Week", "Users": "Installs"})
 
 
 def test_values_after_the_as_of_date_are_masked_on_request(
@@ -219,9 +219,9 @@ def test_values_after_the_as_of_date_are_masked_on_request(
 def test_a_fall_is_a_refund_or_rounding(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Date,day_0,day_1\n2025-01-06,1,0.99\n")
     for options in ({"revenue": "net"}, {"rounding_tolerance": 0.011}):
-        assert known(tmp_path / "a.csv", **options).values[0, 1] == 0.99
+        assert read_curves(tmp_path / "a.csv", **options).values[0, 1] == 0.99
     (tmp_path / "a.csv").write_text("Date,day_0,day_1\n2025-01-06,1,0.9995\n")
-    assert known(tmp_path / "a.csv").values[0, 1] == 0.9995
+    assert read_curves(tmp_path / "a.csv").values[0, 1] == 0.9995
 
 
 def test_the_as_of_date_of_one_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -285,15 +285,15 @@ def test_a_stream_holds_what_the_history_holds(tmp_path: Path, name: str, rows: 
         frame.to_csv(path, index=False)
     pieces = list(Files(path=path).curves(rows))
     assert max(map(len, pieces)) <= rows
-    whole = read(path).as_of("2025-02-10")
-    place = whole.index.get_indexer(pieces[0].index.append([p.index for p in pieces[1:]]))
-    assert sorted(place) == list(range(12))
+    curves = read(path).as_of("2025-02-10")
+    row = curves.index.get_indexer(pieces[0].index.append([p.index for p in pieces[1:]]))
+    assert sorted(row) == list(range(12))
     values = np.concatenate([piece.values for piece in pieces])
-    np.testing.assert_array_equal(values, whole.values[place])
-    kept = np.concatenate([piece.series["kept"] for piece in pieces])
-    np.testing.assert_array_equal(kept, whole.series["kept"][place])
-    assert set(kept[np.isfinite(kept)]) == {0, 1, 2, 3}
-    assert all(piece.origin == whole.origin for piece in pieces)
+    np.testing.assert_array_equal(values, curves.values[row])
+    kept_days = np.concatenate([piece.series["kept"] for piece in pieces])
+    np.testing.assert_array_equal(kept_days, curves.series["kept"][row])
+    assert set(kept_days[np.isfinite(kept_days)]) == {0, 1, 2, 3}
+    assert all(piece.origin == curves.origin for piece in pieces)
 
 
 def test_a_stream_of_a_folder_cuts_the_newest_vintages(tmp_path: Path) -> None:
@@ -301,8 +301,8 @@ def test_a_stream_of_a_folder_cuts_the_newest_vintages(tmp_path: Path) -> None:
     latest = files.history().as_of("2025-01-09")
     pieces = list(files.curves(2))
     assert [len(piece) for piece in pieces] == [2, 1]
-    assert same(pieces[0], latest.take(np.arange(2)))
-    assert same(pieces[1], latest.take(np.arange(2, 3)))
+    assert are_equal(pieces[0], latest.take(np.arange(2)))
+    assert are_equal(pieces[1], latest.take(np.arange(2, 3)))
 
 
 def test_a_stream_finds_a_cohort_that_stood_in_an_earlier_piece(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_what_is_written_is_read(tmp_path: Path, cohorts: list[tuple], suffix: s
     values = np.full((len(cohorts), AGES), np.nan)
     for row, cohort in enumerate(cohorts):
         values[row, : len(cohort[4])] = np.cumsum(cohort[4])
-    told = bool(np.isfinite(values[:, 1]).any())
+    has_second_age = bool(np.isfinite(values[:, 1]).any())
     history = History(
         start=start,
         end=end,
@@ -396,20 +396,22 @@ def test_what_is_written_is_read(tmp_path: Path, cohorts: list[tuple], suffix: s
         hierarchy=("Apps",),
         lag_days=0,
         snapshot=np.full(len(cohorts), np.datetime64("2026-01-01")),
-        series={"a b": np.where(np.arange(AGES) % 3 == 1, values, np.nan)} if told else {},
+        series={"a b": np.where(np.arange(AGES) % 3 == 1, values, np.nan)}
+        if has_second_age
+        else {},
     )
     curves, path = history.as_of("2026-01-01"), tmp_path / f"a_20260101.{suffix}"
     write_cohorts(curves, path)
-    assert same(read(path).as_of("2026-01-01"), curves)
+    assert are_equal(read(path).as_of("2026-01-01"), curves)
 
 
 def test_a_written_table_has_the_columns_that_are_known(tmp_path: Path) -> None:
     CURVES.to_csv(tmp_path / "a.csv", index=False)
-    curves = known(tmp_path / "a.csv")
+    curves = read_curves(tmp_path / "a.csv")
     write_cohorts(curves, tmp_path / "b.csv")
     names = ["Date", "Apps", "Users", *(f"day_{age}" for age in range(12))]
     assert list(pd.read_csv(tmp_path / "b.csv")) == names
     write_cohorts(curves.take(np.array([2])), tmp_path / "b.csv")
     assert list(pd.read_csv(tmp_path / "b.csv")) == names[:4]
     write_cohorts(replace(curves, spend=np.array([1.5, np.nan, 0])), tmp_path / "b.csv")
-    np.testing.assert_array_equal(known(tmp_path / "b.csv").spend, [1.5, np.nan, 0])
+    np.testing.assert_array_equal(read_curves(tmp_path / "b.csv").spend, [1.5, np.nan, 0])

@@ -21,15 +21,15 @@ def test_nodes_are_the_contract() -> None:
 
 
 def test_age_is_complete_at_the_end_of_its_day() -> None:
-    one = history([("2025-01-06", "2025-01-12", {}, 10, curve(100))])
-    assert one.as_of("2025-01-12").observed_age.tolist() == [0]
-    assert one.as_of("2025-01-15").observed_age.tolist() == [3]
+    one_cohort = history([("2025-01-06", "2025-01-12", {}, 10, curve(100))])
+    assert one_cohort.as_of("2025-01-12").observed_age.tolist() == [0]
+    assert one_cohort.as_of("2025-01-15").observed_age.tolist() == [3]
 
 
 def test_lag_delays_completeness() -> None:
-    one = history([("2025-01-06", "2025-01-12", {}, 10, curve(100))], lag_days=2)
-    assert one.as_of("2025-01-13").observed_age.tolist() == [-1]
-    assert one.as_of("2025-01-15").observed_age.tolist() == [1]
+    one_cohort = history([("2025-01-06", "2025-01-12", {}, 10, curve(100))], lag_days=2)
+    assert one_cohort.as_of("2025-01-13").observed_age.tolist() == [-1]
+    assert one_cohort.as_of("2025-01-15").observed_age.tolist() == [1]
 
 
 def test_cohort_in_acquisition_shows_its_key_only() -> None:
@@ -60,10 +60,10 @@ def vintages() -> History:
 
 
 def test_newest_vintage_not_later_than_the_day_counts() -> None:
-    known = vintages()
-    assert known.as_of("2025-01-26").users.tolist() == [10, 20]
-    assert known.as_of("2025-01-27").users.tolist() == [11, 20]
-    assert known.as_of("2025-01-27").observed_age.tolist() == [15, 1]
+    vintage_history = vintages()
+    assert vintage_history.as_of("2025-01-26").users.tolist() == [10, 20]
+    assert vintage_history.as_of("2025-01-27").users.tolist() == [11, 20]
+    assert vintage_history.as_of("2025-01-27").observed_age.tolist() == [15, 1]
 
 
 def test_cohort_dropped_from_later_files_keeps_its_last_vintage() -> None:
@@ -71,22 +71,22 @@ def test_cohort_dropped_from_later_files_keeps_its_last_vintage() -> None:
 
 
 def test_day_before_the_first_snapshot_is_cut_from_it() -> None:
-    known = vintages().as_of("2025-01-15")
-    assert known.users[0] == 10 and known.observed_age[0] == 3
+    curves = vintages().as_of("2025-01-15")
+    assert curves.users[0] == 10 and curves.observed_age[0] == 3
 
 
 def test_until_drops_later_snapshots_and_masks_later_cells() -> None:
-    known = vintages().until("2025-01-22")
-    assert known.last_day == parse_day("2025-01-20") and len(known) == 2
+    early_history = vintages().until("2025-01-22")
+    assert early_history.last_day == parse_day("2025-01-20") and len(early_history) == 2
     for date in ("2025-01-13", "2025-01-20", "2025-01-22"):
         full = vintages().as_of(date)
-        np.testing.assert_array_equal(known.as_of(date).values, full.values)
+        np.testing.assert_array_equal(early_history.as_of(date).values, full.values)
 
 
 def test_until_a_day_before_the_first_snapshot() -> None:
-    known = vintages().until("2025-01-15")
-    assert known.last_day == parse_day("2025-01-15")
-    assert known.as_of("2025-01-30").observed_age.tolist() == [3, -1]
+    early_history = vintages().until("2025-01-15")
+    assert early_history.last_day == parse_day("2025-01-15")
+    assert early_history.as_of("2025-01-30").observed_age.tolist() == [3, -1]
 
 
 def test_actuals_stand_by_key_and_age() -> None:
@@ -98,11 +98,11 @@ def test_actuals_stand_by_key_and_age() -> None:
 @given(st.integers(0, 500), st.integers(0, 500))
 def test_curves_and_history_cut_alike(first: int, second: int) -> None:
     rows = [(f"2024-0{m}-01", f"2024-0{m}-07", {"Apps": f"a{m}"}, m, curve(360)) for m in (1, 2, 5)]
-    known = history(rows)
+    full_history = history(rows)
     early, late = sorted((first, second))
     begin = np.datetime64("2023-12-25")
-    cut = known.as_of(begin + late).as_of(begin + early)
-    direct = known.as_of(begin + early)
+    cut = full_history.as_of(begin + late).as_of(begin + early)
+    direct = full_history.as_of(begin + early)
     np.testing.assert_array_equal(cut.values, direct.values)
     np.testing.assert_array_equal(cut.users, direct.users)
     assert cut.index.equals(direct.index)
@@ -124,10 +124,10 @@ def test_cut_shortens_prefixes_only() -> None:
     assert curves.observed_value[0] == curve(50)[7]
 
 
-def beside(rows: int, ages: int, level: float = 1.0) -> np.ndarray:
+def every_other_age(rows: int, ages: int, level: float = 1.0) -> np.ndarray:
     """A series known at every other age up to one."""
-    known = (np.arange(AGES) <= ages) & (np.arange(AGES) % 2 == 0)
-    return np.tile(np.where(known, level * (1.0 + np.arange(AGES)), np.nan), (rows, 1))
+    is_known = (np.arange(AGES) <= ages) & (np.arange(AGES) % 2 == 0)
+    return np.tile(np.where(is_known, level * (1.0 + np.arange(AGES)), np.nan), (rows, 1))
 
 
 def test_series_are_known_when_their_age_is_complete() -> None:
@@ -135,15 +135,15 @@ def test_series_are_known_when_their_age_is_complete() -> None:
         ("2025-01-06", "2025-01-12", {}, 10, curve(100)),
         ("2025-01-20", "2025-01-26", {}, 10, curve(100)),
     ]
-    known = history(rows, lag_days=2, series={"active": beside(2, 90)})
-    curves = known.as_of("2025-01-20")
+    full_history = history(rows, lag_days=2, series={"active": every_other_age(2, 90)})
+    curves = full_history.as_of("2025-01-20")
     cells = curves.series["active"]
     assert np.flatnonzero(np.isfinite(cells[0])).tolist() == [0, 2, 4, 6]
     assert cells[0, 6] == 7.0 and np.isnan(cells[1]).all()
-    np.testing.assert_array_equal(known.until("2025-01-20").series["active"], cells)
+    np.testing.assert_array_equal(full_history.until("2025-01-20").series["active"], cells)
     assert np.flatnonzero(np.isfinite(curves.cut(3).series["active"][0])).tolist() == [0, 2]
     np.testing.assert_array_equal(
-        known.as_of("2025-03-01").as_of(parse_day("2025-01-20")).series["active"], cells
+        full_history.as_of("2025-03-01").as_of(parse_day("2025-01-20")).series["active"], cells
     )
     with pytest.raises(ValueError, match="read-only"):
         cells[0, 0] = 1.0
@@ -151,7 +151,7 @@ def test_series_are_known_when_their_age_is_complete() -> None:
 
 def test_series_go_with_their_cohorts() -> None:
     rows = [(f"2024-01-0{d}", f"2024-01-0{d}", {}, d, curve(9)) for d in (3, 1, 2)]
-    levels = np.concatenate([beside(1, 9, level) for level in (3.0, 1.0, 2.0)])
+    levels = np.concatenate([every_other_age(1, 9, level) for level in (3.0, 1.0, 2.0)])
     curves = history(rows, series={"active": levels}).as_of("2024-02-01")
     assert curves.series["active"][:, 0].tolist() == [1.0, 2.0, 3.0]
     assert curves.take(np.array([0, 2])).series["active"][:, 0].tolist() == [1.0, 3.0]
@@ -160,7 +160,10 @@ def test_series_go_with_their_cohorts() -> None:
 def test_series_are_checked_where_they_are_made() -> None:
     fields = vars_of(vintages().as_of("2025-01-27"))
     for cells, message in (
-        (beside(2, 360), r"a value of series active is known before its age was .* at 2025-01-27"),
+        (
+            every_other_age(2, 360),
+            r"a value of series active is known before its age was .* at 2025-01-27",
+        ),
         (np.ones((1, AGES)), r"expected series active of shape \(2, 361\), got \(1, 361\)"),
         (np.full((2, AGES), np.inf), "a value is infinite"),
     ):
@@ -168,7 +171,7 @@ def test_series_are_checked_where_they_are_made() -> None:
             Curves(**(fields | {"series": {"active": cells}}))
     row = ("2025-01-06", "2025-01-12", {}, 10, curve(1))
     with pytest.raises(ValueError, match="value of series active is known .* at its snapshot"):
-        history([row], snapshots=["2025-01-20"], series={"active": beside(1, 30)})
+        history([row], snapshots=["2025-01-20"], series={"active": every_other_age(1, 30)})
 
 
 def test_segments_follow_the_hierarchy() -> None:
@@ -266,8 +269,8 @@ def test_day_reads_dates_and_refuses_words() -> None:
 
 
 def test_origins_include_both_ends() -> None:
-    found = evenly_spaced_origins("2025-01-01", "2025-01-29", 14)
-    assert [str(date) for date in found] == ["2025-01-01", "2025-01-15", "2025-01-29"]
+    dates = evenly_spaced_origins("2025-01-01", "2025-01-29", 14)
+    assert [str(date) for date in dates] == ["2025-01-01", "2025-01-15", "2025-01-29"]
     with pytest.raises(ValueError, match="expected first <= last"):
         evenly_spaced_origins("2025-01-02", "2025-01-01", 7)
 
@@ -277,15 +280,17 @@ def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
     assert curves.take(np.ones(len(curves), dtype=bool)) is curves
     mask = curves.attributes["Apps"] == "b"
     for rows in (mask, np.flatnonzero(mask), slice(3, 9)):
-        part = curves.take(rows)
-        again = replace(part)  # checked, and nothing kept from before
-        assert part.index.equals(again.index) and part.index.equals(curves.index[rows])
-        assert part.key_rank.tolist() == again.key_rank.tolist()
-        assert part.observed_age.tolist() == again.observed_age.tolist()
-        np.testing.assert_array_equal(part.series["retention"], curves.series["retention"][rows])
-        assert part.segments(1)[1] == again.segments(1)[1]
+        selected = curves.take(rows)
+        checked = replace(selected)  # checked, and nothing kept from before
+        assert selected.index.equals(checked.index) and selected.index.equals(curves.index[rows])
+        assert selected.key_rank.tolist() == checked.key_rank.tolist()
+        assert selected.observed_age.tolist() == checked.observed_age.tolist()
+        np.testing.assert_array_equal(
+            selected.series["retention"], curves.series["retention"][rows]
+        )
+        assert selected.segments(1)[1] == checked.segments(1)[1]
         with pytest.raises(ValueError, match="read-only"):
-            part.values[0, 0] = 1.0
+            selected.values[0, 0] = 1.0
     for wrong in (np.array([3, 3]), np.array([4, 3]), slice(9, 3, -1)):
         with pytest.raises(ValueError, match="expected increasing row numbers"):
             curves.take(wrong)
@@ -296,16 +301,19 @@ def test_other_values_are_of_the_same_ages() -> None:
     doubled = curves.with_values(2 * curves.values)
     np.testing.assert_array_equal(doubled.values, 2 * curves.values)
     assert doubled.observed_age.tolist() == curves.observed_age.tolist()
-    for wrong in (np.nan_to_num(curves.values), np.where(curves.values > 1, np.inf, curves.values)):
+    for wrong_values in (
+        np.nan_to_num(curves.values),
+        np.where(curves.values > 1, np.inf, curves.values),
+    ):
         with pytest.raises(ValueError, match="expected finite values at the ages that are known"):
-            curves.with_values(wrong)
+            curves.with_values(wrong_values)
 
 
 def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
-    known = weekly(40)
-    curves = replace(known, lag_days=2).as_of("2023-09-01")
+    full_history = weekly(40)
+    curves = replace(full_history, lag_days=2).as_of("2023-09-01")
     ages = curves.observed_ages_before([0, 30, 200])
-    for days, found in zip((0, 30, 200), ages, strict=True):
-        then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
-        assert found[: len(then)].tolist() == then.observed_age.tolist()
-        assert (found[len(then) :] == -1).all()
+    for days, past_ages in zip((0, 30, 200), ages, strict=True):
+        past_curves = curves.as_of(curves.origin - np.timedelta64(days, "D"))
+        assert past_ages[: len(past_curves)].tolist() == past_curves.observed_age.tolist()
+        assert (past_ages[len(past_curves) :] == -1).all()
