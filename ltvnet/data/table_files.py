@@ -29,9 +29,9 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 """Endings of the files that are read as tables."""
 
 _NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
-_DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
+_DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 _RAGGED_ROW = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
-_BLOCK = 1 << 24  # bytes of CSV in memory at once, and the longest line that is read
+_CSV_BLOCK = 1 << 24  # bytes of CSV in memory at once, and the longest line that is read
 
 
 def find_tables(path: Path) -> dict[Path, np.datetime64 | None]:
@@ -55,7 +55,7 @@ def date_in_name(file: Path) -> np.datetime64 | None:
     Raises ValueError for several dates.
     """
     dates = set()
-    for year, _, month, day_of_month in _DATE.findall(file.name):
+    for year, _, month, day_of_month in _DATE_IN_NAME.findall(file.name):
         with suppress(ValueError):  # other numbers of eight digits
             dates.add(np.datetime64(f"{year}-{month}-{day_of_month}"))
     if len(dates) > 1:
@@ -145,7 +145,7 @@ def _read_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
     )
     yield from arrow_csv.open_csv(
         pa.input_stream(path, compression=compression),
-        arrow_csv.ReadOptions(encoding=encoding, block_size=_BLOCK),
+        arrow_csv.ReadOptions(encoding=encoding, block_size=_CSV_BLOCK),
         convert_options=cells_as_text,
     )
 
@@ -167,7 +167,7 @@ def _detect_encoding(path: Path) -> str:
     for encoding in ("utf-8", "cp949"):
         try:
             with _open_text(path, encoding) as file:
-                while file.read(_BLOCK):
+                while file.read(_CSV_BLOCK):
                     pass
         except UnicodeDecodeError:
             continue

@@ -75,7 +75,7 @@ def test_a_parquet_file_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_line_that_fits_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ltvnet.data.table_files._BLOCK", 64)
+    monkeypatch.setattr("ltvnet.data.table_files._CSV_BLOCK", 64)
     (tmp_path / "a.csv").write_text("a\n" + "x" * 999)
     with pytest.raises(ValueError, match=r"a\.csv: cannot be read as a CSV with commas between"):
         cells(tmp_path / "a.csv")
