@@ -1,4 +1,4 @@
-"""What a script does, as functions with typed arguments: scripts, tests and services call alike.
+"""Workflows as functions with typed arguments, which scripts, tests and services call alike.
 
 `train_model`, `compare_models`, `forecast_batch`, `tune`, `prepare_cohorts` and `simulate_exports`
 each take a `DataSource`, say what a run is by a frozen dataclass of options, write to a folder and

@@ -30,7 +30,7 @@ class ForecastOptions:
 
 @dataclass(frozen=True)
 class ForecastSummary:
-    """What was forecast: cohorts by `reason`, what the bundle had `corrected`, and `seconds`."""
+    """Outcome of a batch: cohorts by `reason`, what the bundle `corrected` in words, `seconds`."""
 
     reasons: Counter[str]
     corrected: str

@@ -25,7 +25,7 @@ from ltvnet.storage import atomic_write
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What a training run is called and where it stands.
+    """Name of a training run, the day it stands at, and what becomes of a bad model.
 
     `title` name of the model in reports; `as_of` the day at whose end it stands (None: the
     source's own); `force` whether a model that was worse than the pattern is exported; `config`
@@ -88,7 +88,7 @@ class TrainedModel:
         }
 
     def manifest_entries(self) -> dict[str, Any]:
-        """What the manifest of the bundle says of the model."""
+        """Entries about the model for the manifest of its bundle."""
         return {"title": self.title, "score": self.scores(), "earned": self.earned}
 
     def as_text(self) -> str:

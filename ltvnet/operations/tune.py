@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """What is searched, and how.
+    """The space of a sweep, the settings of its study, and the days that test its winner.
 
     `title` of the model in reports; `as_of` the day that the sweep may not pass (None: the first
     of the newest days, which are held out); `config` with `model` and `validation`, `space` of
