@@ -22,12 +22,11 @@ from ltvnet.forecasting.evidence import (
 )
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
-from ltvnet.forecasting.interpolation import interpolate_between_nodes
+from ltvnet.forecasting.interpolation import interpolate_between_nodes, interpolate_in_log_age
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
-    interpolate_in_log_age,
     restore_baseline,
     with_complete_age,
 )
