@@ -13,8 +13,6 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves
 from ltvnet.data.simulation import (
