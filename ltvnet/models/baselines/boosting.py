@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Floats, Ints
-from ltvnet.data.curves import NODES, Curves
+from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.evidence import (
     COHORTS_OF_HALF_CONFIDENCE,
     confidence,
@@ -91,7 +91,7 @@ class TreeTasks(NamedTuple):
     @property
     def horizon(self) -> Ints:
         """Age of the node: (B,)."""
-        ages: Ints = np.array(NODES)[self.node_index]
+        ages: Ints = NODE_AGES[self.node_index]
         return ages
 
     def select(self, rows: Bools) -> "TreeTasks":
@@ -256,18 +256,17 @@ def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.choice(rows, MAX_TRAINING_COHORTS, replace=False))
 
-    nodes = np.array(NODES)
     ages = np.array(TRAINING_AGES)
     last_age = np.minimum(curves.observed_age[rows], reach)
-    is_later = ages[:, None] < nodes  # (K, J)
-    is_reached = last_age[:, None] >= nodes  # (rows, J)
+    is_later = ages[:, None] < NODE_AGES  # (K, J)
+    is_reached = last_age[:, None] >= NODE_AGES  # (rows, J)
     age_index, row, node_index = np.nonzero(is_later[:, None, :] & is_reached)
     return TreeTasks(rows[row], ages[age_index], node_index)
 
 
 def task_weights(tasks: TreeTasks, users: Floats) -> Floats:
     """Step in log age that ends at the node x root of users: (B,)."""
-    previous_node = np.array(NODES)[tasks.node_index - 1]
+    previous_node = NODE_AGES[tasks.node_index - 1]
     begin = np.maximum(previous_node, tasks.observed_age)
     log_step = np.log1p(tasks.horizon) - np.log1p(begin)
     return np.asarray(log_step * np.sqrt(users[tasks.cohort_index]))
@@ -451,7 +450,7 @@ class Boosting:
             can_grow = curves.observed_value > 0
         else:
             can_grow = curves.observed_age >= 0
-        is_ahead = np.array(NODES) > curves.observed_age[:, None]
+        is_ahead = NODE_AGES > curves.observed_age[:, None]
         cohort_index, node_index = np.nonzero(is_ahead & can_grow[:, None])
 
         node_values = np.full((len(curves), len(NODES)), np.nan)

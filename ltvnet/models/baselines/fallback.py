@@ -55,12 +55,8 @@ def forecast_with_fallback(
     own_mean = np.where(np.isfinite(mean), mean, pattern_forecast.pattern)
     low, high = _quantiles_around(own_mean, p10, p90)
 
-    band = Band(
-        mean=_rising_values(pattern_forecast, own_mean),
-        p10=_rising_values(pattern_forecast, low),
-        p50=_rising_values(pattern_forecast, own_mean),
-        p90=_rising_values(pattern_forecast, high),
-    )
+    own_band = Band(mean=own_mean, p10=low, p50=own_mean, p90=high)
+    band = own_band.map(lambda values: _rising_values(pattern_forecast, values))
     return replace(pattern_forecast, raw=band, final=band)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
 from ltvnet.forecasting.interpolation import interpolate_in_log_age
@@ -63,7 +63,7 @@ class NodeRegressions:
         smear = _smearing_by_age(regressors, is_usable, coefficients, node_log, node_weight)
 
         has_enough = is_usable.T @ (node_weight > 0).astype(float) >= min_cohorts  # (A, J)
-        is_later = np.arange(AGES)[:, None] < np.array(NODES)
+        is_later = np.arange(AGES)[:, None] < NODE_AGES
         return cls(centre, coefficients, np.where(has_enough & is_later, smear, np.nan))
 
     def forecast_nodes(self, curves: Curves) -> Floats:
@@ -127,7 +127,7 @@ def _smearing_by_age(
     smear = np.full((AGES, len(NODES)), np.nan)
 
     for age in range(AGES - 1):  # memory for one observed age at a time
-        later = np.flatnonzero(np.array(NODES) > age)
+        later = np.flatnonzero(NODE_AGES > age)
         growth = regressors[:, :, age].T @ coefficients[age][:, later]
         fitted = regressors[1, :, age, None] + growth  # (N, later)
 

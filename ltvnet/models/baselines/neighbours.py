@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves
+from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
 from ltvnet.forecasting.interpolation import fraction_of_interval, interpolate_in_log_age
@@ -46,11 +46,10 @@ class HistoricalCurves:
 
     def values_at(self, age: Ints) -> Floats:
         """Values of every curve at one age a row (B,), linear in log(1 + age): (B, C)."""
-        nodes = np.array(NODES)
-        right = np.searchsorted(nodes, age)
+        right = np.searchsorted(NODE_AGES, age)
         left = np.maximum(right - 1, 0)
         share = fraction_of_interval(
-            np.log1p(age), np.log1p(nodes[left]), np.log1p(nodes[right])
+            np.log1p(age), np.log1p(NODE_AGES[left]), np.log1p(NODE_AGES[right])
         )  # (B,)
         share = share[:, None]
 
