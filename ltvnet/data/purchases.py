@@ -44,7 +44,7 @@ _RULE_REPORTS = {
 """Rules that leave lines out, in order, and how they are reported."""
 
 _OUTCOMES = ("where", "customer", "date", "amount", "until", "refunds", "left")
-"""Numbers of what becomes of a line, in order: the rule that leaves it out, or none."""
+"""Outcomes of a line, by their number in SQL: the rule that leaves it out, a bad cell, or kept."""
 
 _MAX_WHOLE_BYTES = 1 << 26  # of a file up to which each of its bytes enters its fingerprint
 _END_BYTES = 1 << 20  # at either end that enter the fingerprint of a larger file
@@ -200,14 +200,17 @@ class LoadSummary:
 class Purchases:
     """Purchase lines in files, and which of them are to count.
 
-    `path` one CSV, CSV.gz or Parquet file, or a glob of several. `customer`, `date`, `amount`
-    (one currency), `invoice` and `sheet` are columns or SQL expressions over columns, with
-    `filename` for a line's file; `where` is a condition in SQL that lines must meet, null for
-    none. `by` are attribute columns. `refunds` one of REFUND_RULES, `dedupe` one of
-    DEDUPE_RULES. `until` is
-    the last complete day of the data, null for that of the last line. `users` is a file of
-    everyone acquired, with `users_customer`, `users_date` and the columns `by`, so that those
-    who never bought count; null where customers are acquired by their first line.
+    - `path`: one CSV, CSV.gz or Parquet file, or a glob of several.
+    - `customer`, `date`, `amount` (one currency), `invoice`, `sheet`: columns or SQL expressions
+      over columns, with `filename` for a line's file.
+    - `where`: a condition in SQL that lines must meet, null for none.
+    - `by`: attribute columns.
+    - `refunds`: one of REFUND_RULES; `dedupe`: one of DEDUPE_RULES.
+    - `until`: the last complete day of the data, null for that of the last line.
+    - `users`: a file of everyone acquired, with `users_customer`, `users_date` and the columns
+      `by`, so that those who never bought count; null where customers are acquired by their first
+      line.
+
     Raises ValueError for words and dates that are none, and for options that lack others.
     """
 

@@ -99,10 +99,14 @@ class PreparedCohorts:
 class Transactions(Purchases):
     """Purchases, and the choices by which they become cohorts.
 
-    `period` one of PERIOD_LAST_DAY; customers acquired before `burn_in` are in no cohort, null for
-    none; a cohort has the attributes `by` of its customers' first lines. `hierarchy`, `lag_days`
-    as in Cohorts. `cache` is the folder of prepared cohorts, null for the user's cache folder;
-    `engine` holds settings of DuckDB. The rest as in Purchases, and errors too.
+    - `period`: one of PERIOD_LAST_DAY.
+    - `burn_in`: customers acquired before this day are in no cohort, null for none.
+    - `hierarchy`, `lag_days`: as in Cohorts; a cohort has the attributes `by` of its customers'
+      first lines.
+    - `cache`: the folder of prepared cohorts, null for the user's cache folder.
+    - `engine`: settings of DuckDB.
+
+    The other fields and the errors are those of Purchases.
     """
 
     period: Period

@@ -18,6 +18,7 @@ To add a baseline, write a module with one class: a constructor with keyword arg
 `fallback.with_complete_age(curves)`, the pattern too; `predict`, through
 `fallback.forecast_with_fallback`, NaN where the baseline has nothing to say; `state` and
 `from_state`, through `fallback.baseline_state` and `fallback.restore_baseline`. Then add a line to
-`REGISTRY`, a YAML to `configs/model`, and tests with a published or hand-made number; the contract
-test of all forecasters finds it in the registry.
+`REGISTRY`, a YAML to `configs/model`, a config to FORECASTERS of tests/test_leaks.py, by which the
+leak tests and the contract of all forecasters hold it, and tests with a published or hand-made
+number.
 """
