@@ -1,7 +1,8 @@
 """Files of purchases as checked relations of DuckDB: `lines`, and `people` who were acquired.
 
-Both have the columns customer, moment, day, a0, a1, .. (attributes by their sorted names); lines
-have amount too, and whether it counts. Nothing later than the last day of the data is in them.
+Both relations have the columns customer, moment, day, a0, a1, .. (attributes by their sorted
+names); lines have amount too, and whether it counts. Nothing later than the last day of the data
+is in them.
 """
 
 import hashlib
@@ -9,26 +10,32 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
+from typing import Literal, get_args
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from ltvnet.data.curves import parse_day
 
-REFUND_RULES = {"gross": "amount >= 0", "net": "true"}
+Refunds = Literal["gross", "net"]
+
+REFUND_RULES: Mapping[Refunds, str] = {"gross": "amount >= 0", "net": "true"}
 """Which lines count, as SQL."""
 
-DEDUPE_RULES = ("none", "rows", "invoice_across_files")
+Dedupe = Literal["none", "rows", "invoice_across_files"]
+
+DEDUPE_RULES: tuple[Dedupe, ...] = get_args(Dedupe)
 """Which lines are duplicates: none, those equal in every column, invoices of an earlier sheet."""
 
-_KINDS = {
+_FIELD_TYPES = {
     "date": ("TIMESTAMP", "date", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
     "amount": ("DOUBLE", "number", "an expression such as replace(column, ',', '')"),
 }
-_KINDS["users_date"] = _KINDS["date"]
-"""What the cells of a field must be, in SQL and in words, and what reads those that are not."""
+_FIELD_TYPES["users_date"] = _FIELD_TYPES["date"]
+"""Of each field: the type of its cells in SQL and in words, and what reads cells of another."""
 
-_RULES = {
+_RULE_REPORTS = {
     "where": "lines left out by data.where",
     "customer": "lines without a customer",
     "until": "lines after data.until",
@@ -36,40 +43,50 @@ _RULES = {
 }
 """Rules that leave lines out, in order, and how they are reported."""
 
-_WHOLE = 1 << 26  # bytes of a file up to which each of them enters its fingerprint
-_END = 1 << 20  # bytes at either end that enter the fingerprint of a larger one
+_OUTCOMES = ("where", "customer", "date", "amount", "until", "refunds", "left")
+"""Outcomes of a line, by their number in SQL: the rule that leaves it out, a bad cell, or kept."""
+
+_MAX_WHOLE_BYTES = 1 << 26  # of a file up to which each of its bytes enters its fingerprint
+_END_BYTES = 1 << 20  # at either end that enter the fingerprint of a larger file
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The files that a path or a glob names, sorted. Raises ValueError when none, or one is empty.
+    """Find the files that a path or a glob names, sorted.
 
-    A file that exists is meant as such, whatever brackets its name has.
+    A file that exists is meant as such, whatever brackets its name has. Raises ValueError when
+    there is none, or one is empty.
     """
     path = Path(pattern).expanduser()
-    matches = [path] if path.exists() else sorted(map(Path, glob(str(path), recursive=True)))
+    if path.exists():
+        matches = [path]
+    else:
+        matches = sorted(map(Path, glob(str(path), recursive=True)))
     files = [match for match in matches if match.is_file()]
+
     if not files:
-        way = "name a CSV, CSV.gz or Parquet file, or several by a glob such as 'orders/*.csv'"
-        raise ValueError(f"{pattern}: expected a file there, found none; {way}")
+        hint = "name a CSV, CSV.gz or Parquet file, or several by a glob such as 'orders/*.csv'"
+        raise ValueError(f"{pattern}: expected a file there, found none; {hint}")
     if empty := [file for file in files if not file.stat().st_size]:
         raise ValueError(f"{empty[0]}: expected a table, got an empty file; export it again")
     return files
 
 
 def file_fingerprint(path: Path) -> str:
-    """A hash of a file's name and content.
+    """Hash a file's name and content.
 
     Up to 64 MiB every byte enters; of a larger file its size, its time of modification, and
     its first and last MiB.
     """
     digest = hashlib.sha256(path.name.encode())
     status = path.stat()
+
     with path.open("rb") as file:
-        if status.st_size <= _WHOLE:
+        if status.st_size <= _MAX_WHOLE_BYTES:
             digest.update(file.read())
         else:
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode() + file.read(_END))
-            file.seek(-_END, 2)
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+            digest.update(file.read(_END_BYTES))
+            file.seek(-_END_BYTES, 2)
             digest.update(file.read())
     return digest.hexdigest()
 
@@ -78,23 +95,23 @@ def file_fingerprint(path: Path) -> str:
 class FileRelation:
     """Files as one relation of a database, with a column `filename` besides their own."""
 
-    base: duckdb.DuckDBPyConnection
+    connection: duckdb.DuckDBPyConnection
     name: str
     path: str
     columns: Sequence[str]
 
     @classmethod
-    def open(cls, base: duckdb.DuckDBPyConnection, name: str, path: str) -> "FileRelation":
-        """The relation `name`: Parquet files stay where they are, CSV files are parsed once.
+    def open(cls, connection: duckdb.DuckDBPyConnection, name: str, path: str) -> "FileRelation":
+        """Make the relation `name`: Parquet files stay where they are, CSV files are parsed once.
 
         Raises ValueError when there is no file.
         """
         files = [str(file) for file in matching_files(path)]
         if files[0].lower().endswith(".parquet"):
-            relation = base.read_parquet(files, union_by_name=True, filename=True)
+            relation = connection.read_parquet(files, union_by_name=True, filename=True)
             relation.create_view(name)
         else:
-            relation = base.read_csv(
+            relation = connection.read_csv(
                 files,  # type: ignore[arg-type]  # the stubs know one file only
                 header=True,
                 sample_size=-1,  # else a cell beyond the sample may not fit its column
@@ -102,86 +119,98 @@ class FileRelation:
                 filename=True,
             )
             relation.create(name)
-        return cls(base, name, path, relation.columns)
+        return cls(connection, name, path, relation.columns)
 
     def field_expressions(self, fields: Mapping[str, str]) -> dict[str, str]:
-        """The SQL of each field that was given as a column or as an expression over columns.
+        """SQL of each field that was given as a column or as an expression over columns.
 
         Raises ValueError with all fields that do not fit the columns.
         """
-        known = {column.lower() for column in self.columns}
-        sql, problems = {}, []
+        column_names = {column.lower() for column in self.columns}
+        expressions = {}
+        problems = []
+
         for field, text in fields.items():
+            is_column = text.lower() in column_names
             quoted = '"' + text.replace('"', '""') + '"'
-            sql[field] = quoted if text.lower() in known else f"({text})"
-            if text.isidentifier() and sql[field] != quoted:
+            expressions[field] = quoted if is_column else f"({text})"
+
+            if text.isidentifier() and not is_column:
                 # which may be a function of SQL, such as user, but was meant as a column
                 problems.append(f"{field} {text!r} (no such column)")
                 continue
             try:
-                self.base.sql(f"SELECT {sql[field]} FROM {self.name}")
+                self.connection.sql(f"SELECT {expressions[field]} FROM {self.name}")
             except duckdb.Error as error:
                 problems.append(f"{field} {text!r} ({str(error).splitlines()[0]})")
+
         if problems:
             raise ValueError(
                 f"{self.path}: expected columns of the file, or SQL over them, as data.*; got "
                 f"{', '.join(problems)}; the columns are {', '.join(self.columns)}"
             )
-        return sql
+        return expressions
 
     def is_text(self, expression: str) -> bool:
-        """Whether an expression gives text."""
-        return bool(self.base.sql(f"SELECT {expression} FROM {self.name}").types[0] == "VARCHAR")
+        """Return whether an expression gives text."""
+        relation = self.connection.sql(f"SELECT {expression} FROM {self.name}")
+        return bool(relation.types[0] == "VARCHAR")
 
     def describe_unreadable_cell(self, sql: Mapping[str, str], field: str) -> str:
-        """Where the first cell stands that is not of its field's kind, how many, the way out.
+        """Describe the first cell that is not of its field's type, how many, and the way out.
 
         Only rows with `sql["known"]` are looked at; one of them must have such a cell.
         """
-        kind, word, way_out = _KINDS[field]
-        first = self.base.execute(f"""
+        sql_type, type_name, way_out = _FIELD_TYPES[field]
+        first_bad = self.connection.execute(f"""
             WITH cells AS (
                 SELECT filename, row_number() OVER () AS row, CAST({sql[field]} AS VARCHAR) AS cell,
                        {sql["known"]} AND
-                       NOT coalesce(isfinite(TRY_CAST({sql[field]} AS {kind})), false) AS bad
+                       NOT coalesce(isfinite(TRY_CAST({sql[field]} AS {sql_type})), false) AS bad
                 FROM {self.name})
             SELECT filename, row - min(row) OVER (PARTITION BY filename) + 1, cell,
                    count(*) FILTER (WHERE bad) OVER ()
             FROM cells QUALIFY bad ORDER BY row LIMIT 1""").fetchone()
-        assert first is not None
-        file, row, cell, count = first
+        assert first_bad is not None
+
+        file, row, cell, count = first_bad
         got = "an empty cell" if cell is None else repr(cell)
         return (
-            f"{file}: expected a {word}, got {got} in data row {row} ({count} such in all);"
+            f"{file}: expected a {type_name}, got {got} in data row {row} ({count} such in all);"
             f" give data.{field} as {way_out}, or leave such rows out"
         )
 
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What was read: numbers of rows by what became of them, and of lines that no rule left out.
+    """Counts of what was read, for a report, and what the cohorts need of it.
 
-    Duplicates are still among the lines `left`. `until` is the last complete day, `largest` the
-    largest amount, of either sign.
+    `row_counts` numbers of rows by what became of them; `kept_lines` number of lines that no rule
+    left out, duplicates among them; `until` the last complete day; `largest_amount` the largest
+    amount, of either sign.
     """
 
-    found: Mapping[str, int]
-    left: int
+    row_counts: Mapping[str, int]
+    kept_lines: int
     until: np.datetime64
-    largest: float
+    largest_amount: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Purchases:
     """Purchase lines in files, and which of them are to count.
 
-    `path` one CSV, CSV.gz or Parquet file, or a glob of several. `customer`, `date`, `amount`
-    (one currency), `invoice` and `sheet` are columns or SQL expressions over columns, with
-    `filename` for a line's file; `where` is a condition in SQL that lines must meet, null for
-    none. `by` are attribute columns. `refunds` and `dedupe`: one of REFUNDS, DEDUPE. `until` is
-    the last complete day of the data, null for that of the last line. `users` is a file of
-    everyone acquired, with `users_customer`, `users_date` and the columns `by`, so that those
-    who never bought count; null where customers are acquired by their first line.
+    - `path`: one CSV, CSV.gz or Parquet file, or a glob of several.
+    - `customer`, `date`, `amount` (one currency), `invoice`, `sheet`: columns or SQL expressions
+      over columns, with `filename` for a line's file.
+    - `where`: a condition in SQL that lines must meet, null for none.
+    - `by`: attribute columns.
+    - `refunds`: one of REFUND_RULES; `dedupe`: one of DEDUPE_RULES.
+    - `until`: the last complete day of the data, null for that of the last line.
+    - `users`: a file of everyone acquired, with `users_customer`, `users_date` and the columns
+      `by`, so that those who never bought count; null where customers are acquired by their first
+      line.
+
     Raises ValueError for words and dates that are none, and for options that lack others.
     """
 
@@ -191,8 +220,8 @@ class Purchases:
     amount: str
     where: str | None
     by: Sequence[str]
-    refunds: str
-    dedupe: str
+    refunds: Refunds
+    dedupe: Dedupe
     invoice: str | None
     sheet: str | None
     until: str | None
@@ -217,52 +246,89 @@ class Purchases:
             )
 
     @property
-    def attributes(self) -> dict[str, str]:
-        """The name of each attribute column: a0, a1, .. by sorted names."""
+    def attribute_names(self) -> dict[str, str]:
+        """Name of each attribute by its column: a0, a1, .. by sorted names."""
         return {f"a{number}": name for number, name in enumerate(sorted(self.by))}
 
-    def load(self, base: duckdb.DuckDBPyConnection) -> LoadSummary:
+    def load(self, connection: duckdb.DuckDBPyConnection) -> LoadSummary:
         """Make `lines` and `people` in a database; without a users file the latter are the former.
 
         Raises ValueError when a file or a column is missing, a date or an amount is none, or no
         line is left.
         """
-        source = FileRelation.open(base, "source", self.path)
+        source = FileRelation.open(connection, "source", self.path)
+        sql = self._line_expressions(source)
+        summary = self._count_lines(source, sql)
+        self._make_lines(connection, sql)
+
+        if self.users is None:
+            connection.execute("CREATE VIEW people AS FROM lines")
+            return summary
+
+        users = FileRelation.open(connection, "users_file", self.users)
+        user_counts = self._make_people(users, summary.until)
+        return replace(summary, row_counts={**summary.row_counts, **user_counts})
+
+    def _line_expressions(self, source: FileRelation) -> dict[str, str]:
+        """SQL of every field of the lines, with defaults for those that were not given."""
         fields = {"customer": self.customer, "date": self.date, "amount": str(self.amount)}
         options = {"where": self.where, "invoice": self.invoice, "sheet": self.sheet}
         fields |= {field: text for field, text in options.items() if text is not None}
-        fields |= {} if self.users else self.attributes
-        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"} | source.field_expressions(
-            fields
-        )
-        sql |= self._person(source, sql)
-        loaded = self._audited(source, sql)
-        self._make_lines(base, sql)
-        if self.users is not None:
-            rows = self._make_people(FileRelation.open(base, "users_file", self.users), loaded)
-            return replace(loaded, found={**loaded.found, **rows})
-        base.execute("CREATE VIEW people AS FROM lines")
-        return loaded
+        if not self.users:
+            fields |= self.attribute_names
 
-    def _person(self, relation: FileRelation, sql: Mapping[str, str]) -> dict[str, str]:
+        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"}
+        sql |= source.field_expressions(fields)
+        sql |= self._person_expressions(source, sql)
+        return sql
+
+    def _person_expressions(self, relation: FileRelation, sql: Mapping[str, str]) -> dict[str, str]:
         """SQL of the columns that lines and people share, and of which rows have a customer."""
         customer = sql["customer"]
         if self.users or relation.is_text(customer):  # which another file may hold as a number
             customer = f"nullif(CAST({customer} AS VARCHAR), '')"
+
         moment = f"TRY_CAST({sql['date']} AS TIMESTAMP)"
-        cells = {"customer": customer, "moment": moment, "day": f"CAST({moment} AS DATE)"}
-        for name in self.attributes:
+        columns = {"customer": customer, "moment": moment, "day": f"CAST({moment} AS DATE)"}
+        for name in self.attribute_names:
             if name in sql:  # else the users file has it
-                cells[name] = f"coalesce(CAST({sql[name]} AS VARCHAR), '')"
+                columns[name] = f"coalesce(CAST({sql[name]} AS VARCHAR), '')"
+
         return {
-            "person": ", ".join(f"{cell} AS {name}" for name, cell in cells.items()),
+            "person": ", ".join(f"{expression} AS {name}" for name, expression in columns.items()),
             "known": f"({sql['where']} AND {customer} IS NOT NULL)",
         }
 
-    def _audited(self, source: FileRelation, sql: Mapping[str, str]) -> LoadSummary:
-        """Lines by the first rule that leaves them out; dates and amounts are checked."""
-        names = ("where", "customer", "date", "amount", "until", "refunds", "left")
-        rules = source.base.execute(f"""
+    def _count_lines(self, source: FileRelation, sql: Mapping[str, str]) -> LoadSummary:
+        """Count lines by the first rule that leaves them out; check dates and amounts."""
+        outcomes = self._outcomes(source, sql)  # a row each of _OUTCOMES
+        unreadable = [field for field in ("date", "amount") if outcomes["lines"][field] > 0]
+        if unreadable:
+            raise ValueError(
+                "\n".join(source.describe_unreadable_cell(sql, field) for field in unreadable)
+            )
+
+        lines = outcomes["lines"].fillna(0).astype(int)
+        row_counts = {"lines read": int(lines.sum())}
+        row_counts |= {text: int(lines[rule]) for rule, text in _RULE_REPORTS.items()}
+
+        dated = outcomes.loc[["left", "refunds"]].dropna()
+        if dated.empty:
+            raise ValueError(
+                f"{self.path}: expected purchases, but no line is left: {row_counts}; check"
+                " data.where, data.customer and data.until"
+            )
+        last_day = dated["last"].max() if self.until is None else self.until
+        return LoadSummary(
+            row_counts=row_counts,
+            kept_lines=int(lines["left"]),
+            until=parse_day(last_day),
+            largest_amount=float(dated["largest"].max()),
+        )
+
+    def _outcomes(self, source: FileRelation, sql: Mapping[str, str]) -> pd.DataFrame:
+        """Number of lines, last day and largest amount of each of _OUTCOMES, NaN of those unmet."""
+        outcomes = source.connection.execute(f"""
             SELECT CASE WHEN NOT wanted THEN 0 WHEN customer IS NULL THEN 1
                         WHEN NOT coalesce(isfinite(moment), false) THEN 2
                         WHEN NOT coalesce(isfinite(amount), false) THEN 3
@@ -273,60 +339,57 @@ class Purchases:
             FROM (SELECT {sql["person"]}, TRY_CAST({sql["amount"]} AS DOUBLE) AS amount,
                          coalesce({sql["where"]}, false) AS wanted FROM source)
             GROUP BY rule""").df()
-        rules = rules.set_index("rule").reindex(range(len(names))).set_axis(list(names))
-        if unreadable := [field for field in ("date", "amount") if rules["lines"][field] > 0]:
-            raise ValueError(
-                "\n".join(source.describe_unreadable_cell(sql, field) for field in unreadable)
-            )
-        lines = rules["lines"].fillna(0).astype(int)
-        counts = {"lines read": int(lines.sum())}
-        counts |= {text: int(lines[rule]) for rule, text in _RULES.items()}
-        dated = rules.loc[["left", "refunds"]].dropna()
-        if dated.empty:
-            raise ValueError(
-                f"{self.path}: expected purchases, but no line is left: {counts}; check"
-                " data.where, data.customer and data.until"
-            )
-        until = parse_day(dated["last"].max() if self.until is None else self.until)
-        return LoadSummary(counts, int(lines["left"]), until, float(dated["largest"].max()))
+        by_number = outcomes.set_index("rule").reindex(range(len(_OUTCOMES)))
+        return by_number.set_axis(list(_OUTCOMES))
 
-    def _make_lines(self, base: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
+    def _make_lines(self, connection: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
+        """Make `lines`: those of a customer, without duplicates, up to the last day."""
         rows = f"source WHERE {sql['known']}"
         if self.dedupe == "rows":
             rows = f"(SELECT DISTINCT * EXCLUDE (filename) FROM {rows})"
-        base.execute(f"""
+        connection.execute(f"""
             CREATE VIEW known AS
             SELECT {sql["person"]}, {sql["invoice"]} AS invoice, {sql["sheet"]} AS sheet,
                    TRY_CAST({sql["amount"]} AS DOUBLE) AS amount
             FROM {rows}""")
-        once = """
+
+        kind = "VIEW" if self.dedupe == "none" else "TABLE"
+        without_repeated_invoices = ""
+        if self.dedupe == "invoice_across_files":
+            without_repeated_invoices = """
             ANTI JOIN (SELECT invoice, min(sheet) AS sheet FROM known GROUP BY invoice) AS first
             ON known.invoice = first.invoice AND known.sheet > first.sheet"""
-        base.execute(f"""
-            CREATE {"VIEW" if self.dedupe == "none" else "TABLE"} lines AS
+        connection.execute(f"""
+            CREATE {kind} lines AS
             SELECT known.* EXCLUDE (invoice, sheet), {REFUND_RULES[self.refunds]} AS counts
-            FROM known {once if self.dedupe == "invoice_across_files" else ""}
+            FROM known {without_repeated_invoices}
             WHERE day <= {sql_date("until", self.until, "infinity")}""")
 
-    def _make_people(self, users: FileRelation, loaded: LoadSummary) -> dict[str, int]:
-        given = {"users_customer": self.users_customer or "", "users_date": self.users_date or ""}
-        sql = users.field_expressions(given | self.attributes)
+    def _make_people(self, users: FileRelation, until: np.datetime64) -> dict[str, int]:
+        """Make `people` of the users file, and count its rows that are not among them."""
+        fields = {
+            "users_customer": self.users_customer or "",
+            "users_date": self.users_date or "",
+        }
+        sql = users.field_expressions(fields | self.attribute_names)
         sql |= {"customer": sql["users_customer"], "date": sql["users_date"], "where": "true"}
-        sql |= self._person(users, sql)
-        users.base.execute(f"""
+        sql |= self._person_expressions(users, sql)
+
+        users.connection.execute(f"""
             CREATE VIEW people AS
             SELECT * FROM (SELECT {sql["person"]} FROM users_file WHERE {sql["known"]})
-            WHERE day <= DATE '{loaded.until}'""")
-        anonymous, undated, late = users.base.execute(f"""
+            WHERE day <= DATE '{until}'""")
+        anonymous, undated, late = users.connection.execute(f"""
             SELECT count(*) FILTER (customer IS NULL),
                    count(*) FILTER (customer IS NOT NULL AND NOT coalesce(isfinite(moment), false)),
-                   count(*) FILTER (customer IS NOT NULL AND day > DATE '{loaded.until}')
+                   count(*) FILTER (customer IS NOT NULL AND day > DATE '{until}')
             FROM (SELECT {sql["person"]} FROM users_file)""").fetchall()[0]
+
         if undated:
             raise ValueError(users.describe_unreadable_cell(sql, "users_date"))
         return {
             "rows of data.users without a customer": anonymous,
-            f"rows of data.users after {loaded.until}": late,
+            f"rows of data.users after {until}": late,
         }
 
 
@@ -337,7 +400,7 @@ def check_word(name: str, word: str, words: Collection[str]) -> None:
 
 
 def sql_date(name: str, date: str | None, default: str) -> str:
-    """The SQL of a date that an option gives. Raises ValueError when it gives none."""
+    """Write the date that an option gives as SQL. Raises ValueError when it gives none."""
     try:
         return f"DATE '{default if date is None else parse_day(date)}'"
     except ValueError as error:

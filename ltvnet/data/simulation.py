@@ -4,7 +4,7 @@ The numbers of the economy stand in `configs/data/simulated*.yaml`. Calendar, ca
 purchases draw from streams of their own, so a preset changes no draw of the stages before its own.
 
 Shapes: E effects, V values of an attribute, C campaigns, M markets, N cohorts, W weeks, D days of
-a week, T calendar days, P payers, B purchases, A ages, H ages asked for.
+a week, T calendar days, P payers, B purchases, A ages.
 """
 
 import math
@@ -18,19 +18,24 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator, SeedSequence, default_rng
 
 from ltvnet.data.arrays import Days, Floats, Ints, Strings
-from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day, validate_ages
+from ltvnet.data.curves import AGES, MAX_AGE, Curves, History, parse_day
 
 EFFECT_NAMES = ("users", "payers", "price", "decay", "cost")
-"""What differs between cohorts: users acquired, share of payers, mean spend per purchase, exponent
-of the falling hazard, cost per user; in this order on the axis E."""
+"""Names of what differs between cohorts: users acquired, share of payers, mean spend per purchase,
+exponent of the falling hazard, cost per user; in this order on the axis E."""
 
 EffectValues = Mapping[str, float]
+"""A number for each of EFFECT_NAMES."""
+
 EffectsByValue = Mapping[str, EffectValues]
+"""Factors of the effects for each value of an attribute."""
 
-DAYS_PER_WEEK, DAYS_PER_YEAR = 7, 365.25  # days
+DAYS_PER_WEEK = 7
+DAYS_PER_YEAR = 365.25
 
 
-def _check(key: str, expected: str, got: object, *, ok: bool) -> None:
+def _require(key: str, expected: str, got: object, *, ok: bool) -> None:
+    """Raise ValueError that names a key of the config, unless it is ok."""
     if not ok:
         raise ValueError(f"expected {expected} in data.{key}, got {got}")
 
@@ -49,18 +54,20 @@ class Timeline:
     installs: Sequence[float]
 
     def __post_init__(self) -> None:
-        """Check."""
-        monday = pd.Timestamp(parse_day(self.first_day)).weekday() == 0
-        _check("timeline.first_day", "a Monday", self.first_day, ok=monday)
-        least = math.ceil(MAX_AGE / DAYS_PER_WEEK)
-        long = self.weeks >= 1 and self.maturing_weeks >= least
-        _check("timeline", f"weeks >= 1 and maturing_weeks >= {least}", self, ok=long)
-        shares = (
+        """Check ranges, and that the first day is a Monday."""
+        is_monday = pd.Timestamp(parse_day(self.first_day)).weekday() == 0
+        _require("timeline.first_day", "a Monday", self.first_day, ok=is_monday)
+
+        min_weeks = math.ceil(MAX_AGE / DAYS_PER_WEEK)
+        is_long = self.weeks >= 1 and self.maturing_weeks >= min_weeks
+        _require("timeline", f"weeks >= 1 and maturing_weeks >= {min_weeks}", self, ok=is_long)
+
+        are_shares = (
             len(self.installs) == DAYS_PER_WEEK
             and min(self.installs) >= 0
             and sum(self.installs) > 0
         )
-        _check("timeline.installs", "7 shares from Monday", self.installs, ok=shares)
+        _require("timeline.installs", "7 shares from Monday", self.installs, ok=are_shares)
 
     @property
     def dates(self) -> Days:
@@ -90,24 +97,28 @@ class Rhythm:
     event_multiplier: float
 
     def __post_init__(self) -> None:
-        """Check."""
-        positive = (
+        """Check ranges."""
+        are_positive = (
             len(self.weekday) == DAYS_PER_WEEK and min(*self.weekday, self.event_multiplier) > 0
         )
-        events = 0 <= self.events_per_year <= DAYS_PER_YEAR and self.event_days >= 1
-        good = positive and events and 0 <= self.season_amplitude < 1
-        _check("rhythm", "7 weekdays, multipliers > 0, 0 <= amplitude < 1", self, ok=good)
+        are_events = 0 <= self.events_per_year <= DAYS_PER_YEAR and self.event_days >= 1
+        ok = are_positive and are_events and 0 <= self.season_amplitude < 1
+        _require("rhythm", "7 weekdays, multipliers > 0, 0 <= amplitude < 1", self, ok=ok)
 
     def multipliers(self, dates: Days, rng: Generator) -> Floats:
         """Multiplier of revenue on each of consecutive calendar days from a Monday on: (T,)."""
+        weekday = np.resize(np.array(self.weekday, dtype=float), len(dates))
+
         day_of_year = (dates - dates.astype("datetime64[Y]")).astype(np.int64)
         phase = 2 * np.pi * (day_of_year - self.season_peak) / DAYS_PER_YEAR
         season = 1 + self.season_amplitude * np.cos(phase)
-        begins = rng.random(len(dates)) < self.events_per_year / DAYS_PER_YEAR
-        event = np.convolve(begins, np.ones(self.event_days))[: len(dates)] > 0
-        weekday = np.resize(np.array(self.weekday, dtype=float), len(dates))
-        calendar: Floats = weekday * season * np.where(event, self.event_multiplier, 1.0)
-        return calendar
+
+        event_begins = rng.random(len(dates)) < self.events_per_year / DAYS_PER_YEAR
+        running_events = np.convolve(event_begins, np.ones(self.event_days))[: len(dates)]
+        event = np.where(running_events > 0, self.event_multiplier, 1.0)
+
+        multipliers: Floats = weekday * season * event
+        return multipliers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,39 +139,46 @@ class Effects:
 
     def __post_init__(self) -> None:
         """Check every group of factors."""
-        given = {"base": self.base, "campaign_sd": self.campaign_sd, "cohort_sd": self.cohort_sd}
+        groups = {"base": self.base, "campaign_sd": self.campaign_sd, "cohort_sd": self.cohort_sd}
         for name, table in self._tables.items():
-            given |= {f"{name}.{value}": effect for value, effect in table.items()}
-        for key, effect in given.items():
-            good = set(effect) == set(EFFECT_NAMES) and min(effect.values()) >= 0
-            _check(f"effects.{key}", f"{', '.join(EFFECT_NAMES)}, none negative", effect, ok=good)
+            groups |= {f"{name}.{value}": effects for value, effects in table.items()}
+
+        expected = f"{', '.join(EFFECT_NAMES)}, none negative"
+        for key, effects in groups.items():
+            ok = set(effects) == set(EFFECT_NAMES) and min(effects.values()) >= 0
+            _require(f"effects.{key}", expected, effects, ok=ok)
 
     @property
     def _tables(self) -> Mapping[str, EffectsByValue]:
+        """Factors of every attribute, owners first."""
         return {**self.owners, **self.markets}
 
     def attribute_combinations(self) -> pd.MultiIndex:
-        """All combinations of an owner and a market, markets varying fastest."""
+        """Combine every owner with every market, markets varying fastest."""
         values = [list(table) for table in self._tables.values()]
         return pd.MultiIndex.from_product(values, names=list(self._tables))
 
-    def draw(self, campaign: Ints, place: pd.MultiIndex, rng: Generator) -> Floats:
-        """The effects of cohorts (N, E), by number of the campaign (N,) and place (N,)."""
-        shape = (campaign.max() + 1, len(EFFECT_NAMES))
-        own = _lognormal(rng, _array(self.campaign_sd), shape)[campaign]
-        drawn: Floats = _array(self.base) * own * _lognormal(rng, _array(self.cohort_sd), own.shape)
+    def draw(self, campaign: Ints, attributes: pd.MultiIndex, rng: Generator) -> Floats:
+        """Draw the effects of cohorts (N, E), given number of the campaign and attributes (N,)."""
+        campaign_shape = (campaign.max() + 1, len(EFFECT_NAMES))
+        campaign_factors = _lognormal(rng, _effect_array(self.campaign_sd), campaign_shape)
+        campaign_factors = campaign_factors[campaign]  # (N, E)
+        cohort_factors = _lognormal(rng, _effect_array(self.cohort_sd), campaign_factors.shape)
+
+        effects: Floats = _effect_array(self.base) * campaign_factors * cohort_factors
         for name, table in self._tables.items():
             factors = pd.DataFrame(table).loc[list(EFFECT_NAMES)]  # (E, V)
-            drawn *= factors[place.get_level_values(name)].to_numpy().T
-        return drawn
+            effects *= factors[attributes.get_level_values(name)].to_numpy().T
+        return effects
 
 
-def _array(effect: EffectValues) -> Floats:
-    return np.array([effect[name] for name in EFFECT_NAMES], dtype=float)  # (E,)
+def _effect_array(effects: EffectValues) -> Floats:
+    """Effects in the order of EFFECT_NAMES: (E,)."""
+    return np.array([effects[name] for name in EFFECT_NAMES], dtype=float)
 
 
 def _lognormal(rng: Generator, sd: Floats | float, shape: tuple[int, ...]) -> Floats:
-    """Factors with mean 1 and standard deviation `sd` of the logarithm."""
+    """Draw factors with mean 1 and standard deviation `sd` of the logarithm."""
     return rng.lognormal(-np.square(sd) / 2, sd, shape)
 
 
@@ -199,38 +217,49 @@ class Campaigns:
     weeks_sd: float
 
     def __post_init__(self) -> None:
-        """Check."""
-        good = min(self.count, self.markets) >= 1 and self.median_weeks > 0 and self.weeks_sd >= 0
-        _check("campaigns", "count, markets >= 1, weeks > 0, weeks_sd >= 0", self, ok=good)
+        """Check ranges."""
+        ok = min(self.count, self.markets) >= 1 and self.median_weeks > 0 and self.weeks_sd >= 0
+        _require("campaigns", "count, markets >= 1, weeks > 0, weeks_sd >= 0", self, ok=ok)
 
     def active_weeks(self, weeks: int, rng: Generator) -> Ints:
-        """Number of campaign and week (2, rows) for each week of each campaign, at least one."""
+        """Draw number of campaign and week (2, rows) for each week of each campaign.
+
+        Each campaign runs for one week at least.
+        """
         length = np.ceil(self.median_weeks * rng.lognormal(0, self.weeks_sd, self.count))
-        first = rng.integers(1 - length.astype(np.int64), weeks)[:, None]
+        first = rng.integers(1 - length.astype(np.int64), weeks)[:, None]  # (C, 1)
         week = np.arange(weeks)
-        return np.argwhere((week >= first) & (week < first + length[:, None])).T  # of (C, W)
+        is_active = (week >= first) & (week < first + length[:, None])  # (C, W)
+        return np.argwhere(is_active).T
 
     def draw(self, effects: Effects, weeks: int, rng: Generator) -> Portfolio:
-        """A cohort for each week in which a campaign runs and each market of the campaign.
+        """Draw a cohort for each week in which a campaign runs and each market of the campaign.
 
         Raises ValueError when a campaign would run in more markets than there are.
         """
-        places, markets = (
-            effects.attribute_combinations(),
-            math.prod(map(len, effects.markets.values())),
-        )
-        few = self.markets <= markets
-        _check("campaigns.markets", f"at most the {markets} there are", self.markets, ok=few)
-        every = np.tile(np.arange(markets), (self.count, 1))  # (C, M)
-        chosen = rng.permuted(every, axis=1)[:, : self.markets]
-        campaign, week = np.repeat(self.active_weeks(weeks, rng), self.markets, axis=1)  # (N,) each
-        market = chosen[campaign, np.arange(len(campaign)) % self.markets]
-        # Owners take turns; the places of one owner, a market each, stand together.
-        place = places[campaign * markets % len(places) + market]
-        users, payers, price, decay, cost = effects.draw(campaign, place, rng).T
+        combinations = effects.attribute_combinations()
+        market_count = math.prod(map(len, effects.markets.values()))
+        has_markets = self.markets <= market_count
+        expected = f"at most the {market_count} there are"
+        _require("campaigns.markets", expected, self.markets, ok=has_markets)
+
+        all_markets = np.tile(np.arange(market_count), (self.count, 1))  # (C, M)
+        chosen_markets = rng.permuted(all_markets, axis=1)[:, : self.markets]
+        active_weeks = self.active_weeks(weeks, rng)
+        campaign, week = np.repeat(active_weeks, self.markets, axis=1)  # (N,) each
+        market = chosen_markets[campaign, np.arange(len(campaign)) % self.markets]
+
+        # Owners take turns; the combinations of one owner, a market each, stand together.
+        combination = campaign * market_count % len(combinations) + market
+        cohort_attributes = combinations[combination]
+        users, payers, price, decay, cost = effects.draw(campaign, cohort_attributes, rng).T
         acquired = np.maximum(rng.poisson(users), 1)
+
         labels = np.array([f"campaign_{number:03d}" for number in range(self.count)], dtype=object)
-        attributes = {name: place.get_level_values(name).to_numpy(object) for name in place.names}
+        attributes = {
+            name: cohort_attributes.get_level_values(name).to_numpy(object)
+            for name in cohort_attributes.names
+        }
         return Portfolio(
             week=week,
             attributes=attributes | {self.attribute: labels[campaign]},
@@ -254,11 +283,11 @@ class Payers:
     intensity: Floats
     amount: Floats
 
-    def expected(self, growth: Floats) -> Floats:
-        """Expected cumulative revenue (N, A), for expected purchases `growth` (N, D, A)."""
-        groups = growth.shape[:2]
-        weight = np.bincount(self.group, self.intensity * self.amount, math.prod(groups))
-        revenue: Floats = np.einsum("nd,nda->na", weight.reshape(groups), growth)
+    def expected_revenue(self, purchases: Floats) -> Floats:
+        """Expected cumulative revenue (N, A), for expected `purchases` of intensity 1 (N, D, A)."""
+        shape = purchases.shape[:2]
+        spend = np.bincount(self.group, self.intensity * self.amount, math.prod(shape))
+        revenue: Floats = np.einsum("nd,nda->na", spend.reshape(shape), purchases)
         return revenue
 
 
@@ -282,55 +311,64 @@ class Behaviour:
     trend: float
 
     def __post_init__(self) -> None:
-        """Check."""
+        """Check ranges."""
         positive = (self.purchases, self.intensity_shape, self.amount_shape, self.onset, self.trend)
-        good = min(positive) > 0 and self.whale_sd >= 0 and 0 <= self.trend_after <= MAX_AGE
-        _check("behaviour", f"numbers > 0, trend_after 0..{MAX_AGE}", self, ok=good)
+        ok = min(positive) > 0 and self.whale_sd >= 0 and 0 <= self.trend_after <= MAX_AGE
+        _require("behaviour", f"numbers > 0, trend_after 0..{MAX_AGE}", self, ok=ok)
 
-    def growth(self, portfolio: Portfolio, rhythm: Floats) -> Floats:
+    def expected_purchases(self, portfolio: Portfolio, multipliers: Floats) -> Floats:
         """Expected cumulative purchases of a payer of intensity 1: (N, D, A).
 
-        `rhythm` (T,) is the multiplier of each calendar day.
+        `multipliers` (T,) are those of each calendar day.
         """
         hazard = (1 + np.arange(AGES) / self.onset) ** -portfolio.decay[:, None]  # (N, A)
         hazard *= self.purchases / hazard.sum(axis=1, keepdims=True)
-        acquired = portfolio.week[:, None] * DAYS_PER_WEEK + np.arange(DAYS_PER_WEEK)  # (N, D)
-        daily = hazard[:, None] * sliding_window_view(rhythm, AGES)[acquired]  # (N, D, A)
-        daily[..., self.trend_after + 1 :] *= (self.trend ** (acquired / DAYS_PER_YEAR))[..., None]
+
+        weekdays = np.arange(DAYS_PER_WEEK)
+        acquired = portfolio.week[:, None] * DAYS_PER_WEEK + weekdays  # (N, D) calendar days
+        daily = hazard[:, None] * sliding_window_view(multipliers, AGES)[acquired]  # (N, D, A)
+
+        trend = self.trend ** (acquired / DAYS_PER_YEAR)  # (N, D)
+        daily[..., self.trend_after + 1 :] *= trend[..., None]
         return np.cumsum(daily, axis=2, out=daily)
 
-    def draw(self, portfolio: Portfolio, installs: Sequence[float], rng: Generator) -> Payers:
-        """The payers of each cohort; its other users never pay and need no draw of their own."""
+    def draw_payers(
+        self, portfolio: Portfolio, installs: Sequence[float], rng: Generator
+    ) -> Payers:
+        """Draw the payers of each cohort; other users never pay and need no draw of their own."""
         count = rng.binomial(portfolio.users, portfolio.payers)
         cohort = np.repeat(np.arange(len(count)), count)  # (P,)
-        return Payers(
-            group=cohort * DAYS_PER_WEEK
-            + rng.choice(DAYS_PER_WEEK, cohort.shape, p=np.divide(installs, sum(installs))),
-            intensity=rng.gamma(self.intensity_shape, 1 / self.intensity_shape, len(cohort)),
-            amount=portfolio.price[cohort] * _lognormal(rng, self.whale_sd, cohort.shape),
-        )
 
-    def buy(self, payers: Payers, growth: Floats, rng: Generator) -> Floats:
-        """Cumulative revenue of each cohort (N, A), for expected purchases `growth` (N, D, A).
+        weekday_shares = np.divide(installs, sum(installs))
+        weekday = rng.choice(DAYS_PER_WEEK, cohort.shape, p=weekday_shares)
+        intensity = rng.gamma(self.intensity_shape, 1 / self.intensity_shape, len(cohort))
+        amount = portfolio.price[cohort] * _lognormal(rng, self.whale_sd, cohort.shape)
+        return Payers(group=cohort * DAYS_PER_WEEK + weekday, intensity=intensity, amount=amount)
+
+    def draw_revenue(self, payers: Payers, purchases: Floats, rng: Generator) -> Floats:
+        """Draw cumulative revenue of each cohort (N, A), for expected `purchases` (N, D, A).
 
         Purchases are a Poisson process: their number first, then the age of each by inversion.
         """
-        total = growth[..., -1:]
+        total = purchases[..., -1:]  # (N, D, 1)
         count = rng.poisson(payers.intensity * total.ravel()[payers.group])
         group = np.repeat(payers.group, count)  # (B,)
+
         # One sorted axis for all groups: the distribution function of group g lies in [g, g + 1].
-        axis = np.arange(total.size)[:, None] + (growth / total).reshape(-1, AGES)
+        axis = np.arange(total.size)[:, None] + (purchases / total).reshape(-1, AGES)
         cell = np.searchsorted(axis.ravel(), group + rng.random(len(group)), side="right")
         age = np.minimum(cell - group * AGES, MAX_AGE)
-        spent = np.repeat(payers.amount, count) / self.amount_shape
-        spent *= rng.standard_gamma(self.amount_shape, len(group))
-        daily = np.bincount(group // DAYS_PER_WEEK * AGES + age, spent, len(growth) * AGES)
+
+        amount = np.repeat(payers.amount, count) / self.amount_shape
+        amount *= rng.standard_gamma(self.amount_shape, len(group))
+        cohort = group // DAYS_PER_WEEK
+        daily = np.bincount(cohort * AGES + age, amount, len(purchases) * AGES)
         return daily.reshape(-1, AGES).cumsum(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """A simulated portfolio, always the same for a seed; built from `configs/data/simulated*.yaml`.
+    """A simulated portfolio, repeated by its seed; built from `configs/data/simulated*.yaml`.
 
     `hierarchy` the attribute names along which segments shrink. Raises ValueError for a seed that
     is no whole number >= 0.
@@ -345,24 +383,29 @@ class Simulated:
     behaviour: Behaviour
 
     def __post_init__(self) -> None:
-        """Check."""
-        good = isinstance(self.seed, int) and self.seed >= 0
-        _check("seed", "a whole number >= 0", self.seed, ok=good)
+        """Check the seed."""
+        ok = isinstance(self.seed, int) and self.seed >= 0
+        _require("seed", "a whole number >= 0", self.seed, ok=ok)
 
     @cached_property
-    def _drawn(self) -> tuple[History, History]:
+    def _histories(self) -> tuple[History, History]:
         """The cohorts with revenue as drawn, and with revenue as expected."""
-        streams = [default_rng(stream) for stream in SeedSequence(self.seed).spawn(4)]
-        rhythm = self.rhythm.multipliers(self.timeline.dates, streams[0])
-        portfolio = self.campaigns.draw(self.effects, self.timeline.weeks, streams[1])
-        payers = self.behaviour.draw(portfolio, self.timeline.installs, streams[2])
-        growth = self.behaviour.growth(portfolio, rhythm)  # (N, D, A)
-        revenue = self.behaviour.buy(payers, growth, streams[3])
-        expected = payers.expected(growth)
-        return self._exported(portfolio, revenue), self._exported(portfolio, expected)
+        calendar_rng, campaigns_rng, payers_rng, purchases_rng = (
+            default_rng(stream) for stream in SeedSequence(self.seed).spawn(4)
+        )
+        multipliers = self.rhythm.multipliers(self.timeline.dates, calendar_rng)
+        portfolio = self.campaigns.draw(self.effects, self.timeline.weeks, campaigns_rng)
+        payers = self.behaviour.draw_payers(portfolio, self.timeline.installs, payers_rng)
 
-    def _exported(self, portfolio: Portfolio, revenue: Floats) -> History:
-        start = parse_day(self.timeline.first_day) + portfolio.week * DAYS_PER_WEEK
+        purchases = self.behaviour.expected_purchases(portfolio, multipliers)  # (N, D, A)
+        revenue = self.behaviour.draw_revenue(payers, purchases, purchases_rng)
+        expected_revenue = payers.expected_revenue(purchases)
+        return self._export(portfolio, revenue), self._export(portfolio, expected_revenue)
+
+    def _export(self, portfolio: Portfolio, revenue: Floats) -> History:
+        """Make the history of one snapshot from revenue by cohort and age (N, A)."""
+        first_day = parse_day(self.timeline.first_day)
+        start = first_day + portfolio.week * DAYS_PER_WEEK
         return History(
             start=start,
             end=start + DAYS_PER_WEEK - 1,
@@ -377,7 +420,7 @@ class Simulated:
 
     def history(self) -> History:
         """The cohorts as exported once, when the last one has passed D360; values in currency."""
-        return self._drawn[0]
+        return self._histories[0]
 
     @property
     def origin(self) -> np.datetime64:
@@ -393,25 +436,9 @@ class Simulated:
         return
 
     def truth(self) -> Curves:
-        """The same cohorts with expected values Lambda, rows as in `history().as_of(last_day)`.
+        """Curves of the expected values Lambda, rows as in `history().as_of(last_day)`.
 
         Lambda (N, A) is the expected cumulative revenue per user given campaign, calendar and who
         was acquired on which day: only purchases, their days and amounts remain random.
         """
-        return self._drawn[1].as_of(self.timeline.last_day)
-
-
-def oracle(truth: Curves, curves: Curves, ages: Sequence[int] = NODES) -> Floats:
-    """The forecast of one who knows the truth: y(k) + Lambda(h) - Lambda(k), (N, H).
-
-    Cells at ages not later than the observed age k are NaN, as are rows with no complete age.
-    Raises ValueError when a cohort of `curves` is not in `truth`.
-    """
-    asked = validate_ages(ages)
-    rows = truth.index.get_indexer(curves.index)
-    if (rows < 0).any():
-        raise ValueError(f"expected cohorts of one simulation, got {curves.index[rows < 0][0]} too")
-    k = curves.observed_age[:, None]
-    expected = truth.values[rows]
-    growth = expected[:, asked] - np.take_along_axis(expected, np.maximum(k, 0), axis=1)
-    return np.where((k >= 0) & (asked > k), curves.observed_value[:, None] + growth, np.nan)
+        return self._histories[1].as_of(self.timeline.last_day)

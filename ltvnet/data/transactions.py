@@ -2,8 +2,8 @@
 
 A customer is acquired on the calendar day of its first line (of a refund too, as what it refunds
 was bought earlier), or on the day that the users file says; that day is its age 0, whatever the
-hour. A cohort's value at age a sums its customers'
-amounts at ages 0..a, each counted from the customer's own acquisition, and divides by its users.
+hour. A cohort's value at age a sums its customers' amounts at ages 0..a, each counted from the
+customer's own acquisition, and divides by its users.
 
 Shapes: N cohorts, A ages, J nodes, B attributes.
 """
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, Literal, cast
 from zipfile import BadZipFile
 
 import duckdb
@@ -27,32 +27,39 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.data import purchases
-from ltvnet.data.arrays import Days, Floats
+from ltvnet.data.arrays import Days, Floats, Ints
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, History
 from ltvnet.data.purchases import Purchases, check_word, file_fingerprint, matching_files, sql_date
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
-PERIOD_LAST_DAY = {"day": "start", "week": "start + 6", "month": "last_day(start)"}
+Period = Literal["day", "week", "month"]
+
+PERIOD_LAST_DAY: Mapping[Period, str] = {
+    "day": "start",
+    "week": "start + 6",
+    "month": "last_day(start)",
+}
 """Cohort periods, with the SQL of their last day; weeks begin on Monday."""
 
 _UNIT_BITS = 52  # bits of the largest amount in units
 _COARSE_BITS = 12  # bits dropped before squaring, so that sums of squares fit 128 bits
 _CODES = 1 << 32  # more than there are combinations of attributes
 _TOTALS_BYTES = 1 << 30  # of users' totals in memory at once
-_BATCH = 1 << 18  # lines a batch from DuckDB
+_BATCH_LINES = 1 << 18  # lines a batch from DuckDB
 _NEVER, _EARLY = -2, -1  # in place of an age: the customer was never acquired, or not yet
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCohorts:
-    """Cohorts made of transactions up to the day `until`: what is cached.
+    """Cohorts made of transactions up to the day `until`: the content of the cache.
 
     `start`, `end` (N,) first and last day of the cohort's period; `attributes` (B, N) text, ""
     where unknown; `users` (N,); `values` (N, A) cumulative amount per user, still growing at
     ages that are not complete by `until`; `errors` (N, J) standard error of each value at the
-    nodes, NaN below two users; `found` numbers of lines and users by what became of them.
+    nodes, NaN below two users; `row_counts` numbers of lines and users by what became of them,
+    "found" in the file.
     """
 
     start: Days
@@ -62,7 +69,7 @@ class PreparedCohorts:
     values: Floats
     errors: Floats
     until: np.datetime64
-    found: Mapping[str, int]
+    row_counts: Mapping[str, int]
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -73,30 +80,36 @@ class PreparedCohorts:
 
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all."""
-        arrays = vars(self) | {"found": json.dumps(self.found)}
+        arrays = dict(vars(self))
+        arrays["found"] = json.dumps(arrays.pop("row_counts"))
         with atomic_write(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "PreparedCohorts":
-        """Read what `save` wrote."""
+        """Read the file that `save` wrote."""
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
-        found = json.loads(str(arrays.pop("found")))
-        return cls(until=arrays.pop("until")[()], found=found, **arrays)
+        row_counts = json.loads(str(arrays.pop("found")))
+        until = arrays.pop("until")[()]
+        return cls(until=until, row_counts=row_counts, **arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transactions(Purchases):
     """Purchases, and the choices by which they become cohorts.
 
-    `period` one of LAST_DAYS; customers acquired before `burn_in` are in no cohort, null for
-    none; a cohort has the attributes `by` of its customers' first lines. `hierarchy`, `lag_days`
-    as in Cohorts. `cache` is the folder of prepared cohorts, null for the user's cache folder;
-    `engine` holds settings of DuckDB. The rest as in Purchases, and errors too.
+    - `period`: one of PERIOD_LAST_DAY.
+    - `burn_in`: customers acquired before this day are in no cohort, null for none.
+    - `hierarchy`, `lag_days`: as in Cohorts; a cohort has the attributes `by` of its customers'
+      first lines.
+    - `cache`: the folder of prepared cohorts, null for the user's cache folder.
+    - `engine`: settings of DuckDB.
+
+    The other fields and the errors are those of Purchases.
     """
 
-    period: str
+    period: Period
     burn_in: str | None
     hierarchy: Sequence[str]
     lag_days: int
@@ -132,75 +145,95 @@ class Transactions(Purchases):
         The square root of (sample variance between users / users); NaN where a cohort has fewer
         than two users or the age is not complete. Raises as `history`.
         """
-        complete = np.isfinite(self._history.values[:, NODES])  # (N, J)
-        errors = np.where(complete, self.prepared.errors, np.nan)
+        is_complete = np.isfinite(self._history.values[:, NODES])  # (N, J)
+        errors = np.where(is_complete, self.prepared_cohorts.errors, np.nan)
         return pd.DataFrame(errors, index=self._history.index, columns=list(NODES))
 
     @cached_property
     def _history(self) -> History:
-        made = self.prepared
-        names = self.attributes.values()
+        """The history of the prepared cohorts; the report of their making is logged once."""
+        prepared = self.prepared_cohorts
+        attributes = {
+            name: text.astype(object)
+            for name, text in zip(self.attribute_names.values(), prepared.attributes, strict=True)
+        }
         # as if exported when all ages are complete, so that `until` makes the cut in time
-        exported = made.end.max() + MAX_AGE + self.lag_days
+        all_complete = prepared.end.max() + MAX_AGE + self.lag_days
+        snapshot = max(all_complete, prepared.until)
         history = History(
-            start=made.start,
-            end=made.end,
-            attributes=dict(zip(names, made.attributes.astype(object), strict=True)),
-            users=made.users,
-            spend=np.full(len(made.users), np.nan),
-            values=made.values,
+            start=prepared.start,
+            end=prepared.end,
+            attributes=attributes,
+            users=prepared.users,
+            spend=np.full(len(prepared.users), np.nan),
+            values=prepared.values,
             hierarchy=tuple(self.hierarchy),
             lag_days=self.lag_days,
-            snapshot=np.full(len(made.users), max(exported, made.until)),
-        ).until(made.until)
-        k = history.observed_age
-        found = dict(made.found) | {
-            "cohorts": len(k),
-            f"cohorts with a complete age on {made.until}": int((k >= 0).sum()),
-            f"cohorts observed to D{MAX_AGE}": int((k == MAX_AGE).sum()),
-        }
-        report = "\n".join(f"{number:>13,} {text}" for text, number in found.items())
-        log.info("%s:\n%s", self.path, report)
+            snapshot=np.full(len(prepared.users), snapshot),
+        ).until(prepared.until)
+
+        self._log_counts(prepared, history.observed_age)
         return history
 
+    def _log_counts(self, prepared: PreparedCohorts, observed_age: Ints) -> None:
+        """Log what became of lines and users, and how far cohorts (N,) are observed."""
+        counts = dict(prepared.row_counts) | {
+            "cohorts": len(observed_age),
+            f"cohorts with a complete age on {prepared.until}": int((observed_age >= 0).sum()),
+            f"cohorts observed to D{MAX_AGE}": int((observed_age == MAX_AGE).sum()),
+        }
+        report = "\n".join(f"{number:>13,} {text}" for text, number in counts.items())
+        log.info("%s:\n%s", self.path, report)
+
     @cached_property
-    def prepared(self) -> PreparedCohorts:
+    def prepared_cohorts(self) -> PreparedCohorts:
         """The cohorts, from the cache where these files met these choices before.
 
         Raises ValueError as `history`.
         """
-        cached = self._cached
-        if cached.exists():
+        cache_file = self._cache_file
+        if cache_file.exists():
             try:
-                return PreparedCohorts.load(cached)
+                return PreparedCohorts.load(cache_file)
             except (OSError, ValueError, KeyError, BadZipFile) as error:
-                log.warning("%s cannot be read: transactions prepared again (%s)", cached, error)
-        made = self._prepare()
+                log.warning(
+                    "%s cannot be read: transactions prepared again (%s)", cache_file, error
+                )
+
+        prepared = self._prepare()
         try:
-            made.save(cached)
+            prepared.save(cache_file)
         except OSError as error:
-            log.warning("%s cannot be written: nothing is cached (%s)", cached, error)
-        return made
+            log.warning("%s cannot be written: nothing is cached (%s)", cache_file, error)
+        return prepared
 
     @property
-    def _cached(self) -> Path:
-        """The cache file, named by a hash of the files, the choices and the code."""
-        others = {"path", "users", "hierarchy", "lag_days", "cache", "engine"}
-        choices = {name: value for name, value in asdict(self).items() if name not in others}
+    def _cache_file(self) -> Path:
+        """Path of the cache file, named by a hash of the files, the choices and the code."""
+        without_effect = {"path", "users", "hierarchy", "lag_days", "cache", "engine"}
+        choices = {
+            name: value for name, value in asdict(self).items() if name not in without_effect
+        }
         key = hashlib.sha256(json.dumps(choices, default=list).encode())
-        files = matching_files(self.path) + (matching_files(self.users) if self.users else [])
+
+        files = matching_files(self.path)
+        if self.users:
+            files += matching_files(self.users)
         for path in (Path(__file__), Path(purchases.__file__), *files):
             key.update(file_fingerprint(path).encode())
-        default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ltvnet")
-        folder = default if self.cache is None else Path(self.cache)
+
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ltvnet")
+        if self.cache is not None:
+            folder = Path(self.cache)
         return folder.expanduser() / f"{key.hexdigest()[:32]}.npz"
 
     def _prepare(self) -> PreparedCohorts:
+        """Make the cohorts of the files, in a database that spills to a temporary folder."""
         with TemporaryDirectory(prefix="ltvnet-") as spill:
             try:
-                with duckdb.connect(config={"temp_directory": spill, **self.engine}) as base:
-                    base.execute("SET TimeZone = 'UTC'")  # else days depend on the machine
-                    return _Pass(self, base).prepared()
+                with duckdb.connect(config={"temp_directory": spill, **self.engine}) as connection:
+                    connection.execute("SET TimeZone = 'UTC'")  # else days depend on the machine
+                    return _Preparation(self, connection).run()
             except duckdb.Error as error:
                 raise ValueError(
                     f"{self.path}: DuckDB could not prepare these transactions; repair what it"
@@ -209,97 +242,121 @@ class Transactions(Purchases):
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _Preparation:
     """One pass over the data: its tables `cohorts`, `members` and `aged`, and their sums.
 
     Amounts become integers of a power of two, the `unit`, of which the largest amount has 52
     bits: sums are exact, so neither their order nor the number of threads changes a digit.
     """
 
-    choices: Transactions
-    base: duckdb.DuckDBPyConnection
+    source: Transactions
+    connection: duckdb.DuckDBPyConnection
 
-    def prepared(self) -> PreparedCohorts:
-        """The cohorts. Raises ValueError as `Transactions.history`."""
-        loaded = self.choices.load(self.base)
-        unit = 2.0 ** (math.frexp(loaded.largest)[1] - _UNIT_BITS)
-        people = self._count_cohorts()
+    def run(self) -> PreparedCohorts:
+        """Make the cohorts. Raises ValueError as `Transactions.history`."""
+        summary = self.source.load(self.connection)
+        unit = 2.0 ** (math.frexp(summary.largest_amount)[1] - _UNIT_BITS)
+        customer_counts = self._make_cohorts()
         self._make_ages(unit)
+
         cohorts = self._fetch("SELECT * FROM cohorts ORDER BY cohort")
         users = cohorts["users"].astype(np.float64)  # (N,)
         if not len(users):
             raise ValueError(
-                f"{self.choices.path}: expected users in some cohort, got {people}; check"
+                f"{self.source.path}: expected users in some cohort, got {customer_counts}; check"
                 " data.burn_in and data.until"
             )
-        values, fates = self._values(users, unit)
-        duplicates = loaded.left - sum(fates.values())
-        attributes = [cohorts[name] for name in self.choices.attributes]
+
+        values, line_counts = self._values(users, unit)
+        duplicates = summary.kept_lines - sum(line_counts.values())
+        row_counts = {
+            **summary.row_counts,
+            "lines that stand twice": duplicates,
+            **line_counts,
+            **customer_counts,
+        }
+        attributes = [cohorts[name] for name in self.source.attribute_names]
         return PreparedCohorts(
             start=cohorts["start"].astype("datetime64[D]"),
             end=cohorts["last"].astype("datetime64[D]"),
             attributes=np.array(attributes, np.str_).reshape(-1, len(users)),  # (B, N)
             users=users,
             values=values,
-            errors=self._errors(users, values, unit),
-            until=loaded.until,
-            found={**loaded.found, "lines that stand twice": duplicates, **fates, **people},
+            errors=self._standard_errors(users, values, unit),
+            until=summary.until,
+            row_counts=row_counts,
         )
 
     def _fetch(self, query: str) -> dict[str, NDArray[Any]]:
-        return cast(dict[str, NDArray[Any]], self.base.execute(query).fetchnumpy())
+        return cast(dict[str, NDArray[Any]], self.connection.execute(query).fetchnumpy())
 
-    def _count_cohorts(self) -> dict[str, int]:
-        """Make `cohorts`, and `members`: customers with their acquisition, cohort and number."""
-        names = list(self.choices.attributes)
+    def _make_cohorts(self) -> dict[str, int]:
+        """Make `cohorts`, and `members`: customers with their acquisition, cohort and number.
+
+        Returns how many customers are in a cohort, and how many are not.
+        """
+        names = list(self.source.attribute_names)
         key = ", ".join(["start", *names])
+        self._make_codes(names)
         self._make_customers(names)
-        self.base.execute(f"""
+
+        self.connection.execute(f"""
             CREATE TABLE cohorts AS
             SELECT row_number() OVER (ORDER BY {key}) - 1 AS cohort, {key}, code,
-                   {PERIOD_LAST_DAY[self.choices.period]} AS last, users
+                   {PERIOD_LAST_DAY[self.source.period]} AS last, users
             FROM (SELECT start, code, count(*) AS users
                   FROM customers WHERE start IS NOT NULL GROUP BY start, code)
             JOIN codes USING (code)""")
-        self.base.execute("""
+        self.connection.execute("""
             CREATE TABLE members AS
             SELECT customer, acquired, CAST(coalesce(cohort, -1) AS INTEGER) AS cohort,
                    CAST(row_number() OVER () - 1 AS INTEGER) AS member
             FROM customers LEFT JOIN cohorts USING (start, code)""")
-        self.base.execute("DROP TABLE customers")
+        self.connection.execute("DROP TABLE customers")
+
         counts = self._fetch("""
             SELECT count(*) AS people, count(*) FILTER (cohort >= 0) AS users FROM members""")
-        people, users = int(counts["people"][0]), int(counts["users"][0])
+        people = int(counts["people"][0])
+        users = int(counts["users"][0])
         return {"customers acquired before data.burn_in": people - users, "users": users}
 
+    def _make_codes(self, names: Sequence[str]) -> None:
+        """Make `codes`: the combinations of attributes by number, in their order."""
+        if not names:
+            self.connection.execute("CREATE TABLE codes AS SELECT CAST(0 AS BIGINT) AS code")
+            return
+
+        key = ", ".join(names)
+        numbered = f"SELECT row_number() OVER (ORDER BY {key}) - 1 AS code, {key}"
+        self.connection.execute(f"""
+            CREATE TABLE codes AS {numbered} FROM (SELECT DISTINCT {key} FROM people)""")
+
     def _make_customers(self, names: Sequence[str]) -> None:
-        """Make `codes`, the attributes by number in their order, and `customers` who have them.
+        """Make `customers`: day of acquisition, code of attributes, start of the cohort's period.
 
         A customer's first line is the least by its moment and then its code, as one integer:
         which takes less time than the least of text.
         """
-        key = ", ".join(names)
+        people = "people"
+        first_code = "0"
         if names:
-            distinct = f"SELECT row_number() OVER (ORDER BY {key}) - 1 AS code, {key}"
-            self.base.execute(f"""
-                CREATE TABLE codes AS {distinct} FROM (SELECT DISTINCT {key} FROM people)""")
-            coded, moment = f"people JOIN codes USING ({key})", "CAST(epoch_us(moment) AS HUGEINT)"
-            first = f"min(({moment} + {1 << 63}) * {_CODES} + code) % {_CODES}"
-        else:
-            self.base.execute("CREATE TABLE codes AS SELECT CAST(0 AS BIGINT) AS code")
-            coded, first = "people", "0"
-        period, burn_in = self.choices.period, self.choices.burn_in
-        self.base.execute(f"""
+            people = f"people JOIN codes USING ({', '.join(names)})"
+            moment = "CAST(epoch_us(moment) AS HUGEINT)"
+            first_code = f"min(({moment} + {1 << 63}) * {_CODES} + code) % {_CODES}"
+
+        period = self.source.period
+        burn_in = sql_date("burn_in", self.source.burn_in, "-infinity")
+        self.connection.execute(f"""
             CREATE TABLE customers AS
             SELECT customer, acquired, CAST(code AS BIGINT) AS code,
-                   CASE WHEN acquired >= {sql_date("burn_in", burn_in, "-infinity")}
+                   CASE WHEN acquired >= {burn_in}
                         THEN CAST(date_trunc('{period}', acquired) AS DATE) END AS start
-            FROM (SELECT customer, min(day) AS acquired, {first} AS code
-                  FROM {coded} GROUP BY customer)""")
+            FROM (SELECT customer, min(day) AS acquired, {first_code} AS code
+                  FROM {people} GROUP BY customer)""")
 
     def _make_ages(self, unit: float) -> None:
         """Make `aged`: member, cohort (-1 for none), age and amount of each line that counts."""
-        self.base.execute(f"""
+        self.connection.execute(f"""
             CREATE TABLE aged AS
             SELECT member, coalesce(cohort, -1) AS cohort,
                    CAST(CASE WHEN acquired IS NULL THEN {_NEVER}
@@ -314,62 +371,79 @@ class _Pass:
         sums = self._fetch("""
             SELECT cohort, age, CAST(sum(units) AS DOUBLE) AS units, count(*) AS lines
             FROM aged GROUP BY cohort, age""")
-        cohort, age = sums["cohort"], sums["age"]
-        member, acquired = cohort >= 0, age != _NEVER
-        counted = member & (age >= 0) & (age < AGES)
-        fates = {
-            "lines of customers that data.users lacks": ~acquired,
-            "lines of customers acquired before data.burn_in": acquired & ~member,
-            "lines before their customer was acquired": member & (age == _EARLY),
-            f"lines later than D{MAX_AGE} of their customer": member & (age == AGES),
-            "lines counted": counted,
+        cohort = sums["cohort"]
+        age = sums["age"]
+
+        in_cohort = cohort >= 0
+        is_acquired = age != _NEVER
+        is_counted = in_cohort & (age >= 0) & (age < AGES)
+        outcomes = {
+            "lines of customers that data.users lacks": ~is_acquired,
+            "lines of customers acquired before data.burn_in": is_acquired & ~in_cohort,
+            "lines before their customer was acquired": in_cohort & (age == _EARLY),
+            f"lines later than D{MAX_AGE} of their customer": in_cohort & (age == AGES),
+            "lines counted": is_counted,
         }
+        line_counts = {text: int(sums["lines"][rows].sum()) for text, rows in outcomes.items()}
+
         amounts = np.zeros((len(users), AGES))
-        amounts[cohort[counted], age[counted]] = sums["units"][counted] * unit
-        lines = {text: int(sums["lines"][chosen].sum()) for text, chosen in fates.items()}
-        return amounts.cumsum(axis=1) / users[:, None], lines
+        amounts[cohort[is_counted], age[is_counted]] = sums["units"][is_counted] * unit
+        return amounts.cumsum(axis=1) / users[:, None], line_counts
 
-    def _errors(self, users: Floats, values: Floats, unit: float) -> Floats:
+    def _standard_errors(self, users: Floats, values: Floats, unit: float) -> Floats:
         """Standard errors at the nodes (N, J), by sums of squares over users."""
-        square = self._squares(len(users)) * (unit * 2.0**_COARSE_BITS) ** 2  # (N, J)
-        n = users[:, None]
-        variance = (square - n * values[:, NODES] ** 2) / np.maximum(n - 1, 1)  # (N, J)
-        return np.where(n > 1, np.sqrt(np.maximum(variance, 0) / n), np.nan)
+        coarse_unit = unit * 2.0**_COARSE_BITS
+        squares = self._sums_of_squares(len(users)) * coarse_unit**2  # (N, J)
+        count = users[:, None]
+        variance = (squares - count * values[:, NODES] ** 2) / np.maximum(count - 1, 1)  # (N, J)
+        return np.where(count > 1, np.sqrt(np.maximum(variance, 0) / count), np.nan)
 
-    def _squares(self, rows: int) -> Floats:
-        """Sums over a cohort's users of their squared totals by each node, coarse units: (N, J)."""
-        names = [f"d{node}" for node in NODES]
-        self.base.execute(
-            f"CREATE TABLE squares (cohort INTEGER, {' HUGEINT, '.join(names)} HUGEINT)"
+    def _sums_of_squares(self, rows: int) -> Floats:
+        """Sums over a cohort's users of their squared totals by each node, coarse units: (N, J).
+
+        A table of exact sums grows by blocks of members, whose totals are in memory at once.
+        """
+        columns = [f"d{node}" for node in NODES]
+        self.connection.execute(
+            f"CREATE TABLE squares (cohort INTEGER, {' HUGEINT, '.join(columns)} HUGEINT)"
         )
         cohort = self._fetch("SELECT cohort FROM members ORDER BY member")["cohort"]
-        size = max(_TOTALS_BYTES // (8 * len(NODES)), 1)
+        block_size = max(_TOTALS_BYTES // (8 * len(NODES)), 1)
+        for low in range(0, len(cohort), block_size):
+            block = slice(low, min(low + block_size, len(cohort)))
+            totals = self._totals(block.start, block.stop)  # (J, members)
+            self._add_squares(cohort[block], dict(zip(columns, totals, strict=True)))
+
+        sums = ", ".join(f"CAST(sum({column}) AS DOUBLE) AS {column}" for column in columns)
+        table = self._fetch(f"SELECT {sums} FROM squares GROUP BY cohort ORDER BY cohort")
+        squares = np.stack([table[column] for column in columns], axis=1)
+        assert squares.shape == (rows, len(NODES))
+        return squares
+
+    def _add_squares(self, cohort: Ints, totals: Mapping[str, Floats]) -> None:
+        """Add to `squares` the sums over a block's members of their squared totals by node."""
         sums = ", ".join(
-            f"sum(CAST({name} AS HUGEINT) * CAST({name} AS HUGEINT))" for name in names
+            f"sum(CAST({column} AS HUGEINT) * CAST({column} AS HUGEINT))" for column in totals
         )
-        for low in range(0, len(cohort), size):
-            totals = self._totals(low, min(low + size, len(cohort)))  # (J, members)
-            columns = dict(zip(names, totals, strict=True))
-            self.base.register("totals", {"cohort": cohort[low : low + size], **columns})
-            self.base.execute(f"""
-                INSERT INTO squares SELECT cohort, {sums} FROM totals
-                WHERE cohort >= 0 GROUP BY cohort""")
-            self.base.unregister("totals")
-        whole = ", ".join(f"CAST(sum({name}) AS DOUBLE) AS {name}" for name in names)
-        found = self._fetch(f"SELECT {whole} FROM squares GROUP BY cohort ORDER BY cohort")
-        square = np.stack([found[name] for name in names], axis=1)
-        assert square.shape == (rows, len(NODES))
-        return square
+        self.connection.register("totals", {"cohort": cohort, **totals})
+        self.connection.execute(f"""
+            INSERT INTO squares SELECT cohort, {sums} FROM totals
+            WHERE cohort >= 0 GROUP BY cohort""")
+        self.connection.unregister("totals")
 
     def _totals(self, low: int, high: int) -> Floats:
-        """What members low..high spent by each node, in coarse units: (J, members)."""
-        totals = np.zeros((len(NODES), high - low))
-        begins = np.searchsorted(NODES, np.arange(AGES)) * (high - low) - low  # (A,)
-        lines = self.base.sql(f"""
+        """Amounts that members low..high spent by each node, in coarse units: (J, members)."""
+        count = high - low
+        totals = np.zeros((len(NODES), count))
+        flat_totals = totals.reshape(-1)
+        node_of_age = np.searchsorted(NODES, np.arange(AGES))
+        offset_of_age = node_of_age * count - low  # (A,) of member 0 in flat_totals
+
+        lines = self.connection.sql(f"""
             SELECT member, age, CAST(units >> {_COARSE_BITS} AS DOUBLE) AS units FROM aged
             WHERE cohort >= 0 AND age BETWEEN 0 AND {MAX_AGE}
             AND member >= {low} AND member < {high}""")
-        for batch in lines.to_arrow_reader(_BATCH):
+        for batch in lines.to_arrow_reader(_BATCH_LINES):
             member, age, units = (column.to_numpy() for column in batch.columns)
-            np.add.at(totals.reshape(-1), begins[age] + member, units)
+            np.add.at(flat_totals, offset_of_age[age] + member, units)
         return np.cumsum(totals, axis=0, out=totals)

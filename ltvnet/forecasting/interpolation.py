@@ -169,3 +169,30 @@ def interpolate_between_nodes(raw: Forecast, nodes: Forecast, final: Band) -> Ba
 
     mean, p10, p50, p90 = map(spread, QUANTITIES)
     return Band(mean, np.minimum(p10, p50), p50, np.maximum(p90, p50))
+
+
+def interpolate_in_log_age(curves: Curves, node_values: Floats, ages: Ints) -> Floats:
+    """Interpolate values at NODES (N, J) to other ages, linearly in log(1 + age): (N, H).
+
+    The first interval begins with what was observed; an interval with an end that is NaN is NaN.
+    """
+    nodes = np.array(NODES)
+    observed_age = curves.observed_age[:, None]
+    is_ahead = nodes > observed_age  # (N, J)
+    values = np.where(is_ahead, node_values, curves.observed_value[:, None])
+    log_age = np.log1p(np.maximum(nodes, observed_age))  # (N, J)
+
+    right = np.searchsorted(nodes, ages)  # (H,)
+    left = np.maximum(right - 1, 0)
+    share = fraction_of_interval(np.log1p(ages), log_age[:, left], log_age[:, right])  # (N, H)
+    within = values[:, left] + share * (values[:, right] - values[:, left])
+    return np.where(ages == nodes[right], node_values[:, right], within)
+
+
+def fraction_of_interval(position: Floats, begin: Floats, end: Floats) -> Floats:
+    """Share of an interval that lies before a position within it; 0 where it has no length.
+
+    `begin` and `end` share a shape, to which `position` broadcasts.
+    """
+    length = end - begin
+    return np.divide(position - begin, length, out=np.zeros_like(length), where=length > 0)

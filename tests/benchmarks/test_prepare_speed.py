@@ -21,7 +21,7 @@ def test_what_is_timed_gives_the_curves_of_ours(tmp_path: Path, by: list[str]) -
         generate(base, path, 4000, 20)
         scan(base, str(path), by)
         theirs = [query(base, str(path), by), steps(base, str(path), by), by_pandas(str(path), by)]
-    made = source(path, {"by": by, "cache": str(tmp_path)}).prepared
+    made = source(path, {"by": by, "cache": str(tmp_path)}).prepared_cohorts
     names = [made.start.astype(str), *made.attributes]
     expected = dict(zip(zip(*names, strict=True), made.values, strict=True))
     assert len(expected) > 100 and made.values.shape[1] == LAST + 1

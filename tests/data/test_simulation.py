@@ -13,8 +13,6 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves
 from ltvnet.data.simulation import (
@@ -26,7 +24,6 @@ from ltvnet.data.simulation import (
     Rhythm,
     Simulated,
     Timeline,
-    oracle,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -196,38 +193,17 @@ def test_draws_are_unbiased_at_every_node() -> None:
 
 
 @pytest.mark.parametrize("age", [7, 30])
-def test_the_oracle_is_unbiased_and_better_than_chain_ladder(age: int) -> None:
+def test_who_knows_the_truth_is_unbiased_and_better_than_chain_ladder(age: int) -> None:
+    """Observed value plus the growth of the truth, y(k) + Lambda(360) - Lambda(k)."""
     source = preset("simulated")
     curves, truth = drawn(source), source.truth()
     actual, users = curves.values[:, 360], curves.users
-    known = oracle(truth, curves.cut(age), [360])[:, 0]
-    error = users * (known - actual)
+    growth = truth.values[:, 360] - truth.values[:, age]
+    error = users * (curves.values[:, age] + growth - actual)
     assert abs(error.sum()) < 4 * np.sqrt((error**2).sum())
     at_age, at_end = users @ curves.values[:, age], users @ actual
     chain_ladder = curves.values[:, age] * at_end / at_age
     assert np.abs(error).sum() < 0.5 * np.abs(users * (chain_ladder - actual)).sum()
-
-
-@given(date=st.integers(-10, 400), age=st.integers(0, MAX_AGE))
-@settings(max_examples=20, deadline=None)
-def test_the_oracle_continues_what_is_observed(date: int, age: int) -> None:
-    history, truth = PLAIN.history(), PLAIN.truth()
-    curves = history.as_of(np.datetime64("2022-01-10") + date).cut(age)
-    forecast = oracle(truth, curves, range(AGES))
-    k = curves.observed_age
-    open_cells = (k[:, None] >= 0) & (np.arange(AGES) > k[:, None])
-    assert (np.isfinite(forecast) == open_cells).all()
-    rows = truth.index.get_indexer(curves.index)
-    for row, last, value, cells in zip(rows, k, curves.observed_value, forecast, strict=True):
-        if 0 <= last < MAX_AGE:
-            growth = truth.values[row, last + 1 :] - truth.values[row, last]
-            np.testing.assert_allclose(cells[last + 1 :], value + growth)
-
-
-def test_the_oracle_refuses_cohorts_that_it_does_not_know() -> None:
-    truth = PLAIN.truth()
-    with pytest.raises(ValueError, match="cohorts of one simulation, got .*2022-01-03"):
-        oracle(truth.take(np.arange(1, len(truth))), truth)
 
 
 def test_drift_takes_15_percent_a_year_off_revenue_after_d7_and_nothing_before() -> None:

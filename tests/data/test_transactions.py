@@ -103,7 +103,7 @@ def test_users_file_counts_those_who_never_bought(tmp_path: Path) -> None:
     assert list(history.values[:, 0]) == [10, 0, 0]
     assert history.values[1, 1] == 20 / 2  # b joined the day before its first line
     assert history.values[2, 10] == 2  # what c bought before it joined does not count
-    found = chosen.prepared.found
+    found = chosen.prepared_cohorts.row_counts
     assert found["lines of customers that data.users lacks"] == 2  # both of d
     assert found["lines before their customer was acquired"] == 1
     assert found["rows of data.users after 2024-03-10"] == 1
@@ -186,7 +186,7 @@ def test_cohorts_hold_every_amount_that_counts(
     total = (history.users * history.values[:, MAX_AGE]).sum()
     assert total == pytest.approx(inside["amount"].sum(), rel=1e-12, abs=1e-9)
     assert history.users.sum() == frame["customer_id"].nunique()
-    found = chosen.prepared.found
+    found = chosen.prepared_cohorts.row_counts
     parts = [number for text, number in found.items() if text.startswith("lines")][1:]
     assert found["lines read"] == len(lines) == sum(parts)
 
@@ -315,7 +315,7 @@ def test_online_retail_equals_an_independent_computation(tmp_path: Path) -> None
     np.testing.assert_allclose(history.values, expected.to_numpy(), rtol=1e-11)
     k = history.observed_age
     assert (len(k), (k >= 0).sum(), (k == MAX_AGE).sum()) == (92, 91, 41)
-    assert chosen.prepared.users.sum() == 4140
+    assert chosen.prepared_cohorts.users.sum() == 4140
     assert str(history.last_day) == "2011-12-09"
 
 
@@ -360,6 +360,6 @@ def test_intendo_counts_players_who_never_paid(tmp_path: Path) -> None:
     chosen = configured("intendo", tmp_path, [])
     history = chosen.history()
     assert len(history) == 53
-    assert chosen.prepared.users.sum() == 1231
+    assert chosen.prepared_cohorts.users.sum() == 1231
     assert np.nanmedian(history.users) == 24
     assert (history.observed_age == MAX_AGE).sum() == 1

@@ -1,19 +1,20 @@
 """Gradient-boosted trees on log growth, or on its departure from the historical pattern.
 
-Shapes: N cohorts, A ages, B tasks, J nodes, F features, C attributes, H ages asked for.
+Shapes: N cohorts, A ages, B tasks, J nodes, F features, C attributes, H ages asked for, K columns
+of a table (training ages, or ages of the pattern).
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves
+from ltvnet.data.arrays import Bools, Floats, Ints
+from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.evidence import (
     COHORTS_OF_HALF_CONFIDENCE,
     confidence,
@@ -22,12 +23,11 @@ from ltvnet.forecasting.evidence import (
 )
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
-from ltvnet.forecasting.interpolation import interpolate_between_nodes
+from ltvnet.forecasting.interpolation import interpolate_between_nodes, interpolate_in_log_age
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
-    interpolate_in_log_age,
     restore_baseline,
     with_complete_age,
 )
@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TARGETS = ("ratio", "departure")
+TreeTarget = Literal["ratio", "departure"]
+
+TARGETS: tuple[TreeTarget, ...] = get_args(TreeTarget)
+"""Outputs of trees: log of the value at a node over that so far, or log of growth over the
+pattern's growth."""
 
 TRAINING_AGES = (3, 6, 9, 13, 20, 34, 60, 120)
 """Observed ages that training cohorts are put at."""
@@ -75,23 +79,31 @@ LIGHTGBM_SETTINGS: Mapping[str, Any] = {
 
 
 class TreeTasks(NamedTuple):
-    """Cohorts (row numbers) at observed ages with a node to forecast (its number), each (B,)."""
+    """Cohorts at observed ages, each with a node to forecast: (B,) each.
 
-    cohort: Ints
-    age: Ints
-    node: Ints
+    `cohort_index` and `node_index` are row numbers of the curves and positions in NODES.
+    """
+
+    cohort_index: Ints
+    observed_age: Ints
+    node_index: Ints
 
     @property
     def horizon(self) -> Ints:
         """Age of the node: (B,)."""
-        ages: Ints = np.array(NODES)[self.node]
+        ages: Ints = NODE_AGES[self.node_index]
         return ages
+
+    def select(self, rows: Bools) -> "TreeTasks":
+        """Select the tasks of a mask (B,)."""
+        return TreeTasks(self.cohort_index[rows], self.observed_age[rows], self.node_index[rows])
 
 
 @dataclass(frozen=True)
 class TreeScaling:
-    """Constants of the training data: volume `unit` (currency), `users` of a median cohort.
+    """Constants of the training data, by which features are scaled.
 
+    `unit` is the revenue (currency) of a median cohort to D7, `users` those of a median cohort.
     `categories` attribute -> values with a category of their own, from 1; others share 0.
     """
 
@@ -100,24 +112,24 @@ class TreeScaling:
     categories: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, curves: Curves, unit: float) -> Self:
-        """Scaling as of the origin of `curves`."""
-        return cls(
-            unit, float(np.median(curves.users)), frequent_categories(curves, MIN_CATEGORY_COHORTS)
-        )
+    def from_curves(cls, curves: Curves, unit: float) -> Self:
+        """Measure users and categories as of the origin of `curves`."""
+        median_users = float(np.median(curves.users))
+        return cls(unit, median_users, frequent_categories(curves, MIN_CATEGORY_COHORTS))
 
-    def codes(self, curves: Curves) -> Floats:
+    def category_codes(self, curves: Curves) -> Floats:
         """Category of each attribute: (C, N)."""
-        absent = np.full(len(curves), "", dtype=object)
-        text = [pd.Index(curves.attributes.get(name, absent)) for name in self.categories]
-        known = [pd.Index(values) for values in self.categories.values()]
-        codes = [k.get_indexer(t) + 1.0 for k, t in zip(known, text, strict=True)]
+        empty = np.full(len(curves), "", dtype=object)
+        codes = []
+        for name, values in self.categories.items():
+            text = pd.Index(curves.attributes.get(name, empty))
+            codes.append(pd.Index(values).get_indexer(text) + 1.0)  # -1 of others becomes 0
         return np.array(codes).reshape(len(codes), len(curves))
 
 
 @dataclass(frozen=True)
 class TreeInputs:
-    """What tasks are made of: `curves`, what the pattern `expected` of them, and constants."""
+    """The data that tasks are made of: cohorts, the pattern's expectation of them, constants."""
 
     curves: Curves
     expected: ExpectedCurves
@@ -125,127 +137,164 @@ class TreeInputs:
 
     def value(self, tasks: TreeTasks, age: Ints) -> Floats:
         """Revenue per user at an age: (B,)."""
-        return self.curves.values[tasks.cohort, age]
+        return self.curves.values[tasks.cohort_index, age]
 
-    def volume(self, tasks: TreeTasks) -> Floats:
-        """Users of a task over the revenue that logs are damped by: (B,)."""
-        return self.curves.users[tasks.cohort] / (LOG_DAMPING * self.scaling.unit)
+    def damped_unit_scale(self, tasks: TreeTasks) -> Floats:
+        """Factor of a task's revenue per user that gives revenue in units of the damping: (B,)."""
+        return self.curves.users[tasks.cohort_index] / (LOG_DAMPING * self.scaling.unit)
 
-    def pattern(self, tasks: TreeTasks) -> Floats:
-        """The pattern's growth from the observed age to the node: (B,)."""
-        beta, (rows, age, _) = self.expected.beta, tasks
-        grown: Floats = np.maximum(beta[rows, tasks.horizon] - beta[rows, age], 0.0)
-        return _at(self.expected.cohort_level, tasks) * grown
+    def pattern_growth(self, tasks: TreeTasks) -> Floats:
+        """Revenue per user that the pattern adds from the observed age to the node: (B,)."""
+        beta = self.expected.beta
+        rows = tasks.cohort_index
+        share_to_come = beta[rows, tasks.horizon] - beta[rows, tasks.observed_age]
+        growth: Floats = np.maximum(share_to_come, 0.0)
+        return _at_observed_age(self.expected.cohort_level, tasks) * growth
 
-    def features(self, tasks: TreeTasks, target: str) -> Floats:
-        """What trees see of each task (B, F), NaN where there is nothing; categories last."""
-        age, now = tasks.age, self.value(tasks, tasks.age)
-        earlier = (self.value(tasks, then) for then in (np.minimum(1, age), age // 2))
-        users = self.curves.users[tasks.cohort] / self.scaling.users
-        own = self._departed(tasks) if target == "departure" else self._level(tasks)
+    def features(self, tasks: TreeTasks, target: TreeTarget) -> Floats:
+        """Inputs of the trees (B, F), NaN where there is nothing; categories last."""
+        age = tasks.observed_age
+        value = self.value(tasks, age)
+        value_d1 = self.value(tasks, np.minimum(1, age))
+        value_at_half_age = self.value(tasks, age // 2)
+        relative_users = self.curves.users[tasks.cohort_index] / self.scaling.users
+
+        if target == "departure":
+            level_features = self._departure_features(tasks)
+        else:
+            level_features = self._level_features(tasks)
+
         columns = [
             np.log1p(age),
             np.log1p(tasks.horizon),
             np.log1p(tasks.horizon) - np.log1p(age),
-            *(_log_ratio(now, then) for then in earlier),
-            _log_ratio(users, np.ones_like(users)),
-            *own,
-            *self.scaling.codes(self.curves)[:, tasks.cohort],
+            _log_of_ratio(value, value_d1),
+            _log_of_ratio(value, value_at_half_age),
+            _log_of_ratio(relative_users, np.ones_like(relative_users)),
+            *level_features,
+            *self.scaling.category_codes(self.curves)[:, tasks.cohort_index],
         ]
         return np.column_stack(columns)
 
-    def _level(self, tasks: TreeTasks) -> list[Floats]:
-        unit = self.scaling.unit / self.scaling.users
-        now = self.value(tasks, tasks.age)
-        return [_log_ratio(now, np.full_like(now, unit))]
+    def _level_features(self, tasks: TreeTasks) -> list[Floats]:
+        """Log of revenue per user so far, over that of a median cohort."""
+        value_unit = self.scaling.unit / self.scaling.users
+        value = self.value(tasks, tasks.observed_age)
+        return [_log_of_ratio(value, np.full_like(value, value_unit))]
 
-    def _departed(self, tasks: TreeTasks) -> list[Floats]:
-        """Log ratios of revenue so far to the segment's pattern, and what is expected."""
-        volume, prior, age = self.volume(tasks), _at(self.expected.segment_level, tasks), tasks.age
-        ratios = []
-        for then in (age, age // 2, age // 4, np.zeros_like(age)):
-            due = volume * prior * self.expected.beta[tasks.cohort, then]
-            ratios.append(_damped(volume * self.value(tasks, then)) - _damped(due))
-        share = self.expected.beta[tasks.cohort, age]
-        level = _log_ratio(_at(self.expected.cohort_level, tasks), prior)
-        return [*ratios, level, np.log1p(volume * prior * share), share]
+    def _departure_features(self, tasks: TreeTasks) -> list[Floats]:
+        """Log ratios of revenue so far to the segment's pattern, and the pattern's expectation."""
+        age = tasks.observed_age
+        scale = self.damped_unit_scale(tasks)
+        segment_level = _at_observed_age(self.expected.segment_level, tasks)
 
-    def targets(self, tasks: TreeTasks, target: str) -> Floats:
-        """What trees learn of each task: (B,)."""
-        now, then = self.value(tasks, tasks.age), self.value(tasks, tasks.horizon)
+        departures = []
+        for earlier_age in (age, age // 2, age // 4, np.zeros_like(age)):
+            share = self.expected.beta[tasks.cohort_index, earlier_age]
+            expected_revenue = scale * segment_level * share
+            revenue = scale * self.value(tasks, earlier_age)
+            departures.append(_damped_log(revenue) - _damped_log(expected_revenue))
+
+        share = self.expected.beta[tasks.cohort_index, age]
+        cohort_level = _at_observed_age(self.expected.cohort_level, tasks)
+        relative_level = _log_of_ratio(cohort_level, segment_level)
+        log_expected_revenue = np.log1p(scale * segment_level * share)
+        return [*departures, relative_level, log_expected_revenue, share]
+
+    def targets(self, tasks: TreeTasks, target: TreeTarget) -> Floats:
+        """Outputs that the trees learn, one a task: (B,), NaN where there is none."""
+        value = self.value(tasks, tasks.observed_age)
+        value_at_horizon = self.value(tasks, tasks.horizon)
         if target == "ratio":
-            return _log_ratio(then, now)
-        volume, pattern = self.volume(tasks), self.pattern(tasks)
-        departed = _damped(volume * (then - now)) - np.log1p(volume * pattern)
-        return np.where(pattern > 0, departed, np.nan)
+            return _log_of_ratio(value_at_horizon, value)
 
-    def growth(self, tasks: TreeTasks, target: str, told: Floats) -> Floats:
-        """Growth from the observed age that the trees' answers (B,) stand for: (B,)."""
+        scale = self.damped_unit_scale(tasks)
+        pattern_growth = self.pattern_growth(tasks)
+        log_growth = _damped_log(scale * (value_at_horizon - value))
+        departure = log_growth - np.log1p(scale * pattern_growth)
+        return np.where(pattern_growth > 0, departure, np.nan)
+
+    def growth(self, tasks: TreeTasks, target: TreeTarget, outputs: Floats) -> Floats:
+        """Revenue per user from the observed age on that outputs (B,) of trees stand for: (B,)."""
         if target == "ratio":
-            return self.value(tasks, tasks.age) * np.expm1(np.maximum(told, 0.0))
-        volume = self.volume(tasks)
-        grown = np.expm1(told + np.log1p(volume * self.pattern(tasks)))
-        return np.maximum(grown, 0.0) / volume
+            factor = np.expm1(np.maximum(outputs, 0.0))
+            return self.value(tasks, tasks.observed_age) * factor
+
+        scale = self.damped_unit_scale(tasks)
+        growth = np.expm1(outputs + np.log1p(scale * self.pattern_growth(tasks)))
+        return np.maximum(growth, 0.0) / scale
 
 
-def _at(table: Floats, tasks: TreeTasks) -> Floats:
-    cells: Floats = table[tasks.cohort, np.minimum(tasks.age, table.shape[1] - 1)]
-    return cells
+def _at_observed_age(table: Floats, tasks: TreeTasks) -> Floats:
+    """Values of a table (N, K) at each task's observed age, or in its last column: (B,)."""
+    column = np.minimum(tasks.observed_age, table.shape[1] - 1)
+    values: Floats = table[tasks.cohort_index, column]
+    return values
 
 
-def _log_ratio(one: Floats, other: Floats) -> Floats:
-    known = (one > 0) & (other > 0)
-    return np.log(np.divide(one, other, out=np.full_like(one, np.nan), where=known))
+def _log_of_ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Log of a ratio, NaN where one of the two is not positive."""
+    is_positive = (numerator > 0) & (denominator > 0)
+    nans = np.full_like(numerator, np.nan)
+    return np.log(np.divide(numerator, denominator, out=nans, where=is_positive))
 
 
-def _damped(volume: Floats) -> Floats:
-    logs: Floats = np.log1p(np.maximum(volume, 0.0))
+def _damped_log(revenue: Floats) -> Floats:
+    """Log of 1 + revenue in units of the damping; refunds beyond revenue count as none."""
+    logs: Floats = np.log1p(np.maximum(revenue, 0.0))
     return logs
 
 
 def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
-    """Every cohort at each of LEARNED that it has outlived, with the nodes that it has reached.
+    """Make the tasks that trees learn from: each cohort at TRAINING_AGES that it has outlived.
 
-    Of more than MOST cohorts so many are drawn.
+    With the nodes that it has reached, up to the age `reach`. Of more than MAX_TRAINING_COHORTS
+    cohorts so many are drawn.
     """
     rows = np.arange(len(curves))
     if len(rows) > MAX_TRAINING_COHORTS:
-        rows = np.sort(
-            np.random.default_rng(seed).choice(rows, MAX_TRAINING_COHORTS, replace=False)
-        )
-    nodes, last = np.array(NODES), np.minimum(curves.observed_age[rows], reach)
-    later = np.array(TRAINING_AGES)[:, None] < nodes  # (K, J)
-    k, row, node = np.nonzero(later[:, None, :] & (last[:, None] >= nodes))
-    return TreeTasks(rows[row], np.array(TRAINING_AGES)[k], node)
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.choice(rows, MAX_TRAINING_COHORTS, replace=False))
+
+    ages = np.array(TRAINING_AGES)
+    last_age = np.minimum(curves.observed_age[rows], reach)
+    is_later = ages[:, None] < NODE_AGES  # (K, J)
+    is_reached = last_age[:, None] >= NODE_AGES  # (rows, J)
+    age_index, row, node_index = np.nonzero(is_later[:, None, :] & is_reached)
+    return TreeTasks(rows[row], ages[age_index], node_index)
 
 
 def task_weights(tasks: TreeTasks, users: Floats) -> Floats:
     """Step in log age that ends at the node x root of users: (B,)."""
-    begin = np.maximum(np.array(NODES)[tasks.node - 1], tasks.age)
-    step = np.log1p(tasks.horizon) - np.log1p(begin)
-    return np.asarray(step * np.sqrt(users[tasks.cohort]))
+    previous_node = NODE_AGES[tasks.node_index - 1]
+    begin = np.maximum(previous_node, tasks.observed_age)
+    log_step = np.log1p(tasks.horizon) - np.log1p(begin)
+    return np.asarray(log_step * np.sqrt(users[tasks.cohort_index]))
 
 
-def smearing_factors(tasks: TreeTasks, users: Floats, actual: Floats, told: Floats) -> Floats:
+def smearing_factors(
+    tasks: TreeTasks, users: Floats, actual_growth: Floats, forecast_growth: Floats
+) -> Floats:
     """Sum of users x actual growth over that of forecast growth at each node, shrunk to 1: (J,).
 
     Duan's factor (1983, "Smearing estimate: a nonparametric retransformation method") as a ratio
-    of sums, within SMEAR; CAUTION cohorts halve its distance to 1.
+    of sums, within SMEARING_LIMITS; COHORTS_OF_HALF_CONFIDENCE cohorts halve its distance to 1.
     """
-    sums = np.zeros((2, len(NODES)))
-    for row, grown in zip(sums, (actual, told), strict=True):
-        np.add.at(row, tasks.node, users[tasks.cohort] * grown)
-    ratio = np.divide(sums[0], sums[1], out=np.ones(len(NODES)), where=sums[1] > 0)
-    pairs = np.unique(np.stack([tasks.cohort, tasks.node]), axis=1)
+    task_users = users[tasks.cohort_index]
+    actual_sum = np.zeros(len(NODES))
+    forecast_sum = np.zeros(len(NODES))
+    np.add.at(actual_sum, tasks.node_index, task_users * actual_growth)
+    np.add.at(forecast_sum, tasks.node_index, task_users * forecast_growth)
+    ratio = np.divide(actual_sum, forecast_sum, out=np.ones(len(NODES)), where=forecast_sum > 0)
+
+    pairs = np.unique(np.stack([tasks.cohort_index, tasks.node_index]), axis=1)
     cohorts = np.bincount(pairs[1], minlength=len(NODES))
-    shrunk = 1.0 + (ratio.clip(*SMEARING_LIMITS) - 1.0) * cohorts / (
-        cohorts + COHORTS_OF_HALF_CONFIDENCE
-    )
-    return np.asarray(shrunk)
+    distance = (ratio.clip(*SMEARING_LIMITS) - 1.0) * cohorts
+    return np.asarray(1.0 + distance / (cohorts + COHORTS_OF_HALF_CONFIDENCE))
 
 
 def load_booster(text: str) -> "Booster":
-    """Trees from LightGBM's text."""
+    """Make trees from LightGBM's text."""
     # LightGBM takes a second to import.
     from lightgbm import Booster
 
@@ -258,14 +307,18 @@ class Boosting:
     `target` "ratio", the plain peer, or "departure". `rounds` trees of `leaves` leaves with
     `min_rows` tasks each at learning `rate`; `seed`; `pattern` its config. Trees learn the middle
     of logs, so sums of growth are set right by a factor at each node. The departure is scaled by
-    what `forecasting.confidence` says. Raises ValueError for another target or numbers out of
-    range.
+    what `evidence.confidence` says. Raises ValueError for another target or numbers out of range.
     """
+
+    scaling: TreeScaling  # these four are set by fit
+    booster: "Booster | None"  # None where history is too short
+    smear: Floats  # (J,) factor of growth at each node
+    confidence: float  # factor of departures
 
     def __init__(
         self,
         *,
-        target: str,
+        target: TreeTarget,
         rounds: int,
         leaves: int,
         rate: float,
@@ -283,10 +336,25 @@ class Boosting:
             )
         if not 0 < rate <= 1:
             raise ValueError(f"expected rate within (0, 1], got {rate}")
-        self.target, self.rounds, self.leaves, self.rate = target, rounds, leaves, rate
-        self.min_rows, self.seed, self.pattern = min_rows, seed, create_pattern(pattern)
-        self.arguments = {"target": target, "rounds": rounds, "leaves": leaves, "rate": rate}
-        self.arguments |= {"min_rows": min_rows, "seed": seed}
+        self.target = target
+        self.rounds = rounds
+        self.leaves = leaves
+        self.rate = rate
+        self.min_rows = min_rows
+        self.seed = seed
+        self.pattern = create_pattern(pattern)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the constructor but for the pattern, as a state has them."""
+        return {
+            "target": self.target,
+            "rounds": self.rounds,
+            "leaves": self.leaves,
+            "rate": self.rate,
+            "min_rows": self.min_rows,
+            "seed": self.seed,
+        }
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, then grow trees on what became of every cohort.
@@ -296,57 +364,66 @@ class Boosting:
         """
         curves = with_complete_age(curves)
         unit = self.pattern.fit(curves).segment_curves.median_revenue_d7
-        self.scaling = TreeScaling.of(curves, unit)
-        self.booster: Booster | None = None
+        self.scaling = TreeScaling.from_curves(curves, unit)
+        self.booster = None
         self.smear = np.ones(len(NODES))
         self.confidence = confidence(curves) if self.target == "departure" else 1.0
+
         if lack := why_insufficient(curves, unit):
             log.warning("too little data for trees (%s): the pattern forecasts alone", lack)
         else:
-            self._learn(curves)
+            self._learn_from(curves)
         return self
 
-    def _learn(self, curves: Curves) -> None:
-        departs = self.target == "departure"
-        expected = (
-            self.pattern.leave_one_out_curves(curves)
-            if departs
-            else self.pattern.expected_curves(curves)
-        )
-        table = TreeInputs(curves, expected, self.scaling)
+    def _learn_from(self, curves: Curves) -> None:
+        """Grow trees on the cohorts' tasks and measure the smearing, where revenue grew at all."""
+        if self.target == "departure":
+            expected = self.pattern.leave_one_out_curves(curves)
+        else:
+            expected = self.pattern.expected_curves(curves)
+        inputs = TreeInputs(curves, expected, self.scaling)
+
         tasks = training_tasks(curves, self.pattern.segment_curves.last_supported_age, self.seed)
-        target = table.targets(tasks, self.target)
-        kept = np.isfinite(target)
-        if not kept.any():
+        targets = inputs.targets(tasks, self.target)
+        has_target = np.isfinite(targets)
+        if not has_target.any():
             log.warning("no revenue grew after D%d: the pattern forecasts alone", TRAINING_AGES[0])
             return
-        tasks = TreeTasks(*(part[kept] for part in tasks))
-        features = table.features(tasks, self.target)
-        self._grow(features, target[kept], task_weights(tasks, curves.users))
-        told = table.growth(tasks, self.target, self._told(features))
-        actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.age)
-        self.smear = smearing_factors(tasks, curves.users, actual, told)
 
-    def _grow(self, features: Floats, target: Floats, weight: Floats) -> None:
+        tasks = tasks.select(has_target)
+        features = inputs.features(tasks, self.target)
+        self.booster = self._grow_trees(
+            features, targets[has_target], task_weights(tasks, curves.users)
+        )
+
+        outputs = self._tree_outputs(self.booster, features)
+        forecast_growth = inputs.growth(tasks, self.target, outputs)
+        value_at_horizon = inputs.value(tasks, tasks.horizon)
+        actual_growth = value_at_horizon - inputs.value(tasks, tasks.observed_age)
+        self.smear = smearing_factors(tasks, curves.users, actual_growth, forecast_growth)
+
+    def _grow_trees(self, features: Floats, targets: Floats, weight: Floats) -> "Booster":
+        """Train LightGBM on features (B, F) and read its trees back from their text."""
         # LightGBM takes a second to import.
         from lightgbm import Dataset, train
 
         width = features.shape[1]
-        own = {
+        category_columns = list(range(width - len(self.scaling.categories), width))
+        data = Dataset(features, targets, weight=weight, categorical_feature=category_columns)
+
+        settings = {
             "num_leaves": self.leaves,
             "learning_rate": self.rate,
             "min_data_in_leaf": self.min_rows,
             "seed": self.seed,
         }
-        codes = list(range(width - len(self.scaling.categories), width))
-        data = Dataset(features, target, weight=weight, categorical_feature=codes)
-        trees = train(own | dict(LIGHTGBM_SETTINGS), data, self.rounds)
-        self.booster = load_booster(trees.model_to_string())
+        trees = train(settings | dict(LIGHTGBM_SETTINGS), data, self.rounds)
+        return load_booster(trees.model_to_string())
 
-    def _told(self, features: Floats) -> Floats:
-        assert self.booster is not None
-        told = np.asarray(self.booster.predict(features, num_threads=1), dtype=float)
-        return told * self.confidence
+    def _tree_outputs(self, booster: "Booster", features: Floats) -> Floats:
+        """Outputs of the trees (B,), scaled by the confidence in departures."""
+        outputs = np.asarray(booster.predict(features, num_threads=1), dtype=float)
+        return outputs * self.confidence
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated.
@@ -354,45 +431,61 @@ class Boosting:
         Between nodes a ratio is linear in log(1 + age); a departure is the same all along the
         interval, so that growth has the shape of the pattern's.
         """
-        told = self._at_nodes(curves)
+        node_values = self._forecast_nodes(curves)
         if self.target == "ratio":
-            beside = self.pattern.predict(curves, ages)
-            return forecast_with_fallback(beside, interpolate_in_log_age(curves, told, beside.ages))
-        every = self.pattern.predict(curves, np.union1d(ages, NODES).tolist())
-        nodes = every.at(NODES)
-        along = interpolate_between_nodes(every, nodes, forecast_with_fallback(nodes, told).raw)
-        return forecast_with_fallback(every, along.mean).at(ages)
+            pattern_forecast = self.pattern.predict(curves, ages)
+            mean = interpolate_in_log_age(curves, node_values, pattern_forecast.ages)
+            return forecast_with_fallback(pattern_forecast, mean)
 
-    def _at_nodes(self, curves: Curves) -> Floats:
+        ages_and_nodes = np.union1d(ages, NODES).tolist()
+        pattern_forecast = self.pattern.predict(curves, ages_and_nodes)
+        pattern_nodes = pattern_forecast.at(NODES)
+        node_forecast = forecast_with_fallback(pattern_nodes, node_values)
+        band = interpolate_between_nodes(pattern_forecast, pattern_nodes, node_forecast.raw)
+        return forecast_with_fallback(pattern_forecast, band.mean).at(ages)
+
+    def _forecast_nodes(self, curves: Curves) -> Floats:
         """Forecasts at NODES (N, J); NaN at ages observed and where trees say nothing."""
-        known = curves.observed_value > 0 if self.target == "ratio" else curves.observed_age >= 0
-        later = np.array(NODES) > curves.observed_age[:, None]
-        cohort, node = np.nonzero(later & known[:, None])
-        value = np.full((len(curves), len(NODES)), np.nan)
-        if self.booster is not None and len(cohort):
-            table = TreeInputs(curves, self.pattern.expected_curves(curves), self.scaling)
-            tasks = TreeTasks(cohort, curves.observed_age[cohort], node)
-            told = self._told(table.features(tasks, self.target))
-            grew = table.growth(tasks, self.target, told) * self.smear[node]
-            value[cohort, node] = curves.observed_value[cohort] + grew
-        return value
+        if self.target == "ratio":
+            can_grow = curves.observed_value > 0
+        else:
+            can_grow = curves.observed_age >= 0
+        is_ahead = NODE_AGES > curves.observed_age[:, None]
+        cohort_index, node_index = np.nonzero(is_ahead & can_grow[:, None])
+
+        node_values = np.full((len(curves), len(NODES)), np.nan)
+        if self.booster is None or not len(cohort_index):
+            return node_values
+
+        inputs = TreeInputs(curves, self.pattern.expected_curves(curves), self.scaling)
+        tasks = TreeTasks(cohort_index, curves.observed_age[cohort_index], node_index)
+        outputs = self._tree_outputs(self.booster, inputs.features(tasks, self.target))
+        growth = inputs.growth(tasks, self.target, outputs) * self.smear[node_index]
+        node_values[cohort_index, node_index] = curves.observed_value[cohort_index] + growth
+        return node_values
 
     def state(self) -> State:
-        """The trees as text, the smearing, and the pattern's state."""
-        values = {"arguments": self.arguments, "scaling": asdict(self.scaling)}
+        """Describe the forecaster: the trees as text, the smearing, and the pattern's state."""
+        values = {
+            "arguments": self.arguments,
+            "scaling": asdict(self.scaling),
+            "confidence": self.confidence,
+        }
         arrays: dict[str, NDArray[Any]] = {"smear": self.smear}
         if self.booster is not None:
             text = self.booster.model_to_string().encode()
             arrays["trees"] = np.frombuffer(text, dtype=np.uint8).copy()
-        return baseline_state(self.pattern, values | {"confidence": self.confidence}, arrays)
+        return baseline_state(self.pattern, values, arrays)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described."""
-        fitted = restore_baseline(cls, values, arrays)
-        fitted.scaling = TreeScaling(**values["scaling"])
-        fitted.confidence, fitted.smear = values["confidence"], arrays["smear"]
-        fitted.booster = (
-            load_booster(arrays["trees"].tobytes().decode()) if "trees" in arrays else None
-        )
-        return fitted
+        """Make the forecaster that `state()` described."""
+        forecaster = restore_baseline(cls, values, arrays)
+        forecaster.scaling = TreeScaling(**values["scaling"])
+        forecaster.confidence = values["confidence"]
+        forecaster.smear = arrays["smear"]
+
+        forecaster.booster = None
+        if "trees" in arrays:
+            forecaster.booster = load_booster(arrays["trees"].tobytes().decode())
+        return forecaster

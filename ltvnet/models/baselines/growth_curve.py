@@ -8,7 +8,7 @@ Shapes: N cohorts, A ages, H ages asked for, P pairs of parameters.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,32 +26,39 @@ from ltvnet.models.baselines.fallback import (
     with_complete_age,
 )
 
-FAMILIES = ("weibull", "loglogistic")
+Family = Literal["weibull", "loglogistic"]
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 AGE_OFFSET = 1.0
 """Days by which a cohort's age is ahead of the number of its last complete day."""
 
-BOUNDS = ((1 / 32, 8.0), (1 / 64, 1e6))
+PARAMETER_BOUNDS = ((1 / 32, 8.0), (1 / 64, 1e6))
 """Of the shape, and of the scale in days; a scale of many years is a power law."""
 
-STARTS = 33
+GRID_POINTS = 33
 """Points of the grid, in each direction, whose best is where the search starts."""
 
-MIN_CELLS = 3
+MIN_AGES_WITH_REVENUE = 3
 """Ages with revenue below which two parameters cannot be told."""
 
 
-def log_growth(family: str, omega: Floats, theta: Floats, time: Floats) -> tuple[Floats, Floats]:
+def log_growth(family: Family, omega: Floats, theta: Floats, time: Floats) -> tuple[Floats, Floats]:
     """Log of G(t), and of its growth since the time before (at first since 0), without overflow.
 
     `omega` and `theta` (P, 1) and `time` (A,) give (P, A). G(t) is 1 - exp(-u) for weibull and
     u / (1 + u) for loglogistic, with u = (t / theta)^omega.
     """
-    u = (time / theta) ** omega
-    before = np.concatenate([np.zeros_like(u[:, :1]), u[:, :-1]], axis=1)
+    u = (time / theta) ** omega  # (P, A)
+    previous_u = np.concatenate([np.zeros_like(u[:, :1]), u[:, :-1]], axis=1)
+
     if family == "weibull":
-        return np.log(-np.expm1(-u)), np.log(-np.expm1(before - u)) - before
-    return np.log(u) - np.log1p(u), np.log(u - before) - np.log1p(u) - np.log1p(before)
+        log_level = np.log(-np.expm1(-u))
+        log_increment = np.log(-np.expm1(previous_u - u)) - previous_u
+    else:
+        log_level = np.log(u) - np.log1p(u)
+        log_increment = np.log(u - previous_u) - np.log1p(u) - np.log1p(previous_u)
+    return log_level, log_increment
 
 
 def daily_revenue(curves: Curves) -> Floats:
@@ -61,18 +68,22 @@ def daily_revenue(curves: Curves) -> Floats:
 
 
 def search_parameters(loss: Callable[[Floats], Floats]) -> Floats:
-    """Logs of the parameters (2,) within BOUNDS of least loss: the best of a grid, refined."""
-    axes = [np.log(np.geomspace(low, high, STARTS)) for low, high in BOUNDS]
+    """Search logs of the parameters (2,) of least loss: the best of a grid, refined.
+
+    Within PARAMETER_BOUNDS; `loss` takes logs of pairs (P, 2) and gives (P,).
+    """
+    axes = [np.log(np.geomspace(low, high, GRID_POINTS)) for low, high in PARAMETER_BOUNDS]
     grid = np.stack([axis.ravel() for axis in np.meshgrid(*axes)], axis=1)  # (P, 2)
+
     best = minimize(
         lambda logs: loss(logs[None])[0],
         grid[np.argmin(loss(grid))],
         method="Nelder-Mead",
-        bounds=np.log(BOUNDS),
+        bounds=np.log(PARAMETER_BOUNDS),
         options={"xatol": 1e-9, "fatol": 1e-14, "maxiter": 2000, "maxfev": 4000},
     )
-    found: Floats = best.x
-    return found
+    log_parameters: Floats = best.x
+    return log_parameters
 
 
 @dataclass(frozen=True)
@@ -82,67 +93,82 @@ class ParametricCurve:
     `offset` days are added to an age.
     """
 
-    family: str
+    family: Family
     omega: float
     theta: float
     offset: float
 
     @classmethod
-    def fit(cls, family: str, curves: Curves, offset: float) -> Self:
-        """The most likely curve, each cohort's ultimate being its own revenue / G(k).
+    def fit(cls, family: Family, curves: Curves, offset: float) -> Self:
+        """Fit the most likely curve, each cohort's ultimate being its own revenue / G(k).
 
         That ultimate maximises the likelihood for every curve, so that what is left to maximise
-        is sum of increments x log((G(t) - G(s)) / G(k)). It needs revenue at MIN_CELLS ages.
+        is sum of increments x log((G(t) - G(s)) / G(k)). It needs revenue at
+        MIN_AGES_WITH_REVENUE ages.
         """
-        cells = daily_revenue(curves)
-        gained = np.nansum(cells, axis=0)  # (A,)
-        if (gained > 0).sum() < MIN_CELLS:
+        revenue = daily_revenue(curves)  # (N, A)
+        revenue_by_age = np.nansum(revenue, axis=0)  # (A,)
+        if (revenue_by_age > 0).sum() < MIN_AGES_WITH_REVENUE:
             return cls(family, np.nan, np.nan, offset)
-        own = np.bincount(curves.observed_age, np.nansum(cells, axis=1), minlength=AGES)
-        gained, own = gained / gained.sum(), own / gained.sum()
+
+        # The revenue of all days of those cohorts whose observed age is k: (A,).
+        revenue_of_cohorts = np.nansum(revenue, axis=1)
+        revenue_by_last_age = np.bincount(curves.observed_age, revenue_of_cohorts, minlength=AGES)
+
+        total = revenue_by_age.sum()
+        share_by_age = revenue_by_age / total
+        share_by_last_age = revenue_by_last_age / total
         time = np.arange(0.0, AGES) + offset
 
         def loss(logs: Floats) -> Floats:  # (P, 2) to (P,)
             omega, theta = np.exp(logs).T[:, :, None]
-            level, growth = log_growth(family, omega, theta, time)
-            deviance: Floats = level @ own - growth @ gained
+            log_level, log_increment = log_growth(family, omega, theta, time)
+            deviance: Floats = log_level @ share_by_last_age - log_increment @ share_by_age
             return deviance
 
         omega, theta = np.exp(search_parameters(loss))
         return cls(family, float(omega), float(theta), offset)
 
-    def share(self) -> Floats:
-        """G at every age: (A,)."""
-        pair = np.array([[self.omega]]), np.array([[self.theta]])
-        level, _ = log_growth(self.family, *pair, np.arange(0.0, AGES) + self.offset)
-        share: Floats = np.exp(level[0])
+    def share_earned(self) -> Floats:
+        """Share G of the ultimate that is earned by each age: (A,)."""
+        omega = np.array([[self.omega]])
+        theta = np.array([[self.theta]])
+        time = np.arange(0.0, AGES) + self.offset
+        log_level, _ = log_growth(self.family, omega, theta, time)
+        share: Floats = np.exp(log_level[0])
         return share
 
     def dispersion(self, curves: Curves) -> float:
         """Pearson's sigma^2 (currency): variance over mean of an increment (Clark 2003).
 
         One parameter is counted for each cohort's ultimate and two for the curve; NaN where that
-        leaves nothing. No forecast needs it: it is what else is published of a fit, and a fit is
-        tested against it.
+        leaves nothing. No forecast needs it: kept to compare with the literature, which publishes
+        it beside the parameters of a fit.
         """
-        cells, share = daily_revenue(curves), self.share()
-        ultimate = np.nansum(cells, axis=1) / share[curves.observed_age]
-        mean = ultimate[:, None] * np.diff(share, prepend=0.0)
-        known = np.isfinite(cells) & (mean > 0)
-        spare = known.sum() - len(curves) - 2
-        if spare < 1:
+        revenue = daily_revenue(curves)
+        share = self.share_earned()
+        ultimate = np.nansum(revenue, axis=1) / share[curves.observed_age]  # (N,)
+        mean = ultimate[:, None] * np.diff(share, prepend=0.0)  # (N, A)
+
+        is_counted = np.isfinite(revenue) & (mean > 0)
+        degrees_of_freedom = is_counted.sum() - len(curves) - 2
+        if degrees_of_freedom < 1:
             return np.nan
-        return float(((cells - mean)[known] ** 2 / mean[known]).sum() / spare)
+
+        squares = (revenue - mean)[is_counted] ** 2 / mean[is_counted]
+        return float(squares.sum() / degrees_of_freedom)
 
 
 class GrowthCurve:
     """The pooled growth curve: a cohort's own value, grown as the curve grows, until D360.
 
-    `family` "weibull" or "loglogistic"; `pattern` the config of a Pattern, which speaks for
+    `family` "weibull" or "loglogistic"; `pattern` the config of a Pattern, which forecasts for
     cohorts without revenue and where no curve could be fitted. Raises ValueError for other values.
     """
 
-    def __init__(self, *, family: str, pattern: Mapping[str, Any]) -> None:
+    curve: ParametricCurve  # set by fit
+
+    def __init__(self, *, family: Family, pattern: Mapping[str, Any]) -> None:
         """Check the family."""
         if family not in FAMILIES:
             raise ValueError(f"expected family out of {', '.join(FAMILIES)}, got {family!r}")
@@ -156,26 +182,29 @@ class GrowthCurve:
         """
         curves = with_complete_age(curves)
         self.pattern.fit(curves)
-        self.growth = ParametricCurve.fit(self.family, curves, AGE_OFFSET)
+        self.curve = ParametricCurve.fit(self.family, curves, AGE_OFFSET)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
-        beside = self.pattern.predict(curves, ages)
-        share = self.growth.share()
-        now = share[np.maximum(curves.observed_age, 0)]
-        own = np.where(curves.observed_value > 0, curves.observed_value, np.nan)
-        return forecast_with_fallback(beside, own[:, None] * (share[beside.ages] / now[:, None]))
+        pattern_forecast = self.pattern.predict(curves, ages)
+
+        share = self.curve.share_earned()
+        observed_share = share[np.maximum(curves.observed_age, 0)]
+        growth_factor = share[pattern_forecast.ages] / observed_share[:, None]  # (N, H)
+        value = np.where(curves.observed_value > 0, curves.observed_value, np.nan)
+        return forecast_with_fallback(pattern_forecast, value[:, None] * growth_factor)
 
     def state(self) -> State:
-        """The family, the fitted curve, and the pattern's state."""
-        curve = np.array([self.growth.omega, self.growth.theta, self.growth.offset])
+        """Describe the forecaster: the family, the fitted curve, and the pattern's state."""
+        curve = np.array([self.curve.omega, self.curve.theta, self.curve.offset])
         values = {"arguments": {"family": self.family}}
         return baseline_state(self.pattern, values, {"curve": curve})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described."""
-        fitted = restore_baseline(cls, values, arrays)
-        fitted.growth = ParametricCurve(fitted.family, *map(float, arrays["curve"]))
-        return fitted
+        """Make the forecaster that `state()` described."""
+        forecaster = restore_baseline(cls, values, arrays)
+        omega, theta, offset = map(float, arrays["curve"])
+        forecaster.curve = ParametricCurve(forecaster.family, omega, theta, offset)
+        return forecaster

@@ -46,30 +46,33 @@ def measuring_cohorts(curves: Curves, last: int, recent: int | None) -> Bools:
     which any of them ended (None: all). Cohorts that ended together count as one: they are
     the segments of one period.
     """
-    known = (curves.observed_age[:, None] >= STEP_END_AGES) & (last >= STEP_END_AGES)
+    completed = (curves.observed_age[:, None] >= STEP_END_AGES) & (last >= STEP_END_AGES)
     if recent is None:
-        return known
-    days, place = np.unique(curves.end, return_inverse=True)
-    ended = np.zeros((len(days), known.shape[1]), dtype=bool)  # (E, A - 1)
-    np.logical_or.at(ended, place, known)
-    rank = np.cumsum(ended[::-1], axis=0)[::-1]
-    return known & (rank <= recent)[place]
+        return completed
+
+    end_days, end_index = np.unique(curves.end, return_inverse=True)
+    day_completed = np.zeros((len(end_days), completed.shape[1]), dtype=bool)  # (E, A - 1)
+    np.logical_or.at(day_completed, end_index, completed)
+
+    rank_from_latest = np.cumsum(day_completed[::-1], axis=0)[::-1]  # (E, A - 1)
+    return completed & (rank_from_latest <= recent)[end_index]
 
 
 def fill_step_variances(variance: Floats, cohorts: Ints) -> Floats:
-    """Variances of steps (A - 1,), those of fewer than two `cohorts` by Mack's rule.
+    """Fill the variances of steps (A - 1,) with fewer than two `cohorts` by Mack's rule.
 
     Such a step takes min(b^2 / a, a, b) of the two estimated steps a, b before it (1994), the
     only one where there is one, the first one where there is none, and 0 where none is.
     """
-    done = np.flatnonzero(cohorts >= 2)
-    if not len(done):
+    estimated = np.flatnonzero(cohorts >= 2)
+    if not len(estimated):
         return np.zeros_like(variance)
-    before = np.searchsorted(done, np.arange(len(variance)))
-    a = variance[done[np.maximum(before - 2, 0)]]
-    b = variance[done[np.maximum(before - 1, 0)]]
-    least = np.minimum(np.minimum(a, b), ratio_or_zero(b**2, a))
-    return np.where(cohorts >= 2, variance, least)
+
+    estimated_before = np.searchsorted(estimated, np.arange(len(variance)))
+    a = variance[estimated[np.maximum(estimated_before - 2, 0)]]
+    b = variance[estimated[np.maximum(estimated_before - 1, 0)]]
+    smallest = np.minimum(np.minimum(a, b), ratio_or_zero(b**2, a))
+    return np.where(cohorts >= 2, variance, smallest)
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,23 @@ class ChainLadder:
     base: Floats
 
     @classmethod
-    def fit(cls, curves: Curves, measured: SegmentCurves, recent: int | None) -> Self:
-        """Development of the cohorts with a complete age, up to the pattern's reach."""
-        reach = measured.last_supported_age
-        own = cohort_development(curves, reach, None)
-        known = measuring_cohorts(curves, reach, recent)
-        own = Development(np.where(known, own.base, 0.0), np.where(known, own.gain, 0.0))
-        sums = Development(own.base.sum(axis=0), own.gain.sum(axis=0))
-        growth = ratio_of_sums(sums)
-        earning = known & (own.base > 0)
-        cohorts = earning.sum(axis=0)
-        squares = ratio_or_zero((own.gain - growth * own.base) ** 2, own.base).sum(axis=0)
+    def fit(cls, curves: Curves, segment_curves: SegmentCurves, recent: int | None) -> Self:
+        """Measure the development of cohorts with a complete age, up to the pattern's reach."""
+        reach = segment_curves.last_supported_age
+        development = cohort_development(curves, reach, None)
+        measures = measuring_cohorts(curves, reach, recent)  # (N, A - 1)
+        base = np.where(measures, development.base, 0.0)
+        gain = np.where(measures, development.gain, 0.0)
+
+        total = Development(base.sum(axis=0), gain.sum(axis=0))  # (A - 1,) each
+        growth = ratio_of_sums(total)
+        beta = share_earned_by_age(growth, segment_curves.first_revenue_age)
+
+        cohorts = (measures & (base > 0)).sum(axis=0)
+        squares = ratio_or_zero((gain - growth * base) ** 2, base).sum(axis=0)
         variance = fill_step_variances(squares / np.maximum(cohorts - 1, 1), cohorts)
         variance = np.where(reach >= STEP_END_AGES, variance, 0.0)
-        return cls(share_earned_by_age(growth, measured.first_revenue_age), variance, sums.base)
+        return cls(beta, variance, total.base)
 
     @property
     def factors(self) -> Floats:
@@ -107,24 +113,29 @@ class ChainLadder:
         return np.where(self.beta[:-1] > 0, ratio_or_zero(self.beta[1:], self.beta[:-1]), 1.0)
 
     @cached_property
-    def process(self) -> Floats:
+    def process_variance(self) -> Floats:
         """Sum over the steps before an age of sigma^2 / (f^2 beta): (A,), in currency.
 
         The part of Mack's error that is chance, for revenue of 1 at the last age.
         """
-        return _summed(ratio_or_zero(self.variance / self.factors**2, self.beta[:-1]))
+        steps = ratio_or_zero(self.variance / self.factors**2, self.beta[:-1])
+        return _cumulative_sum(steps)
 
     @cached_property
-    def estimation(self) -> Floats:
-        """Sum over the steps before an age of sigma^2 / (f^2 base): (A,)."""
-        return _summed(ratio_or_zero(self.variance / self.factors**2, self.base))
+    def estimation_variance(self) -> Floats:
+        """Sum over the steps before an age of sigma^2 / (f^2 base): (A,).
+
+        The part of Mack's error that the measured factors have.
+        """
+        steps = ratio_or_zero(self.variance / self.factors**2, self.base)
+        return _cumulative_sum(steps)
 
     def value(self, curves: Curves, ages: Ints) -> Floats:
         """Value per user (N, H) by the chain ladder; NaN where there is nothing to multiply."""
-        now = self.beta[np.maximum(curves.observed_age, 0)]
-        grows = (now > 0) & (curves.observed_value > 0)
-        own = np.where(grows, curves.observed_value, np.nan)
-        return own[:, None] * ratio_or_zero(self.beta[ages], now[:, None])
+        beta = self.beta[np.maximum(curves.observed_age, 0)]  # (N,)
+        can_multiply = (beta > 0) & (curves.observed_value > 0)
+        observed_value = np.where(can_multiply, curves.observed_value, np.nan)
+        return observed_value[:, None] * ratio_or_zero(self.beta[ages], beta[:, None])
 
     def standard_error(self, curves: Curves, ages: Ints) -> Floats:
         """Standard error (N, H) of the value per user, Mack (1993); NaN where there is none.
@@ -132,39 +143,52 @@ class ChainLadder:
         Its square is value^2 x sum over the steps to come of sigma^2 / f^2 (1 / C + 1 / base),
         with C the cohort's own revenue as forecast; 0 at ages observed.
         """
-        k = np.maximum(curves.observed_age, 0)
-        later = np.maximum(ages, k[:, None])  # (N, H)
-        own = ratio_or_zero(self.beta[k], curves.users * curves.observed_value)[:, None]
-        square = own * (self.process[later] - self.process[k][:, None])
-        square += self.estimation[later] - self.estimation[k][:, None]
+        observed_age = np.maximum(curves.observed_age, 0)
+        later = np.maximum(ages, observed_age[:, None])  # (N, H)
+        revenue = curves.users * curves.observed_value
+        inverse_ultimate = ratio_or_zero(self.beta[observed_age], revenue)[:, None]
+
+        process = self.process_variance
+        estimation = self.estimation_variance
+        square = inverse_ultimate * (process[later] - process[observed_age][:, None])
+        square += estimation[later] - estimation[observed_age][:, None]
         return self.value(curves, ages) * np.sqrt(square)
 
     def total_standard_error(self, curves: Curves, age: int) -> float:
         """Standard error of all cohorts' revenue at an age, summed (currency), Mack (1993).
 
         Two cohorts are wrong together about the factors of the steps that are to come to both.
+        No forecast needs it: kept to compare with the literature, which publishes it.
         """
         ages = np.array([age])
         revenue = np.nan_to_num(curves.users * self.value(curves, ages)[:, 0])
-        own = np.nan_to_num(curves.users * self.standard_error(curves, ages)[:, 0])
-        order = np.argsort(-curves.observed_age, kind="stable")  # the oldest first
-        younger = (revenue.sum() - np.cumsum(revenue[order])) * revenue[order]
-        k = np.clip(curves.observed_age[order], 0, age)
-        shared = 2 * younger * (self.estimation[age] - self.estimation[k])
-        return float(np.sqrt((own**2).sum() + shared.sum()))
+        error = np.nan_to_num(curves.users * self.standard_error(curves, ages)[:, 0])
+
+        oldest_first = np.argsort(-curves.observed_age, kind="stable")
+        sorted_revenue = revenue[oldest_first]
+        revenue_of_younger = revenue.sum() - np.cumsum(sorted_revenue)
+        products = revenue_of_younger * sorted_revenue
+
+        observed_age = np.clip(curves.observed_age[oldest_first], 0, age)
+        steps_to_come = self.estimation_variance[age] - self.estimation_variance[observed_age]
+        covariance = 2 * products * steps_to_come
+        return float(np.sqrt((error**2).sum() + covariance.sum()))
 
 
-def _summed(steps: Floats) -> Floats:
+def _cumulative_sum(steps: Floats) -> Floats:
+    """Sum of the steps before each age (A,), 0 at the first, of steps (A - 1,)."""
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 class Mack:
     """The chain ladder over all segments, with Mack's intervals.
 
-    `recent` how many of the last acquisition periods (days on which cohorts ended) measure each
-    daily step (None: all); `pattern` the config of a Pattern, which speaks for cohorts without
+    `recent` is how many of the last acquisition periods (days on which cohorts ended) measure each
+    daily step (None: all); `pattern` the config of a Pattern, which forecasts for cohorts without
     revenue. P10 and P90 are those of a normal distribution. Raises ValueError for other values.
     """
+
+    ladder: ChainLadder  # set by fit
 
     def __init__(self, *, recent: int | None, pattern: Mapping[str, Any]) -> None:
         """Check ranges."""
@@ -185,19 +209,22 @@ class Mack:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; beyond the pattern's reach the curve stays flat."""
-        beside = self.pattern.predict(curves, ages)
-        mean = self.ladder.value(curves, beside.ages)
-        away = NORMAL_P90 * self.ladder.standard_error(curves, beside.ages)
-        return forecast_with_fallback(beside, mean, mean - away, mean + away)
+        pattern_forecast = self.pattern.predict(curves, ages)
+        mean = self.ladder.value(curves, pattern_forecast.ages)
+        half_width = NORMAL_P90 * self.ladder.standard_error(curves, pattern_forecast.ages)
+        return forecast_with_fallback(
+            pattern_forecast, mean, p10=mean - half_width, p90=mean + half_width
+        )
 
     def state(self) -> State:
-        """Configuration, the development, and the pattern's state."""
-        own = {"beta": self.ladder.beta, "variance": self.ladder.variance, "base": self.ladder.base}
-        return baseline_state(self.pattern, {"arguments": {"recent": self.recent}}, own)
+        """Describe the forecaster: configuration, the development, and the pattern's state."""
+        ladder = self.ladder
+        arrays = {"beta": ladder.beta, "variance": ladder.variance, "base": ladder.base}
+        return baseline_state(self.pattern, {"arguments": {"recent": self.recent}}, arrays)
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described."""
-        mack = restore_baseline(cls, values, arrays)
-        mack.ladder = ChainLadder(arrays["beta"], arrays["variance"], arrays["base"])
-        return mack
+        """Make the forecaster that `state()` described."""
+        forecaster = restore_baseline(cls, values, arrays)
+        forecaster.ladder = ChainLadder(arrays["beta"], arrays["variance"], arrays["base"])
+        return forecaster

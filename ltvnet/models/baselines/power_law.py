@@ -21,33 +21,40 @@ from ltvnet.models.baselines.fallback import (
     with_complete_age,
 )
 
-MAX_POWER = 1.0
+MAX_EXPONENT = 1.0
 """Revenue a day does not rise with age: a first purchase late in a short prefix is no trend."""
 
 
 def fit_exponents(curves: Curves) -> Floats:
-    """Exponent B of L(t) = A (t + 1)^B for each cohort (N,), by least squares in logs.
+    """Fit the exponent B of L(t) = A (t + 1)^B to each cohort (N,), by least squares in logs.
 
-    Over its own observed ages with L(t) > 0; within 0..MAX_POWER, NaN with fewer than two.
+    Over the cohort's own observed ages with L(t) > 0; within 0..MAX_EXPONENT, NaN with fewer than
+    two such ages.
     """
-    used = np.nan_to_num(curves.values) > 0  # (N, A)
-    x = np.where(used, np.log1p(np.arange(AGES)), 0.0)
-    y = np.log(curves.values, out=np.zeros_like(curves.values), where=used)
-    count = np.maximum(used.sum(axis=1, keepdims=True), 1)
-    x = np.where(used, x - x.sum(axis=1, keepdims=True) / count, 0.0)
-    y = y - y.sum(axis=1, keepdims=True) / count
-    spread = (x * x).sum(axis=1)
-    unknown = np.full_like(spread, np.nan)
-    slope = np.divide((x * y).sum(axis=1), spread, out=unknown, where=spread > 0)
-    clipped: Floats = np.clip(slope, 0.0, MAX_POWER)
-    return clipped
+    has_revenue = np.nan_to_num(curves.values) > 0  # (N, A)
+    count = np.maximum(has_revenue.sum(axis=1, keepdims=True), 1)
+
+    log_age = np.where(has_revenue, np.log1p(np.arange(AGES)), 0.0)  # (N, A)
+    mean_log_age = log_age.sum(axis=1, keepdims=True) / count
+    log_age = np.where(has_revenue, log_age - mean_log_age, 0.0)
+
+    log_value = np.log(curves.values, out=np.zeros_like(curves.values), where=has_revenue)
+    log_value = log_value - log_value.sum(axis=1, keepdims=True) / count
+
+    covariance = (log_age * log_value).sum(axis=1)
+    variance = (log_age * log_age).sum(axis=1)
+    not_fitted = np.full_like(variance, np.nan)
+    slope = np.divide(covariance, variance, out=not_fitted, where=variance > 0)
+
+    exponents: Floats = np.clip(slope, 0.0, MAX_EXPONENT)
+    return exponents
 
 
 class PowerLaw:
-    """L(h) = y(k) x ((h + 1) / (k + 1))^B, with B from the cohort's own curve alone.
+    """The forecaster L(h) = y(k) x ((h + 1) / (k + 1))^B, with B from the cohort's own curve alone.
 
-    `pattern` the config of the pattern, which speaks where there are not two positive values.
-    Raises ValueError for the config of anything else.
+    `pattern` is the config of the pattern, which forecasts where there are not two positive
+    values. Raises ValueError for the config of anything else.
     """
 
     def __init__(self, *, pattern: Mapping[str, Any]) -> None:
@@ -64,17 +71,19 @@ class PowerLaw:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
-        beside = self.pattern.predict(curves, ages)
-        k = np.maximum(curves.observed_age, 0)[:, None]
-        steps = (beside.ages + 1.0) / (k + 1.0)  # (N, H)
-        own = curves.observed_value[:, None] * steps ** fit_exponents(curves)[:, None]
-        return forecast_with_fallback(beside, own)
+        pattern_forecast = self.pattern.predict(curves, ages)
+
+        observed_age = np.maximum(curves.observed_age, 0)[:, None]
+        age_ratio = (pattern_forecast.ages + 1.0) / (observed_age + 1.0)  # (N, H)
+        exponents = fit_exponents(curves)[:, None]
+        mean = curves.observed_value[:, None] * age_ratio**exponents
+        return forecast_with_fallback(pattern_forecast, mean)
 
     def state(self) -> State:
-        """The pattern's state."""
+        """Describe the forecaster: its pattern's state is all of it."""
         return baseline_state(self.pattern, {"arguments": {}}, {})
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The law beside the pattern that `state()` described."""
+        """Make the forecaster that `state()` described."""
         return restore_baseline(cls, values, arrays)

@@ -15,13 +15,13 @@ from test_pattern import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves
-from ltvnet.models.baselines.benktander import Benktander, additive_curve
+from ltvnet.models.baselines.benktander import PRIORS, Benktander, Prior, additive_curve
 from ltvnet.models.baselines.mack import Mack
 
 
 def benktander(
     iterations: int = 1,
-    prior: str = "cape_cod",
+    prior: Prior = "cape_cod",
     half_life: float | None = None,
     pattern: Mapping[str, Any] = TRIANGLE,
 ) -> Benktander:
@@ -45,13 +45,13 @@ def reserves(forecaster: Benktander, curves: Curves) -> Floats:
     ],
 )
 def test_reserves_are_the_published_ones(
-    rows: list[list[int]], prior: str, level: float | None, reserve: float
+    rows: list[list[int]], prior: Prior, level: float | None, reserve: float
 ) -> None:
     forecaster = benktander(prior=prior)
     found = reserves(forecaster, triangle(rows)).sum()
     assert found == pytest.approx(reserve, abs=0.51 * 10.0 ** -len(f"{reserve}".split(".")[1]))
     if level is not None:
-        assert forecaster.level == pytest.approx(level, abs=5.1e-4)
+        assert forecaster.prior_ultimate == pytest.approx(level, abs=5.1e-4)
 
 
 def test_a_second_iteration_starts_from_the_first() -> None:
@@ -67,7 +67,7 @@ def test_a_second_iteration_starts_from_the_first() -> None:
 
 
 @pytest.mark.parametrize("prior", ["cape_cod", "mean_ultimate"])
-def test_iterated_for_ever_it_is_the_chain_ladder(prior: str) -> None:
+def test_iterated_for_ever_it_is_the_chain_ladder(prior: Prior) -> None:
     for rows, ultimates in ((RAA, RAA_ULTIMATES), (GENINS, None)):
         curves = triangle(rows)
         found = reserves(benktander(10_000, prior), curves)
@@ -81,7 +81,7 @@ def test_with_the_chain_ladders_ultimate_a_priori_it_is_the_chain_ladder() -> No
     ultimate = ladder.ladder.value(curves, np.array([360]))[:, 0]
     forecaster = benktander(pattern=PATTERN).fit(curves)
     for row in (3, 17, 40):
-        forecaster.level = float(ultimate[row])
+        forecaster.prior_ultimate = float(ultimate[row])
         ours, theirs = (f.predict(curves).raw.mean[row] for f in (forecaster, ladder))
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
@@ -97,7 +97,7 @@ def test_equal_cohorts_are_forecast_exactly(users: list[float], power: float) ->
     known, pattern = history(rows), PATTERN | {"min_cohorts": 1}
     curves = known.as_of("2024-02-20")
     actual = 3.0 * (1.0 + np.array([30, 180, 360])) ** power
-    for prior, iterations in (("cape_cod", 1), ("mean_ultimate", 3), ("additive", 1)):
+    for prior, iterations in zip(PRIORS, (1, 3, 1), strict=True):
         forecaster = benktander(iterations, prior, pattern=pattern).fit(curves)
         forecast = forecaster.predict(curves, [30, 180, 360])
         expected = np.broadcast_to(actual, forecast.is_ahead.shape)[forecast.is_ahead]
@@ -126,16 +126,16 @@ def test_revenue_that_begins_late_has_no_share_to_divide_by() -> None:
     late = np.where(np.arange(known.values.shape[1]) < 7, 0.0, known.values)
     curves = replace(known, values=late).as_of("2024-03-01")
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
-    for prior in ("cape_cod", "mean_ultimate", "additive"):
+    for prior in PRIORS:
         forecaster = benktander(2, prior, pattern=PATTERN).fit(curves)
         mean = forecaster.predict(curves, [360]).raw.mean
-        np.testing.assert_allclose(mean[young], forecaster.level)
+        np.testing.assert_allclose(mean[young], forecaster.prior_ultimate)
 
 
 def test_no_revenue_at_all_is_forecast_as_none() -> None:
     known = weekly(12)
     curves = replace(known, values=known.values * 0).as_of("2023-03-20")
-    for prior in ("cape_cod", "mean_ultimate", "additive"):
+    for prior in PRIORS:
         forecast = benktander(2, prior, pattern=PATTERN).fit(curves).predict(curves)
         assert (forecast.raw.mean[forecast.is_ahead] == 0).all()
 

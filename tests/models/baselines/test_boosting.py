@@ -78,10 +78,12 @@ def test_tasks_by_hand() -> None:
     """A cohort at D14 taught at D3, D6, D9 and D13, of nodes that it has reached."""
     one = history([("2024-01-01", "2024-01-01", {}, 4.0, np.ones(AGES))]).as_of("2024-01-15")
     tasks = training_tasks(one, 360, 0)
-    pairs = [(age, NODES[node]) for age, node in zip(tasks.age, tasks.node, strict=True)]
+    pairs = [
+        (age, NODES[node]) for age, node in zip(tasks.observed_age, tasks.node_index, strict=True)
+    ]
     reached = {3: (4, 5, 6, 7, 10, 14), 6: (7, 10, 14), 9: (10, 14), 13: (14,)}
     assert pairs == [(age, node) for age, nodes in reached.items() for node in nodes]
-    assert len(training_tasks(one, 10, 0).age) == 5 + 2 + 1
+    assert len(training_tasks(one, 10, 0).observed_age) == 5 + 2 + 1
     expected = np.log([15 / 11, 15 / 14]) * 2.0
     np.testing.assert_allclose(task_weights(tasks, one.users)[[-2, -1]], expected, rtol=1e-12)
 
@@ -90,17 +92,17 @@ def test_no_more_cohorts_than_can_be_taught(
     curves: Curves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ltvnet.models.baselines.boosting.MAX_TRAINING_COHORTS", 10)
-    drawn = {seed: set(training_tasks(curves, 360, seed).cohort) for seed in (0, 1)}
+    drawn = {seed: set(training_tasks(curves, 360, seed).cohort_index) for seed in (0, 1)}
     assert len(drawn[0]) == len(drawn[1]) == 10 and drawn[0] != drawn[1]
 
 
 @pytest.mark.parametrize("target", ["ratio", "departure"])
 def test_answers_stand_for_the_growth_that_they_were_taught(curves: Curves, target: str) -> None:
     pattern = boosting().fit(curves).pattern
-    scaling = TreeScaling.of(curves, pattern.segment_curves.median_revenue_d7)
+    scaling = TreeScaling.from_curves(curves, pattern.segment_curves.median_revenue_d7)
     table = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
     tasks = training_tasks(curves, 360, 0)
-    actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.age)
+    actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.observed_age)
     told = table.growth(tasks, target, table.targets(tasks, target))
     np.testing.assert_allclose(told, actual, rtol=1e-9, atol=1e-12)
 
@@ -144,13 +146,13 @@ def test_rare_and_unknown_values_share_a_category() -> None:
         ("2024-01-01", f"2024-01-{n + 1:02}", {"Apps": a}, 5.0, np.ones(AGES))
         for n, a in enumerate("zzzzzaaaaay")
     ]
-    scaling = TreeScaling.of(history(rows).as_of("2024-02-01"), 1.0)
+    scaling = TreeScaling.from_curves(history(rows).as_of("2024-02-01"), 1.0)
     assert scaling.categories == {"Apps": ["a", "z"]}
     other = [("2024-01-01", "2024-01-01", {"Apps": a}, 5.0, np.ones(AGES)) for a in "anyz"]
-    codes = scaling.codes(history(other).as_of("2024-02-01"))
+    codes = scaling.category_codes(history(other).as_of("2024-02-01"))
     assert codes.tolist() == [[1, 0, 0, 2]]
     nameless = history([("2024-01-01", "2024-01-01", {}, 5.0, np.ones(AGES))]).as_of("2024-02-01")
-    assert scaling.codes(nameless).tolist() == [[0]]
+    assert scaling.category_codes(nameless).tolist() == [[0]]
 
 
 def departures(fitted: Boosting, curves: Curves) -> Floats:

@@ -38,7 +38,7 @@ def test_the_fit_is_the_published_one(
 )
 def test_the_reserve_to_infinity_is_the_published_one(family: str, limit: float) -> None:
     curves = triangle(GENINS)
-    now = ParametricCurve.fit(family, curves, 0.5).share()[curves.observed_age]
+    now = ParametricCurve.fit(family, curves, 0.5).share_earned()[curves.observed_age]
     reserve = (curves.observed_value * (1 / now - 1)).sum()
     assert reserve == pytest.approx(limit, abs=50_000)
 
@@ -71,8 +71,8 @@ def test_curves_of_the_family_are_found_and_continued(
     """Beyond the oldest cohort as well: what grew as one curve is forecast exactly."""
     curves = grown(family, omega, theta)
     forecaster = GrowthCurve(family=family, pattern=PATTERN).fit(curves)
-    assert forecaster.growth.omega == pytest.approx(omega, rel=1e-5)
-    assert forecaster.growth.theta == pytest.approx(theta, rel=1e-4)
+    assert forecaster.curve.omega == pytest.approx(omega, rel=1e-5)
+    assert forecaster.curve.theta == pytest.approx(theta, rel=1e-4)
     forecast = forecaster.predict(curves, [30, 90, 360])
     assert forecast.is_ahead[:, 2].all() and forecast.is_extrapolated[:, 2].all()
     g = share(family, omega, theta, np.array([31.0, 91.0, 361.0]))
@@ -120,7 +120,7 @@ def test_nothing_overflows_within_the_bounds(family: str) -> None:
 def test_too_few_ages_are_left_to_the_pattern() -> None:
     curves = weekly(3).as_of("2023-01-09")  # one cohort of each app, at ages 0 and 1
     forecaster = GrowthCurve(family="weibull", pattern=PATTERN).fit(curves)
-    assert np.isnan(forecaster.growth.omega)
+    assert np.isnan(forecaster.curve.omega)
     forecast = forecaster.predict(curves)
     np.testing.assert_array_equal(forecast.raw.mean, forecast.pattern)
 
@@ -140,16 +140,16 @@ def test_refunds_are_increments_of_nothing() -> None:
     falls = known.values - 0.4 * known.values * (np.arange(AGES) > 20)
     curves = replace(known, values=falls).as_of("2023-09-01")
     forecaster = GrowthCurve(family="weibull", pattern=PATTERN).fit(curves)
-    assert np.isfinite([forecaster.growth.omega, forecaster.growth.theta]).all()
+    assert np.isfinite([forecaster.curve.omega, forecaster.curve.theta]).all()
     mean = forecaster.predict(curves, range(1, AGES)).raw.mean
     assert (np.nan_to_num(np.diff(mean, axis=1)) >= 0).all()
 
 
 def test_too_few_cells_have_no_dispersion() -> None:
     curves = grown("weibull", 0.8, 40.0)
-    growth = ParametricCurve("weibull", 0.8, 40.0, AGE_OFFSET)
-    assert growth.dispersion(curves) == pytest.approx(0.0, abs=1e-12)
-    assert np.isnan(growth.dispersion(curves.cut(0)))
+    exact = ParametricCurve("weibull", 0.8, 40.0, AGE_OFFSET)
+    assert exact.dispersion(curves) == pytest.approx(0.0, abs=1e-12)
+    assert np.isnan(exact.dispersion(curves.cut(0)))
 
 
 def test_the_family_is_checked() -> None:

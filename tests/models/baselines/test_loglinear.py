@@ -9,7 +9,7 @@ from test_forecaster import PATTERN
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.baselines.fallback import interpolate_in_log_age
+from ltvnet.forecasting.interpolation import interpolate_in_log_age
 from ltvnet.models.baselines.loglinear import LogLinear
 
 DAY = "2025-06-30"

@@ -101,7 +101,7 @@ def test_history_is_kept_evenly_up_to_a_limit(
     """Of 8 cohorts 3 are kept, 0 and those a third and two thirds on; of as many as 8 all."""
     for most, rows in ((3, [0, 2, 5]), (8, list(range(8)))):
         monkeypatch.setattr(neighbours, "MAX_KEPT_CURVES", most)
-        kept = fitted(2, kinds).past
+        kept = fitted(2, kinds).history
         np.testing.assert_array_equal(kept.values, kinds.values[rows][:, NODES])
         np.testing.assert_array_equal(kept.users, kinds.users[rows])
 
