@@ -259,10 +259,9 @@ class Leaderboard:
         """Error of each model above the oracle's, over that of chain ladder."""
         cells = _select(self.cells, [EXCESS_AGE], [horizon])
         mean = cells.groupby("model")[["wape", "least"]].mean()
-        above_oracle: pd.Series = mean["wape"] - mean["least"]
-        if CHAIN_LADDER not in above_oracle.index:
-            return above_oracle / np.nan
-        return above_oracle / above_oracle[CHAIN_LADDER]
+        above_oracle = mean["wape"] - mean["least"]
+        unit = above_oracle[CHAIN_LADDER] if CHAIN_LADDER in above_oracle.index else np.nan
+        return above_oracle / unit
 
     def _wape_columns(self) -> dict[str, pd.Series]:
         """WAPE of each model by observed age and horizon, as columns of the ranking."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Categorical, Days, Floats, Ints, Strings
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import NODES, Curves, is_within_week_past, parse_day
+from ltvnet.data.curves import NODE_AGES, NODES, Curves, is_within_week_past, parse_day
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
 from ltvnet.storage import atomic_write
 
@@ -106,17 +106,17 @@ class LedgerEntries:
             raise ValueError(f"expected a forecast at the nodes {NODES}, got ages {forecast.ages}")
 
         curves = forecast.curves
-        is_issued = np.array(NODES) > natural_age[:, None]  # (N, J)
+        is_issued = NODE_AGES > natural_age[:, None]  # (N, J)
         rows = np.flatnonzero((natural_age >= 0) & is_issued.any(axis=1))  # (E,)
 
         def issued_cells(values: Floats) -> Floats:
             return np.where(is_issued, values, np.nan)[rows]
 
-        raw = Band(*(issued_cells(getattr(forecast.raw, name)) for name in QUANTITIES))
+        raw = forecast.raw.map(issued_cells)
         middle = final = raw
         if forecast.final is not forecast.raw:
-            middle = Band(*(np.full_like(raw.mean, np.nan) for _ in QUANTITIES))
-            final = Band(*(issued_cells(getattr(forecast.final, name)) for name in QUANTITIES))
+            middle = Band.from_mean(np.full_like(raw.mean, np.nan))
+            final = forecast.final.map(issued_cells)
 
         is_borrowed = np.zeros_like(is_issued)
         if forecast.is_borrowed is not None:
@@ -204,7 +204,7 @@ class LedgerEntries:
             )
 
         nothing = np.full((1, len(NODES)), np.nan)
-        values = np.concatenate((curves.values[:, list(NODES)], nothing))  # (N + 1, J)
+        values = np.concatenate((curves.values[:, NODE_AGES], nothing))  # (N + 1, J)
         row = curves.index.get_indexer(self.keys)  # -1 of an unknown cohort: the last row
         actual: Floats = np.where(self.has_forecast, values[row[self.cohort_index]], np.nan)
         return actual
@@ -376,7 +376,7 @@ def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
     }
     columns |= keys
     columns |= {column: getattr(entries, name)[entry] for name, column in _ENTRY_COLUMNS.items()}
-    columns["age"] = np.array(NODES)[node]
+    columns["age"] = NODE_AGES[node]
     columns["pattern"] = entries.pattern[entry, node]
     for (stage, quantity), column in _BAND_COLUMNS.items():
         columns[column] = getattr(entries.bands[stage], quantity)[entry, node]
@@ -451,7 +451,7 @@ class _LedgerFile:
     def position(self) -> Ints:
         """Position of each cell (C,) in an array (E, J) that is read row by row."""
         entry = np.cumsum(self.is_first_cell) - 1
-        node = np.searchsorted(np.array(NODES), self.columns["age"])
+        node = np.searchsorted(NODE_AGES, self.columns["age"])
         return entry * len(NODES) + node
 
     def by_node(self, name: str, blank: object) -> NDArray[Any]:

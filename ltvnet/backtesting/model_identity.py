@@ -1,7 +1,5 @@
 """The name of a model in a ledger: a hash of all that its forecasts depend on."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.data.curves import History
+from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.model_spec import ModelSpec, as_json
 from ltvnet.forecasting.registry import find_registration
 from ltvnet.forecasting.run_context import RunContext
@@ -31,14 +30,12 @@ def model_identity(
     data_settings = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
     description = [FORECAST_VERSION, models, plan_settings, str(first), data_settings]
 
-    digest = hashlib.sha256()
-    digest.update(json.dumps(description, sort_keys=True, default=as_json).encode())
-    digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
-    series = [history.series[name] for name in sorted(history.series)]
-    for array in (history.snapshot, history.users, history.spend, history.values, *series):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-
-    return f"{spec.kind}-{digest.hexdigest()[:12]}"
+    fingerprint = Fingerprint()
+    fingerprint.add_json(description, sort_keys=True, default=as_json)
+    fingerprint.add_keys(history.index)
+    fingerprint.add_arrays(history.snapshot, history.users, history.spend, history.values)
+    fingerprint.add_arrays(*(history.series[name] for name in sorted(history.series)))
+    return f"{spec.kind}-{fingerprint.hex(12)}"
 
 
 def _with_context(spec: ModelSpec, context: RunContext) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import pandas as pd
 from ltvnet import metrics
 from ltvnet.backtesting.ledger import LedgerEntries, Stage
 from ltvnet.data.arrays import Bools, Floats
-from ltvnet.data.curves import AGES, HORIZONS, MAX_AGE, NODES, Curves, History
-from ltvnet.forecasting.forecast import AGE_BUCKETS, QUANTITIES, Band, age_bucket
+from ltvnet.data.curves import AGES, HORIZONS, MAX_AGE, NODE_AGES, NODES, Curves, History
+from ltvnet.forecasting.forecast import AGE_BUCKETS, Band, age_bucket
 
 ScoredStage = Stage | Literal["pattern"]
 """A stage of a forecast, or the historical pattern beside it."""
@@ -45,13 +45,13 @@ class BacktestRecord:
     @property
     def is_scorable(self) -> Bools:
         """Whether each cell (E, J) has matured and lies within the ages that data supported."""
-        is_supported: Bools = np.array(NODES) <= self.entries.last_supported_age[:, None]
+        is_supported: Bools = NODE_AGES <= self.entries.last_supported_age[:, None]
         return np.isfinite(self.actual) & is_supported
 
     def _band(self, stage: ScoredStage) -> Band:
         """Band of a stage; that of the pattern is its mean four times."""
         if stage == "pattern":
-            return _point_band(self.entries.pattern)
+            return Band.from_mean(self.entries.pattern)
         return self.entries.bands[stage]
 
     def select_cells(self, stage: ScoredStage, rows: Bools, horizon: int) -> "ScoreCells":
@@ -69,11 +69,10 @@ class BacktestRecord:
         def optional_cells(values: Floats | None) -> Floats | None:
             return None if values is None else cells(values)
 
-        band = self._band(stage)
         entries = self.entries
         return ScoreCells(
             actual=cells(self.actual),
-            band=Band(*(cells(getattr(band, name)) for name in QUANTITIES)),
+            band=self._band(stage).map(cells),
             pattern=cells(entries.pattern),
             users=entries.users[selected],
             acquisition_week=entries.acquisition_week[selected],
@@ -309,7 +308,7 @@ def growth_standard_error(errors: pd.DataFrame, entries: LedgerEntries) -> Float
     """
     by_cohort = errors.reindex(entries.keys).to_numpy(dtype=float)  # (K, J)
     at_nodes = by_cohort[entries.cohort_index]  # (E, J)
-    last_node = np.searchsorted(np.array(NODES), entries.observed_age, side="right") - 1
+    last_node = np.searchsorted(NODE_AGES, entries.observed_age, side="right") - 1
     at_observed_age = at_nodes[np.arange(len(at_nodes)), np.maximum(last_node, 0)][:, None]
 
     variance = np.maximum(at_nodes**2 - at_observed_age**2, 0.0)
@@ -329,7 +328,7 @@ def forecast_by_oracle(truth: Curves, entries: LedgerEntries) -> Floats:
     row = truth.index.get_indexer(entries.keys)  # (K,), -1 of an unknown cohort: the last row
     expected = values[row[entries.cohort_index]]  # (E, A)
     at_observed_age = expected[np.arange(len(entries)), entries.observed_age]
-    growth = expected[:, list(NODES)] - at_observed_age[:, None]
+    growth = expected[:, NODE_AGES] - at_observed_age[:, None]
     return np.where(entries.has_forecast, entries.observed_value[:, None] + growth, np.nan)
 
 
@@ -375,9 +374,4 @@ def coverage_with_error(cells: ScoreCells) -> tuple[float, float]:
 
 def as_pattern_forecast(cells: ScoreCells) -> ScoreCells:
     """Return the cells with the pattern alone as their forecast."""
-    return replace(cells, band=_point_band(cells.pattern))
-
-
-def _point_band(values: Floats) -> Band:
-    """Band whose quantiles are its mean."""
-    return Band(*[values] * 4)
+    return replace(cells, band=Band.from_mean(cells.pattern))
