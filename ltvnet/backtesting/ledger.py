@@ -2,17 +2,18 @@
 
 On disk a folder of Parquet files, one a model and origin, a row a cell, null where nothing is
 known; the origin stands in the name of the folder, `origin=2025-02-10`, where pandas and DuckDB
-read it. In memory `Entries`, a row a cohort and observed age. A file is written whole or not at
-all, and written again it is the same file.
+read it. In memory `LedgerEntries`, a row a cohort and observed age. A file is written whole or not
+at all, and written again it is the same file.
 
-Shapes: E entries, J nodes, C cells, K cohorts.
+Shapes: E entries, J nodes, C cells, K cohorts, N cohorts of the curves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -22,17 +23,22 @@ from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Categorical, Days, Floats, Ints, Strings
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import NODES, Curves, History, parse_day
+from ltvnet.data.curves import NODE_AGES, NODES, Curves, is_within_week_past, parse_day
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
 from ltvnet.storage import atomic_write
 
-STAGES = ("raw", "blended", "corrected", "final")
+Stage = Literal["raw", "blended", "corrected", "final"]
+
+STAGES: tuple[Stage, ...] = ("raw", "blended", "corrected", "final")
 """A forecast of the model; blended with the pattern; corrected on increments; calibrated."""
+
+DATE_LEVELS = 2
+"""Levels of a cohort's key before those of its attributes: start and end."""
 
 
 @dataclass(frozen=True)
 class CohortKeys:
-    """Cohorts of which the key alone is known: `keys` (K) start, end and attributes."""
+    """Keys of cohorts, of which nothing else is known: `keys` (K) start, end and attributes."""
 
     keys: pd.MultiIndex
 
@@ -44,25 +50,29 @@ class CohortKeys:
     def attributes(self) -> Mapping[str, Strings]:
         """The attributes of each cohort, (K,) each."""
         names = list(map(str, self.keys.names))
-        return {n: self.keys.get_level_values(n).to_numpy() for n in names[2:]}
+        return {name: self.keys.get_level_values(name).to_numpy() for name in names[DATE_LEVELS:]}
 
     @property
     def attribute_codes(self) -> Mapping[str, Categorical]:
-        """The same as codes of their values."""
-        parts = zip(self.keys.names, self.keys.codes, self.keys.levels, strict=True)
-        found = [(str(name), codes, values) for name, codes, values in parts][2:]
-        return {n: Categorical(codes.astype(np.int64), v.to_numpy(object)) for n, codes, v in found}
+        """The attributes of each cohort as codes (K,) of their values."""
+        codes_by_name = {}
+        for level in range(DATE_LEVELS, self.keys.nlevels):
+            codes = self.keys.codes[level].astype(np.int64)
+            values = self.keys.levels[level].to_numpy(object)
+            codes_by_name[str(self.keys.names[level])] = Categorical(codes, values)
+        return codes_by_name
 
 
 @dataclass(frozen=True)
 class LedgerEntries:
     """Forecasts as they were issued, at NODES.
 
-    `keys` (K) of cohorts and `cohort` (E,) positions in them; `origin` (E,); `natural` (E,) last
-    complete age at the origin, `observed` (E,) the age that the prefix was cut to; `value` (E,)
-    revenue per user at the observed age; `users`, `spend`, `reach` (E,) last age that the data
-    supported; `pattern` (E, J) and `bands` stage -> (E, J), NaN where nothing was forecast;
-    `borrowed` (E, J) cells whose interval is that of another horizon.
+    `keys` (K) of cohorts and `cohort_index` (E,) positions in them; `origin` (E,); `natural_age`
+    (E,) last complete age at the origin, `observed_age` (E,) the age that the prefix was cut to;
+    `observed_value` (E,) revenue per user at the observed age; `users`, `spend` (E,);
+    `last_supported_age` (E,) that the data supported; `pattern` (E, J) and `bands` stage -> (E, J),
+    NaN where nothing was forecast; `is_borrowed` (E, J) cells whose interval is that of another
+    horizon.
     """
 
     hierarchy: tuple[str, ...]
@@ -84,62 +94,80 @@ class LedgerEntries:
         return len(self.cohort_index)
 
     @classmethod
-    def from_forecast(cls, forecast: Forecast, natural: Ints) -> Self:
-        """The forecasts of cohorts that have a complete age.
+    def from_forecast(cls, forecast: Forecast, natural_age: Ints) -> Self:
+        """Take the forecasts of cohorts that have a complete age.
 
-        `natural` (N,) the last complete age of each cohort, before its prefix was cut. A cut
+        `natural_age` (N,) the last complete age of each cohort, before its prefix was cut. A cut
         forecast is issued at ages above the natural one only. Of a forecast that was corrected
         the stages between raw and final are blank; of another every stage is the raw one. Raises
         ValueError unless it is at NODES.
         """
         if tuple(forecast.ages.tolist()) != NODES:
             raise ValueError(f"expected a forecast at the nodes {NODES}, got ages {forecast.ages}")
+
         curves = forecast.curves
-        issued = np.array(NODES) > natural[:, None]
-        rows = np.flatnonzero((natural >= 0) & issued.any(axis=1))
+        is_issued = NODE_AGES > natural_age[:, None]  # (N, J)
+        rows = np.flatnonzero((natural_age >= 0) & is_issued.any(axis=1))  # (E,)
 
-        def cells(values: Floats) -> Floats:
-            return np.where(issued, values, np.nan)[rows]
+        def issued_cells(values: Floats) -> Floats:
+            return np.where(is_issued, values, np.nan)[rows]
 
-        raw = between = final = Band(*(cells(getattr(forecast.raw, name)) for name in QUANTITIES))
+        raw = forecast.raw.map(issued_cells)
+        middle = final = raw
         if forecast.final is not forecast.raw:
-            between = Band(*(np.full_like(raw.mean, np.nan) for _ in QUANTITIES))
-            final = Band(*(cells(getattr(forecast.final, name)) for name in QUANTITIES))
-        borrowed = np.zeros_like(issued) if forecast.is_borrowed is None else forecast.is_borrowed
+            middle = Band.from_mean(np.full_like(raw.mean, np.nan))
+            final = forecast.final.map(issued_cells)
+
+        is_borrowed = np.zeros_like(is_issued)
+        if forecast.is_borrowed is not None:
+            is_borrowed = is_issued & forecast.is_borrowed
         return cls(
             hierarchy=curves.hierarchy,
             keys=curves.index[rows],
             cohort_index=np.arange(len(rows)),
             origin=np.full(len(rows), curves.origin),
-            natural_age=natural[rows],
+            natural_age=natural_age[rows],
             observed_age=curves.observed_age[rows],
             observed_value=curves.observed_value[rows],
             users=curves.users[rows],
             spend=curves.spend[rows],
             last_supported_age=np.full(len(rows), forecast.last_supported_age),
-            pattern=cells(forecast.pattern),
-            bands=dict(zip(STAGES, (raw, between, between, final), strict=True)),
-            is_borrowed=(issued & borrowed)[rows],
+            pattern=issued_cells(forecast.pattern),
+            bands={"raw": raw, "blended": middle, "corrected": middle, "final": final},
+            is_borrowed=is_borrowed[rows],
         )
 
     @classmethod
     def concatenate(cls, parts: Sequence["LedgerEntries"]) -> "LedgerEntries":
-        """Entries as one, sorted by origin, cohort and observed age; their keys are distinct."""
-        keys = [part.keys.take(part.cohort_index) for part in parts]
-        cohort, distinct = _told_apart(keys[0].append(keys[1:]))
-        made = _mapped(lambda *arrays: np.concatenate(arrays), *parts)
-        made = replace(made, keys=distinct, cohort_index=cohort)
-        order = np.lexsort((made.observed_age, made.cohort_index, made.origin))
-        return made if (np.diff(order) == 1).all() else made.take(order)
+        """Join entries, sorted by origin, cohort and observed age; their keys are distinct."""
+        keys = [entries.keys.take(entries.cohort_index) for entries in parts]
+        cohort_index, distinct_keys = _rank_keys(keys[0].append(keys[1:]))
+        joined = _combine_arrays(lambda *arrays: np.concatenate(arrays), *parts)
+        joined = replace(joined, keys=distinct_keys, cohort_index=cohort_index)
+
+        order = np.lexsort((joined.observed_age, joined.cohort_index, joined.origin))
+        is_sorted = (np.diff(order) == 1).all()
+        return joined if is_sorted else joined.take(order)
 
     def take(self, rows: NDArray[np.generic]) -> "LedgerEntries":
-        """Some of the entries, by mask or row numbers."""
-        return _mapped(lambda array: array[rows], self)
+        """Select entries by mask or row numbers."""
+        return _combine_arrays(lambda array: array[rows], self)
 
     @property
     def has_forecast(self) -> Bools:
-        """Which cells (E, J) were forecast."""
+        """Whether each cell (E, J) was forecast."""
         return np.isfinite(self.pattern)
+
+    @property
+    def at_own_age(self) -> Bools:
+        """Whether each entry (E,) was forecast from all that was known, its prefix not cut."""
+        at_own_age: Bools = self.natural_age == self.observed_age
+        return at_own_age
+
+    def at_observed_ages(self, ages: Iterable[int]) -> Bools:
+        """Return which entries (E,) were forecast at one of `ages`, or cut to it within a week."""
+        is_asked = np.isin(self.observed_age, list(ages))
+        return is_asked & is_within_week_past(self.natural_age, self.observed_age)
 
     @property
     def start(self) -> Days:
@@ -149,7 +177,8 @@ class LedgerEntries:
     @property
     def acquisition_week(self) -> Ints:
         """Number of the week, from Monday, in which each entry's cohort began: (E,)."""
-        return (self.start.astype("datetime64[D]").astype(np.int64) + 3) // 7
+        days = self.start.astype("datetime64[D]").astype(np.int64)
+        return (days + 3) // 7  # day 0, 1970-01-01, was a Thursday
 
     @property
     def attributes(self) -> Mapping[str, Strings]:
@@ -161,22 +190,24 @@ class LedgerEntries:
         """The cohorts (K) of the entries, each once."""
         return CohortKeys(self.keys)
 
-    def look_up_actuals(self, known: Curves) -> Floats:
-        """What had come true by the origin of `known`: (E, J), NaN where it had not matured.
+    def look_up_actuals(self, curves: Curves) -> Floats:
+        """Look up what had come true by the origin of `curves`: (E, J), NaN where not matured.
 
         Raises ValueError for cohorts with other attributes.
         """
-        ours, theirs = (", ".join(map(str, index.names)) for index in (self.keys, known.index))
-        if ours != theirs:
+        own_names = ", ".join(map(str, self.keys.names))
+        curve_names = ", ".join(map(str, curves.index.names))
+        if own_names != curve_names:
             raise ValueError(
-                f"expected cohorts by {ours} as in the ledger, got {theirs}: read the data with "
-                "the attributes that the forecasts were made with, see data.attributes"
+                f"expected cohorts by {own_names} as in the ledger, got {curve_names}: read the "
+                "data with the attributes that the forecasts were made with, see data.attributes"
             )
+
         nothing = np.full((1, len(NODES)), np.nan)
-        values = np.concatenate((known.values[:, list(NODES)], nothing))  # (N + 1, J)
-        place = known.index.get_indexer(self.keys)  # -1 of an unknown cohort: the last row
-        came_true: Floats = np.where(self.has_forecast, values[place[self.cohort_index]], np.nan)
-        return came_true
+        values = np.concatenate((curves.values[:, NODE_AGES], nothing))  # (N + 1, J)
+        row = curves.index.get_indexer(self.keys)  # -1 of an unknown cohort: the last row
+        actual: Floats = np.where(self.has_forecast, values[row[self.cohort_index]], np.nan)
+        return actual
 
 
 @dataclass(frozen=True)
@@ -190,7 +221,7 @@ class Ledger:
     folder: Path
 
     def path(self, model: str, origin: np.datetime64) -> Path:
-        """The file of a model's forecasts of one origin."""
+        """Path of the file with a model's forecasts of one origin."""
         return self.folder / f"origin={parse_day(origin)}" / f"{model}.parquet"
 
     def write(
@@ -198,7 +229,7 @@ class Ledger:
     ) -> None:
         """Write the entries of one origin; what stood there of the model is replaced.
 
-        `bundle` the identity of what forecast, `trained` the last day that it knew. Raises
+        `bundle` the identity of what forecast, `last_training_day` the last that it knew. Raises
         ValueError for entries of several origins, or of one before that day, for a cohort twice
         at one observed age, and for an attribute named like a column.
         """
@@ -206,24 +237,19 @@ class Ledger:
         if len(origins) != 1:
             raise ValueError(f"expected entries of one origin, got those of {len(origins)}")
         self.refuse_hindsight(origins[0], last_training_day)
+
         entries = LedgerEntries.concatenate([entries])
-        again = (np.diff(entries.cohort_index) == 0) & (np.diff(entries.observed_age) == 0)
-        if again.any():
-            row = int(again.argmax())
-            key = " ".join(str(part) for part in entries.keys[entries.cohort_index[row]])
-            raise ValueError(
-                f"expected a cohort once at an observed age, got {key} twice at "
-                f"{entries.observed_age[row]}: append what was forecast of it once"
-            )
+        _refuse_duplicates(entries)
         issuer = {
             "model": model,
             "bundle": bundle,
             "trained": last_training_day.astype("datetime64[D]").item(),
         }
-        table = _table(entries, issuer)
-        repeated = table.column_names[: table.column_names.index("pattern")]
-        with atomic_write(self.path(model, origins[0])) as part:
-            parquet.write_table(table, part, use_dictionary=repeated, store_schema=False)
+        table = _to_table(entries, issuer)
+
+        repeated_columns = table.column_names[: table.column_names.index("pattern")]
+        with atomic_write(self.path(model, origins[0])) as path:
+            parquet.write_table(table, path, use_dictionary=repeated_columns, store_schema=False)
 
     @staticmethod
     def refuse_hindsight(origin: np.datetime64, last_training_day: np.datetime64) -> None:
@@ -235,41 +261,43 @@ class Ledger:
             )
 
     def has(self, model: str, origin: np.datetime64) -> bool:
-        """Whether a model's forecasts of an origin are there."""
+        """Return whether a model's forecasts of an origin are there."""
         return self.path(model, origin).exists()
 
     def last_training_day(self, model: str, origin: np.datetime64) -> np.datetime64 | None:
-        """The last day known to what forecast an origin; None where no forecasts are there."""
+        """Read the last day known to what forecast an origin; None where no forecasts are there."""
         if not self.has(model, origin):
             return None
+        # The statistics of the column hold it, so that no data are read.
         file = parquet.ParquetFile(self.path(model, origin))
-        place = file.schema_arrow.get_field_index("trained")
-        return np.datetime64(file.metadata.row_group(0).column(place).statistics.min, "D")
+        column = file.schema_arrow.get_field_index("trained")
+        return np.datetime64(file.metadata.row_group(0).column(column).statistics.min, "D")
 
     def read(
         self, model: str, origins: Sequence[np.datetime64], hierarchy: tuple[str, ...]
     ) -> LedgerEntries:
-        """The entries of a model at some origins. Raises ValueError when there are none of one."""
+        """Read the entries of a model at some origins.
+
+        Raises ValueError when an origin has none, and when there is no origin.
+        """
         if not origins:
             raise ValueError(f"expected origins to read of {model}, got none")
-        files = [self.path(model, origin) for origin in origins]
-        if missing := [str(path) for path in files if not path.exists()]:
+        paths = [self.path(model, origin) for origin in origins]
+        missing = [str(path) for path in paths if not path.exists()]
+        if missing:
             raise ValueError(
-                f"expected forecasts of {model} at {len(files)} origins, found none at "
+                f"expected forecasts of {model} at {len(paths)} origins, found none at "
                 f"{', '.join(missing)}: run the backtest that makes them"
             )
-        pairs = zip(files, origins, strict=True)
-        return LedgerEntries.concatenate(
-            [_entries(file, origin, hierarchy) for file, origin in pairs]
-        )
+
+        entries_by_origin = [
+            _LedgerFile.read(path).entries(origin, hierarchy)
+            for path, origin in zip(paths, origins, strict=True)
+        ]
+        return LedgerEntries.concatenate(entries_by_origin)
 
 
-def scored(entries: LedgerEntries, history: History, date: object) -> Floats:
-    """What had come true of the entries by the end of a day: (E, J)."""
-    return entries.look_up_actuals(history.as_of(date))
-
-
-_FIXED = {
+_ENTRY_COLUMNS = {
     "natural_age": "natural_k",
     "observed_age": "observed_age",
     "observed_value": "observed_value",
@@ -277,71 +305,83 @@ _FIXED = {
     "spend": "spend",
     "last_supported_age": "reach",
 }
-"""Columns of what an entry has one of; they stand between its key and its cells."""
+"""Column of each field that an entry has one value of; they stand between its key and its cells."""
 
-_BANDS = {
+_BAND_COLUMNS: dict[tuple[Stage, str], str] = {
     (stage, quantity): quantity if stage == "final" else f"{stage}_{quantity}"
     for stage, quantity in product(STAGES, QUANTITIES)
 }
-_ISSUER = ("model", "bundle", "trained")
-_COLUMNS = (START, END, *_FIXED.values(), "age", "pattern", *_BANDS.values(), "borrowed")
+_ISSUER_COLUMNS = ("model", "bundle", "trained")
+_CELL_COLUMNS = ("age", "pattern", *_BAND_COLUMNS.values(), "borrowed")
+_FIXED_COLUMNS = (START, END, *_ENTRY_COLUMNS.values(), *_CELL_COLUMNS)
+"""Columns of every file, whatever the attributes, but for those of its issuer."""
 
 
-def _mapped(make: Callable[..., NDArray[Any]], *parts: LedgerEntries) -> LedgerEntries:
-    """Entries whose arrays are made of those of `parts`; hierarchy and keys are the first's."""
+def _refuse_duplicates(entries: LedgerEntries) -> None:
+    """Raise ValueError for a cohort that is twice at one observed age in sorted entries."""
+    is_same_cohort = np.diff(entries.cohort_index) == 0
+    is_repeated = is_same_cohort & (np.diff(entries.observed_age) == 0)
+    if is_repeated.any():
+        row = int(is_repeated.argmax())
+        key = " ".join(str(value) for value in entries.keys[entries.cohort_index[row]])
+        raise ValueError(
+            f"expected a cohort once at an observed age, got {key} twice at "
+            f"{entries.observed_age[row]}: append what was forecast of it once"
+        )
 
-    def made(name: str, owners: Sequence[object]) -> NDArray[Any]:
-        return make(*(getattr(owner, name) for owner in owners))
+
+def _combine_arrays(combine: Callable[..., NDArray[Any]], *parts: LedgerEntries) -> LedgerEntries:
+    """Make each array of entries from those of `parts`; hierarchy and keys are the first's."""
+
+    def combined(name: str, owners: Sequence[object]) -> NDArray[Any]:
+        return combine(*(getattr(owner, name) for owner in owners))
 
     arrays: dict[str, Any] = {
-        field.name: made(field.name, parts)
+        field.name: combined(field.name, parts)
         for field in fields(LedgerEntries)
         if field.name not in ("hierarchy", "keys", "bands")
     }
-    bands: dict[tuple[int, ...], Band] = {}  # a band that stages share is made once
+
+    band_by_sources: dict[tuple[int, ...], Band] = {}  # a band that stages share is made once
+    bands: dict[str, Band] = {}
     for stage in STAGES:
-        owners = [part.bands[stage] for part in parts]
-        if (same := tuple(map(id, owners))) not in bands:
-            bands[same] = Band(*(made(name, owners) for name in QUANTITIES))
-    shared = {stage: bands[tuple(id(part.bands[stage]) for part in parts)] for stage in STAGES}
-    return replace(parts[0], bands=shared, **arrays)
+        sources = [entries.bands[stage] for entries in parts]
+        identity = tuple(map(id, sources))
+        if identity not in band_by_sources:
+            band_by_sources[identity] = Band(*(combined(name, sources) for name in QUANTITIES))
+        bands[stage] = band_by_sources[identity]
+    return replace(parts[0], bands=bands, **arrays)
 
 
-def _told_apart(keys: pd.MultiIndex) -> tuple[Ints, pd.MultiIndex]:
-    """Where each of the keys (E) stands among the distinct ones, and those (K), sorted.
+def _rank_keys(keys: pd.MultiIndex) -> tuple[Ints, pd.MultiIndex]:
+    """Position of each of the keys (E) among the distinct ones, and those (K), sorted.
 
     By arithmetic on the codes of each level, as objects for rows would take minutes.
     """
-    rank = first = np.zeros(len(keys), dtype=np.int64)
+    rank = first_row = np.zeros(len(keys), dtype=np.int64)
     for level in range(keys.nlevels):
-        codes, words = pd.factorize(keys.get_level_values(level), sort=True)
-        _, first, rank = np.unique(
-            rank * len(words) + codes, return_index=True, return_inverse=True
-        )
-    return rank, keys[first]
+        codes, values = pd.factorize(keys.get_level_values(level), sort=True)
+        prefix_and_value = rank * len(values) + codes
+        _, first_row, rank = np.unique(prefix_and_value, return_index=True, return_inverse=True)
+    return rank, keys[first_row]
 
 
-def _table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
-    """The rows of a file, a cell each; raises ValueError for an attribute named like a column."""
-    row, place = np.nonzero(entries.has_forecast)  # (C,)
-    attributes = list(map(str, entries.keys.names))[2:]
-    if taken := sorted({*_ISSUER, *_COLUMNS, "origin"}.intersection(attributes)):
-        raise ValueError(
-            f"expected no attribute named like a column of the ledger, got {', '.join(taken)}: "
-            "rename it with data.columns"
-        )
+def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
+    """Build the rows of a file, a cell each; raise ValueError for an attribute named like one."""
+    entry, node = np.nonzero(entries.has_forecast)  # (C,) each
+    keys = _key_columns(entries, entry)
+
     columns: dict[str, Any] = {
-        name: pa.repeat(pa.scalar(value), len(row)) for name, value in issuer.items()
+        name: pa.repeat(pa.scalar(value), len(entry)) for name, value in issuer.items()
     }
-    for level, name in enumerate((START, END, *attributes)):
-        codes, words = pd.factorize(entries.keys.get_level_values(level))
-        values = pa.array(words, pa.date32() if level < 2 else pa.string())
-        columns[name] = pa.DictionaryArray.from_arrays(codes[entries.cohort_index[row]], values)
-    columns |= {column: getattr(entries, name)[row] for name, column in _FIXED.items()}
-    columns |= {"age": np.array(NODES)[place], "pattern": entries.pattern[row, place]}
-    for (stage, quantity), column in _BANDS.items():
-        columns[column] = getattr(entries.bands[stage], quantity)[row, place]
-    columns["borrowed"] = entries.is_borrowed[row, place]
+    columns |= keys
+    columns |= {column: getattr(entries, name)[entry] for name, column in _ENTRY_COLUMNS.items()}
+    columns["age"] = NODE_AGES[node]
+    columns["pattern"] = entries.pattern[entry, node]
+    for (stage, quantity), column in _BAND_COLUMNS.items():
+        columns[column] = getattr(entries.bands[stage], quantity)[entry, node]
+    columns["borrowed"] = entries.is_borrowed[entry, node]
+
     arrays = {
         name: pa.array(cells, from_pandas=True) if isinstance(cells, np.ndarray) else cells
         for name, cells in columns.items()
@@ -349,53 +389,111 @@ def _table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _entries(file: Path, origin: np.datetime64, hierarchy: tuple[str, ...]) -> LedgerEntries:
-    """The entries in a file; the cells of one stand together there."""
-    names = parquet.read_schema(file).names
-    attributes = [name for name in names if name not in (*_ISSUER, *_COLUMNS)]
-    table = parquet.read_table(
-        file, columns=[*attributes, *_COLUMNS], read_dictionary=attributes, partitioning=None
-    )
-    texts = [column.combine_chunks() for column in table.select(attributes).itercolumns()]
-    codes = [text.indices.to_numpy() for text in texts]
-    columns = {name: table[name].to_numpy() for name in _COLUMNS}
+def _key_columns(entries: LedgerEntries, entry: Ints) -> dict[str, pa.DictionaryArray]:
+    """Columns of the key of each cell's entry (C,): start, end and attributes."""
+    attributes = list(map(str, entries.keys.names))[DATE_LEVELS:]
+    reserved = {*_ISSUER_COLUMNS, *_FIXED_COLUMNS, "origin"}
+    if taken := sorted(reserved.intersection(attributes)):
+        raise ValueError(
+            f"expected no attribute named like a column of the ledger, got {', '.join(taken)}: "
+            "rename it with data.columns"
+        )
 
-    parts = [columns[START], columns[END], *codes, columns["observed_age"]]
-    begins = np.ones(len(table), dtype=bool)  # (C,)
-    begins[1:] = np.any([part[1:] != part[:-1] for part in parts], axis=0)
-    first = np.flatnonzero(begins)
-    place = np.searchsorted(np.array(NODES), columns["age"])
-    cell = (np.cumsum(begins) - 1) * len(NODES) + place
+    columns = {}
+    cohort_index = entries.cohort_index[entry]
+    for level, name in enumerate((START, END, *attributes)):
+        codes, values = pd.factorize(entries.keys.get_level_values(level))
+        value_type = pa.date32() if level < DATE_LEVELS else pa.string()
+        dictionary = pa.array(values, value_type)
+        columns[name] = pa.DictionaryArray.from_arrays(codes[cohort_index], dictionary)
+    return columns
 
-    def wide(name: str, blank: object) -> NDArray[Any]:
-        cells = np.full((len(first), len(NODES)), blank)
-        cells.reshape(-1)[cell] = columns[name]
+
+@dataclass(frozen=True)
+class _LedgerFile:
+    """Columns of one file, a row a cell; the cells of an entry stand together.
+
+    `attributes` names, `texts` (C,) of each and `columns` (C,) by name, without attributes.
+    """
+
+    attributes: Sequence[str]
+    texts: Sequence[pa.DictionaryArray]
+    columns: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; its attributes are the columns that are not the ledger's own."""
+        names = parquet.read_schema(path).names
+        attributes = [name for name in names if name not in (*_ISSUER_COLUMNS, *_FIXED_COLUMNS)]
+        columns = [*attributes, *_FIXED_COLUMNS]
+        table = parquet.read_table(
+            path, columns=columns, read_dictionary=attributes, partitioning=None
+        )
+        texts = [column.combine_chunks() for column in table.select(attributes).itercolumns()]
+        return cls(attributes, texts, {name: table[name].to_numpy() for name in _FIXED_COLUMNS})
+
+    @cached_property
+    def is_first_cell(self) -> Bools:
+        """Whether each cell (C,) is the first of its entry: its key or observed age is new."""
+        codes = [text.indices.to_numpy() for text in self.texts]
+        dates = [self.columns[START], self.columns[END]]
+        key = [*dates, *codes, self.columns["observed_age"]]
+        is_first = np.ones(len(key[0]), dtype=bool)
+        is_first[1:] = np.any([column[1:] != column[:-1] for column in key], axis=0)
+        return is_first
+
+    @cached_property
+    def first_cell(self) -> Ints:
+        """Row of the first cell of each entry: (E,)."""
+        return np.flatnonzero(self.is_first_cell)
+
+    @cached_property
+    def position(self) -> Ints:
+        """Position of each cell (C,) in an array (E, J) that is read row by row."""
+        entry = np.cumsum(self.is_first_cell) - 1
+        node = np.searchsorted(NODE_AGES, self.columns["age"])
+        return entry * len(NODES) + node
+
+    def by_node(self, name: str, blank: object) -> NDArray[Any]:
+        """Cells of a column by entry and node: (E, J), `blank` where there is none."""
+        cells = np.full((len(self.first_cell), len(NODES)), blank)
+        cells.reshape(-1)[self.position] = self.columns[name]
         return cells
 
-    keys = [columns[name][first].astype("datetime64[s]") for name in (START, END)]
-    keys += [text.take(pa.array(first)).to_numpy(zero_copy_only=False) for text in texts]
-    return LedgerEntries(
-        hierarchy=tuple(name for name in hierarchy if name in attributes),
-        keys=pd.MultiIndex.from_arrays(keys, names=["start", "end", *attributes]),
-        cohort_index=np.arange(len(first)),
-        origin=np.full(len(first), parse_day(origin)),
-        pattern=wide("pattern", np.nan),
-        bands=_bands(columns, wide),
-        is_borrowed=wide("borrowed", blank=False),
-        **{name: columns[column][first] for name, column in _FIXED.items()},
-    )
+    def keys(self) -> pd.MultiIndex:
+        """Key of the cohort of each entry: (E,)."""
+        first_cell = self.first_cell
+        levels = [self.columns[name][first_cell].astype("datetime64[s]") for name in (START, END)]
+        levels += [
+            text.take(pa.array(first_cell)).to_numpy(zero_copy_only=False) for text in self.texts
+        ]
+        return pd.MultiIndex.from_arrays(levels, names=["start", "end", *self.attributes])
 
+    def bands(self) -> dict[str, Band]:
+        """Band of each stage; one that changed no bit shares the band of the stage before it."""
+        bands: dict[str, Band] = {}
+        previous_bits: list[Ints] = []
+        for stage in STAGES:
+            names = [_BAND_COLUMNS[stage, quantity] for quantity in QUANTITIES]
+            bits = [self.columns[name].view(np.int64) for name in names]
+            is_unchanged = bool(previous_bits) and all(map(np.array_equal, bits, previous_bits))
+            if not is_unchanged:
+                band = Band(*(self.by_node(name, np.nan) for name in names))
+            bands[stage] = band
+            previous_bits = bits
+        return bands
 
-def _bands(
-    columns: Mapping[str, NDArray[Any]], wide: Callable[[str, float], Floats]
-) -> dict[str, Band]:
-    """The band of each stage; a stage that changed no bit shares the band of the one before it."""
-    bands: dict[str, Band] = {}
-    before: list[Ints] = []
-    for stage in STAGES:
-        names = [_BANDS[stage, quantity] for quantity in QUANTITIES]
-        bits = [columns[name].view(np.int64) for name in names]
-        if not before or not all(map(np.array_equal, bits, before)):
-            band = Band(*(wide(name, np.nan) for name in names))
-        bands[stage], before = band, bits
-    return bands
+    def entries(self, origin: np.datetime64, hierarchy: tuple[str, ...]) -> LedgerEntries:
+        """Entries of the file, which holds those of `origin`."""
+        first_cell = self.first_cell
+        values = {name: self.columns[column][first_cell] for name, column in _ENTRY_COLUMNS.items()}
+        return LedgerEntries(
+            hierarchy=tuple(name for name in hierarchy if name in self.attributes),
+            keys=self.keys(),
+            cohort_index=np.arange(len(first_cell)),
+            origin=np.full(len(first_cell), parse_day(origin)),
+            pattern=self.by_node("pattern", np.nan),
+            bands=self.bands(),
+            is_borrowed=self.by_node("borrowed", blank=False),
+            **values,
+        )

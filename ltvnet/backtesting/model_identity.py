@@ -1,7 +1,5 @@
 """The name of a model in a ledger: a hash of all that its forecasts depend on."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.data.curves import History
+from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.model_spec import ModelSpec, as_json
 from ltvnet.forecasting.registry import find_registration
 from ltvnet.forecasting.run_context import RunContext
@@ -22,30 +21,32 @@ def model_identity(
 ) -> str:
     """Name of a model in a ledger: its kind, and a hash of all that its forecasts depend on.
 
-    That is the spec, the seed and the precision where the model takes them (folder, threads and
-    devices change nothing), the plan without its workers, the first origin, the history, and the
-    code's FORECASTS.
+    The hash is of the spec, the seed and the precision where the model takes them (folder, threads
+    and devices change nothing), the plan without its workers, the first origin, the history, and
+    FORECAST_VERSION.
     """
     models = [_with_context(model, context) for model in spec.models.values()]
-    settings = {key: value for key, value in asdict(plan).items() if key != "workers"}
-    data = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
-    described = [FORECAST_VERSION, models, settings, str(first), data]
+    plan_settings = {key: value for key, value in asdict(plan).items() if key != "workers"}
+    data_settings = [history.hierarchy, history.lag_days, list(map(str, history.index.names))]
+    description = [FORECAST_VERSION, models, plan_settings, str(first), data_settings]
 
-    digest = hashlib.sha256()
-    digest.update(json.dumps(described, sort_keys=True, default=as_json).encode())
-    digest.update(history.index.to_frame(index=False).to_csv(index=False).encode())
-    further = [history.series[name] for name in sorted(history.series)]
-    for array in (history.snapshot, history.users, history.spend, history.values, *further):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return f"{spec.kind}-{digest.hexdigest()[:12]}"
+    fingerprint = Fingerprint()
+    fingerprint.add_json(description, sort_keys=True, default=as_json)
+    fingerprint.add_keys(history.index)
+    fingerprint.add_arrays(history.snapshot, history.users, history.spend, history.values)
+    fingerprint.add_arrays(*(history.series[name] for name in sorted(history.series)))
+    return f"{spec.kind}-{fingerprint.hex(12)}"
 
 
 def _with_context(spec: ModelSpec, context: RunContext) -> dict[str, Any]:
-    """Return a model's config with what of the context its forecasts depend on.
+    """Return a model's config with the part of the context that its forecasts depend on.
 
     The keys are those that ledgers have been named by since format 3.
     """
     takes = find_registration(spec.name).takes
-    seed = {} if takes == "nothing" else {"seed": context.seed}
+    config = spec.as_config()
+    if takes != "nothing":
+        config = {**config, "seed": context.seed}
+
     precision = context.hardware.precision if takes == "context" else None
-    return {**spec.as_config(), **seed, "folder": None, "machine": precision}
+    return {**config, "folder": None, "machine": precision}

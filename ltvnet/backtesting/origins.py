@@ -1,4 +1,7 @@
-"""Which past days are replayed, and what a fit sees of each."""
+"""Which past days are replayed, and which data a fit is given on each of them.
+
+An origin is a past day on which a forecast is made from what was known by its end.
+"""
 
 import re
 from collections.abc import Sequence
@@ -8,26 +11,30 @@ import numpy as np
 
 from ltvnet.data.curves import MAX_AGE, Curves, History, parse_day, validate_ages
 
+ONE_DAY = np.timedelta64(1, "D")
+ONE_WEEK = np.timedelta64(7, "D")
+
+_MIN_WEEKS_OF_HISTORY = 8
+"""Weeks after the first acquisitions before which nothing is replayed."""
+
 
 def evenly_spaced_origins(first: object, last: object, every_days: int) -> Sequence[np.datetime64]:
     """Fold origins from `first` to `last` (both included) at equal steps.
 
     Raises ValueError when the step is not positive or the order is reversed.
     """
-    begin, end = parse_day(first), parse_day(last)
-    if every_days < 1 or end < begin:
+    first_day = parse_day(first)
+    last_day = parse_day(last)
+    if every_days < 1 or last_day < first_day:
         raise ValueError(
             f"expected first <= last and a step of days, got {first} {last} {every_days}"
         )
-    return list(np.arange(begin, end + np.timedelta64(1, "D"), every_days))
-
-
-ONE_WEEK = np.timedelta64(7, "D")
+    return list(np.arange(first_day, last_day + ONE_DAY, every_days))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayPlan:
-    """Which past days are replayed, and how.
+    """How past days are replayed.
 
     `window` "expanding" or "sliding:52w": the cohorts that a fit sees, all or those that began in
     so many weeks before it; `refit` "each", "every_K" or "frozen": whether each fold fits anew,
@@ -44,14 +51,15 @@ class ReplayPlan:
 
     def __post_init__(self) -> None:
         """Check the words and numbers."""
-        _ = self.window_weeks, self.folds_per_fit
-        if not isinstance(self.ages, Sequence) or not all(map(_whole, self.ages)):
+        _ = self.window_weeks
+        _ = self.folds_per_fit
+        if not isinstance(self.ages, Sequence) or not all(map(_is_whole_number, self.ages)):
             raise ValueError(f"expected ages=[] or whole days such as [7,30], got {self.ages!r}")
         if len(self.ages):
             validate_ages(self.ages)
         if not isinstance(self.warm, bool):
             raise ValueError(f"expected warm=true or false, got {self.warm!r}")  # noqa: TRY004
-        if not _whole(self.workers) or self.workers < 1:
+        if not _is_whole_number(self.workers) or self.workers < 1:
             raise ValueError(f"expected workers, a whole number >= 1, got {self.workers!r}")
 
     @property
@@ -59,26 +67,30 @@ class ReplayPlan:
         """Weeks of history that a fit sees; None: all."""
         if self.window == "expanding":
             return None
-        if not (found := re.fullmatch("sliding:([1-9][0-9]*)w", str(self.window))):
+        match = re.fullmatch("sliding:([1-9][0-9]*)w", str(self.window))
+        if match is None:
             raise ValueError(f"expected window=expanding or sliding:52w, got {self.window!r}")
-        return int(found[1])
+        return int(match[1])
 
     @property
     def folds_per_fit(self) -> int | None:
         """Folds from one fit to the next; None: the first fit is kept."""
-        if self.refit in ("each", "frozen"):
-            return 1 if self.refit == "each" else None
-        if not (found := re.fullmatch("every_([1-9][0-9]*)", str(self.refit))):
+        if self.refit == "each":
+            return 1
+        if self.refit == "frozen":
+            return None
+        match = re.fullmatch("every_([1-9][0-9]*)", str(self.refit))
+        if match is None:
             raise ValueError(f"expected refit=each, every_K or frozen, got {self.refit!r}")
-        return int(found[1])
+        return int(match[1])
 
     def fit_days(self, origins: Sequence[np.datetime64]) -> list[np.datetime64]:
-        """The day of the fit that forecasts each origin."""
-        every = self.folds_per_fit or len(origins)
-        return [origins[i - i % every] for i in range(len(origins))]
+        """Day of the fit that forecasts each origin."""
+        step = self.folds_per_fit or len(origins)
+        return [origins[i - i % step] for i in range(len(origins))]
 
     def select_training_curves(self, curves: Curves) -> Curves:
-        """What a fit sees of the curves of its day."""
+        """Select the curves that a fit on the day of `curves` sees: those within the window."""
         if self.window_weeks is None:
             return curves
         return curves.take(curves.start > curves.origin - self.window_weeks * ONE_WEEK)
@@ -92,17 +104,20 @@ def past_origins(
     The first has seen at least a quarter of the history and 8 weeks; each has something left to
     forecast.
     """
-    begun = history.end.min()
-    least = begun + max((last - begun) / 4, 8 * ONE_WEEK)
+    earliest = _earliest_origin(history, last)
     step = every_weeks * ONE_WEEK
-    origins = [last - step * i for i in range(count, 0, -1)]
-    return [o for o in origins if o >= least and has_anything_to_forecast(history.as_of(o))]
+    candidates = [last - step * i for i in range(count, 0, -1)]
+    return [
+        origin
+        for origin in candidates
+        if origin >= earliest and has_anything_to_forecast(history.as_of(origin))
+    ]
 
 
 def choose_origins(
     history: History, *, every: str, first: object, last: object, dates: Sequence[object] | None
 ) -> list[np.datetime64]:
-    """The days to replay: `dates`, or from `last` back to `first` in steps of `every`, "4w".
+    """Days to replay: `dates`, or from `last` back to `first` in steps of `every`, "4w".
 
     `last` None: the end of the last acquisition, or the newest day whose D90 has matured if that
     is earlier; `first` None: a quarter of the history has passed by then, and 8 weeks. Raises
@@ -114,25 +129,35 @@ def choose_origins(
                 f"expected origins.dates as a list such as [2024-01-01,2024-02-01], got {dates!r}"
             )
         return sorted(parse_day(date) for date in dates)
-    if not (weeks := re.fullmatch("([1-9][0-9]*)w", str(every))):
+    match = re.fullmatch("([1-9][0-9]*)w", str(every))
+    if match is None:
         raise ValueError(f"expected origins.every in weeks, such as 4w, got {every!r}")
+
     newest = min(history.end.max(), history.last_day - np.timedelta64(90, "D"))
-    until = newest if last is None else parse_day(last)
-    begun = history.end.min()
-    least = begun + max((until - begun) / 4, 8 * ONE_WEEK) if first is None else parse_day(first)
-    days = np.arange(until, least - np.timedelta64(1, "D"), -int(weeks[1]) * ONE_WEEK)
-    if not len(days):
+    latest = newest if last is None else parse_day(last)
+    earliest = _earliest_origin(history, latest) if first is None else parse_day(first)
+    days_backwards = np.arange(latest, earliest - ONE_DAY, -int(match[1]) * ONE_WEEK)
+    if not len(days_backwards):
         raise ValueError(
-            f"expected days to replay from {least} to {until}, got none: the history begins on "
-            f"{begun}; set origins.first and origins.last, or origins.dates"
+            f"expected days to replay from {earliest} to {latest}, got none: the history begins "
+            f"on {history.end.min()}; set origins.first and origins.last, or origins.dates"
         )
-    return [np.datetime64(date, "D") for date in days[::-1]]
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return [np.datetime64(date, "D") for date in days_backwards[::-1]]
 
 
 def has_anything_to_forecast(curves: Curves) -> bool:
-    """Whether any cohort has something to forecast from, and something left to forecast."""
+    """Return whether any cohort has a complete age to forecast from, and later ages ahead."""
     return bool(((curves.observed_age >= 0) & (curves.observed_age < MAX_AGE)).any())
+
+
+def _earliest_origin(history: History, last: np.datetime64) -> np.datetime64:
+    """First day by which a quarter of the history up to `last` has passed, and 8 weeks."""
+    first_end = history.end.min()
+    earliest: np.datetime64 = first_end + max(
+        (last - first_end) / 4, _MIN_WEEKS_OF_HISTORY * ONE_WEEK
+    )
+    return earliest
+
+
+def _is_whole_number(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,6 +1,9 @@
 """The past replayed as it was: forecasters fitted and asked at past origins.
 
-Folds are independent, so they run in parallel and a ledger does not depend on how many at once.
+A fold is one fit and the origins that it forecasts. Folds are independent, so they run in parallel
+and a ledger does not depend on how many at once.
+
+Shapes: N cohorts.
 """
 
 import json
@@ -20,7 +23,7 @@ import numpy as np
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.backtesting.model_identity import model_identity
 from ltvnet.backtesting.origins import ReplayPlan, has_anything_to_forecast
-from ltvnet.data.curves import MAX_AGE, NODES, Curves, History
+from ltvnet.data.curves import MAX_AGE, NODES, Curves, History, is_within_week_past
 from ltvnet.forecasting.forecaster import Forecaster, Predictor, State
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
@@ -48,14 +51,14 @@ class WarmStartable(Protocol):
 
 @dataclass(frozen=True)
 class FitCost:
-    """What a fit took: `seconds` on the clock; `parameters` numbers that its state holds."""
+    """Cost of a fit: `seconds` on the clock; `parameters` numbers that its state holds."""
 
     seconds: float
     parameters: float
 
 
 FoldResult = tuple[list[LedgerEntries], FitCost]
-"""What a fold issued, of each origin, and what its fit took."""
+"""The entries that a fold forecast at each of its origins, and the cost of its fit."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,24 @@ class Fold:
     start_state: State | None
 
     def fit(self, history: History) -> tuple[Forecaster, FitCost]:
-        """The forecaster as of the day of the fit, and what it took."""
+        """Fit the forecaster as of the day of the fit, and measure what it took."""
         forecaster = create_forecaster(self.spec, self.context)
         if self.start_state is not None and isinstance(forecaster, WarmStartable):
             forecaster.start_from(self.start_state)
         curves = self.plan.select_training_curves(history.as_of(self.fit_day))
-        begun = perf_counter()
+
+        started = perf_counter()
         forecaster = forecaster.fit(curves)
-        seconds = perf_counter() - begun
-        return forecaster, FitCost(seconds, sum(a.size for a in forecaster.state()[1].values()))
+        seconds = perf_counter() - started
+
+        _, arrays = forecaster.state()
+        return forecaster, FitCost(seconds, sum(array.size for array in arrays.values()))
 
     def forecast_origins(self, forecaster: Forecaster, history: History) -> list[LedgerEntries]:
-        """What a forecaster says at each origin."""
+        """Forecast each origin of the fold from what was known by its end."""
         return [
-            forecast_entries(forecaster, history.as_of(o), self.plan.ages) for o in self.origins
+            forecast_entries(forecaster, history.as_of(origin), self.plan.ages)
+            for origin in self.origins
         ]
 
     def run(self, history: History) -> FoldResult:
@@ -93,7 +100,7 @@ class Fold:
 
 
 def forecast_entries(forecaster: Predictor, curves: Curves, ages: Sequence[int]) -> LedgerEntries:
-    """Forecasts of one day: of each cohort, and of those within a week past an age, cut to it.
+    """Forecast each cohort on one day, and those within a week past one of `ages`, cut to it.
 
     Raises ValueError when nothing is left to forecast.
     """
@@ -102,14 +109,17 @@ def forecast_entries(forecaster: Predictor, curves: Curves, ages: Sequence[int])
             f"nothing to forecast at {curves.origin}: expected a cohort with a complete age below "
             f"{MAX_AGE}, got {len(curves)} without one; choose other origins"
         )
-    natural = curves.observed_age
-    parts = [LedgerEntries.from_forecast(forecaster.predict(curves, NODES), natural)]
+
+    natural_age = curves.observed_age
+    entries = [LedgerEntries.from_forecast(forecaster.predict(curves, NODES), natural_age)]
     for age in ages:
-        rows = np.flatnonzero((natural > age) & (natural < age + 7))
+        # Cohorts that are at the age already are forecast above, without a cut.
+        is_cut = is_within_week_past(natural_age, age) & (natural_age > age)
+        rows = np.flatnonzero(is_cut)
         if len(rows):
-            cut = forecaster.predict(curves.take(rows).cut(age), NODES)
-            parts.append(LedgerEntries.from_forecast(cut, natural[rows]))
-    return LedgerEntries.concatenate(parts)
+            forecast = forecaster.predict(curves.take(rows).cut(age), NODES)
+            entries.append(LedgerEntries.from_forecast(forecast, natural_age[rows]))
+    return LedgerEntries.concatenate(entries)
 
 
 @dataclass(frozen=True)
@@ -143,9 +153,11 @@ class Replay:
 
     @cached_property
     def members(self) -> list["Replay"]:
-        """The replays of the models of a mixture, or this one."""
-        specs = self.spec.models.values()
-        return [self] if list(specs) == [self.spec] else [replace(self, spec=one) for one in specs]
+        """Replays of the models of a mixture, or this one alone."""
+        specs = list(self.spec.models.values())
+        if specs == [self.spec]:
+            return [self]
+        return [replace(self, spec=spec) for spec in specs]
 
     @property
     def fit_days(self) -> list[np.datetime64]:
@@ -157,23 +169,27 @@ class Replay:
 
         No fit writes checkpoints, as folds would share the folder.
         """
-        missing: dict[np.datetime64, list[np.datetime64]] = {}
-        for origin, fit_day in zip(self.origins, self.fit_days, strict=True):
-            origins = missing.setdefault(fit_day, [])
-            if self.ledger.last_training_day(self.identity, origin) != fit_day:
-                origins.append(origin)
-
-        context = self.context.without_folder()
-        folds = [
-            Fold(self.spec, context, self.plan, fit_day, origins, None)
-            for fit_day, origins in missing.items()
-        ]
-        for fold, (entries_by_origin, cost) in _warmed(folds, self.history):
+        folds = self._folds()
+        for fold, (entries_by_origin, cost) in _run_folds(folds, self.history):
             with atomic_write(self._receipt(fold.fit_day)) as path:
                 path.write_text(json.dumps(asdict(cost)))
             for origin, entries in zip(fold.origins, entries_by_origin, strict=True):
                 self.ledger.write(self.identity, entries, self.identity, fold.fit_day)
                 yield origin
+
+    def _folds(self) -> list[Fold]:
+        """Fold of each fit, with those of its origins that the ledger lacks, maybe none."""
+        missing_origins: dict[np.datetime64, list[np.datetime64]] = {}
+        for origin, fit_day in zip(self.origins, self.fit_days, strict=True):
+            origins = missing_origins.setdefault(fit_day, [])
+            if self.ledger.last_training_day(self.identity, origin) != fit_day:
+                origins.append(origin)
+
+        context = self.context.without_folder()
+        return [
+            Fold(self.spec, context, self.plan, fit_day, origins, None)
+            for fit_day, origins in missing_origins.items()
+        ]
 
     def read(self) -> LedgerEntries:
         """Read the model's forecasts of all origins. Raises ValueError when one is not there."""
@@ -184,9 +200,10 @@ class Replay:
 
         A mixture takes as much as its models together.
         """
+        fit_days = sorted(set(self.fit_days))
         total = np.zeros(2)
         for member in self.members:
-            receipts = [member._receipt(day) for day in sorted(set(self.fit_days))]
+            receipts = [member._receipt(fit_day) for fit_day in fit_days]
             costs = [json.loads(path.read_text()) for path in receipts if path.exists()]
             if not costs:
                 return None
@@ -199,53 +216,68 @@ class Replay:
         return folder / f"{fit_day}.json"
 
 
-def _warmed(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, FoldResult]]:
+def _run_folds(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, FoldResult]]:
     """Run folds that lack forecasts, by as many workers as are wanted and have something to do."""
-    workers = min(sum(bool(fold.origins) for fold in folds), folds[0].plan.workers)
+    busy_folds = sum(bool(fold.origins) for fold in folds)
+    workers = min(busy_folds, folds[0].plan.workers)
     if workers <= 1:
-        yield from _started(folds, history, None)
+        yield from _run_after_warm_start(folds, history, None)
         return
+
     context = get_context("spawn")  # a fork would copy the threads of torch
-    with ProcessPoolExecutor(workers, context, _begin, (history, folds[0].spec.name)) as pool:
+    arguments = (history, folds[0].spec.name)
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
         pool.submit(os.getpid)  # workers import what they need while the first fold is fitted here
         try:
-            yield from _started(folds, history, pool)
+            yield from _run_after_warm_start(folds, history, pool)
         finally:  # nothing further begins once a fold has failed or the caller has gone
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _started(
+def _run_after_warm_start(
     folds: Sequence[Fold], history: History, pool: ProcessPoolExecutor | None
 ) -> Iterator[tuple[Fold, FoldResult]]:
-    """Run folds, warm from the earliest that learned anything; those before cold, again if so."""
-    start = None
-    if folds[0].plan.warm and issubclass(forecaster_class(folds[0].spec.name), WarmStartable):
-        while start is None and any(fold.origins for fold in folds[1:]):
-            first, *folds = folds
-            forecaster, took = first.fit(history)
-            assert isinstance(forecaster, WarmStartable)
-            start = forecaster.state() if forecaster.can_start() else None
-            if first.origins:
-                yield first, (first.forecast_origins(forecaster, history), took)
-    rest = [replace(fold, start_state=start) for fold in folds if fold.origins]
+    """Run folds, warm from the earliest that learned anything, where the plan wants it.
+
+    Folds before that one are run cold; its fit is run even where its forecasts are there already.
+    """
+    start_state = None
+    is_warm = folds[0].plan.warm and issubclass(forecaster_class(folds[0].spec.name), WarmStartable)
+    while is_warm and start_state is None and any(fold.origins for fold in folds[1:]):
+        earliest_fold, *folds = folds
+        forecaster, cost = earliest_fold.fit(history)
+        assert isinstance(forecaster, WarmStartable)
+        if forecaster.can_start():
+            start_state = forecaster.state()
+        if earliest_fold.origins:
+            entries = earliest_fold.forecast_origins(forecaster, history)
+            yield earliest_fold, (entries, cost)
+
+    remaining_folds = [replace(fold, start_state=start_state) for fold in folds if fold.origins]
     if pool is None:
-        yield from ((fold, fold.run(history)) for fold in rest)
+        yield from ((fold, fold.run(history)) for fold in remaining_folds)
         return
-    waiting = {pool.submit(_in_worker, fold): fold for fold in rest}
-    for done in as_completed(waiting):
-        yield waiting.pop(done), done.result()
+    fold_by_future = {pool.submit(_run_in_worker, fold): fold for fold in remaining_folds}
+    for future in as_completed(fold_by_future):
+        yield fold_by_future.pop(future), future.result()
 
 
 _HISTORY: list[History] = []
 """The history that a worker process was started with: sent once, not with every fold."""
 
 
-def _begin(history: History, name: str) -> None:
+def _start_worker(history: History, model_name: str) -> None:
+    """Prepare a worker process: keep the history, watch the parent, import what a fit needs."""
     _HISTORY[:] = [history]
     Thread(target=end_with_parent, daemon=True).start()
-    cls = forecaster_class(name)
+    cls = forecaster_class(model_name)
     if issubclass(cls, WarmStartable):
         cls.warm_up()
+
+
+def _run_in_worker(fold: Fold) -> FoldResult:
+    """Run a fold on the history that this process was started with."""
+    return fold.run(_HISTORY[0])
 
 
 def end_with_parent() -> None:
@@ -254,7 +286,3 @@ def end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _in_worker(fold: Fold) -> FoldResult:
-    return fold.run(_HISTORY[0])

@@ -1,24 +1,24 @@
 """How good past forecasts were: a ledger beside what came true, scored by age, horizon, segment.
 
-Shapes: E entries, J nodes, C cells of one group and horizon.
+Shapes: E entries, J nodes, K cohorts, C cells of one group and horizon.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from itertools import pairwise, product
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from ltvnet import metrics
-from ltvnet.backtesting.ledger import LedgerEntries
+from ltvnet.backtesting.ledger import LedgerEntries, Stage
 from ltvnet.data.arrays import Bools, Floats
-from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History
+from ltvnet.data.curves import AGES, HORIZONS, MAX_AGE, NODE_AGES, NODES, Curves, History
 from ltvnet.forecasting.forecast import AGE_BUCKETS, Band, age_bucket
 
-HORIZONS = (30, 60, 90, 180, 360)
-"""Ages (days) at which forecasts are scored."""
+ScoredStage = Stage | Literal["pattern"]
+"""A stage of a forecast, or the historical pattern beside it."""
 
 SCORED_AGES = (7, 30)
 SCORED_HORIZONS = (90, 180, 360)
@@ -32,9 +32,8 @@ BOOTSTRAP_DRAWS = 1000
 class BacktestRecord:
     """Past forecasts of a model beside what came true.
 
-    `entries` (E), `actual` (E, J) NaN where not matured, `error` (E, J) standard error of growth
-    from the sampling of users and `oracle` (E, J) the forecast of one who knows the truth (None:
-    unknown).
+    `entries` (E), `actual` (E, J) NaN where not matured, `standard_error` (E, J) of growth, from
+    the sampling of users, and `oracle_forecast` (E, J), by one who knows the truth (None: unknown).
     """
 
     name: str
@@ -45,32 +44,41 @@ class BacktestRecord:
 
     @property
     def is_scorable(self) -> Bools:
-        """Cells (E, J) that have matured and lie within the ages that the data supported."""
-        within: Bools = np.array(NODES) <= self.entries.last_supported_age[:, None]
-        return np.isfinite(self.actual) & within
+        """Whether each cell (E, J) has matured and lies within the ages that data supported."""
+        is_supported: Bools = NODE_AGES <= self.entries.last_supported_age[:, None]
+        return np.isfinite(self.actual) & is_supported
 
-    def _band(self, stage: str) -> Band:
+    def _band(self, stage: ScoredStage) -> Band:
+        """Band of a stage; that of the pattern is its mean four times."""
         if stage == "pattern":
-            return Band(*[self.entries.pattern] * 4)
+            return Band.from_mean(self.entries.pattern)
         return self.entries.bands[stage]
 
-    def select_cells(self, stage: str, rows: Bools, horizon: int) -> "ScoreCells":
-        """The supported forecasts of some entries at a horizon, as a stage left them.
+    def select_cells(self, stage: ScoredStage, rows: Bools, horizon: int) -> "ScoreCells":
+        """Select the scorable forecasts of some entries at a horizon, as a stage left them.
 
-        `stage` one of ledger.STAGES, or "pattern".
+        `stage` one of ledger.STAGES, or "pattern"; `rows` (E,) a mask.
         """
-        j, entries = NODES.index(horizon), self.entries
-        at = np.flatnonzero(rows & self.is_scorable[:, j])
-        band = self._band(stage)
+        node = NODES.index(horizon)
+        selected = np.flatnonzero(rows & self.is_scorable[:, node])
+
+        def cells(values: Floats) -> Floats:
+            column: Floats = values[selected, node]
+            return column
+
+        def optional_cells(values: Floats | None) -> Floats | None:
+            return None if values is None else cells(values)
+
+        entries = self.entries
         return ScoreCells(
-            actual=self.actual[at, j],
-            band=Band(*(getattr(band, name)[at, j] for name in ("mean", "p10", "p50", "p90"))),
-            pattern=entries.pattern[at, j],
-            users=entries.users[at],
-            acquisition_week=entries.acquisition_week[at],
-            origin_count=len(np.unique(entries.origin[at])),
-            standard_error=None if self.standard_error is None else self.standard_error[at, j],
-            oracle_forecast=None if self.oracle_forecast is None else self.oracle_forecast[at, j],
+            actual=cells(self.actual),
+            band=self._band(stage).map(cells),
+            pattern=cells(entries.pattern),
+            users=entries.users[selected],
+            acquisition_week=entries.acquisition_week[selected],
+            origin_count=len(np.unique(entries.origin[selected])),
+            standard_error=optional_cells(self.standard_error),
+            oracle_forecast=optional_cells(self.oracle_forecast),
         )
 
 
@@ -78,7 +86,7 @@ class BacktestRecord:
 class ScoreCells:
     """Forecasts of one kind at one horizon: what one row of a score table is made of, (C,) each.
 
-    Weights are users; cohorts of an acquisition `week` err alike.
+    Weights are users; cohorts of an `acquisition_week` err alike.
     """
 
     actual: Floats
@@ -94,42 +102,55 @@ class ScoreCells:
         """Number of cells C."""
         return len(self.actual)
 
+    def weighted_error(self, forecast: Floats) -> Floats:
+        """Absolute error of a forecast of the cells times users, in currency: (C,)."""
+        return self.users * np.abs(forecast - self.actual)
+
+    @property
+    def weighted_outcome(self) -> Floats:
+        """Absolute revenue that came true times users, in currency: (C,)."""
+        return self.users * np.abs(self.actual)
+
     def compare_with_pattern(self) -> metrics.Comparison:
-        """The mean against the historical pattern."""
+        """Compare the mean with the historical pattern."""
         return compare_forecasts(self, self.band.mean, self.pattern)
 
     def compute_metrics(self) -> dict[str, float]:
-        """Every metric, by name."""
-        a, w, band = self.actual, self.users, self.band
-        one = np.ones(len(a))
-        versus = self.compare_with_pattern()
-        inside = metrics.inside_interval(a, band.p10, band.p90)
-        found = {
-            "n": len(a),
-            "weeks": len(np.unique(self.acquisition_week)),
+        """Compute every metric, by name."""
+        actual = self.actual
+        users = self.users
+        band = self.band
+        week = self.acquisition_week
+        equal_weight = np.ones(len(actual))
+        comparison = self.compare_with_pattern()
+        is_inside = metrics.inside_interval(actual, band.p10, band.p90)
+
+        values = {
+            "n": len(actual),
+            "weeks": len(np.unique(week)),
             "origins": self.origin_count,
-            "wape": metrics.wape(a, band.mean, w),
-            "bias": metrics.bias(a, band.mean, w),
-            "median_ape": metrics.median_ape(a, band.mean, w),
-            "rmse": metrics.rmse(a, band.mean, w),
-            "pinball_p10": metrics.pinball(a, band.p10, w, level=0.1),
-            "pinball_p90": metrics.pinball(a, band.p90, w, level=0.9),
-            "coverage": metrics.coverage(a, band.p10, band.p90, one),
-            "coverage_error": metrics.clustered_standard_error(inside, one, self.acquisition_week),
-            "width": metrics.interval_width(a, band.p10, band.p90, w),
-            "wape_pattern": metrics.wape(a, self.pattern, w),
-            "bias_pattern": metrics.bias(a, self.pattern, w),
-            "skill": versus.skill,
-            "skill_low": versus.skill_low,
-            "skill_high": versus.skill_high,
-            "gini": metrics.gini(a, band.mean, w),
-            "spearman": metrics.spearman(a, band.mean),
+            "wape": metrics.wape(actual, band.mean, users),
+            "bias": metrics.bias(actual, band.mean, users),
+            "median_ape": metrics.median_ape(actual, band.mean, users),
+            "rmse": metrics.rmse(actual, band.mean, users),
+            "pinball_p10": metrics.pinball(actual, band.p10, users, level=0.1),
+            "pinball_p90": metrics.pinball(actual, band.p90, users, level=0.9),
+            "coverage": metrics.coverage(actual, band.p10, band.p90, equal_weight),
+            "coverage_error": metrics.clustered_standard_error(is_inside, equal_weight, week),
+            "width": metrics.interval_width(actual, band.p10, band.p90, users),
+            "wape_pattern": metrics.wape(actual, self.pattern, users),
+            "bias_pattern": metrics.bias(actual, self.pattern, users),
+            "skill": comparison.skill,
+            "skill_low": comparison.skill_low,
+            "skill_high": comparison.skill_high,
+            "gini": metrics.gini(actual, band.mean, users),
+            "spearman": metrics.spearman(actual, band.mean),
         }
         if self.standard_error is not None:
-            found["noise_floor"] = metrics.noise_floor(a, self.standard_error, w)
+            values["noise_floor"] = metrics.noise_floor(actual, self.standard_error, users)
         if self.oracle_forecast is not None:
-            found["wape_oracle"] = metrics.wape(a, self.oracle_forecast, w)
-        return found
+            values["wape_oracle"] = metrics.wape(actual, self.oracle_forecast, users)
+        return values
 
 
 def build_record(
@@ -139,133 +160,142 @@ def build_record(
     truth: Curves | None = None,
     errors: pd.DataFrame | None = None,
 ) -> BacktestRecord:
-    """Past forecasts beside what had come true by the last day of a history.
+    """Put past forecasts beside what had come true by the last day of a history.
 
     `truth` expected curves of a simulation and `errors` standard errors of curves, index the
     cohort key, where they are known.
     """
-    actual = entries.look_up_actuals(history.as_of(history.last_day))
-    error = None if errors is None else growth_standard_error(errors, entries)
     return BacktestRecord(
-        name, entries, actual, error, None if truth is None else forecast_by_oracle(truth, entries)
+        name,
+        entries,
+        actual=entries.look_up_actuals(history.as_of(history.last_day)),
+        standard_error=None if errors is None else growth_standard_error(errors, entries),
+        oracle_forecast=None if truth is None else forecast_by_oracle(truth, entries),
     )
 
 
 def with_pattern_of(record: BacktestRecord, reference: BacktestRecord) -> BacktestRecord:
-    """A record whose pattern is what another model said of the same cohorts on the same days."""
-    ours, theirs = record.entries, reference.entries
-    same = (
-        (ours.origin, ours.cohort_index, ours.observed_age),
-        (theirs.origin, theirs.cohort_index, theirs.observed_age),
-    )
-    assert all(np.array_equal(*pair) for pair in zip(*same, strict=True))
-    return replace(record, entries=replace(ours, pattern=theirs.bands["raw"].mean))
+    """Return a record whose pattern is another model's forecast of the same cohorts and days."""
+    entries = record.entries
+    for name in ("origin", "cohort_index", "observed_age"):
+        assert np.array_equal(getattr(entries, name), getattr(reference.entries, name)), name
+    pattern = reference.entries.bands["raw"].mean
+    return replace(record, entries=replace(entries, pattern=pattern))
 
 
 def compare_forecasts(cells: ScoreCells, mean: Floats, reference: Floats) -> metrics.Comparison:
-    """A forecast of cells against another one, acquisition weeks resampled."""
-    actual, w = cells.actual, cells.users
-    loss, other = w * np.abs(mean - actual), w * np.abs(reference - actual)
+    """Compare a forecast of cells with another one, acquisition weeks resampled."""
     return metrics.compare_wape(
-        loss, other, w * np.abs(actual), cells.acquisition_week, draws=BOOTSTRAP_DRAWS, seed=0
+        cells.weighted_error(mean),
+        cells.weighted_error(reference),
+        cells.weighted_outcome,
+        cells.acquisition_week,
+        draws=BOOTSTRAP_DRAWS,
+        seed=0,
     )
 
 
-def compare_stage_with_pattern(record: BacktestRecord, stage: str) -> metrics.Comparison:
-    """A stage against the pattern over all that has matured, cohorts at their own age."""
-    own = record.entries.natural_age == record.entries.observed_age
-    parts = [record.select_cells(stage, own, horizon) for horizon in HORIZONS]
-    columns = [
-        (c.users * np.abs(c.band.mean - c.actual), c.users * np.abs(c.pattern - c.actual),
-         c.users * np.abs(c.actual), c.acquisition_week) for c in parts
-    ]  # fmt: skip
-    loss, other, scale, week = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return metrics.compare_wape(loss, other, scale, week, draws=BOOTSTRAP_DRAWS, seed=0)
+def compare_stage_with_pattern(record: BacktestRecord, stage: ScoredStage) -> metrics.Comparison:
+    """Compare a stage with the pattern over all that has matured, cohorts at their own age."""
+    at_own_age = record.entries.at_own_age
+    cells_by_horizon = [record.select_cells(stage, at_own_age, horizon) for horizon in HORIZONS]
+    return metrics.compare_wape(
+        np.concatenate([cells.weighted_error(cells.band.mean) for cells in cells_by_horizon]),
+        np.concatenate([cells.weighted_error(cells.pattern) for cells in cells_by_horizon]),
+        np.concatenate([cells.weighted_outcome for cells in cells_by_horizon]),
+        np.concatenate([cells.acquisition_week for cells in cells_by_horizon]),
+        draws=BOOTSTRAP_DRAWS,
+        seed=0,
+    )
 
 
 def group_by_observed_age(
     entries: LedgerEntries, ages: Sequence[int]
 ) -> Iterator[tuple[str, Bools]]:
-    """Entries by observed age: those at exactly one of `ages`, and those at their own, by bucket.
+    """Group entries by observed age: at exactly one of `ages`, and at their own age by bucket.
 
-    Yields a label, "7" or "7-13" days, and which entries (E,) are meant.
+    Yields a label, "7" or "7-13" days or "all", and which entries (E,) are meant.
     """
     for age in ages:
-        yield str(age), (entries.observed_age == age) & (entries.natural_age < age + 7)
-    own = entries.natural_age == entries.observed_age
-    for b, (low, high) in enumerate(pairwise((*AGE_BUCKETS, MAX_AGE))):
-        yield f"{low}-{high - 1}", own & (age_bucket(entries.observed_age) == b)
-    yield "all", own
+        yield str(age), entries.at_observed_ages([age])
+
+    at_own_age = entries.at_own_age
+    for bucket, (low, high) in enumerate(pairwise((*AGE_BUCKETS, MAX_AGE))):
+        yield f"{low}-{high - 1}", at_own_age & (age_bucket(entries.observed_age) == bucket)
+    yield "all", at_own_age
 
 
-def score_table(record: BacktestRecord, ages: Sequence[int], stage: str = "final") -> pd.DataFrame:
+def score_table(
+    record: BacktestRecord, ages: Sequence[int], stage: ScoredStage = "final"
+) -> pd.DataFrame:
     """Scores of a model by observed age and horizon, a row each; empty where nothing matured.
 
-    `revision` is told of all cohorts at their own age.
+    `revision` is that of all cohorts at their own age, and stands in their row only.
     """
-    rows = []
-    for label, chosen in group_by_observed_age(record.entries, ages):
+    score_rows = []
+    for label, group in group_by_observed_age(record.entries, ages):
         for horizon in HORIZONS:
-            cells = record.select_cells(stage, chosen, horizon)
-            if len(cells):
-                key = {"model": record.name, "observed_age": label, "horizon": horizon}
-                moved = revision(record.entries, horizon, stage) if label == "all" else np.nan
-                rows.append(key | cells.compute_metrics() | {"revision": moved})
-    return pd.DataFrame(rows)
+            cells = record.select_cells(stage, group, horizon)
+            if not len(cells):
+                continue
+            score_row = {"model": record.name, "observed_age": label, "horizon": horizon}
+            score_row |= cells.compute_metrics()
+            score_row["revision"] = np.nan
+            if label == "all":
+                score_row["revision"] = revision(record.entries, horizon, stage)
+            score_rows.append(score_row)
+    return pd.DataFrame(score_rows)
 
 
 def score_table_by_segment(
-    record: BacktestRecord, level: int, stage: str = "final"
+    record: BacktestRecord, level: int, stage: ScoredStage = "final"
 ) -> pd.DataFrame:
     """Scores of cohorts at their own age by segment of a level of the hierarchy, and horizon."""
     entries = record.entries
-    own = entries.natural_age == entries.observed_age
     names = entries.hierarchy[:level]
-    keys = pd.MultiIndex.from_arrays([entries.cohorts.attributes[name] for name in names])
-    codes, found = pd.factorize(keys, sort=True)
-    rows = []
-    for code, key in enumerate(found):
-        for horizon in HORIZONS:
-            cells = record.select_cells(stage, own & (codes[entries.cohort_index] == code), horizon)
-            if len(cells):
-                label: Mapping[str, object] = dict(zip(names, key, strict=True))
-                rows.append(
-                    {"model": record.name, **label, "horizon": horizon, **cells.compute_metrics()}
-                )
-    return pd.DataFrame(rows)
+    attributes = entries.cohorts.attributes
+    keys = pd.MultiIndex.from_arrays([attributes[name] for name in names])  # (K,)
+    segment_by_cohort, segments = pd.factorize(keys, sort=True)
+    segment_index = segment_by_cohort[entries.cohort_index]  # (E,)
+
+    at_own_age = entries.at_own_age
+    score_rows = []
+    for (index, key), horizon in product(enumerate(segments), HORIZONS):
+        group = at_own_age & (segment_index == index)
+        cells = record.select_cells(stage, group, horizon)
+        if len(cells):
+            segment: Mapping[str, object] = dict(zip(names, key, strict=True))
+            score_row = {"model": record.name, **segment, "horizon": horizon}
+            score_rows.append(score_row | cells.compute_metrics())
+    return pd.DataFrame(score_rows)
 
 
-def mean_wape(record: BacktestRecord, stage: str = "final") -> float | None:
+def mean_wape(record: BacktestRecord, stage: ScoredStage = "final") -> float | None:
     """Mean WAPE at SCORED_AGES and SCORED_HORIZONS; None where none of these has matured.
 
     Cells that earned nothing at all have no WAPE and do not count.
     """
-    found = [
-        metrics.wape(cells.actual, cells.band.mean, cells.users)
-        for label, rows in group_by_observed_age(record.entries, SCORED_AGES)
-        if label in map(str, SCORED_AGES)
-        for horizon in SCORED_HORIZONS
-        if len(cells := record.select_cells(stage, rows, horizon))
-    ]
-    known = [wape for wape in found if np.isfinite(wape)]
-    return float(np.mean(known)) if known else None
+    errors = []
+    for age, horizon in product(SCORED_AGES, SCORED_HORIZONS):
+        cells = cells_at_age(record, stage, age, horizon)
+        error = wape_of_cells(cells) if len(cells) else float("nan")
+        if np.isfinite(error):
+            errors.append(error)
+    return float(np.mean(errors)) if errors else None
 
 
-def revision(entries: LedgerEntries, horizon: int, stage: str) -> float:
+def revision(entries: LedgerEntries, horizon: int, stage: ScoredStage) -> float:
     """How much forecasts of a cohort move from one origin to the next: sum of |change| over sum.
 
     Of cohorts at their own age, both weighed by users.
     """
-    own = entries.take(entries.natural_age == entries.observed_age)
-    frame = pd.DataFrame(
-        {
-            "cohort": own.cohort_index,
-            "mean": own.users * own.bands[stage].mean[:, NODES.index(horizon)],
-        }
-    ).dropna()
+    at_own_age = entries.take(entries.at_own_age)
+    mean = at_own_age.bands[stage].mean[:, NODES.index(horizon)]
+    frame = pd.DataFrame({"cohort": at_own_age.cohort_index, "mean": at_own_age.users * mean})
+    frame = frame.dropna()
+
     change = frame.groupby("cohort")["mean"].diff()
-    moved = change.notna()
-    total = float(frame["mean"][moved].sum())
+    total = float(frame["mean"][change.notna()].sum())
     return float(change.abs().sum()) / total if total else float("nan")
 
 
@@ -276,70 +306,72 @@ def growth_standard_error(errors: pd.DataFrame, entries: LedgerEntries) -> Float
     sqrt(se(h)^2 - se(k)^2), slightly above the truth, as spenders go on spending. k is the
     last node not later than the observed age.
     """
-    found = errors.reindex(entries.keys).to_numpy(dtype=float)[entries.cohort_index]
-    node = np.searchsorted(np.array(NODES), entries.observed_age, side="right") - 1
-    known = found[np.arange(len(found)), np.maximum(node, 0)][:, None]
-    variance = np.maximum(found**2 - known**2, 0.0)
-    error: Floats = np.sqrt(variance)
-    return error
+    by_cohort = errors.reindex(entries.keys).to_numpy(dtype=float)  # (K, J)
+    at_nodes = by_cohort[entries.cohort_index]  # (E, J)
+    last_node = np.searchsorted(NODE_AGES, entries.observed_age, side="right") - 1
+    at_observed_age = at_nodes[np.arange(len(at_nodes)), np.maximum(last_node, 0)][:, None]
+
+    variance = np.maximum(at_nodes**2 - at_observed_age**2, 0.0)
+    standard_error: Floats = np.sqrt(variance)
+    return standard_error
 
 
 def forecast_by_oracle(truth: Curves, entries: LedgerEntries) -> Floats:
-    """What one who knows the expected curves `truth` would have forecast: (E, J).
+    """Forecast (E, J) by one who knows the expected curves `truth` of a simulation.
 
-    y(k) + Lambda(h) - Lambda(k) for cohorts of a simulation, NaN for those it does not know.
+    y(k) + Lambda(h) - Lambda(k), NaN for cohorts that are not in it.
     """
     if truth.index.names != entries.keys.names:
         return np.full(entries.pattern.shape, np.nan)
+
     values = np.concatenate((truth.values, np.full((1, AGES), np.nan)))
-    expected = values[
-        truth.index.get_indexer(entries.keys)[entries.cohort_index]
-    ]  # -1: the last row
-    begin = expected[np.arange(len(entries)), entries.observed_age]
-    grown = expected[:, list(NODES)] - begin[:, None]
-    return np.where(entries.has_forecast, entries.observed_value[:, None] + grown, np.nan)
+    row = truth.index.get_indexer(entries.keys)  # (K,), -1 of an unknown cohort: the last row
+    expected = values[row[entries.cohort_index]]  # (E, A)
+    at_observed_age = expected[np.arange(len(entries)), entries.observed_age]
+    growth = expected[:, NODE_AGES] - at_observed_age[:, None]
+    return np.where(entries.has_forecast, entries.observed_value[:, None] + growth, np.nan)
 
 
-def cells_at_age(record: BacktestRecord, stage: str, age: int, horizon: int) -> ScoreCells:
+def cells_at_age(record: BacktestRecord, stage: ScoredStage, age: int, horizon: int) -> ScoreCells:
     """Forecasts made at exactly an observed age."""
-    _, rows = next(group_by_observed_age(record.entries, (age,)))
-    return record.select_cells(stage, rows, horizon)
+    return record.select_cells(stage, record.entries.at_observed_ages([age]), horizon)
 
 
 def is_pattern_forecast(record: BacktestRecord) -> bool:
-    """Whether a model's forecasts are the pattern's."""
-    mean, pattern = record.entries.bands["final"].mean, record.entries.pattern
+    """Return whether a model's forecasts are the pattern's."""
+    mean = record.entries.bands["final"].mean
+    pattern = record.entries.pattern
     return bool(np.allclose(mean, pattern, rtol=1e-9, atol=0, equal_nan=True))
 
 
-def wape_of_cells(c: ScoreCells) -> float:
+def wape_of_cells(cells: ScoreCells) -> float:
     """Error for a single cohort, weighted by users."""
-    return metrics.wape(c.actual, c.band.mean, c.users)
+    return metrics.wape(cells.actual, cells.band.mean, cells.users)
 
 
-def bias_of_cells(c: ScoreCells) -> float:
+def bias_of_cells(cells: ScoreCells) -> float:
     """Error of the sum over cohorts."""
-    return metrics.bias(c.actual, c.band.mean, c.users)
+    return metrics.bias(cells.actual, cells.band.mean, cells.users)
 
 
-def irreducible_wape(c: ScoreCells) -> float:
-    """The WAPE that nobody could have got below, by an oracle or by standard errors."""
-    if c.oracle_forecast is not None:
-        return metrics.wape(c.actual, c.oracle_forecast, c.users)
-    return (
-        float("nan")
-        if c.standard_error is None
-        else metrics.noise_floor(c.actual, c.standard_error, c.users)
-    )
+def irreducible_wape(cells: ScoreCells) -> float:
+    """WAPE that nobody could have got below, by an oracle or by standard errors; NaN: unknown."""
+    if cells.oracle_forecast is not None:
+        return metrics.wape(cells.actual, cells.oracle_forecast, cells.users)
+    if cells.standard_error is not None:
+        return metrics.noise_floor(cells.actual, cells.standard_error, cells.users)
+    return float("nan")
 
 
-def coverage_with_error(c: ScoreCells) -> tuple[float, float]:
+def coverage_with_error(cells: ScoreCells) -> tuple[float, float]:
     """Share of outcomes inside the 80 % interval, and its standard error over weeks."""
-    inside, one = metrics.inside_interval(c.actual, c.band.p10, c.band.p90), np.ones(len(c))
-    share = metrics.coverage(c.actual, c.band.p10, c.band.p90, one)
-    return share, metrics.clustered_standard_error(inside, one, c.acquisition_week)
+    band = cells.band
+    equal_weight = np.ones(len(cells))
+    share = metrics.coverage(cells.actual, band.p10, band.p90, equal_weight)
+    is_inside = metrics.inside_interval(cells.actual, band.p10, band.p90)
+    return share, metrics.clustered_standard_error(is_inside, equal_weight, cells.acquisition_week)
 
 
-def as_pattern_forecast(c: ScoreCells) -> ScoreCells:
-    """The pattern alone."""
-    return replace(c, band=Band(*[c.pattern] * 4))
+def as_pattern_forecast(cells: ScoreCells) -> ScoreCells:
+    """Return the cells with the pattern alone as their forecast."""
+    return replace(cells, band=Band.from_mean(cells.pattern))

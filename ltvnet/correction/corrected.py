@@ -4,7 +4,7 @@ The past is walked forward once: at each origin the stages are learned from fore
 come true by then, each stage on rows to which the earlier ones were applied as they stood at that
 row's origin, and are applied there.
 
-Shapes: E entries, J nodes, I intervals, N cohorts, H ages.
+Shapes: N cohorts, J nodes, I intervals.
 """
 
 import logging
@@ -17,16 +17,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.backtesting.ledger import Ledger
+from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.backtesting.origins import past_origins
 from ltvnet.backtesting.replay import Replay
 from ltvnet.correction.intervals import NodeForecasts
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.correction.walk_forward import ValidationConfig, mean_band, replay_and_correct
-from ltvnet.data.curves import NODES, Curves, History, parse_day, validate_ages
+from ltvnet.data.arrays import Floats
+from ltvnet.data.curves import NODE_AGES, NODES, Curves, History, parse_day, validate_ages
 from ltvnet.forecasting.explanation import uncorrected_mean, uncorrected_parts
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts
-from ltvnet.forecasting.forecaster import Predictor, State, strip_prefix
+from ltvnet.forecasting.forecaster import Predictor, State, add_prefix, strip_prefix
 from ltvnet.forecasting.interpolation import interpolate_between_nodes, interval_growth
 from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
@@ -40,16 +41,17 @@ class Corrected:
     """A forecaster with what its own past taught it.
 
     `spec` the model, or a mixture of several, whose weights by observed age are learned too;
-    `context` where and with which seed they are fitted; `validation` the past that is replayed;
-    `ledger` the folder of past forecasts (None: they are not kept). After `fit`, `past` are the
+    `context` where and with which seed they are fitted; `validation` the past that is replayed
+    (both None in a forecaster that was restored, which predicts and fits no more); `ledger` the
+    folder of past forecasts (None: they are not kept). After `fit`, `past_entries` are the
     forecasts of the past as they would have been issued (None: there were none).
     """
 
     def __init__(
         self,
         spec: ModelSpec,
-        context: RunContext,
-        validation: ValidationConfig,
+        context: RunContext | None,
+        validation: ValidationConfig | None,
         ledger: Path | None = None,
     ) -> None:
         """Take the configuration; nothing is fitted yet."""
@@ -57,111 +59,151 @@ class Corrected:
         self.context = context
         self.validation = validation
         self.ledger = ledger
+        self.models: list[Predictor] = []
+        self.stages = LearnedStages.neutral(len(spec.models))
+        self.past_entries: LedgerEntries | None = None
 
     def fit(self, history: History, date: object) -> Self:
-        """Replay the past of `date`, learn from it, and fit the model as of `date`."""
-        origin = parse_day(date)
-        known = history.until(origin)
-        last = min(origin, known.last_day)
-        if last < origin:
-            log.warning("nothing is known of %s: the data end on %s", origin, last)
-        plan = self.validation.plan
-        past = past_origins(known, last, self.validation.every_weeks, self.validation.origins)
-        self.stages, self.past_entries = LearnedStages.neutral(len(self.spec.models)), None
-        with tempfile.TemporaryDirectory() as folder:
-            if past:
-                ledger = Ledger(self.ledger or Path(folder))
-                replay = Replay(self.spec, self.context, known, past, plan, ledger)
-                walk = replay_and_correct(replay, self.validation.learning)
-                self.past_entries, (self.stages, _) = walk.entries, walk.learn_stages(origin)
+        """Replay the past of `date`, learn from it, and fit the model as of `date`.
 
-        seen = plan.select_training_curves(known.as_of(origin))
-        self.models: list[Predictor] = [
-            create_forecaster(spec, self._context_of(name)).fit(seen)
-            for name, spec in self.spec.models.items()
-        ]
+        Raises ValueError in a forecaster that was restored.
+        """
+        if self.context is None or self.validation is None:
+            raise ValueError(
+                "a forecaster that was restored predicts, and fits no more: make a new one, "
+                "Corrected(spec, context, validation), and fit that"
+            )
+        origin = parse_day(date)
+        known_history = history.until(origin)
+        if known_history.last_day < origin:
+            log.warning(
+                "nothing is known of %s: the data end on %s", origin, known_history.last_day
+            )
+
+        self._learn_from_past(known_history, origin, self.context, self.validation)
+        training_curves = self.validation.plan.select_training_curves(known_history.as_of(origin))
+        self.models = []
+        for name, spec in self.spec.models.items():
+            # A member of a mixture has a folder of its own.
+            context = self.context.for_member(name) if self.spec.members else self.context
+            self.models.append(create_forecaster(spec, context).fit(training_curves))
         return self
 
-    def _context_of(self, name: str) -> RunContext:
-        """Return the context of a model: a member of a mixture has a folder of its own."""
-        return self.context.for_member(name) if self.spec.members else self.context
+    def _learn_from_past(
+        self,
+        history: History,
+        origin: np.datetime64,
+        context: RunContext,
+        validation: ValidationConfig,
+    ) -> None:
+        """Replay past origins, and learn the stages as of `origin`; neutral where there is none."""
+        self.stages = LearnedStages.neutral(len(self.spec.models))
+        self.past_entries = None
+        last = min(origin, history.last_day)
+        past = past_origins(history, last, validation.every_weeks, validation.origins)
+        if not past:
+            return
+
+        with tempfile.TemporaryDirectory() as folder:
+            ledger = Ledger(self.ledger or Path(folder))
+            replay = Replay(self.spec, context, history, past, validation.plan, ledger)
+            walk = replay_and_correct(replay, validation.learning)
+            self.past_entries = walk.entries
+            self.stages, _ = walk.learn_stages(origin)
 
     @property
     def base_names(self) -> list[str]:
-        """The name of each of `models`, as the weights of the blend are sorted."""
+        """Name of each of `models`, as the weights of the blend are sorted."""
         return list(self.spec.models)
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
-        """Forecast each cohort at `ages`, corrected and calibrated."""
-        asked = validate_ages(ages)
-        every = np.union1d(asked, NODES).tolist()
-        said = [model.predict(curves, every) for model in self.models]
-        mean = mean_band([one.raw for one in said])
-        raw = replace(said[0], raw=mean, final=mean)
+        """Forecast each cohort at `ages`, corrected and calibrated.
+
+        Raises ValueError before `fit`.
+        """
+        if not self.models:
+            raise ValueError("nothing has been fitted to predict with: call fit(history, date)")
+        requested_ages = validate_ages(ages)
+        all_ages = np.union1d(requested_ages, NODES).tolist()
+        forecasts = [model.predict(curves, all_ages) for model in self.models]
+        mean = mean_band([forecast.raw for forecast in forecasts])
+        raw = replace(forecasts[0], raw=mean, final=mean)
+
         nodes = raw.at(NODES)
-        middle = Band(nodes.raw.mean, *[nodes.raw.p50] * 3)  # bounds are those of the intervals
-        observed, value = curves.observed_age, curves.observed_value
-        alone = np.stack([interval_growth(one.at(NODES).raw.mean, observed, value) for one in said])
-        start = NodeForecasts(
-            curves.observed_age, curves.observed_value, curves.users, nodes.pattern, middle
+        median = nodes.raw.p50
+        node_forecasts = NodeForecasts(
+            observed_age=curves.observed_age,
+            observed_value=curves.observed_value,
+            users=curves.users,
+            pattern=nodes.pattern,
+            band=Band(nodes.raw.mean, median, median, median),  # bounds: those of the intervals
         )
-        reach = np.full(len(curves), raw.last_supported_age)
-        bands, borrowed = self.stages.apply(start, alone, curves, reach)
-        right = np.searchsorted(np.array(NODES), raw.ages)
-        issued = replace(
+        model_growth = np.stack([_node_growth(forecast) for forecast in forecasts])
+        last_supported_age = np.full(len(curves), raw.last_supported_age)
+        bands, is_borrowed = self.stages.apply(
+            node_forecasts, model_growth, curves, last_supported_age
+        )
+
+        next_node = np.searchsorted(NODE_AGES, raw.ages)
+        final = replace(
             raw,
             final=interpolate_between_nodes(raw, nodes, bands["final"]),
             is_calibrated=self.stages.has_intervals,
-            is_borrowed=borrowed[:, right],
+            is_borrowed=is_borrowed[:, next_node],
             portfolio_spread=self.stages.totals,
         )
-        return issued.at(asked.tolist())
+        return final.at(requested_ages.tolist())
 
     def interpolation_pattern(self) -> Pattern | None:
-        """The pattern that all models follow between nodes, as what is corrected does then."""
+        """Pattern that all models follow between nodes, as what is corrected does then."""
         return shared_interpolation_pattern(self.models)
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
-        """What a forecast is made of before its correction: the mean over models, on one pattern.
+        """Parts of a forecast before its correction: the mean over models, on one pattern.
 
         Where one of the models cannot tell its growth from attributes, none of them does.
         """
-        each = [uncorrected_parts(model, curves, age) for model in self.models]
-        if any(one.is_undivided for one in each):
-            return each[0]._replace(
-                with_own_growth=uncorrected_mean(self, curves, age), is_undivided=True
-            )
-        return each[0]._replace(
-            with_own_growth=np.mean([one.with_own_growth for one in each], axis=0)
-        )
+        parts_by_model = [uncorrected_parts(model, curves, age) for model in self.models]
+        first = parts_by_model[0]
+        if any(parts.is_undivided for parts in parts_by_model):
+            mean = uncorrected_mean(self, curves, age)
+            return first._replace(with_own_growth=mean, is_undivided=True)
+        mean = np.mean([parts.with_own_growth for parts in parts_by_model], axis=0)
+        return first._replace(with_own_growth=mean)
 
     def state(self) -> State:
-        """The models' states and the stages."""
-        learned, tables = self.stages.state()
-        stored = {f"stages/{name}": array for name, array in tables.items()}
-        described = []
-        for m, ((name, spec), model) in enumerate(
-            zip(self.spec.models.items(), self.models, strict=True)
-        ):
-            values, arrays = model.state()
-            described.append({"base": name, "name": spec.name, "state": values})
-            stored |= {f"models/{m}/{name}": array for name, array in arrays.items()}
-        return {"models": described, "stages": learned}, stored
+        """Describe the models and the stages by JSON values and arrays."""
+        stage_values, stage_arrays = self.stages.state()
+        arrays = add_prefix(stage_arrays, "stages/")
+        model_values = []
+        named_specs = self.spec.models.items()
+        for m, ((name, spec), model) in enumerate(zip(named_specs, self.models, strict=True)):
+            values, model_arrays = model.state()
+            model_values.append({"base": name, "name": spec.name, "state": values})
+            arrays |= add_prefix(model_arrays, f"models/{m}/")
+        return {"models": model_values, "stages": stage_values}, arrays
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described; it predicts, and fits no more."""
-        made = cls.__new__(cls)
-        described = values["models"]
-        made.spec = ModelSpec(described[0]["name"])
-        if len(described) > 1:
-            members = {model["base"]: ModelSpec(model["name"]) for model in described}
-            made.spec = ModelSpec(MIXTURE, members=members)
-        made.models = [
-            forecaster_class(model["name"]).from_state(
-                model["state"], strip_prefix(arrays, f"models/{m}/")
-            )
-            for m, model in enumerate(described)
-        ]
-        made.stages = LearnedStages.from_state(values["stages"], strip_prefix(arrays, "stages/"))
-        return made
+        """Restore the forecaster that `state()` described; it predicts, and fits no more."""
+        model_values = values["models"]
+        spec = ModelSpec(model_values[0]["name"])
+        if len(model_values) > 1:
+            members = {model["base"]: ModelSpec(model["name"]) for model in model_values}
+            spec = ModelSpec(MIXTURE, members=members)
+
+        restored = cls(spec, context=None, validation=None)
+        for m, model in enumerate(model_values):
+            model_arrays = strip_prefix(arrays, f"models/{m}/")
+            model_class = forecaster_class(model["name"])
+            restored.models.append(model_class.from_state(model["state"], model_arrays))
+        stage_arrays = strip_prefix(arrays, "stages/")
+        restored.stages = LearnedStages.from_state(values["stages"], stage_arrays)
+        return restored
+
+
+def _node_growth(forecast: Forecast) -> Floats:
+    """Growth that a forecast expects in each interval between nodes: (N, I)."""
+    curves = forecast.curves
+    mean = forecast.at(NODES).raw.mean
+    return interval_growth(mean, curves.observed_age, curves.observed_value)

@@ -1,6 +1,7 @@
 """Intervals that were checked on the past: pooled conformal calibration, and portfolio sums.
 
-Shapes: E past forecasts, J nodes, B buckets of observed age, S segments, C cells.
+Shapes: E past forecasts, J nodes, B buckets of observed age, S segments, C cells, G groups of
+cells, O origins.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ltvnet.data.arrays import Bools, Days, Floats, Ints
-from ltvnet.data.curves import NODES
+from ltvnet.data.curves import NODE_AGES, NODES
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import AGE_BUCKETS, Band, age_bucket
 
@@ -28,66 +29,10 @@ BORROWED_HORIZONS = 3
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Distances of p10 and p90 from the mean, in `Growing.size`: `lower`, `upper` (B, S, J).
-
-    NaN is not known. `borrowed` (B, J) horizons that took another's; `noise`
-    (B,) the part of chance in that size.
-    """
-
-    segments: Segments
-    lower: Floats
-    upper: Floats
-    is_borrowed: Bools
-    noise: Floats
-
-    @classmethod
-    def blank(cls) -> Self:
-        """Nothing has matured: intervals stay blank."""
-        unknown = np.full((len(AGE_BUCKETS), 1, len(NODES)), np.nan)
-        segments = Segments.from_keys((), [()])
-        borrowed = np.ones(unknown.shape[::2], dtype=bool)
-        return cls(segments, unknown, unknown, borrowed, np.zeros(len(AGE_BUCKETS)))
-
-    @classmethod
-    def fit(cls, issued: "CalibrationSample", segments: Segments) -> Self:
-        """Conformal order statistics of how far outcomes fell from the mean.
-
-        The ceil(0.9 (m + 1))-th of m distinct cohorts, each weighing 1 over all its forecasts
-        (split conformal prediction, with exchangeable cohorts).
-        """
-        noise = issued.estimate_noise()
-        below, above = issued.scaled_misses(noise)
-        lower = _order_statistics(issued, below, segments)
-        upper = _order_statistics(issued, above, segments)
-        borrowed = np.isnan(lower[:, 0])
-        lower, upper = _borrowing(lower, borrowed), _borrowing(upper, borrowed)
-        return cls(segments, lower, upper, borrowed, noise)
-
-    def apply(self, forecast: "NodeForecasts", segment: Ints) -> tuple[Band, Bools]:
-        """The calibrated band, and its cells (E, J) with a borrowed width.
-
-        p10 and p90 are not below what was observed, never fall with age, and are blank where
-        nothing is known or nothing is forecast to grow; p50 is the model's, kept between them.
-        """
-        which = age_bucket(forecast.observed_age)
-        size = forecast.error_scale(self.noise)
-        value = forecast.observed_value[:, None]
-        known = size > 0
-        p10 = forecast.band.mean - self.lower[which, segment] * size
-        p90 = forecast.band.mean + self.upper[which, segment] * size
-        p10 = np.where(known, _rising(np.maximum(p10, value)), np.nan)
-        p90 = np.where(known, _rising(np.maximum(p90, p10)), np.nan)
-        p50 = np.fmin(np.fmax(forecast.band.p50, p10), p90)
-        band = Band(forecast.band.mean, p10, p50, p90)
-        return band, self.is_borrowed[which] & np.isfinite(size)
-
-
-@dataclass(frozen=True)
 class NodeForecasts:
     """Forecasts at NODES from an observed age.
 
-    `observed` age, `value` at it and `users` (E,), `pattern` (E, J).
+    `observed_age`, `observed_value` at it and `users` (E,), `pattern` and `band` (E, J).
     """
 
     observed_age: Ints
@@ -102,22 +47,22 @@ class NodeForecasts:
         return np.maximum(self.band.mean, self.pattern) - self.observed_value[:, None]
 
     def error_scale(self, noise: Floats) -> Floats:
-        """What errors are measured by: sqrt(g^2 + noise g / users), (E, J), g the growth.
+        """Size that errors are measured by: sqrt(g^2 + noise g / users), (E, J), g the growth.
 
         A level that was mistaken errs in proportion to growth; the chance of single purchases has
         a variance that grows as growth does and falls with users (compound Poisson). `noise` (B,)
         is the growth of all users, in currency, at which the two are alike. NaN without users.
         """
-        grown = np.maximum(self.forecast_growth, 0.0)
-        chance = _ratio(noise[age_bucket(self.observed_age)], self.users)[:, None]
-        return np.sqrt(grown * (grown + chance))
+        growth = np.maximum(self.forecast_growth, 0.0)
+        noise_per_user = _safe_ratio(noise[age_bucket(self.observed_age)], self.users)[:, None]
+        return np.sqrt(growth * (growth + noise_per_user))
 
 
 @dataclass(frozen=True)
 class CalibrationSample:
     """Forecasts beside what came true: `actual` (E, J), NaN where not matured.
 
-    `cohort` (E,) number of the cohort, `origin` (E,), `segment` (E,) deepest.
+    `cohort_index` (E,) number of the cohort, `origin` (E,), `segment` (E,) deepest.
     """
 
     forecast: NodeForecasts
@@ -127,22 +72,25 @@ class CalibrationSample:
     segment: Ints
 
     def estimate_noise(self) -> Floats:
-        """The part of chance in errors that made them most likely, by bucket: (B,), currency.
+        """Estimate the part of chance that makes errors most likely, by bucket: (B,), currency.
 
         Errors over their size are taken as Laplace, since some are large, with a spread of each
         node's own, as widths are: pooled, a level that errs more at some ages looks like chance.
         """
-        scale = self.forecast.forecast_growth
-        volume = self.forecast.users[:, None] * scale
+        growth = self.forecast.forecast_growth
+        volume = self.forecast.users[:, None] * growth  # (E, J), in currency
         error = np.abs(self.actual - self.forecast.band.mean)
-        known = (volume > 0) & np.isfinite(error)
-        row, node = np.nonzero(known)  # (C,)
-        volume, relative = volume[known], error[known] / scale[known]
-        which = age_bucket(self.forecast.observed_age)[row]
+        is_usable = (volume > 0) & np.isfinite(error)
+
+        entry, node = np.nonzero(is_usable)  # (C,) each
+        cell_volume = volume[is_usable]
+        relative_error = error[is_usable] / growth[is_usable]
+        bucket_of_cell = age_bucket(self.forecast.observed_age)[entry]
+
         noise = np.zeros(len(AGE_BUCKETS))
-        for b in np.unique(which):
-            own = which == b
-            noise[b] = _likeliest(volume[own], relative[own], node[own])
+        for bucket in np.unique(bucket_of_cell):
+            cells = bucket_of_cell == bucket
+            noise[bucket] = _likeliest_noise(cell_volume[cells], relative_error[cells], node[cells])
         return noise
 
     def scaled_misses(self, noise: Floats) -> tuple[Floats, Floats]:
@@ -151,84 +99,163 @@ class CalibrationSample:
         The model's own quantiles are left out: they are no better once calibrated, and a past in
         which some fits had some and others none could not be pooled.
         """
-        size = self.forecast.error_scale(noise)
-        known = (size > 0) & np.isfinite(self.actual)
-        unit = np.where(known, size, np.nan)
-        miss = (self.forecast.band.mean - self.actual) / unit
-        return miss, -miss
+        scale = self.forecast.error_scale(noise)
+        is_known = (scale > 0) & np.isfinite(self.actual)
+        known_scale = np.where(is_known, scale, np.nan)
+        miss_below = (self.forecast.band.mean - self.actual) / known_scale
+        return miss_below, -miss_below
 
 
-def _likeliest(volume: Floats, relative: Floats, node: Ints) -> float:
-    """The smallest noise on the grid that no other beats, of growth and relative errors (C,)."""
+@dataclass(frozen=True)
+class Intervals:
+    """Distances of p10 and p90 from the mean, in `error_scale`: `lower`, `upper` (B, S, J).
+
+    NaN is not known. `is_borrowed` (B, J) horizons that took another's; `noise` (B,) the part of
+    chance in that scale.
+    """
+
+    segments: Segments
+    lower: Floats
+    upper: Floats
+    is_borrowed: Bools
+    noise: Floats
+
+    @classmethod
+    def blank(cls) -> Self:
+        """Return intervals of which nothing has matured: they stay blank."""
+        unknown = np.full((len(AGE_BUCKETS), 1, len(NODES)), np.nan)
+        return cls(
+            segments=Segments.from_keys((), [()]),
+            lower=unknown,
+            upper=unknown,
+            is_borrowed=np.ones((len(AGE_BUCKETS), len(NODES)), dtype=bool),
+            noise=np.zeros(len(AGE_BUCKETS)),
+        )
+
+    @classmethod
+    def fit(cls, sample: CalibrationSample, segments: Segments) -> Self:
+        """Take conformal order statistics of how far outcomes fell from the mean.
+
+        The ceil(0.9 (m + 1))-th of m distinct cohorts, each weighing 1 over all its forecasts
+        (split conformal prediction, with exchangeable cohorts).
+        """
+        noise = sample.estimate_noise()
+        miss_below, miss_above = sample.scaled_misses(noise)
+        lower = _order_statistics(sample, miss_below, segments)
+        upper = _order_statistics(sample, miss_above, segments)
+
+        is_borrowed = np.isnan(lower[:, 0])  # (B, J), of the segment of everything
+        lower = _fill_from_longest(lower, is_borrowed)
+        upper = _fill_from_longest(upper, is_borrowed)
+        return cls(segments, lower, upper, is_borrowed, noise)
+
+    def apply(self, forecast: NodeForecasts, segment: Ints) -> tuple[Band, Bools]:
+        """Return the calibrated band, and which of its cells (E, J) have a borrowed width.
+
+        p10 and p90 are not below what was observed, never fall with age, and are blank where
+        nothing is known or nothing is forecast to grow; p50 is the model's, kept between them.
+        """
+        bucket = age_bucket(forecast.observed_age)
+        scale = forecast.error_scale(self.noise)
+        mean = forecast.band.mean
+        p10 = mean - self.lower[bucket, segment] * scale
+        p90 = mean + self.upper[bucket, segment] * scale
+
+        is_growing = scale > 0
+        floor = forecast.observed_value[:, None]
+        p10 = np.where(is_growing, _running_maximum(np.maximum(p10, floor)), np.nan)
+        p90 = np.where(is_growing, _running_maximum(np.maximum(p90, p10)), np.nan)
+        p50 = np.fmin(np.fmax(forecast.band.p50, p10), p90)
+        return Band(mean, p10, p50, p90), self.is_borrowed[bucket] & np.isfinite(scale)
+
+
+def _likeliest_noise(volume: Floats, relative_error: Floats, node: Ints) -> float:
+    """Find the smallest noise on the grid that no other beats, of growth and errors (C,)."""
     unit = np.median(volume)
-    grid, large = np.array(NOISE_GRID) * unit, volume > 1e-6 * unit  # smaller may be rounding
-    cells = (volume[large], relative[large], node[large])
-    loss = np.array([_unlikely(*cells, noise) for noise in grid])
+    grid = np.array(NOISE_GRID) * unit
+    is_large = volume > 1e-6 * unit  # smaller may be rounding
+    cells = (volume[is_large], relative_error[is_large], node[is_large])
+    loss = np.array([_negative_log_likelihood(*cells, noise) for noise in grid])
     return float(grid[np.argmax(loss <= loss.min() + 1e-9)])  # alike where volumes are: none
 
 
-def _unlikely(volume: Floats, relative: Floats, node: Ints, noise: float) -> float:
-    """Mean negative log-likelihood but for a constant, the spread of each node at its best."""
-    bare = 1 + noise / volume  # the square of size over growth
-    spread = np.bincount(node, relative / np.sqrt(bare)) / np.maximum(np.bincount(node), 1)
+def _negative_log_likelihood(
+    volume: Floats, relative_error: Floats, node: Ints, noise: float
+) -> float:
+    """Mean over cells (C,) but for a constant, the spread of each node at its best."""
+    squared_scale = 1 + noise / volume  # the square of the error scale over growth
+    cell_count = np.bincount(node)
+    spread = np.bincount(node, relative_error / np.sqrt(squared_scale)) / np.maximum(cell_count, 1)
     spread = np.maximum(spread, np.finfo(float).tiny)
-    return float(np.mean(np.log(bare) / 2 + np.log(spread)[node]))
+    return float(np.mean(np.log(squared_scale) / 2 + np.log(spread)[node]))
 
 
-def _rising(values: Floats) -> Floats:
+def _running_maximum(values: Floats) -> Floats:
     """Cumulative maximum in age; NaN stays where it is."""
     return np.where(np.isnan(values), np.nan, np.fmax.accumulate(values, axis=1))
 
 
-def _order_statistics(issued: CalibrationSample, misses: Floats, segments: Segments) -> Floats:
-    """The order statistic of each bucket, segment and node, of its parent where cohorts are few.
+def _order_statistics(sample: CalibrationSample, misses: Floats, segments: Segments) -> Floats:
+    """Order statistic of each bucket, segment and node (B, S, J).
 
-    Cells are sorted once; a cohort has one segment, so its weights are those of all levels.
+    That of the parent segment where cohorts are few. Cells are sorted once; a cohort has one
+    segment, so its weights are those of all levels.
     """
-    row, node = np.nonzero(np.isfinite(misses))  # (C,)
-    miss = misses[row, node]
-    place = age_bucket(issued.forecast.observed_age)[row] * len(NODES) + node
-    order = np.lexsort((miss, place))
-    row, miss, place = row[order], miss[order], place[order]
-    pair = place * (issued.cohort_index.max(initial=0) + 1) + issued.cohort_index[row]
-    _, same, count = np.unique(pair, return_inverse=True, return_counts=True)
-    weight = 1.0 / count[same]
-    found = np.full((len(segments.keys), len(AGE_BUCKETS) * len(NODES)), np.nan)
-    for depth, line in enumerate(segments.lineage(issued.segment)):
-        at = np.flatnonzero(segments.level == depth)
-        found[at] = found[segments.parent[at]]
-        s = line[row]
-        own = np.flatnonzero(segments.level[s] == depth)
-        own = own[np.argsort(s[own], kind="stable")]
-        group, value = _weighted(s[own] * found.shape[1] + place[own], miss[own], weight[own])
-        found.flat[group] = value
-    return found.reshape(-1, len(AGE_BUCKETS), len(NODES)).swapaxes(0, 1)
+    entry, node = np.nonzero(np.isfinite(misses))  # (C,) each
+    miss = misses[entry, node]
+    position = age_bucket(sample.forecast.observed_age)[entry] * len(NODES) + node
+    order = np.lexsort((miss, position))
+    entry = entry[order]
+    miss = miss[order]
+    position = position[order]
+
+    # A cohort weighs 1 at each bucket and node, however many of its forecasts are there.
+    cohort_count = sample.cohort_index.max(initial=0) + 1
+    cohort_at_position = position * cohort_count + sample.cohort_index[entry]
+    _, group, group_size = np.unique(cohort_at_position, return_inverse=True, return_counts=True)
+    weight = 1.0 / group_size[group]
+
+    positions = len(AGE_BUCKETS) * len(NODES)
+    statistics = np.full((len(segments.keys), positions), np.nan)
+    for depth, segment_of_entry in enumerate(segments.lineage(sample.segment)):
+        level = np.flatnonzero(segments.level == depth)
+        statistics[level] = statistics[segments.parent[level]]
+
+        segment = segment_of_entry[entry]
+        cells = np.flatnonzero(segments.level[segment] == depth)
+        cells = cells[np.argsort(segment[cells], kind="stable")]
+        target = segment[cells] * positions + position[cells]
+        target, values = _weighted_quantiles(target, miss[cells], weight[cells])
+        statistics.flat[target] = values
+    return statistics.reshape(-1, len(AGE_BUCKETS), len(NODES)).swapaxes(0, 1)
 
 
-def _weighted(group: Ints, miss: Floats, weight: Floats) -> tuple[Ints, Floats]:
+def _weighted_quantiles(group: Ints, miss: Floats, weight: Floats) -> tuple[Ints, Floats]:
     """Groups with enough cohorts, and their order statistics.
 
     `group` (C,) sorted, `miss` sorted within, `weight` adds up to m, the cohorts of a group. The
-    statistic exists, as ceil(0.9 (m + 1)) <= m from m = 9 < MIN_COHORTS.
+    statistic exists, as ceil(0.9 (m + 1)) <= m from m = 9 < MIN_CALIBRATION_COHORTS.
     """
-    begin = np.flatnonzero(np.diff(group, prepend=-1))  # (G,)
-    running = np.concatenate(([0.0], np.cumsum(weight)))
-    before = running[begin]
-    cohorts = np.rint(running[np.append(begin[1:], len(group))] - before)
-    enough = cohorts >= MIN_CALIBRATION_COHORTS
-    reached = before + np.ceil(QUANTILE_LEVEL * (cohorts + 1)) - 1e-6
-    place = np.searchsorted(running[1:], reached[enough])
-    return group[begin[enough]], miss[place]
+    first_cell = np.flatnonzero(np.diff(group, prepend=-1))  # (G,)
+    running_weight = np.concatenate(([0.0], np.cumsum(weight)))
+    weight_before = running_weight[first_cell]
+    weight_after = running_weight[np.append(first_cell[1:], len(group))]
+
+    cohorts = np.rint(weight_after - weight_before)
+    is_enough = cohorts >= MIN_CALIBRATION_COHORTS
+    target_weight = weight_before + np.ceil(QUANTILE_LEVEL * (cohorts + 1)) - 1e-6
+    cell = np.searchsorted(running_weight[1:], target_weight[is_enough])
+    return group[first_cell[is_enough]], miss[cell]
 
 
-def _borrowing(found: Floats, borrowed: Bools) -> Floats:
-    """Horizons without a statistic take the widest of the longest that have one."""
-    filled = found.copy()
-    for b in range(len(AGE_BUCKETS)):
-        matured = np.flatnonzero(~borrowed[b])
+def _fill_from_longest(statistics: Floats, is_borrowed: Bools) -> Floats:
+    """Give horizons without a statistic the widest of the longest that have one: (B, S, J)."""
+    filled = statistics.copy()
+    for bucket in range(len(AGE_BUCKETS)):
+        matured = np.flatnonzero(~is_borrowed[bucket])
         if len(matured):
-            widest = found[b][:, matured[-BORROWED_HORIZONS:]].max(axis=1)  # (S,)
-            filled[b][:, borrowed[b]] = widest[:, None]
+            widest = statistics[bucket][:, matured[-BORROWED_HORIZONS:]].max(axis=1)  # (S,)
+            filled[bucket][:, is_borrowed[bucket]] = widest[:, None]
     return filled
 
 
@@ -238,7 +265,7 @@ class TotalsUncertainty:
 
     `common` variance of the error that all cohorts of an origin share and `own` of a cohort's,
     both over forecast growth; `origins` how many past origins without overlap that is worth;
-    `borrowed` nodes that took another's.
+    `borrowed` nodes that took another's. The names of the fields are stored with a model.
     """
 
     common: Floats
@@ -248,39 +275,44 @@ class TotalsUncertainty:
 
     @classmethod
     def blank(cls) -> Self:
-        """Nothing has matured."""
+        """Return an uncertainty of which nothing is known, as nothing has matured."""
         unknown = np.full(len(NODES), np.nan)
         return cls(unknown, unknown, np.zeros(len(NODES)), np.ones(len(NODES), dtype=bool))
 
     @classmethod
-    def fit(cls, issued: CalibrationSample, min_origins: int = 4) -> Self:
-        """Method of moments: squared errors of past sums, less what cohorts' own errors explain.
+    def fit(cls, sample: CalibrationSample, min_origins: int = 4) -> Self:
+        """Fit by moments: squared errors of past sums, less what cohorts' own errors explain.
 
         An origin counts at a node once half of the growth that it forecast there has matured.
         Origins closer than the days ahead share a part of what happened: those that count are
         worth at most 1 + (last - first) / days ahead. A horizon of fewer than `min_origins` takes
         the longest that has them; nothing is known before one has.
         """
-        scale = issued.forecast.users[:, None] * np.maximum(
-            np.nan_to_num(issued.forecast.forecast_growth), 0.0
-        )
-        error = issued.forecast.users[:, None] * (issued.actual - issued.forecast.band.mean)
-        day, origin = np.unique(issued.origin.astype("datetime64[D]"), return_inverse=True)
-        known = np.where(np.isfinite(error), scale, 0.0)
-        grown = _sums(known, origin)  # (origins, J)
-        seen = (grown > 0) & (grown >= _sums(scale, origin) / 2)
-        size = np.where(seen[origin], known, 0.0)
-        common, own = _variances(size, np.where(size > 0, error, 0.0), origin)
-        days = size * (np.array(NODES) - issued.forecast.observed_age[:, None])
-        ahead = _ratio(days.sum(axis=0), size.sum(axis=0))
-        count = seen.sum(axis=0)
-        origins = np.minimum(count, 1.0 + np.nan_to_num(_span(day, seen) / ahead))
-        borrowed = count < min_origins
+        forecast = sample.forecast
+        users = forecast.users[:, None]
+        growth = users * np.maximum(np.nan_to_num(forecast.forecast_growth), 0.0)  # (E, J)
+        error = users * (sample.actual - forecast.band.mean)
+        matured_growth = np.where(np.isfinite(error), growth, 0.0)
+
+        origin_days, origin = np.unique(sample.origin.astype("datetime64[D]"), return_inverse=True)
+        matured_sum = _sum_by_origin(matured_growth, origin)  # (O, J)
+        has_matured = (matured_sum > 0) & (matured_sum >= _sum_by_origin(growth, origin) / 2)
+        growth = np.where(has_matured[origin], matured_growth, 0.0)
+        error = np.where(growth > 0, error, 0.0)
+        common, own = _error_variances(growth, error, origin)
+
+        weighted_days = growth * (NODE_AGES - forecast.observed_age[:, None])
+        days_ahead = _safe_ratio(weighted_days.sum(axis=0), growth.sum(axis=0))
+        origin_count = has_matured.sum(axis=0)
+        overlap_free = 1.0 + np.nan_to_num(_days_spanned(origin_days, has_matured) / days_ahead)
+        origins = np.minimum(origin_count, overlap_free)
+
+        borrowed = origin_count < min_origins
         if borrowed.all():
             return cls.blank()
         longest = np.flatnonzero(~borrowed)[-1]
-        place = np.where(borrowed, longest, np.arange(len(NODES)))
-        return cls(common[place], own[place], origins[place], borrowed)
+        source = np.where(borrowed, longest, np.arange(len(NODES)))
+        return cls(common[source], own[source], origins[source], borrowed)
 
     def half_width(self, grown: Floats, squared: Floats) -> Floats:
         """Half the width of the 80 % interval of a sum at each node: (J,).
@@ -289,45 +321,51 @@ class TotalsUncertainty:
         """
         deviation = np.sqrt(self.common * grown**2 + self.own * squared)
         quantile = stdtrit(np.maximum(self.origins, 1.0), QUANTILE_LEVEL)  # Student's t
-        width: Floats = quantile * deviation
-        return width
+        half_width: Floats = quantile * deviation
+        return half_width
 
 
-def _sums(cells: Floats, origin: Ints) -> Floats:
-    """Sums of cells (E, J) over each origin: (origins, J)."""
-    total = np.zeros((int(origin.max(initial=-1)) + 1, cells.shape[1]))
-    np.add.at(total, origin, cells)
-    return total
+def _sum_by_origin(cells: Floats, origin: Ints) -> Floats:
+    """Sums of cells (E, J) over each origin: (O, J)."""
+    sums = np.zeros((int(origin.max(initial=-1)) + 1, cells.shape[1]))
+    np.add.at(sums, origin, cells)
+    return sums
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """NaN where there is nothing below."""
-    ratio: Floats = np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
+def _safe_ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Ratio of arrays, NaN where the denominator is not positive."""
+    ratio: Floats = np.divide(
+        numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0
+    )
     return ratio
 
 
-def _span(day: Days, seen: Bools) -> Floats:
-    """Days from the first origin seen at each node to the last: (J,)."""
-    number = np.broadcast_to(day.astype(np.float64)[:, None], seen.shape)
-    last = number.max(axis=0, where=seen, initial=-np.inf)
-    span: Floats = last - number.min(axis=0, where=seen, initial=np.inf)
-    return span
+def _days_spanned(origin_days: Days, has_matured: Bools) -> Floats:
+    """Days from the first origin that has matured at each node to the last: (J,)."""
+    day_number = np.broadcast_to(origin_days.astype(np.float64)[:, None], has_matured.shape)
+    last_day = day_number.max(axis=0, where=has_matured, initial=-np.inf)
+    first_day = day_number.min(axis=0, where=has_matured, initial=np.inf)
+    days: Floats = last_day - first_day
+    return days
 
 
-def _variances(size: Floats, error: Floats, origin: Ints) -> tuple[Floats, Floats]:
-    """Of the common error and of cohorts' own, over growth: (J,) each, NaN where none is seen.
+def _error_variances(growth: Floats, error: Floats, origin: Ints) -> tuple[Floats, Floats]:
+    """Variances of the common error and of cohorts' own, over growth: (J,) each, NaN where unknown.
 
-    With w the share of each cohort in the growth `size` (E, J) of its origin and h = sum w^2: the
+    With w the share of each cohort in the `growth` (E, J) of its origin and h = sum w^2: the
     error of the sum over its growth has variance common + own h, and a cohort's error apart from
-    its share of that own size^2 (1 - 2 w + h). Of one cohort an origin, all is common.
+    its share of that own growth^2 (1 - 2 w + h). Of one cohort an origin, all is common.
     """
-    grown = _sums(size, origin)  # (origins, J)
-    shared = np.nan_to_num(_ratio(_sums(error, origin), grown))
-    share = np.nan_to_num(_ratio(size, grown[origin]))
-    spread = _sums(share**2, origin)
-    residual = (error - size * shared[origin]) ** 2
-    freedom = size**2 * (1 - 2 * share + spread[origin])
-    own = np.nan_to_num(_ratio(residual.sum(axis=0), freedom.sum(axis=0)))
-    excess = np.where(grown > 0, shared**2 - own * spread, 0.0)
-    common = _ratio(excess.sum(axis=0), (grown > 0).sum(axis=0).astype(np.float64))
+    growth_sum = _sum_by_origin(growth, origin)  # (O, J)
+    common_error = np.nan_to_num(_safe_ratio(_sum_by_origin(error, origin), growth_sum))
+    share = np.nan_to_num(_safe_ratio(growth, growth_sum[origin]))  # (E, J): w
+    concentration = _sum_by_origin(share**2, origin)  # (O, J): h
+
+    residual = (error - growth * common_error[origin]) ** 2
+    own_unit = growth**2 * (1 - 2 * share + concentration[origin])
+    own = np.nan_to_num(_safe_ratio(residual.sum(axis=0), own_unit.sum(axis=0)))
+
+    has_growth = growth_sum > 0
+    excess = np.where(has_growth, common_error**2 - own * concentration, 0.0)
+    common = _safe_ratio(excess.sum(axis=0), has_growth.sum(axis=0).astype(np.float64))
     return np.maximum(common, 0.0), own

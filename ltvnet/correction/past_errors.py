@@ -1,6 +1,6 @@
 """Matured past forecasts beside what came true, and which trial forecast best.
 
-Legend: E entries, I intervals, B buckets of observed age.
+Shapes: E entries, I intervals, B buckets of observed age, T trials, L labels of weeks or origins.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit, xlogy
 
 from ltvnet.data.arrays import Bools, Floats, Ints
-from ltvnet.data.curves import NODES
+from ltvnet.data.curves import NODE_AGES
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import AGE_BUCKETS, age_bucket
 
@@ -30,10 +30,10 @@ MIN_GROWTH_RATIO = 1e-9
 class MaturedForecasts:
     """Forecasts as they were issued beside what had come true by a day.
 
-    `observed` (E,) age, `value` (E,) at it, `users` (E,), `week` (E,) number of the acquisition
-    week, `origin` (E,) number of the origin and `ago` (E,) days since then, `segment` (E,) the
-    deepest segment; `forecast` and `actual` (E, I) increments, the latter NaN where the interval
-    had not ended.
+    `segment` (E,) the deepest segment, `observed_age` (E,), `users` (E,), `week_index` (E,) number
+    of the acquisition week, `origin_index` (E,) number of the origin and `days_ago` (E,) since
+    then; `forecast_growth` and `actual_growth` (E, I) increments in revenue per user, the latter
+    NaN where the interval had not ended.
     """
 
     segments: Segments
@@ -48,20 +48,20 @@ class MaturedForecasts:
 
     @property
     def has_matured(self) -> Bools:
-        """Which increments (E, I) had come true, of intervals that were ahead."""
-        ahead = np.array(NODES[1:]) > self.observed_age[:, None]
-        return ahead & np.isfinite(self.actual_growth)
+        """Whether each increment (E, I) had come true and was ahead of the observed age."""
+        is_ahead = NODE_AGES[1:] > self.observed_age[:, None]
+        return is_ahead & np.isfinite(self.actual_growth)
 
     @property
     def growth_weight(self) -> Floats:
         """Weight of each increment (E, I): users x step in log age, 0 where not matured."""
-        begin = np.maximum(np.array(NODES[:-1]), self.observed_age[:, None])
-        step = np.log1p(np.array(NODES[1:])) - np.log1p(begin)
-        return np.where(self.has_matured, self.users[:, None] * step, 0.0)
+        interval_start = np.maximum(NODE_AGES[:-1], self.observed_age[:, None])
+        log_age_step = np.log1p(NODE_AGES[1:]) - np.log1p(interval_start)
+        return np.where(self.has_matured, self.users[:, None] * log_age_step, 0.0)
 
-    def cumulate(self, grown: Floats) -> Floats:
-        """Growth (E, I) summed over the intervals that have come true."""
-        return np.cumsum(np.where(self.has_matured, grown, 0.0), axis=1)
+    def cumulate(self, growth: Floats) -> Floats:
+        """Sum growth (E, I) over the intervals that have come true: (E, I)."""
+        return np.cumsum(np.where(self.has_matured, growth, 0.0), axis=1)
 
     @property
     def independent_origins(self) -> Floats:
@@ -69,82 +69,91 @@ class MaturedForecasts:
 
         Origins closer than the days ahead share a part of what happened.
         """
-        step, which = self.growth_weight, age_bucket(self.observed_age)
-        days = step * (np.array(NODES[1:]) - self.observed_age[:, None])
-        some = step.any(axis=1)
-        worth = np.zeros(len(AGE_BUCKETS))
-        for b in np.unique(which[some]):
-            own = some & (which == b)
-            ahead = days[own].sum() / step[own].sum()
-            count = len(np.unique(self.origin_index[own]))
-            worth[b] = min(count, 1.0 + np.ptp(self.days_ago[own]) / ahead)
-        return worth
+        weight = self.growth_weight
+        weighted_days_ahead = weight * (NODE_AGES[1:] - self.observed_age[:, None])
+        has_weight = weight.any(axis=1)
 
-    def loss(self, forecast: Floats) -> Floats:
+        origins = np.zeros(len(AGE_BUCKETS))
+        bucket_of_entry = age_bucket(self.observed_age)
+        for bucket in np.unique(bucket_of_entry[has_weight]):
+            rows = has_weight & (bucket_of_entry == bucket)
+            mean_days_ahead = weighted_days_ahead[rows].sum() / weight[rows].sum()
+            origin_count = len(np.unique(self.origin_index[rows]))
+            days_between = np.ptp(self.days_ago[rows])
+            origins[bucket] = min(origin_count, 1.0 + days_between / mean_days_ahead)
+        return origins
+
+    def loss(self, forecast_growth: Floats) -> Floats:
         """Error of forecast growth (E, I): (E,), in currency.
 
         Users x absolute error of the growth so far x step in log age, summed over the ages that
         have come true.
         """
-        error = np.abs(self.cumulate(forecast - self.actual_growth))
+        error = np.abs(self.cumulate(forecast_growth - self.actual_growth))
         return np.asarray((self.growth_weight * error).sum(axis=1))
 
-    def gain(self, trial: Floats) -> Floats:
+    def gain(self, trial_growth: Floats) -> Floats:
         """How much more likely a trial (E, I) made the growth so far: (E,), in currency.
 
         Difference of over-dispersed-Poisson deviances, which the mean minimizes: an absolute
         error would be cut by forecasting the median, and prefer whatever is lower.
         """
-        mean, other = self.cumulate(self.forecast_growth), self.cumulate(trial)
-        grew = mean > 0
-        ratio = np.divide(other, mean, out=np.ones_like(mean), where=grew)
-        ratio = np.maximum(ratio, MIN_GROWTH_RATIO)
+        mean = self.cumulate(self.forecast_growth)
+        trial_mean = self.cumulate(trial_growth)
         actual = np.maximum(self.cumulate(self.actual_growth), 0.0)
-        deviance = np.where(grew, mean - other + xlogy(actual, ratio), 0.0)
+
+        has_grown = mean > 0
+        ratio = np.divide(trial_mean, mean, out=np.ones_like(mean), where=has_grown)
+        ratio = np.maximum(ratio, MIN_GROWTH_RATIO)
+        deviance = np.where(has_grown, mean - trial_mean + xlogy(actual, ratio), 0.0)
         return np.asarray((self.growth_weight * deviance).sum(axis=1))
 
 
 def best_trial_by_bucket(past: MaturedForecasts, trials: Sequence[Floats]) -> Ints:
-    """Which of the trials forecast best, by bucket: (B,) positions, -1 where none can be told.
+    """Find the trial that forecast best, by bucket: (B,) positions, -1 where none can be told.
 
     `trials` (E, I) each, as they would have been issued: each is judged as a forecast of the mean
-    against `past.forecast`.
+    against `past.forecast_growth`.
     """
     return clearest_gain_by_bucket(past, np.stack([past.gain(trial) for trial in trials]))
 
 
 def clearest_gain_by_bucket(past: MaturedForecasts, gain: Floats) -> Ints:
-    """Position of the largest significant gain out of (trials, E), by bucket: (B,), -1 for none."""
-    which = age_bucket(past.observed_age)
-    weekly, by_origin = (
-        _summed(gain, which, label) for label in (past.week_index, past.origin_index)
-    )
-    weeks = (weekly != 0).sum(axis=2)
-    clear = (weeks >= MIN_WEEKS) & _positive(weekly, weeks)
-    clear &= _positive(by_origin, np.broadcast_to(past.independent_origins, weeks.shape))
-    total = np.where(clear, weekly.sum(axis=2), -np.inf)
-    return np.where(clear.any(axis=0), total.argmax(axis=0), -1).astype(np.int64)
+    """Position of the largest significant gain out of (T, E), by bucket: (B,), -1 for none."""
+    bucket = age_bucket(past.observed_age)
+    gain_by_week = _sum_by_bucket_and_label(gain, bucket, past.week_index)
+    gain_by_origin = _sum_by_bucket_and_label(gain, bucket, past.origin_index)
+
+    week_count = (gain_by_week != 0).sum(axis=2)  # (T, B)
+    origin_count = np.broadcast_to(past.independent_origins, week_count.shape)
+    is_clear = (week_count >= MIN_WEEKS) & _is_mean_positive(gain_by_week, week_count)
+    is_clear &= _is_mean_positive(gain_by_origin, origin_count)
+
+    total = np.where(is_clear, gain_by_week.sum(axis=2), -np.inf)
+    return np.where(is_clear.any(axis=0), total.argmax(axis=0), -1).astype(np.int64)
 
 
-def _summed(gain: Floats, which: Ints, label: Ints) -> Floats:
-    """Sums of gains (trials, E) over bucket and label: (trials, B, labels)."""
-    count = int(label.max(initial=0)) + 1
-    sums = np.zeros((len(gain), len(AGE_BUCKETS) * count))
-    place = which * count + label
-    for total, own in zip(sums, gain, strict=True):
-        total += np.bincount(place, own, minlength=len(total))
-    return sums.reshape(len(gain), len(AGE_BUCKETS), count)
+def _sum_by_bucket_and_label(gain: Floats, bucket: Ints, label: Ints) -> Floats:
+    """Sums of gains (T, E) over bucket and label: (T, B, L)."""
+    label_count = int(label.max(initial=0)) + 1
+    group = bucket * label_count + label
+    sums = np.zeros((len(gain), len(AGE_BUCKETS) * label_count))
+    for trial_sums, trial_gain in zip(sums, gain, strict=True):
+        trial_sums += np.bincount(group, trial_gain, minlength=len(trial_sums))
+    return sums.reshape(len(gain), len(AGE_BUCKETS), label_count)
 
 
-def _positive(sums: Floats, freedom: NDArray[Any]) -> Bools:
-    """Whether sums (trials, B, L), where not 0, have a mean above 0: a t-test, (trials, B).
+def _is_mean_positive(sums: Floats, independent_sums: NDArray[Any]) -> Bools:
+    """Whether sums (T, B, L), where not 0, have a mean above 0: a t-test, (T, B).
 
-    `freedom` (trials, B) independent sums that they are worth, of which it takes 2.
+    `independent_sums` (T, B) that they are worth, of which it takes 2.
     """
     count = np.maximum((sums != 0).sum(axis=2), 2)
     mean = sums.sum(axis=2) / count
     variance = np.maximum((sums**2).sum(axis=2) / count - mean**2, 0.0) * count / (count - 1)
-    worth = np.clip(freedom, 2.0, count)
-    least = stdtrit(worth - 1, STAGE_CONFIDENCE) * np.sqrt(variance / worth)
-    above: Bools = (freedom >= 2) & (mean > least)
-    return above
+
+    sample_size = np.clip(independent_sums, 2.0, count)
+    critical_value = stdtrit(sample_size - 1, STAGE_CONFIDENCE)
+    threshold = critical_value * np.sqrt(variance / sample_size)
+    is_positive: Bools = (independent_sums >= 2) & (mean > threshold)
+    return is_positive

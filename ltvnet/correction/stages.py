@@ -1,4 +1,4 @@
-"""What the past taught by some day: blend, correction and intervals, applied one after the other.
+"""The learned stages, as of a day: blend, correction and intervals, applied in this order.
 
 Shapes: E entries, J nodes, I intervals, M models, N cohorts.
 """
@@ -9,12 +9,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.backtesting.ledger import LedgerEntries
+from ltvnet.backtesting.ledger import LedgerEntries, Stage
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.intervals import Intervals, NodeForecasts, TotalsUncertainty
 from ltvnet.data.arrays import Bools, Floats, Ints
-from ltvnet.data.curves import NODES, Curves
+from ltvnet.data.curves import NODE_AGES, Curves
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import Band, age_bucket
 from ltvnet.forecasting.forecaster import State, strip_prefix
@@ -23,7 +23,7 @@ from ltvnet.forecasting.interpolation import interval_growth, rescale_growth
 
 @dataclass(frozen=True)
 class LearnedStages:
-    """What the past taught by some day."""
+    """Blend, correction, intervals and uncertainty of totals, learned from the past by some day."""
 
     blend: Blend
     correction: Correction
@@ -32,7 +32,7 @@ class LearnedStages:
 
     @classmethod
     def neutral(cls, models: int = 1) -> Self:
-        """Nothing: the mean of the models stays as it is, and its intervals blank."""
+        """Return stages that learned nothing: the mean of the models, and no intervals."""
         return cls(
             Blend.equal(models), Correction.neutral(), Intervals.blank(), TotalsUncertainty.blank()
         )
@@ -43,87 +43,114 @@ class LearnedStages:
         return bool(np.isfinite(self.intervals.lower).any())
 
     def apply(
-        self, raw: NodeForecasts, models: Floats, cohorts: Curves | LedgerEntries, reach: Ints
-    ) -> tuple[dict[str, Band], Bools]:
-        """The band of every stage, and the cells whose interval is borrowed: (E, J).
+        self,
+        raw: NodeForecasts,
+        models: Floats,
+        cohorts: Curves | LedgerEntries,
+        last_supported_age: Ints,
+    ) -> tuple[dict[Stage, Band], Bools]:
+        """Return the band of every stage, and the cells whose interval is borrowed: (E, J).
 
-        `raw` the mean of the models, `models` (M, E, I) the increments of each. Beyond `reach`
-        (E,), the last age that data supported, there is no interval.
+        `raw` the mean of the models, `models` (M, E, I) the increments of each. Beyond
+        `last_supported_age` (E,) there is no interval.
         """
-        observed, value = raw.observed_age, raw.observed_value
-        blended, now = raw.band, age_bucket(observed)
-        if self.blend.is_on[now].any():
-            expected = interval_growth(raw.pattern, observed, value)
-            mixed = self.blend.apply(models, expected, observed)
-            blended = rescale_growth(raw.band, mixed, observed, value)
+        observed_age = raw.observed_age
+        observed_value = raw.observed_value
+        bucket = age_bucket(observed_age)
+
+        blended = raw.band
+        if self.blend.is_on[bucket].any():
+            pattern_growth = interval_growth(raw.pattern, observed_age, observed_value)
+            growth = self.blend.apply(models, pattern_growth, observed_age)
+            blended = rescale_growth(raw.band, growth, observed_age, observed_value)
+
         corrected = blended
-        if self.correction.is_on[now].any():
-            grown = interval_growth(blended.mean, observed, value)
+        if self.correction.is_on[bucket].any():
+            growth = interval_growth(blended.mean, observed_age, observed_value)
             segment = deepest_known_segment(self.correction.segments, cohorts)
-            fixed = self.correction.apply(grown, observed, segment)
-            corrected = rescale_growth(blended, fixed, observed, value)
-        final, borrowed = self.intervals.apply(
-            replace(raw, band=corrected), deepest_known_segment(self.intervals.segments, cohorts)
-        )
-        told = np.where(np.array(NODES) > reach[:, None], np.nan, 1.0)
-        final = replace(final, p10=final.p10 * told, p90=final.p90 * told)
-        bands = {"raw": raw.band, "blended": blended, "corrected": corrected, "final": final}
-        return bands, borrowed
+            growth = self.correction.apply(growth, observed_age, segment)
+            corrected = rescale_growth(blended, growth, observed_age, observed_value)
+
+        segment = deepest_known_segment(self.intervals.segments, cohorts)
+        final, is_borrowed = self.intervals.apply(replace(raw, band=corrected), segment)
+        is_unsupported = NODE_AGES > last_supported_age[:, None]
+        mask = np.where(is_unsupported, np.nan, 1.0)
+        final = replace(final, p10=final.p10 * mask, p90=final.p90 * mask)
+        bands: dict[Stage, Band] = {
+            "raw": raw.band,
+            "blended": blended,
+            "corrected": corrected,
+            "final": final,
+        }
+        return bands, is_borrowed
 
     def state(self) -> State:
-        """JSON values and arrays."""
-        c, i = self.correction, self.intervals
+        """Describe the stages by JSON values and arrays."""
+        correction = self.correction
+        intervals = self.intervals
         values = {
-            name: {"names": list(s.names), "keys": [list(key) for key in s.keys]}
-            for name, s in (("correction", c.segments), ("intervals", i.segments))
+            "correction": _segments_state(correction.segments),
+            "intervals": _segments_state(intervals.segments),
         }
         arrays = {
             "blend": self.blend.weight,
-            "factor": c.factor,
-            "rows": c.increment_count,
-            "on": c.is_on,
-            "kappa": c.kappa,
-            "lower": i.lower,
-            "upper": i.upper,
-            "borrowed": i.is_borrowed,
-            "noise": i.noise,
-            **{
-                f"totals/{field.name}": getattr(self.totals, field.name)
-                for field in fields(TotalsUncertainty)
-            },
+            "factor": correction.factor,
+            "rows": correction.increment_count,
+            "on": correction.is_on,
+            "kappa": correction.kappa,
+            "lower": intervals.lower,
+            "upper": intervals.upper,
+            "borrowed": intervals.is_borrowed,
+            "noise": intervals.noise,
         }
+        for field in fields(TotalsUncertainty):
+            arrays[f"totals/{field.name}"] = getattr(self.totals, field.name)
         return values, arrays
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The stages that `state()` described."""
-
-        def segments(name: str) -> Segments:
-            described = values[name]
-            return Segments.from_keys(
-                tuple(described["names"]), [tuple(k) for k in described["keys"]]
-            )
-
-        a = arrays
-        corrected = segments("correction")
-        return cls(
-            Blend(a["blend"]),
-            Correction(corrected, a["factor"], a["rows"], a["on"], a["kappa"]),
-            Intervals(segments("intervals"), a["lower"], a["upper"], a["borrowed"], a["noise"]),
-            TotalsUncertainty(**strip_prefix(arrays, "totals/")),
+        """Restore the stages that `state()` described."""
+        correction = Correction(
+            segments=_segments_from_state(values["correction"]),
+            factor=arrays["factor"],
+            increment_count=arrays["rows"],
+            is_on=arrays["on"],
+            kappa=arrays["kappa"],
         )
+        intervals = Intervals(
+            segments=_segments_from_state(values["intervals"]),
+            lower=arrays["lower"],
+            upper=arrays["upper"],
+            is_borrowed=arrays["borrowed"],
+            noise=arrays["noise"],
+        )
+        totals = TotalsUncertainty(**strip_prefix(arrays, "totals/"))
+        return cls(Blend(arrays["blend"]), correction, intervals, totals)
 
 
 def deepest_known_segment(segments: Segments, cohorts: Curves | LedgerEntries) -> Ints:
-    """The deepest known segment of each cohort, or of each entry's: (N,) or (E,)."""
+    """Find the deepest known segment of each cohort, or of each entry's: (N,) or (E,)."""
     if isinstance(cohorts, LedgerEntries):
         return segments.find_deepest(cohorts.cohorts)[cohorts.cohort_index]
     return segments.find_deepest(cohorts)
 
 
-def forecasts_at_stage(entries: LedgerEntries, stage: str) -> NodeForecasts:
-    """Entries as a stage left them."""
-    band = entries.bands[stage]
+def forecasts_at_stage(entries: LedgerEntries, stage: Stage) -> NodeForecasts:
+    """Return the forecasts of entries as a stage left them."""
     return NodeForecasts(
-        entries.observed_age, entries.observed_value, entries.users, entries.pattern, band
+        observed_age=entries.observed_age,
+        observed_value=entries.observed_value,
+        users=entries.users,
+        pattern=entries.pattern,
+        band=entries.bands[stage],
     )
+
+
+def _segments_state(segments: Segments) -> dict[str, list[Any]]:
+    """Describe segments by JSON values."""
+    return {"names": list(segments.names), "keys": [list(key) for key in segments.keys]}
+
+
+def _segments_from_state(values: dict[str, list[Any]]) -> Segments:
+    """Restore the segments that `_segments_state` described."""
+    return Segments.from_keys(tuple(values["names"]), [tuple(key) for key in values["keys"]])

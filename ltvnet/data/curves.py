@@ -396,3 +396,12 @@ class History(Cohorts):
         """Return the values known at the end of a day: index the cohort key, columns ages (int)."""
         curves = self.as_of(date)
         return pd.DataFrame(curves.values, index=curves.index, columns=range(AGES))
+
+
+def is_within_week_past(complete_age: Ints, age: int | Ints) -> Bools:
+    """Return whether cohorts (N,) reached an age less than a week before their last complete one.
+
+    Cohorts are a week apart, so each cohort is counted at an age on one of the days that are
+    replayed week by week, and not on every later one too.
+    """
+    return (complete_age >= age) & (complete_age < age + 7)

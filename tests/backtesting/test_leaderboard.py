@@ -125,11 +125,12 @@ def test_all_models_are_scored_on_the_same_cells(past: BacktestRecord) -> None:
         past,
         entries=replace(past.entries, last_supported_age=past.entries.last_supported_age * 0 + 90),
     )
-    assert {30, 60, 90} == set(
-        Leaderboard.from_entrants(
-            [Entrant(near, True, None), Entrant(past, False, None)], AGES
-        ).weekly_sums.horizon  # noqa: FBT003
-    )
+    entrants = [
+        Entrant(near, is_baseline=True, fit_cost=None),
+        Entrant(past, is_baseline=False, fit_cost=None),
+    ]
+    sums = Leaderboard.from_entrants(entrants, AGES).weekly_sums
+    assert {30, 60, 90} == set(sums.horizon)
     app = past.entries.attributes["Apps"][:, None]
     mean = np.where(app == "b", np.nan, past.entries.bands["final"].mean)
     bands = dict.fromkeys(STAGES, Band(mean, mean, mean, mean))

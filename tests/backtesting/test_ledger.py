@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from cohorts import curve, history
 
-from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries, scored
+from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
@@ -245,7 +245,7 @@ def restated() -> History:
 def test_what_came_true_is_joined_as_of_a_date(date: str, known: list[int]) -> None:
     curves = restated().as_of(ORIGIN)
     made = LedgerEntries.from_forecast(forecast(curves), curves.observed_age)
-    actual = scored(made, restated(), date)
+    actual = made.look_up_actuals(restated().as_of(date))
     came = np.isin(NODES, known)
     np.testing.assert_array_equal(np.isfinite(actual[0]), came)
     np.testing.assert_array_equal(actual[0, came], 2 * (1.0 + np.array(known)) ** 0.5)
@@ -260,7 +260,7 @@ def test_what_came_true_is_joined_as_of_a_date(date: str, known: list[int]) -> N
     ],
 )
 def test_one_file_is_cut_by_date(date: str, known: list[list[int]]) -> None:
-    actual = scored(entries(), small(), date)
+    actual = entries().look_up_actuals(small().as_of(date))
     assert [list(np.array(NODES)[np.isfinite(row)]) for row in actual] == known
 
 
@@ -268,13 +268,13 @@ def test_cohorts_that_data_lack_have_not_come_true() -> None:
     other = small().as_of(ORIGIN)
     missing = replace(small(), attributes={**small().attributes, "Apps": np.full(4, "c", object)})
     made = LedgerEntries.from_forecast(forecast(other), other.observed_age)
-    assert np.isnan(scored(made, missing, "2030-01-01")).all()
+    assert np.isnan(made.look_up_actuals(missing.as_of("2030-01-01"))).all()
 
 
 def test_cohorts_with_other_attributes_are_refused() -> None:
     fewer = replace(small(), attributes={"Apps": small().attributes["Apps"]})
     with pytest.raises(ValueError, match="expected cohorts by start, end, Apps, OS as in the ledg"):
-        scored(entries(), fewer, ORIGIN)
+        entries().look_up_actuals(fewer.as_of(ORIGIN))
 
 
 def test_a_forecast_of_a_day_that_training_knew_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The past walked forward: each day learns from what had come true by it, and from nothing else."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -334,6 +335,21 @@ def test_a_bundle_forecasts_the_same_bits(model: Corrected, curves: Curves, tmp_
     for ages in (NODES, [30, 100, 200]):
         assert_same(model.predict(curves, ages), loaded.predict(curves, ages))
     assert "2023-0" not in (tmp_path / "bundle" / "state.json").read_text()  # no cohort
+
+
+def test_before_fit_there_is_nothing_to_predict_with(curves: Curves) -> None:
+    with pytest.raises(ValueError, match=re.escape("call fit(history, date)")):
+        corrected_model(CONFIG).predict(curves)
+
+
+def test_a_restored_forecaster_fits_no_more(
+    past: History, model: Corrected, curves: Curves, tmp_path: Path
+) -> None:
+    bundle.save(tmp_path / "bundle", "corrected", model, curves, {})
+    restored = bundle.load(tmp_path / "bundle").forecaster
+    assert isinstance(restored, Corrected)
+    with pytest.raises(ValueError, match="restored predicts, and fits no more: make a new one"):
+        restored.fit(past, DAY)
 
 
 def test_entries_and_cohorts_find_the_same_segments(
