@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.nets.heads import TaskInputs, TaskTargets
-from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 TASKS_PER_GROUP = 4096
 """Tasks whose tensors are made at a time: calls cost less than numbers, which stay in the cache."""

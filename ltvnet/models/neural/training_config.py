@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ltvnet.models.neural.windows import CohortTensors, ValidationSet
+from ltvnet.models.neural.cohort_tensors import CohortTensors, ValidationSet
 
 
 @dataclass(frozen=True, kw_only=True)

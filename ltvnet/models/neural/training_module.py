@@ -20,6 +20,7 @@ from torch import distributed as dist
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks, ValidationSet
 from ltvnet.models.neural.cuda_graphs import CapturedGraph
 from ltvnet.models.neural.nets.heads import TaskInputs, TaskTargets
 from ltvnet.models.neural.nets.losses import (
@@ -37,7 +38,6 @@ from ltvnet.models.neural.task_sampling import (
     ProcessShard,
 )
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
-from ltvnet.models.neural.windows import CohortTensors, Tasks, ValidationSet
 
 log = logging.getLogger(__name__)
 

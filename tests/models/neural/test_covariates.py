@@ -17,6 +17,7 @@ from test_forecaster import COVARIATES, NET, PATTERN, TRAINING
 from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import (
     DAMPING,
     MIN_SPREAD,
@@ -26,7 +27,6 @@ from ltvnet.models.neural.covariates import (
     SeriesScaling,
 )
 from ltvnet.models.neural.forecaster import NeuralForecaster, build_net
-from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 ALL = COVARIATES | {"spend": True, "calendar": True}
 NAN = np.full(AGES, np.nan)

@@ -14,9 +14,9 @@ from test_nets import TIDE
 
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.run_context import HardwareConfig, RunContext
+from ltvnet.models.neural.cohort_tensors import CohortTensors
 from ltvnet.models.neural.forecaster import NeuralForecaster
 from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
-from ltvnet.models.neural.windows import CohortTensors
 
 DDP = {"strategy": "ddp", "devices": 2}
 NETS: dict[str, dict[str, Any]] = {
