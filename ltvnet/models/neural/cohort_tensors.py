@@ -252,23 +252,6 @@ class CohortTensors:
         return TaskTargetBuilder.from_rarity(self.rarity)
 
 
-@dataclass(frozen=True)
-class ValidationSet:
-    """Tasks at an inner origin, cohorts with what became of them since, and clusters of tasks.
-
-    `week_index` (B,) number of the acquisition week of each task: tasks of a week err alike.
-    """
-
-    cohort_tensors: CohortTensors
-    tasks: Tasks
-    week_index: Tensor
-
-    def to(self, device: torch.device) -> Self:
-        """Copy all tensors to a device."""
-        tasks = Tasks(self.tasks.cohort_index.to(device), self.tasks.observed_age.to(device))
-        return type(self)(self.cohort_tensors.to(device), tasks, self.week_index.to(device))
-
-
 def _float32(array: NDArray[np.floating[Any]]) -> Tensor:
     """Copy an array to a float32 tensor, row by row; one that is so already is shared."""
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -29,11 +29,12 @@ from ltvnet.forecasting.evidence import (
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks, ValidationSet
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import CovariateConfig
 from ltvnet.models.neural.input_scaling import InputScaling
 from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs, log_multiples
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
+from ltvnet.models.neural.validation import ValidationSet
 from ltvnet.models.pattern.pattern import CurrentExpectation, Pattern
 from ltvnet.storage import atomic_write
 
