@@ -398,8 +398,8 @@ class PeekingStop(NeuralForecaster):
 
     later: Curves
 
-    def _inner_scores(self, curves: Curves) -> list[list[float]]:
-        return super()._inner_scores(self.later)
+    def inner_scores(self, curves: Curves) -> list[list[float]]:
+        return super().inner_scores(self.later)
 
 
 def test_early_stopping_that_peeks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

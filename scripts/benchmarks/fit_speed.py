@@ -23,14 +23,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cohort_tensors import CohortTensors
 from ltvnet.models.neural.forecaster import NeuralForecaster, build_net
+from ltvnet.models.neural.lookup_tables import node_ages
 from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs, TaskTargets
 from ltvnet.models.neural.nets.losses import HUBER_DELTA, QUANTILES, VALUE_FLOOR
 from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
 from ltvnet.models.neural.training import train_net
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
 from ltvnet.models.neural.training_module import NEGLIGIBLE_GROWTH
-from ltvnet.models.neural.windows import CohortTensors
 
 log = logging.getLogger("benchmark")
 
@@ -256,7 +257,7 @@ class Items(Dataset[tuple[Tensor, Tensor, Tensor]]):
         """So many of them."""
         self.windows, self.count = case.windows, count
         self.tasks = case.windows.draw_tasks(1, torch.Generator().manual_seed(0))
-        self.nodes = case.windows._nodes
+        self.nodes = node_ages(case.windows.last_age.device)
 
     def __len__(self) -> int:
         """How many there are."""

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.cuda_graphs import CapturedGraph, iter_tensors
 from ltvnet.models.neural.nets.losses import forecast_growth
 from ltvnet.models.neural.task_sampling import Batch, EpochSampler, ProcessShard
 from ltvnet.models.neural.training import train_net
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
 from ltvnet.models.neural.training_module import ResidualTrainingModule
-from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 log = logging.getLogger("benchmark")
 
@@ -53,7 +53,7 @@ class Ready:
         from ltvnet.forecasting.evidence import confidence
         from ltvnet.models.neural.covariates import CovariateConfig
         from ltvnet.models.neural.forecaster import build_net
-        from ltvnet.models.neural.windows import InputScaling
+        from ltvnet.models.neural.input_scaling import InputScaling
         from ltvnet.models.pattern.pattern import Pattern
 
         job = compose("train", [f"model={model}", *chosen.overrides])

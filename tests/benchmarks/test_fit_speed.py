@@ -10,8 +10,8 @@ from test_ddp import neural
 from test_forecaster import MACHINE, NET, TRAINING
 
 from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cohort_tensors import CohortTensors
 from ltvnet.models.neural.training_config import TrainingConfig
-from ltvnet.models.neural.windows import CohortTensors
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]

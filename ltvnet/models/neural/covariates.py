@@ -1,10 +1,10 @@
-"""What a net sees beside the curve: spend, further series, the calendar; any may be unknown.
+"""Covariates of a net beside the curve: spend, further series, the calendar; any may be unknown.
 
 Amounts are ratios to those of the training cohorts, so that their units cancel; what is unknown
 is 0, and a mask beside it says so.
 
-Shapes: N cohorts, A ages, J nodes, F features a node, P scalars, C calendar features, H those
-that change from node to node.
+Shapes: N cohorts, A ages, J nodes, F features a node, P numbers that do not change with age,
+C calendar features, H those of them that change from node to node.
 """
 
 import logging
@@ -17,16 +17,17 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Days, Floats
-from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.data.arrays import Bools, Days, Floats
+from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves
 
 log = logging.getLogger(__name__)
 
-TWO_YEARS, YEAR = 730, 365.25  # days
+TWO_YEARS = 730  # days
+YEAR = 365.25  # days
 DAY = np.timedelta64(1, "D")
 
 SEASON = 2
-"""The first calendar features: sine and cosine of the place in the year."""
+"""Number of the first calendar features: sine and cosine of the position in the year."""
 
 WEEKEND = 2 / 7
 """Share of weekend days in a week."""
@@ -40,10 +41,10 @@ MIN_SPREAD, MAX_SPREADS = 0.01, 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class CovariateConfig:
-    """What nets are to see beside the curve, where the data have it.
+    """Choice of what nets see beside the curve, where the data have it.
 
     `min_category` cohorts that a value of an attribute needs for a category of its own; `spend`
-    per user; `series` further ones; `calendar` the place in the year and weekends, where history
+    per user; `series` further ones; `calendar` the position in the year and weekends, where history
     covers two years; `holidays` the attribute whose values are countries by ISO 3166 code (None:
     no holidays). Raises ValueError for other values.
     """
@@ -75,35 +76,39 @@ class SeriesScaling:
     @classmethod
     def fit(cls, cells: Floats, users: Floats) -> Self:
         """Measure a series (N, A) of cohorts with so many users (N,)."""
-        known = np.isfinite(cells)
-        weight = np.where(known, users[:, None], 0.0)
-        total = weight.sum(axis=0)
+        is_known = np.isfinite(cells)
+        weight = np.where(is_known, users[:, None], 0.0)
+        total_weight = weight.sum(axis=0)
+        total = (weight * np.where(is_known, cells, 0.0)).sum(axis=0)
         mean = np.full(AGES, np.nan)
-        np.divide((weight * np.where(known, cells, 0.0)).sum(axis=0), total, mean, where=total > 0)
+        np.divide(total, total_weight, mean, where=total_weight > 0)
         mean[~(mean > 0)] = np.nan
-        ratio = _log_ratio(cells, mean)
-        found = ratio[np.isfinite(ratio)]
-        spread = float(np.sqrt(np.mean(found**2))) if len(found) else 0.0
+
+        log_ratio = _damped_log_ratio(cells, mean)
+        known_ratios = log_ratio[np.isfinite(log_ratio)]
+        spread = float(np.sqrt(np.mean(known_ratios**2))) if len(known_ratios) else 0.0
         return cls(mean, max(spread, MIN_SPREAD))
 
     @classmethod
     def empty(cls) -> Self:
-        """That of a series of which nothing is known."""
+        """Scaling of a series with no known value."""
         return cls(np.full(AGES, np.nan), 1.0)
 
     def features(self, cells: Floats) -> Floats:
         """Log ratio to the mean at the last age known by each node, and a mask: (N, J, 2)."""
-        ratio = _log_ratio(cells, self.mean)  # (N, A)
-        place = np.where(np.isfinite(ratio), np.arange(AGES), -1)
-        last = np.maximum.accumulate(place, axis=1)[:, NODES]  # (N, J)
-        value = np.take_along_axis(ratio, np.maximum(last, 0), axis=1) / self.spread
-        value = np.where(last >= 0, value.clip(-MAX_SPREADS, MAX_SPREADS), 0.0)
-        return np.stack((value, last >= 0), axis=-1)
+        log_ratio = _damped_log_ratio(cells, self.mean)  # (N, A)
+        known_age = np.where(np.isfinite(log_ratio), np.arange(AGES), -1)
+        last_known = np.maximum.accumulate(known_age, axis=1)[:, NODES]  # (N, J)
+        is_known = last_known >= 0
+
+        value = np.take_along_axis(log_ratio, np.maximum(last_known, 0), axis=1) / self.spread
+        value = np.where(is_known, value.clip(-MAX_SPREADS, MAX_SPREADS), 0.0)
+        return np.stack((value, is_known), axis=-1)
 
 
 @dataclass(frozen=True)
 class CalendarFeatures:
-    """Which features of the calendar a net sees beside the place in the year.
+    """Features of the calendar that a net sees beside the position in the year.
 
     `weekend` the share of weekend days, known of cohorts of at most two days; `holidays` the
     attribute that names the country. Raises ValueError where the package `holidays` is wanted and
@@ -122,7 +127,7 @@ class CalendarFeatures:
 
     @classmethod
     def from_curves(cls, curves: Curves, holidays: str | None) -> Self | None:
-        """What the calendar can tell of these cohorts; None where history is below two years.
+        """Choose features that differ between cohorts; None where history is below two years.
 
         Raises ValueError where `holidays` is not an attribute.
         """
@@ -131,11 +136,13 @@ class CalendarFeatures:
             raise ValueError(f"expected covariates.holidays out of {names}, got {holidays!r}")
         if curves.origin - curves.start.min() < TWO_YEARS * DAY:
             return None
-        almanac = cls(bool(_short(curves).any()), holidays)
-        if holidays is None or almanac.features(curves)[:, :, -1].any():
-            return almanac
+
+        has_short_cohorts = bool(_lasts_two_days(curves).any())
+        calendar = cls(has_short_cohorts, holidays)
+        if holidays is None or calendar.features(curves)[:, :, -1].any():
+            return calendar
         log.warning("no value of %s is a country by ISO code: no holidays are used", holidays)
-        return cls(almanac.weekend, None)
+        return cls(has_short_cohorts, None)
 
     @property
     def feature_count(self) -> int:
@@ -145,26 +152,29 @@ class CalendarFeatures:
     def features(self, curves: Curves) -> Floats:
         """At the day on which a cohort reaches each node, and since the node before: (N, J, C).
 
-        Sine and cosine of the place in the year, share of weekend days above that of a week, and
+        Sine and cosine of the position in the year, share of weekend days above that of a week, and
         share of holidays.
         """
-        dates = curves.end[:, None] + np.array(NODES)  # (N, J)
-        before = np.concatenate((dates[:, :1] - DAY, dates[:, :-1]), axis=1)
+        dates = curves.end[:, None] + NODE_AGES  # (N, J)
+        previous_dates = np.concatenate((dates[:, :1] - DAY, dates[:, :-1]), axis=1)
         angle = 2 * np.pi * (dates - dates.astype("datetime64[Y]")) / (YEAR * DAY)
         columns = [np.sin(angle), np.cos(angle)]
+
         if self.weekend:
-            working = np.busday_count(before + DAY, dates + DAY) / ((dates - before) / DAY)
-            columns.append(np.where(_short(curves)[:, None], 1.0 - working - WEEKEND, 0.0))
+            working_days = np.busday_count(previous_dates + DAY, dates + DAY)
+            working_share = working_days / ((dates - previous_dates) / DAY)
+            weekend_excess = 1.0 - working_share - WEEKEND
+            columns.append(np.where(_lasts_two_days(curves)[:, None], weekend_excess, 0.0))
         if self.holidays is not None:
-            columns.append(_holidays(curves, self.holidays, before, dates))
+            columns.append(_holiday_share(curves, self.holidays, previous_dates, dates))
         return np.stack(columns, axis=-1)
 
 
 class CovariateArrays(NamedTuple):
-    """What is known beside the curves of cohorts.
+    """Covariates of cohorts.
 
-    `nodes` (N, J, F) what is known at each node, `ahead` (N, J, H) what the calendar says of nodes
-    to come, `fixed` (N, P) what does not change with age.
+    `at_nodes` (N, J, F) known at each node, `future_calendar` (N, J, H) what the calendar says of
+    nodes to come, `static` (N, P) what does not change with age.
     """
 
     at_nodes: Floats
@@ -174,10 +184,10 @@ class CovariateArrays(NamedTuple):
 
 @dataclass(frozen=True)
 class CovariateScaling:
-    """What stood beside the training cohorts; what they lacked is no input.
+    """Covariates of the training cohorts, and what they are divided by; others are no input.
 
-    `spend` per user of a median cohort that cost anything; `series` by name, in order; `almanac`
-    where the calendar is used.
+    `median_spend` per user of cohorts that cost anything; `series` by name, in order; `calendar`
+    where it is used.
     """
 
     median_spend: float | None
@@ -185,127 +195,153 @@ class CovariateScaling:
     calendar: CalendarFeatures | None
 
     @classmethod
-    def fit(cls, curves: Curves, chosen: CovariateConfig) -> Self:
-        """Measure as of the origin of `curves`, each with a complete age, what is chosen."""
-        paid = _each(curves)
-        paid = paid[paid > 0]
-        names = sorted(curves.series) if chosen.series else []
-        series = {name: SeriesScaling.fit(curves.series[name], curves.users) for name in names}
-        return cls(
-            median_spend=float(np.median(paid)) if chosen.spend and len(paid) else None,
-            series={n: known for n, known in series.items() if np.isfinite(known.mean).any()},
-            calendar=CalendarFeatures.from_curves(curves, chosen.holidays)
-            if chosen.calendar
-            else None,
-        )
+    def fit(cls, curves: Curves, config: CovariateConfig) -> Self:
+        """Measure the covariates of `config` as of the origin of `curves`.
+
+        Each cohort has a complete age.
+        """
+        median_spend = None
+        spend_per_user = _spend_per_user(curves)
+        spend_per_user = spend_per_user[spend_per_user > 0]
+        if config.spend and len(spend_per_user):
+            median_spend = float(np.median(spend_per_user))
+
+        series = {}
+        for name in sorted(curves.series) if config.series else []:
+            scaling = SeriesScaling.fit(curves.series[name], curves.users)
+            if np.isfinite(scaling.mean).any():
+                series[name] = scaling
+
+        calendar = None
+        if config.calendar:
+            calendar = CalendarFeatures.from_curves(curves, config.holidays)
+        return cls(median_spend, series, calendar)
 
     def align_to(self, other: Self) -> Self:
-        """The same with the inputs of another, whose net is trained on: what is lacking is masked.
+        """Take over the inputs of another, whose net is trained on: what is lacking is masked.
 
-        Its almanac is the other's.
+        The calendar is the other's.
         """
-        spend = None if other.median_spend is None else (self.median_spend or 0.0)
+        median_spend = None if other.median_spend is None else (self.median_spend or 0.0)
         series = {name: self.series.get(name, SeriesScaling.empty()) for name in other.series}
-        return type(self)(spend, series, other.calendar)
+        return type(self)(median_spend, series, other.calendar)
 
     @property
     def node_feature_count(self) -> int:
         """Number F of features a node."""
-        return 2 * len(self.series) + (self.calendar.feature_count if self.calendar else 0)
+        calendar_count = 0 if self.calendar is None else self.calendar.feature_count
+        return 2 * len(self.series) + calendar_count
 
     @property
     def scalar_count(self) -> int:
         """Number of scalars, with those of nodes to come: P + J x H."""
-        calendar = (
-            SEASON + len(NODES) * (self.calendar.feature_count - SEASON) if self.calendar else 0
-        )
-        return 2 * (self.median_spend is not None) + calendar
+        spend_count = 0 if self.median_spend is None else 2
+        if self.calendar is None:
+            return spend_count
+        future_count = len(NODES) * (self.calendar.feature_count - SEASON)
+        return spend_count + SEASON + future_count
 
     def covariate_arrays(self, curves: Curves) -> CovariateArrays:
-        """What is known beside cohorts. At a node as of its age, at which series are cut.
+        """Covariates of cohorts. At a node as of its age, at which series are cut.
 
         The season of any node is that of the first, turned by a fixed angle: it is not repeated.
         """
-        ahead, unknown = (np.zeros((len(curves), len(NODES), width)) for width in (0, 2))
-        nodes = [
-            known.features(curves.series[name]) if name in curves.series else unknown
-            for name, known in self.series.items()
-        ]
-        fixed = []
+        cohort_count = len(curves)
+        # arrays without columns first, so that there is always something to join
+        node_columns = [np.zeros((cohort_count, len(NODES), 0))]
+        static_columns = [np.zeros((cohort_count, 0))]
+        future_calendar = np.zeros((cohort_count, len(NODES), 0))
+
+        for name, scaling in self.series.items():
+            if name in curves.series:
+                node_columns.append(scaling.features(curves.series[name]))
+            else:
+                node_columns.append(np.zeros((cohort_count, len(NODES), 2)))
+
         if self.median_spend is not None:
-            ratio = _log_ratio(_each(curves), np.array(self.median_spend or np.nan))
-            fixed.append(np.stack((np.nan_to_num(ratio), np.isfinite(ratio)), axis=1))
+            usual_spend = np.array(self.median_spend or np.nan)  # 0 where it was never known
+            log_ratio = _damped_log_ratio(_spend_per_user(curves), usual_spend)
+            columns = (np.nan_to_num(log_ratio), np.isfinite(log_ratio))
+            static_columns.append(np.stack(columns, axis=1))
+
         if self.calendar is not None:
-            calendar = self.calendar.features(curves)
-            nodes.append(calendar)
-            fixed.append(calendar[:, 0, :SEASON])
-            ahead = calendar[:, :, SEASON:]
-        empty = np.zeros((len(curves), 0))
+            calendar = self.calendar.features(curves)  # (N, J, C)
+            node_columns.append(calendar)
+            static_columns.append(calendar[:, 0, :SEASON])
+            future_calendar = calendar[:, :, SEASON:]
         return CovariateArrays(
-            np.concatenate((ahead[:, :, :0], *nodes), axis=2),
-            ahead,
-            np.concatenate((empty, *fixed), axis=1),
+            at_nodes=np.concatenate(node_columns, axis=2),
+            future_calendar=future_calendar,
+            static=np.concatenate(static_columns, axis=1),
         )
 
     def state(self) -> tuple[dict[str, Any], dict[str, Floats]]:
         """JSON values and arrays."""
         values = {
             "spend": self.median_spend,
-            "spreads": {name: known.spread for name, known in self.series.items()},
+            "spreads": {name: scaling.spread for name, scaling in self.series.items()},
             "almanac": None if self.calendar is None else asdict(self.calendar),
         }
-        return values, {name: known.mean for name, known in self.series.items()}
+        return values, {name: scaling.mean for name, scaling in self.series.items()}
 
     @classmethod
     def from_state(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The context that `state()` described."""
+        """Restore the scaling that `state()` described."""
         series = {
             name: SeriesScaling(arrays[name], spread) for name, spread in values["spreads"].items()
         }
-        almanac = None if values["almanac"] is None else CalendarFeatures(**values["almanac"])
-        return cls(values["spend"], series, almanac)
+        calendar = None if values["almanac"] is None else CalendarFeatures(**values["almanac"])
+        return cls(values["spend"], series, calendar)
 
 
-def _log_ratio(seen: Floats, usual: Floats) -> Floats:
-    """Log of what was seen over what is usual, damped: 0 where they agree, NaN where unknown."""
-    ratio: Floats = np.log((np.maximum(seen / usual, 0.0) + DAMPING) / (1.0 + DAMPING))
-    return ratio
+def _damped_log_ratio(actual: Floats, usual: Floats) -> Floats:
+    """Log of an amount over what is usual, damped: 0 where they agree, NaN where unknown."""
+    ratio = np.maximum(actual / usual, 0.0)
+    log_ratio: Floats = np.log((ratio + DAMPING) / (1.0 + DAMPING))
+    return log_ratio
 
 
-def _each(curves: Curves) -> Floats:
+def _spend_per_user(curves: Curves) -> Floats:
     """Spend per user (N,), NaN where unknown."""
-    each = np.full(len(curves), np.nan)
-    np.divide(curves.spend, curves.users, each, where=curves.users > 0)
-    return each
+    spend_per_user = np.full(len(curves), np.nan)
+    np.divide(curves.spend, curves.users, spend_per_user, where=curves.users > 0)
+    return spend_per_user
 
 
-def _short(curves: Curves) -> NDArray[np.bool_]:
-    """Cohorts acquired within two days: a weekend is one for all of their users."""
-    short: NDArray[np.bool_] = curves.end - curves.start <= DAY
-    return short
+def _lasts_two_days(curves: Curves) -> Bools:
+    """Cohorts (N,) acquired within two days: a weekend is one for all of their users."""
+    is_short: Bools = curves.end - curves.start <= DAY
+    return is_short
 
 
-def _holidays(curves: Curves, attribute: str, before: Days, dates: Days) -> Floats:
-    """Share of holidays among the days after `before` up to `dates`, (N, J) each; 0 if unknown."""
+def _holiday_share(curves: Curves, attribute: str, previous_dates: Days, dates: Days) -> Floats:
+    """Share of holidays among the days after `previous_dates` up to `dates`, (N, J) each.
+
+    0 where a country is not known.
+    """
     share = np.zeros(dates.shape)
-    ends = np.unique(curves.end.astype("datetime64[Y]")).astype(int) + 1970
-    years = sorted({*ends, *(ends + 1)})  # the last node is less than a year away
+    end_years = np.unique(curves.end.astype("datetime64[Y]")).astype(int) + 1970
+    years = sorted({*end_years, *(end_years + 1)})  # the last node is less than a year away
     countries = curves.attributes.get(attribute, np.full(len(curves), "", dtype=object))
+
     for country in set(countries):
-        off = np.array([day for year in years for day in _days_off(country, year)], dates.dtype)
+        holidays = [day for year in years for day in _country_holidays(country, year)]
+        holiday_dates = np.array(holidays, dates.dtype)
         rows = countries == country
-        passed = (np.searchsorted(off, days[rows], side="right") for days in (dates, before))
-        share[rows] = np.subtract(*passed) / ((dates - before)[rows] / DAY)
+        holidays_by_date = np.searchsorted(holiday_dates, dates[rows], side="right")
+        holidays_before = np.searchsorted(holiday_dates, previous_dates[rows], side="right")
+        day_count = (dates - previous_dates)[rows] / DAY
+        share[rows] = np.subtract(holidays_by_date, holidays_before) / day_count
     return share
 
 
 @lru_cache(maxsize=4096)
-def _days_off(country: str, year: int) -> tuple[np.datetime64, ...]:
+def _country_holidays(country: str, year: int) -> tuple[np.datetime64, ...]:
     """The holidays of a country in a year, in order; none for a country that is not known."""
     import holidays  # optional, and slow to import
 
     try:
-        found = holidays.country_holidays(country, years=year)
+        days_off = holidays.country_holidays(country, years=year)
     except NotImplementedError:
         return ()
-    return tuple(np.datetime64(date, "D") for date in sorted(found) if date.year == year)
+    return tuple(np.datetime64(day, "D") for day in sorted(days_off) if day.year == year)

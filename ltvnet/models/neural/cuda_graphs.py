@@ -28,48 +28,54 @@ class CapturedGraph:
         """Record the work on a copy of tensors on a GPU; the state of random numbers is kept."""
         device = next(iter_tensors(example)).device
         self.static_input = copy_to(example, device)
+
+        # warm up on a stream of its own: nothing of it may end up in the recording
         with torch.random.fork_rng([device]):
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
+            warm_up_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            warm_up_stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(warm_up_stream):
                 for _ in range(WARM_UP_RUNS):
                     work(self.static_input)
-            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.current_stream().wait_stream(warm_up_stream)
+
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.static_output = work(self.static_input)
 
-    def matches_shapes(self, read: NestedTensors) -> bool:
-        """Whether these tensors have the shapes of those recorded."""
-        return [x.shape for x in iter_tensors(read)] == [
-            x.shape for x in iter_tensors(self.static_input)
-        ]
+    def matches_shapes(self, nested: NestedTensors) -> bool:
+        """Return whether these tensors have the shapes of those recorded."""
+        shapes = [tensor.shape for tensor in iter_tensors(nested)]
+        return shapes == [tensor.shape for tensor in iter_tensors(self.static_input)]
 
-    def __call__(self, read: NestedTensors) -> Tensor:
+    def __call__(self, nested: NestedTensors) -> Tensor:
         """Do the work on these tensors; the result is a copy."""
         by_type: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for mine, other in zip(iter_tensors(self.static_input), iter_tensors(read), strict=True):
-            into, out_of = by_type.setdefault(mine.dtype, ([], []))
-            into.append(mine)
-            out_of.append(other)
-        for into, out_of in by_type.values():
-            torch._foreach_copy_(into, out_of)  # one kernel for those of a type
+        for static, given in zip(
+            iter_tensors(self.static_input), iter_tensors(nested), strict=True
+        ):
+            destinations, sources = by_type.setdefault(static.dtype, ([], []))
+            destinations.append(static)
+            sources.append(given)
+        for destinations, sources in by_type.values():
+            torch._foreach_copy_(destinations, sources)  # one kernel for those of a type
+
         self.graph.replay()
         return self.static_output.clone()
 
 
 def iter_tensors(nested: NestedTensors) -> Iterator[Tensor]:
-    """The tensors, in order."""
+    """Yield the tensors, in order."""
     if isinstance(nested, Tensor):
         yield nested
         return
-    for part in nested:
-        yield from iter_tensors(part)
+    for item in nested:
+        yield from iter_tensors(item)
 
 
 def copy_to(nested: NestedTensors, device: torch.device) -> NestedTensors:
-    """A copy on a device, of the same named tuples."""
+    """Copy tensors to a device, in the same named tuples."""
     if isinstance(nested, Tensor):
         return nested.to(device, copy=True)
-    parts = [copy_to(part, device) for part in nested]
-    return type(nested)(*parts) if hasattr(nested, "_fields") else tuple(parts)
+    items = [copy_to(item, device) for item in nested]
+    is_named_tuple = hasattr(nested, "_fields")  # made of its fields, a plain tuple of a list
+    return type(nested)(*items) if is_named_tuple else tuple(items)

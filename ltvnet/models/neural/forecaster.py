@@ -1,6 +1,6 @@
 """A net on top of the historical pattern, as a forecaster.
 
-Shapes: N cohorts, H ages, I intervals, Q quantities (mean, p10, p50, p90).
+Shapes: N cohorts, H ages, J nodes, I = J - 1 intervals, Q quantities (mean, p10, p50, p90).
 """
 
 import json
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves
+from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.evidence import (
     MIN_MATURE_COHORTS,
     confidence,
@@ -29,10 +29,12 @@ from ltvnet.forecasting.evidence import (
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import CovariateConfig
+from ltvnet.models.neural.input_scaling import InputScaling
 from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs, log_multiples
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
-from ltvnet.models.neural.windows import CohortTensors, InputScaling, Tasks, ValidationSet
+from ltvnet.models.neural.validation import ValidationSet
 from ltvnet.models.pattern.pattern import CurrentExpectation, Pattern
 from ltvnet.storage import atomic_write
 
@@ -68,10 +70,13 @@ class NeuralForecaster:
     """A net that predicts the departure from the pattern.
 
     `net` its kind and sizes, `pattern` the config of a Pattern, `training` the arguments of
-    TrainingConfig, `covariates` those of Covariates; `context` the seed, the hardware and the
+    TrainingConfig, `covariates` those of CovariateConfig; `context` the seed, the hardware and the
     folder for checkpoints (None: none are written; events go beside it). Raises ValueError for an
     unknown kind.
     """
+
+    can_fit = True
+    """False of a forecaster that was restored from its state."""
 
     def __init__(
         self,
@@ -85,34 +90,43 @@ class NeuralForecaster:
         """Take the configuration; nothing is random here."""
         if net["kind"] not in NETS:
             raise ValueError(f"expected net.kind out of {', '.join(NETS)}, got {net['kind']!r}")
-        self.net, self.training, self.context = dict(net), dict(training), context
         if pattern["name"] != "pattern":
             raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
+
+        self.net = dict(net)
+        self.training = dict(training)
         self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
         self.covariates = CovariateConfig(**covariates)
+        self.context = context
         self.warm_start: FittedNet | None = None
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, find how long to train at an inner origin, train as of the origin.
 
         Where history is too short the pattern stands alone, said in one line of the log. Raises
-        ValueError when no cohort has a complete age.
+        ValueError when no cohort has a complete age, or for a forecaster that was restored.
         """
+        self._check_can_fit()
         curves = curves.take(curves.observed_age >= 0)
         self.fitted = self.prepare(curves)
         if lack := why_insufficient(curves, self.fitted.scaling.unit_revenue):
             log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
             return self
-        epochs = self._epochs(curves) if self.warm_start is None else self.training["warm_epochs"]
+
+        if self.warm_start is None:
+            epochs = self.choose_epochs(curves)
+        else:
+            epochs = self.training["warm_epochs"]
         if epochs == 0:
             log.warning("no training beat the pattern at the inner origin: it forecasts alone")
             return self
-        net, _ = self._trained(curves, self.fitted, None, epochs)
+
+        net, _ = self.train(curves, self.fitted, None, epochs)
         self.fitted = replace(self.fitted, net=net)
         return self
 
     def can_start(self) -> bool:
-        """Whether there is a net that another fit can start from."""
+        """Return whether there is a net that another fit can start from."""
         return self.fitted.net is not None
 
     @classmethod
@@ -125,72 +139,103 @@ class NeuralForecaster:
 
         How long to train is then not looked for: the schedule is that short.
         """
+        self._check_can_fit()
         self.warm_start = self.from_state(*state).fitted
 
     def prepare(self, curves: Curves) -> FittedNet:
+        """Fit all but the net: the pattern, the scaling of inputs and the confidence in a net.
+
+        With a warm start the inputs are those of its net. Raises ValueError when no cohort has a
+        complete age, or for a forecaster that was restored.
+        """
+        self._check_can_fit()
         pattern = replace(self.pattern).fit(curves)
         scaling = InputScaling.fit(
             curves, pattern.segment_curves.median_revenue_d7, self.covariates
         )
         if self.warm_start is not None:
-            scaling = replace(
-                scaling, covariates=scaling.covariates.align_to(self.warm_start.scaling.covariates)
-            )
+            start_covariates = self.warm_start.scaling.covariates
+            scaling = replace(scaling, covariates=scaling.covariates.align_to(start_covariates))
         return FittedNet(pattern, scaling, confidence(curves), None)
 
-    def _epochs(self, curves: Curves) -> int:
-        """Epochs after which a fit at the inner origin forecast best; all where none can be."""
-        folder = self.context.folder
-        done = None if folder is None else folder / "inner" / "scores.json"
-        if done is not None and done.exists():
-            scores = json.loads(done.read_text())
+    def choose_epochs(self, curves: Curves) -> int:
+        """Find the epochs after which a fit at the inner origin forecast best.
+
+        All of the schedule where there is no such fit. Scores are kept in the folder of the run.
+        """
+        scores_file = None
+        if self.context.folder is not None:
+            scores_file = self.context.folder / "inner" / "scores.json"
+
+        if scores_file is not None and scores_file.exists():
+            scores = json.loads(scores_file.read_text())
         else:
-            scores = self._inner_scores(curves)
-            if done is not None:
-                done.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(done) as path:
+            scores = self.inner_scores(curves)
+            if scores_file is not None:
+                scores_file.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(scores_file) as path:
                     path.write_text(json.dumps(scores))
         return best_epoch(np.array(scores)) if scores else int(self.training["epochs"])
 
-    def _inner_scores(self, curves: Curves) -> list[list[float]]:
-        then = curves.as_of(inner_origin(curves))
-        then = then.take(then.observed_age >= 0)
-        now = curves.take(curves.index.get_indexer(then.index))
-        grown = np.flatnonzero(now.observed_age > then.observed_age)
-        if count_mature_cohorts(then) < MIN_MATURE_COHORTS or not len(grown):
-            return []
-        fitted = self.prepare(then)
-        if why_insufficient(then, fitted.scaling.unit_revenue):
-            return []
-        expected = fitted.pattern.expected_curves(then)
-        tasks = Tasks(torch.from_numpy(grown), torch.from_numpy(then.observed_age[grown]))
-        week = pd.factorize(then.start[grown])[0]
-        windows = CohortTensors.from_curves(now, expected, fitted.scaling)
-        validation = ValidationSet(windows, tasks, torch.from_numpy(week))
-        return self._trained(then, fitted, validation, self.training["epochs"])[1]
+    def inner_scores(self, curves: Curves) -> list[list[float]]:
+        """Fit as of the inner origin and score each epoch on what became of cohorts since.
 
-    def _trained(
-        self, curves: Curves, fitted: FittedNet, validation: ValidationSet | None, stop: int
+        Returns each week's part of the loss before training and after each epoch; an empty list
+        where too little was known at the inner origin.
+        """
+        past_curves = curves.as_of(inner_origin(curves))
+        past_curves = past_curves.take(past_curves.observed_age >= 0)
+        present_curves = curves.take(curves.index.get_indexer(past_curves.index))
+        grown_rows = np.flatnonzero(present_curves.observed_age > past_curves.observed_age)
+        if count_mature_cohorts(past_curves) < MIN_MATURE_COHORTS or not len(grown_rows):
+            return []
+        fitted = self.prepare(past_curves)
+        if why_insufficient(past_curves, fitted.scaling.unit_revenue):
+            return []
+
+        expected = fitted.pattern.expected_curves(past_curves)
+        observed_age = past_curves.observed_age[grown_rows]
+        week_index, _ = pd.factorize(past_curves.start[grown_rows])
+        validation = ValidationSet(
+            cohort_tensors=CohortTensors.from_curves(present_curves, expected, fitted.scaling),
+            tasks=Tasks(torch.from_numpy(grown_rows), torch.from_numpy(observed_age)),
+            week_index=torch.from_numpy(week_index),
+        )
+        _, scores = self.train(past_curves, fitted, validation, self.training["epochs"])
+        return scores
+
+    def train(
+        self, curves: Curves, fitted: FittedNet, validation: ValidationSet | None, stop_epoch: int
     ) -> tuple[nn.Module, list[list[float]]]:
+        """Train a new net on curves that `fitted` was prepared with, up to `stop_epoch`.
+
+        Returns the net, and the scores of `inner_scores` where there is a validation set.
+        """
         # Lightning takes seconds to import, and predicting needs nothing of it.
         from ltvnet.models.neural.training import train_net
 
         torch.manual_seed(self.context.seed)
         expected = fitted.pattern.leave_one_out_curves(curves, np.float32)
-        net, schedule = build_net(self.net, fitted.scaling.input_sizes), self.training
+        net = build_net(self.net, fitted.scaling.input_sizes)
+        schedule = self.training
         if self.warm_start is not None:
             net.load_state_dict(transfer_weights(self.warm_start, fitted.scaling))
             schedule = schedule | {"epochs": schedule["warm_epochs"]}
-        folder = self.context.folder
+
+        checkpoint_folder = self.context.folder
+        event_folder = None if checkpoint_folder is None else checkpoint_folder.parent
+        if checkpoint_folder is not None and event_folder is not None and validation is not None:
+            checkpoint_folder = checkpoint_folder / "inner"
+            event_folder = event_folder / "inner"
         job = TrainingJob(
             net=net,
             cohort_tensors=CohortTensors.from_curves(curves, expected, fitted.scaling),
             validation=validation,
             confidence=fitted.confidence,
             seed=self.context.seed,
-            stop_epoch=stop,
-            checkpoint_folder=folder and (folder / "inner" if validation else folder),
-            event_folder=folder and (folder.parent / "inner" if validation else folder.parent),
+            stop_epoch=stop_epoch,
+            checkpoint_folder=checkpoint_folder,
+            event_folder=event_folder,
         )
         scores = train_net(job, TrainingConfig(**schedule), self.context.hardware)
         return job.net, scores
@@ -202,7 +247,7 @@ class NeuralForecaster:
         forecast = pattern.forecast(curves, ages, outlook)
         if self.fitted.net is None:
             return forecast
-        growth = self._growth(curves, outlook, forecast.ages)  # (Q, N, H)
+        growth = self._growth(self.fitted.net, curves, outlook, forecast.ages)  # (Q, N, H)
         value = curves.observed_value[:, None] + growth
         band = Band(*np.where(forecast.is_ahead, value, np.nan))
         return replace(forecast, raw=band, final=band)
@@ -224,83 +269,90 @@ class NeuralForecaster:
         return self.fitted.pattern
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
-        """What a forecast is made of: the pattern's parts, and the net's with usual attributes."""
+        """Split a forecast into the pattern's parts, and the net's with usual attributes."""
         pattern = self.fitted.pattern
-        found = pattern.forecast_parts(curves, age)
+        parts = pattern.forecast_parts(curves, age)
         if self.fitted.net is None:
-            return found
-        growth = self._growth(
-            curves, pattern.current_expectation(curves), np.array([age]), usual=True
-        )[0, :, 0]
-        return found._replace(
-            with_own_growth=observed_or_forecast(curves, age, curves.observed_value + growth)
-        )
+            return parts
+        outlook = pattern.current_expectation(curves)
+        net = with_mean_unseen_embedding(self.fitted.net)
+        growth = self._growth(net, curves, outlook, np.array([age]), hide_attributes=True)
+        mean_value = curves.observed_value + growth[0, :, 0]
+        return parts._replace(with_own_growth=observed_or_forecast(curves, age, mean_value))
 
     def _growth(
-        self, curves: Curves, outlook: CurrentExpectation, ages: Ints, *, usual: bool = False
+        self,
+        net: nn.Module,
+        curves: Curves,
+        outlook: CurrentExpectation,
+        ages: Ints,
+        *,
+        hide_attributes: bool = False,
     ) -> Floats:
         """Growth from the observed age to each of `ages`: (Q, N, H), 0 at ages observed.
 
-        Of cohorts with `usual` attributes, if so asked, whatever theirs are.
+        With `hide_attributes`, as if the attributes of all cohorts were unseen.
         """
-        k = np.maximum(curves.observed_age, 0)
-        inputs, net = (
-            CohortTensors.current_inputs(curves, outlook, self.fitted.scaling),
-            self.fitted.net,
-        )
-        assert net is not None
-        if usual:
-            inputs, net = (
-                inputs._replace(codes=torch.zeros_like(inputs.codes)),
-                with_mean_unseen_embedding(net),
-            )
-        earned = outlook.proportion_earned(np.maximum(np.array(NODES), k[:, None]))  # (N, J)
+        inputs = CohortTensors.current_inputs(curves, outlook, self.fitted.scaling)
+        if hide_attributes:
+            inputs = inputs._replace(codes=torch.zeros_like(inputs.codes))
+
+        observed_age = np.maximum(curves.observed_age, 0)
+        earned = outlook.proportion_earned(np.maximum(NODE_AGES, observed_age[:, None]))  # (N, J)
         level = outlook.cohort_level[:, None]
-        steps = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
+        pattern_growth = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
-            device = next(net.parameters()).device
-            raw = net(TaskInputs(*(x.to(device) for x in inputs))).cpu()  # (N, I, Q)
-            z = log_multiples(raw.permute(2, 0, 1).contiguous(), self.fitted.confidence)
-            multiple = z.exp().double()  # (Q, N, I)
-            grown = functional.pad(torch.cumsum(multiple * steps, dim=2), (1, 0))  # (Q, N, J)
-        growth: Floats = grown.numpy()
+            multiple = self._multiples(net, inputs)
+            growth_to_nodes = torch.cumsum(multiple * pattern_growth, dim=2)
+            growth: Floats = functional.pad(growth_to_nodes, (1, 0)).numpy()  # (Q, N, J)
         if np.array_equal(ages, NODES):
             return growth
-        interval = np.maximum(np.searchsorted(np.array(NODES), ages) - 1, 0)  # (H,)
-        part = level * np.maximum(
-            outlook.proportion_earned(ages) - earned[:, interval], 0.0
-        )  # (N, H)
-        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * part
+
+        interval = np.maximum(np.searchsorted(NODE_AGES, ages) - 1, 0)  # (H,)
+        earned_in_interval = outlook.proportion_earned(ages) - earned[:, interval]
+        in_interval = level * np.maximum(earned_in_interval, 0.0)  # (N, H)
+        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * in_interval
         return growth
 
+    def _multiples(self, net: nn.Module, inputs: TaskInputs) -> Tensor:
+        """Multiples of the pattern's growth by a net: (Q, N, I), float64 on the CPU."""
+        device = next(net.parameters()).device
+        raw = net(TaskInputs(*(tensor.to(device) for tensor in inputs))).cpu()  # (N, I, Q)
+        z = log_multiples(raw.permute(2, 0, 1).contiguous(), self.fitted.confidence)
+        return z.exp().double()
+
     def extra_inputs(self) -> list[str]:
-        """What of the training data, beside curves and attributes, the net learned from."""
-        context = self.fitted.scaling.covariates
+        """Names of the training data, beside curves and attributes, that the net learned from."""
         if self.fitted.net is None:
             return []
-        known = [name for name, one in context.series.items() if np.isfinite(one.mean).any()]
-        return ["spend"] * bool(context.median_spend) + [f"series {name}" for name in known]
+        covariates = self.fitted.scaling.covariates
+        names = ["spend"] if covariates.median_spend else []
+        for name, scaling in covariates.series.items():
+            if np.isfinite(scaling.mean).any():
+                names.append(f"series {name}")
+        return names
 
     def state(self) -> State:
         """The net's kind, sizes and weights, the scaling, and the pattern's state."""
-        values, arrays = self.fitted.pattern.state()
-        scaling, references = self.fitted.scaling.state()
+        pattern, pattern_arrays = self.fitted.pattern.state()
+        scaling, series_arrays = self.fitted.scaling.state()
         net = self.fitted.net
-        weights = {} if net is None else net.state_dict()
-        described = {
-            "pattern": values,
+        values = {
+            "pattern": pattern,
             "scaling": scaling,
             "confidence": self.fitted.confidence,
             "net": None if net is None else self.net,
         }
-        stored = add_prefix(arrays, "pattern/") | add_prefix(references, "series/")
-        return described, stored | {f"net/{k}": w.cpu().numpy() for k, w in weights.items()}
+
+        arrays = add_prefix(pattern_arrays, "pattern/") | add_prefix(series_arrays, "series/")
+        if net is not None:
+            weights = {name: weight.cpu().numpy() for name, weight in net.state_dict().items()}
+            arrays |= add_prefix(weights, "net/")
+        return values, arrays
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described; it predicts, and fits no more."""
-        neural = cls.__new__(cls)
-        neural.net = values["net"]
+        """Restore the forecaster that `state()` described; it predicts, and fits no more."""
         scaling = InputScaling.from_state(values["scaling"], strip_prefix(arrays, "series/"))
         net = None
         if values["net"] is not None:
@@ -309,8 +361,21 @@ class NeuralForecaster:
             net.load_state_dict({k: torch.from_numpy(w.copy()) for k, w in weights.items()})
             net.eval()
         pattern = Pattern.from_state(values["pattern"], strip_prefix(arrays, "pattern/"))
-        neural.fitted = FittedNet(pattern, scaling, values["confidence"], net)
-        return neural
+
+        # a state has no config of training: this one lacks what only a fit needs
+        forecaster = cls.__new__(cls)
+        forecaster.can_fit = False
+        forecaster.net = values["net"]
+        forecaster.fitted = FittedNet(pattern, scaling, values["confidence"], net)
+        return forecaster
+
+    def _check_can_fit(self) -> None:
+        """Raise ValueError for a forecaster that was restored."""
+        if not self.can_fit:
+            raise ValueError(
+                "a forecaster that was restored from its state predicts, and fits no more: make a "
+                "new one of its config to fit it"
+            )
 
 
 def best_epoch(scores: Floats) -> int:
@@ -320,44 +385,52 @@ def best_epoch(scores: Floats) -> int:
     standard error is that of the difference to the best over weeks. A short validation is noisy,
     and the last steps of a one-cycle schedule are its best ones: only a real loss stops earlier.
     """
-    worse = scores - scores[np.argmin(scores.sum(axis=1))]
+    best = np.argmin(scores.sum(axis=1))
+    excess = scores - scores[best]
     weeks = scores.shape[1]
-    error = worse.std(axis=1, ddof=1) * np.sqrt(weeks) if weeks > 1 else np.full(len(worse), np.inf)
-    return int(np.flatnonzero(worse.sum(axis=1) <= error)[-1])
+    if weeks > 1:
+        error = excess.std(axis=1, ddof=1) * np.sqrt(weeks)
+    else:
+        error = np.full(len(excess), np.inf)
+    return int(np.flatnonzero(excess.sum(axis=1) <= error)[-1])
 
 
 def build_net(net: Mapping[str, Any], sizes: InputSizes) -> nn.Module:
-    """A net from its config: `kind` in NETS, and the arguments of its class."""
+    """Build a net from its config: `kind` in NETS, and the arguments of its class."""
     arguments = dict(net)
     module, _, name = NETS[arguments.pop("kind")].partition(":")
-    built: nn.Module = getattr(import_module(module), name)(sizes=sizes, **arguments)
-    return built
+    net_class = getattr(import_module(module), name)
+    built_net: nn.Module = net_class(sizes=sizes, **arguments)
+    return built_net
 
 
 def transfer_weights(start: FittedNet, scaling: InputScaling) -> dict[str, Tensor]:
-    """The weights of a net, its embeddings in the order of other categories.
+    """Weights of a net, its embeddings in the order of other categories.
 
     A category that the net did not know starts as the unseen bucket.
     """
     assert start.net is not None
     weights = dict(start.net.state_dict())
-    for c, (name, values) in enumerate(scaling.categories.items()):
-        known = start.scaling.categories.get(name, [])
-        place = [0, *(known.index(value) + 1 if value in known else 0 for value in values)]
-        key = f"attributes.tables.{c}.weight"
-        weights[key] = weights[key][place]
+    for number, (name, values) in enumerate(scaling.categories.items()):
+        start_values = start.scaling.categories.get(name, [])
+        rows = [0]
+        for value in values:
+            rows.append(start_values.index(value) + 1 if value in start_values else 0)
+        key = f"attributes.tables.{number}.weight"
+        weights[key] = weights[key][rows]
     return weights
 
 
 def with_mean_unseen_embedding(net: nn.Module) -> nn.Module:
-    """A copy of a net that takes what is unseen to be the mean of the categories it knows.
+    """Copy a net, its unseen bucket the mean of the categories it knows.
 
     Its own unseen bucket has learned nothing where training had no rare category.
     """
     weights = dict(net.state_dict())
     for key, table in weights.items():
         if key.startswith("attributes.tables.") and len(table) > 1:
-            weights[key] = torch.cat((table[1:].mean(dim=0, keepdim=True), table[1:]))
-    made = deepcopy(net)
-    made.load_state_dict(weights)
-    return made
+            mean = table[1:].mean(dim=0, keepdim=True)
+            weights[key] = torch.cat((mean, table[1:]))
+    copied_net = deepcopy(net)
+    copied_net.load_state_dict(weights)
+    return copied_net

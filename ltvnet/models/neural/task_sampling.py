@@ -10,18 +10,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.nets.heads import TaskInputs, TaskTargets
-from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 TASKS_PER_GROUP = 4096
 """Tasks whose tensors are made at a time: calls cost less than numbers, which stay in the cache."""
 
 ACCELERATOR_GROUP_FACTOR = 32
-"""Blocks that are one where there is no such cache: launching work costs more than the work."""
+"""Groups that are one where there is no such cache: launching work costs more than the work."""
 
 
 class ProcessShard(NamedTuple):
-    """Which of several processes this one is: it takes each `ranks`-th task of every batch."""
+    """Number of this process and of all: it takes each `world_size`-th task of every batch."""
 
     rank: int
     world_size: int
@@ -36,18 +36,19 @@ class Batch(NamedTuple):
 
     def split(self, counts: list[int]) -> Iterator["Batch"]:
         """Parts of so many tasks each."""
-        inputs = zip(*(torch.split(x, counts) for x in self.inputs), strict=True)
-        targets = zip(*(torch.split(x, counts) for x in self.targets), strict=True)
-        cohorts = torch.split(self.cohort_index, counts)
-        for cohort, seen, became in zip(cohorts, inputs, targets, strict=True):
-            yield Batch(cohort, TaskInputs(*seen), TaskTargets(*became))
+        cohort_parts = torch.split(self.cohort_index, counts)
+        input_parts = zip(*(torch.split(tensor, counts) for tensor in self.inputs), strict=True)
+        target_parts = zip(*(torch.split(tensor, counts) for tensor in self.targets), strict=True)
+        parts = zip(cohort_parts, input_parts, target_parts, strict=True)
+        for cohort_index, inputs, targets in parts:
+            yield Batch(cohort_index, TaskInputs(*inputs), TaskTargets(*targets))
 
 
 class BatchGroup(NamedTuple):
     """Batches whose tensors are made together.
 
-    `batch` this process's tasks of all of them, `own` how many each has, `sizes` how many it has
-    in all processes.
+    `batch` this process's tasks of all of them, `local_sizes` how many of these each has,
+    `global_sizes` how many tasks each has in all processes.
     """
 
     batch: Batch
@@ -57,7 +58,7 @@ class BatchGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """What an epoch is: `each` tasks of a cohort, batches of `size`, the share of codes `unseen`.
+    """How many tasks an epoch has, in batches of which size, and what share of codes is hidden.
 
     Hidden attributes stand for values that were never seen, so that these can be forecast.
     """
@@ -68,7 +69,8 @@ class EpochPlan:
 
     def count_batches(self, windows: CohortTensors) -> int:
         """Number of batches of an epoch: cohorts that have not grown have no tasks."""
-        return -(-windows.grown_cohort_count * self.tasks_per_cohort // self.batch_size)
+        task_count = windows.grown_cohort_count * self.tasks_per_cohort
+        return -(-task_count // self.batch_size)
 
 
 class EpochSampler:
@@ -78,12 +80,15 @@ class EpochSampler:
         self, *, windows: CohortTensors, plan: EpochPlan, seed: int, share: ProcessShard
     ) -> None:
         """Draw tasks and what is hidden of them: the same in every process."""
+        self.windows = windows
+        self.plan = plan
+        self.shard = share
+
         device = windows.last_age.device
         generator = torch.Generator(device).manual_seed(seed)
-        self.windows, self.plan, self.shard = windows, plan, share
         self.tasks = windows.draw_tasks(plan.tasks_per_cohort, generator)
-        codes = len(self.tasks.cohort_index), windows.codes.shape[1]
-        chance = torch.rand(codes, generator=generator, device=device)
+        code_shape = (len(self.tasks.cohort_index), windows.codes.shape[1])
+        chance = torch.rand(code_shape, generator=generator, device=device)
         self.is_hidden = chance < plan.unseen_share  # (M, C)
 
     @property
@@ -93,36 +98,49 @@ class EpochSampler:
 
     @property
     def batches_per_group(self) -> int:
-        """Number of batches in a block."""
-        block = (
-            TASKS_PER_GROUP
-            if self.is_hidden.device.type == "cpu"
-            else TASKS_PER_GROUP * ACCELERATOR_GROUP_FACTOR
-        )
-        return max(block // self.plan.batch_size, 1)
+        """Number of batches whose tensors are made together."""
+        tasks = TASKS_PER_GROUP
+        if self.is_hidden.device.type != "cpu":
+            tasks *= ACCELERATOR_GROUP_FACTOR
+        return max(tasks // self.plan.batch_size, 1)
 
     def __len__(self) -> int:
-        """Number of blocks."""
+        """Number of groups."""
         return -(-self.batch_count // self.batches_per_group)
 
     def __iter__(self) -> Iterator[BatchGroup]:
-        """The blocks in order."""
-        count, size, (rank, ranks) = len(self.is_hidden), self.plan.batch_size, self.shard
-        own: Tensor | slice = slice(None)
-        if ranks > 1:
-            rows = torch.arange(count, device=self.is_hidden.device)
-            own = rows[rows % size % ranks == rank]
-        mine = self.tasks.cohort_index[own], self.tasks.observed_age[own], self.is_hidden[own]
-        at = 0
-        for begin in range(0, count, size * self.batches_per_group):
-            end = min(begin + size * self.batches_per_group, count)
-            sizes = [min(size, end - first) for first in range(begin, end, size)]
-            counts = [len(range(rank, n, ranks)) for n in sizes]
-            block = slice(at, at + sum(counts))
-            yield BatchGroup(self._made(*(x[block] for x in mine)), counts, sizes)
-            at = block.stop
+        """Yield the groups in order."""
+        rank, world_size = self.shard
+        task_count = len(self.is_hidden)
+        batch_size = self.plan.batch_size
+        group_size = batch_size * self.batches_per_group
 
-    def _made(self, cohort: Tensor, age: Tensor, hidden: Tensor) -> Batch:
-        inputs, targets = self.windows.inputs_and_targets(Tasks(cohort, age))
-        inputs.codes.masked_fill_(hidden, 0)
-        return Batch(cohort, inputs, targets)
+        local_rows = self._local_rows()
+        cohort_index = self.tasks.cohort_index[local_rows]
+        observed_age = self.tasks.observed_age[local_rows]
+        is_hidden = self.is_hidden[local_rows]
+
+        local_begin = 0
+        for begin in range(0, task_count, group_size):
+            end = min(begin + group_size, task_count)
+            global_sizes = [min(batch_size, end - first) for first in range(begin, end, batch_size)]
+            local_sizes = [len(range(rank, size, world_size)) for size in global_sizes]
+
+            rows = slice(local_begin, local_begin + sum(local_sizes))
+            tasks = Tasks(cohort_index[rows], observed_age[rows])
+            yield BatchGroup(self._make_batch(tasks, is_hidden[rows]), local_sizes, global_sizes)
+            local_begin = rows.stop
+
+    def _local_rows(self) -> Tensor | slice:
+        """Rows of the tasks that this process takes, in order."""
+        rank, world_size = self.shard
+        if world_size == 1:
+            return slice(None)  # views, no copies
+        rows = torch.arange(len(self.is_hidden), device=self.is_hidden.device)
+        return rows[rows % self.plan.batch_size % world_size == rank]
+
+    def _make_batch(self, tasks: Tasks, is_hidden: Tensor) -> Batch:
+        """Make the tensors of tasks, hidden codes among the unseen."""
+        inputs, targets = self.windows.inputs_and_targets(tasks)
+        inputs.codes.masked_fill_(is_hidden, 0)
+        return Batch(tasks.cohort_index, inputs, targets)

@@ -1,4 +1,4 @@
-"""`fit()`: Lightning's trainer around a net, its checkpoints and its log."""
+"""`train_net()`: Lightning's trainer around a net, its checkpoints and its log."""
 
 import logging
 import os
@@ -33,21 +33,6 @@ class ManualReduceDDP(DDPStrategy):
         """Wrap nothing."""
 
 
-def _processes(machine: HardwareConfig) -> Strategy | str:
-    """Lightning's strategy."""
-    return (
-        ManualReduceDDP(start_method=_start_method(machine))
-        if machine.strategy == "ddp"
-        else "auto"
-    )
-
-
-def _start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
-    """Forking is fast, but does not go with CUDA."""
-    cpu = machine.accelerator == "cpu" or not torch.accelerator.is_available()
-    return "fork" if cpu and hasattr(os, "fork") else "spawn"
-
-
 def train_net(
     job: TrainingJob, training: TrainingConfig, machine: HardwareConfig
 ) -> list[list[float]]:
@@ -58,59 +43,58 @@ def train_net(
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
     checkpoint of this net, or one of other data or another schedule.
     """
-    last = None if job.checkpoint_folder is None else job.checkpoint_folder / "last.ckpt"
-    resume = last if last is not None and last.exists() else None
     torch.set_num_threads(machine.threads)
     module = ResidualTrainingModule(job=job, training=training, machine=machine)
-    if resume:
-        _check(resume, module)
+    checkpoint = _checkpoint_to_resume(job)
+    if checkpoint is not None:
+        _check_checkpoint(checkpoint, module)
+
     torch.set_float32_matmul_precision("high" if machine.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = machine.precision == "tf32"
-    with _tamed():
-        trainer = pl.Trainer(
-            accelerator=machine.accelerator,
-            devices=machine.devices,
-            strategy=_processes(machine),
-            max_epochs=job.stop_epoch,
-            logger=_tensorboard(job.event_folder),
-            callbacks=list(_callbacks(job, training)),
-            enable_checkpointing=job.checkpoint_folder is not None,
-            enable_model_summary=False,
-            enable_progress_bar=job.checkpoint_folder is not None and sys.stderr.isatty(),
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,
-            default_root_dir=job.checkpoint_folder,
-        )
-        trainer.fit(module, ckpt_path=resume, weights_only=True)
+    with _quiet_lightning():
+        trainer = _make_trainer(job, training, machine)
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+
     module.captured_graph = None  # it holds the module, and memory of the GPU
     job.net.load_state_dict(module.average.state_dict())
     job.net.cpu().eval()
     return module.validation_scores
 
 
-def _check(checkpoint: Path, module: ResidualTrainingModule) -> None:
-    """Raise ValueError unless a file holds plain tensors and numbers, whole, of the same fit."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            found = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{checkpoint} is not a checkpoint of plain tensors (it may be cut off, or hold code) "
-            "and was not loaded: delete it to train anew"
-        ) from error
-    state = found.get("state_dict", {}).get("_extra_state")
-    if state is None or state.get("steps") != module.schedule_steps:
-        raise ValueError(
-            f"{checkpoint} was written by another version or with another schedule (epochs, tasks, "
-            "batches): delete it to train anew"
-        )
-    if state["data"] != hash_curve_values(module.cohort_tensors):
-        raise ValueError(
-            "the data have changed since this run was cut off: train anew, with another out"
-        )
+def _make_trainer(
+    job: TrainingJob, training: TrainingConfig, machine: HardwareConfig
+) -> pl.Trainer:
+    writes_checkpoints = job.checkpoint_folder is not None
+    return pl.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        strategy=_lightning_strategy(machine),
+        max_epochs=job.stop_epoch,
+        logger=_event_logger(job.event_folder),
+        callbacks=list(_callbacks(job, training)),
+        enable_checkpointing=writes_checkpoints,
+        enable_model_summary=False,
+        enable_progress_bar=writes_checkpoints and sys.stderr.isatty(),
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        default_root_dir=job.checkpoint_folder,
+    )
+
+
+def _lightning_strategy(machine: HardwareConfig) -> Strategy | str:
+    if machine.strategy == "ddp":
+        return ManualReduceDDP(start_method=_start_method(machine))
+    return "auto"
+
+
+def _start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
+    """How processes are started: forking is fast, but does not go with CUDA."""
+    on_cpu = machine.accelerator == "cpu" or not torch.accelerator.is_available()
+    return "fork" if on_cpu and hasattr(os, "fork") else "spawn"
 
 
 def _callbacks(job: TrainingJob, training: TrainingConfig) -> Iterator[pl.Callback]:
+    """Yield what shows progress, writes checkpoints and stops early, if anything is written."""
     if job.checkpoint_folder is None:
         return
     if sys.stderr.isatty():
@@ -128,16 +112,52 @@ def _callbacks(job: TrainingJob, training: TrainingConfig) -> Iterator[pl.Callba
         yield EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=True)
 
 
-def _tensorboard(events: Path | None) -> TensorBoardLogger | bool:
-    return False if events is None else TensorBoardLogger(events.parent, events.name, "")
+def _event_logger(event_folder: Path | None) -> TensorBoardLogger | bool:
+    """TensorBoard's logger into a folder; False for none."""
+    if event_folder is None:
+        return False
+    return TensorBoardLogger(event_folder.parent, event_folder.name, "")
+
+
+def _checkpoint_to_resume(job: TrainingJob) -> Path | None:
+    """The last checkpoint of a fit that was cut off; None where there is none."""
+    if job.checkpoint_folder is None:
+        return None
+    checkpoint = job.checkpoint_folder / "last.ckpt"
+    return checkpoint if checkpoint.exists() else None
+
+
+def _check_checkpoint(checkpoint: Path, module: ResidualTrainingModule) -> None:
+    """Raise ValueError unless a file holds plain tensors and numbers, whole, of the same fit."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{checkpoint} is not a checkpoint of plain tensors (it may be cut off, or hold code) "
+            "and was not loaded: delete it to train anew"
+        ) from error
+
+    state = content.get("state_dict", {}).get("_extra_state")
+    if state is None or state.get("steps") != module.schedule.total_steps:
+        raise ValueError(
+            f"{checkpoint} was written by another version or with another schedule (epochs, tasks, "
+            "batches): delete it to train anew"
+        )
+    if state["data"] != hash_curve_values(module.cohort_tensors):
+        raise ValueError(
+            "the data have changed since this run was cut off: train anew, with another out"
+        )
 
 
 @contextmanager
-def _tamed() -> Iterator[None]:
+def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's hints off the log, and its port out of the environment; hand ctrl-C on."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels, stop = [logger.level for logger in loggers], signal.getsignal(signal.SIGINT)
-    given = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT")}
+    levels = [logger.level for logger in loggers]
+    interrupt_handler = signal.getsignal(signal.SIGINT)
+    environment = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT")}
+
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -145,11 +165,12 @@ def _tamed() -> Iterator[None]:
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             yield
     except SystemExit as error:  # which Lightning makes of it, and ignores it from then on
-        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGINT, interrupt_handler)
         raise KeyboardInterrupt from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        for name, value in given.items():
+        for name, value in environment.items():
             os.environ.pop(name, None)
-            os.environ |= {} if value is None else {name: value}
+            if value is not None:
+                os.environ[name] = value

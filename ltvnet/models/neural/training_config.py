@@ -1,12 +1,16 @@
-"""How a net learns, and one call of `fit()`: plain data, checked where they are made."""
+"""How a net learns, and one call of `train_net()`: plain data, checked where they are made."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self, get_args
 
 from torch import nn
 
-from ltvnet.models.neural.windows import CohortTensors, ValidationSet
+from ltvnet.models.neural.cohort_tensors import CohortTensors
+from ltvnet.models.neural.nets.losses import MeanLoss
+from ltvnet.models.neural.task_sampling import EpochPlan
+from ltvnet.models.neural.validation import ValidationSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class TrainingConfig:
     min_steps: int
     rate: float
     weight_decay: float
-    loss: str
+    loss: MeanLoss
     quantiles: float
     penalty: float
     users: float
@@ -44,16 +48,16 @@ class TrainingConfig:
         counts = ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs")
         if min(getattr(self, name) for name in counts) < 1:
             raise ValueError(f"expected {', '.join(counts[:-1])} and {counts[-1]} >= 1")
-        if (
-            min(self.rate, self.clip, self.average) <= 0
-            or min(self.weight_decay, self.penalty, self.users) < 0
-        ):
+
+        smallest_positive = min(self.rate, self.clip, self.average)
+        smallest_non_negative = min(self.weight_decay, self.penalty, self.users)
+        if smallest_positive <= 0 or smallest_non_negative < 0:
             raise ValueError(
                 "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
             )
         if not 0 <= self.unseen < 1:
             raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
-        if self.loss not in ("deviance", "huber"):
+        if self.loss not in get_args(MeanLoss):
             raise ValueError(f"expected loss=deviance or loss=huber, got {self.loss!r}")
 
     def batch_size_for(self, tasks: int) -> int:
@@ -66,12 +70,45 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class TrainingJob:
-    """One call of `fit()`: the net, its data, and when and where it stops and saves.
+class TrainingSchedule:
+    """The steps of a fit, wherever it stops.
 
-    `confidence` in 0..1 scales the mean's departure; `stop` epochs of the schedule to run;
-    `folder` for checkpoints, continued where it stopped, and `events` for TensorBoard (both None:
-    nothing is written).
+    `plan` of each epoch, `steps_per_epoch`, `total_steps` of all epochs, `peak_rate` the highest
+    learning rate, `averaging_weight` of a step in the averaged net.
+    """
+
+    plan: EpochPlan
+    steps_per_epoch: int
+    total_steps: int
+    peak_rate: float
+    averaging_weight: float
+
+    @classmethod
+    def from_config(cls, config: TrainingConfig, cohort_tensors: CohortTensors) -> Self:
+        """Work out the schedule of a fit on cohorts."""
+        task_count = cohort_tensors.grown_cohort_count * config.tasks
+        plan = EpochPlan(
+            tasks_per_cohort=config.tasks,
+            batch_size=config.batch_size_for(task_count),
+            unseen_share=config.unseen,
+        )
+        steps_per_epoch = plan.count_batches(cohort_tensors)
+        return cls(
+            plan=plan,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=config.epochs * steps_per_epoch,
+            peak_rate=config.peak_rate(plan.batch_size),
+            averaging_weight=1.0 - 0.5 ** (1 / (config.average * steps_per_epoch)),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One call of `train_net()`: the net, its data, and when and where it stops and saves.
+
+    `confidence` in 0..1 scales the mean's departure; `stop_epoch` epochs of the schedule to run;
+    `checkpoint_folder` for checkpoints, continued where it stopped, and `event_folder` for
+    TensorBoard (both None: nothing is written).
     """
 
     net: nn.Module

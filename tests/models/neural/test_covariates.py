@@ -17,6 +17,7 @@ from test_forecaster import COVARIATES, NET, PATTERN, TRAINING
 from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import (
     DAMPING,
     MIN_SPREAD,
@@ -26,7 +27,6 @@ from ltvnet.models.neural.covariates import (
     SeriesScaling,
 )
 from ltvnet.models.neural.forecaster import NeuralForecaster, build_net
-from ltvnet.models.neural.windows import CohortTensors, Tasks
 
 ALL = COVARIATES | {"spend": True, "calendar": True}
 NAN = np.full(AGES, np.nan)
@@ -35,7 +35,7 @@ NAN = np.full(AGES, np.nan)
 class Trained(NeuralForecaster):
     """Trains to the end of its schedule, whatever the inner origin says."""
 
-    def _epochs(self, curves: Curves) -> int:
+    def choose_epochs(self, curves: Curves) -> int:
         return int(self.training["epochs"])
 
 
@@ -360,7 +360,7 @@ def test_every_parameter_learns(curves: Curves, loss: str) -> None:
     fitted = model.prepare(fit)
     torch.manual_seed(0)
     before = build_net(NET, fitted.scaling.input_sizes).state_dict()
-    after, _ = model._trained(fit, fitted, None, 1)
+    after, _ = model.train(fit, fitted, None, 1)
     for name, weight in after.state_dict().items():
         moved = (weight != before[name]).any(dim=0 if weight.ndim > 1 else -1)
         assert moved.all(), name

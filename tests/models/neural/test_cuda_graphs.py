@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cohort_tensors import CohortTensors
 from ltvnet.models.neural.cuda_graphs import CapturedGraph, copy_to, iter_tensors
 from ltvnet.models.neural.forecaster import NeuralForecaster, build_net
 from ltvnet.models.neural.task_sampling import Batch, EpochPlan, EpochSampler, ProcessShard
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
 from ltvnet.models.neural.training_module import ResidualTrainingModule
-from ltvnet.models.neural.windows import CohortTensors
 
 GPU = torch.device("cuda")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

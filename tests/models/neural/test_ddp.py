@@ -14,9 +14,9 @@ from test_nets import TIDE
 
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.run_context import HardwareConfig, RunContext
+from ltvnet.models.neural.cohort_tensors import CohortTensors
 from ltvnet.models.neural.forecaster import NeuralForecaster
 from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
-from ltvnet.models.neural.windows import CohortTensors
 
 DDP = {"strategy": "ddp", "devices": 2}
 NETS: dict[str, dict[str, Any]] = {
@@ -69,7 +69,7 @@ def curve(run: Path) -> list[float]:
 def test_two_processes_learn_what_one_does(net: str, curves: Curves, tmp_path: Path) -> None:
     """Each loss is a ratio of sums over the whole batch, and attributes are hidden in both."""
     one, two = neural(net, tmp_path / "one"), neural(net, tmp_path / "two", **DDP)
-    single, shared = one._inner_scores(curves), two._inner_scores(curves)
+    single, shared = one.inner_scores(curves), two.inner_scores(curves)
     assert len(single) == len(shared) == 3
     np.testing.assert_allclose(shared, single, rtol=1e-5, atol=1e-7)
     losses = curve(tmp_path / "one")
@@ -82,7 +82,7 @@ def test_the_weights_are_those_of_one_process(curves: Curves) -> None:
     nets = []
     for machine in ({}, DDP):
         model = neural("mlp", **machine)
-        net, _ = model._trained(curves, model.prepare(curves), None, 2)
+        net, _ = model.train(curves, model.prepare(curves), None, 2)
         nets.append(flat(net))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
     assert np.abs(nets[0]).max() > 0.1
@@ -91,9 +91,9 @@ def test_the_weights_are_those_of_one_process(curves: Curves) -> None:
 def test_one_process_writes_and_both_take_up(curves: Curves, tmp_path: Path) -> None:
     """A run of two processes that stopped after its first epoch ends where an unbroken one does."""
     whole, cut = (neural("mlp", tmp_path / name, **DDP) for name in ("whole", "cut"))
-    net, _ = whole._trained(curves, whole.prepare(curves), None, 2)
-    cut._trained(curves, cut.prepare(curves), None, 1)
-    again, _ = cut._trained(curves, cut.prepare(curves), None, 2)
+    net, _ = whole.train(curves, whole.prepare(curves), None, 2)
+    cut.train(curves, cut.prepare(curves), None, 1)
+    again, _ = cut.train(curves, cut.prepare(curves), None, 2)
     np.testing.assert_array_equal(flat(again), flat(net))
     assert len(list((tmp_path / "whole").glob("events*"))) == 1
     found = {path.name for path in (tmp_path / "whole" / "checkpoints").iterdir()}
@@ -135,7 +135,7 @@ def test_processes_that_get_nothing_of_a_batch_still_add_up(curves: Curves) -> N
         model.training["tasks"] = 1
         grown = int((curves.observed_age > 0).sum())
         model.training["batch_size"] = grown - 1
-        net, _ = model._trained(curves, model.prepare(curves), None, 2)
+        net, _ = model.train(curves, model.prepare(curves), None, 2)
         nets.append(flat(net))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
 
@@ -149,7 +149,7 @@ def test_processes_that_are_started_anew_do_the_same(
     nets = []
     for machine in ({}, DDP):
         model = neural("mlp", **machine)
-        nets.append(flat(model._trained(curves, model.prepare(curves), None, 2)[0]))
+        nets.append(flat(model.train(curves, model.prepare(curves), None, 2)[0]))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
 
 

@@ -77,7 +77,7 @@ def neural(seed: int = 0, folder: Path | None = None, **training: object) -> Neu
 class Trained(NeuralForecaster):
     """Trains to the end of its schedule, whatever the inner origin says."""
 
-    def _epochs(self, curves: Curves) -> int:
+    def choose_epochs(self, curves: Curves) -> int:
         return int(self.training["epochs"])
 
 
@@ -162,6 +162,17 @@ def test_the_state_is_the_forecaster(trained: NeuralForecaster, curves: Curves) 
     )
 
 
+def test_a_restored_forecaster_says_that_it_cannot_fit(
+    trained: NeuralForecaster, curves: Curves
+) -> None:
+    restored = NeuralForecaster.from_state(*trained.state())
+    message = "a forecaster that was restored from its state predicts, and fits no more: make a new"
+    with pytest.raises(ValueError, match=message):
+        restored.fit(curves)
+    with pytest.raises(ValueError, match=message):
+        restored.start_from(trained.state())
+
+
 def test_money_in_another_unit_changes_nothing(curves: Curves, trained: NeuralForecaster) -> None:
     scaled = replace(curves, values=curves.values * 1024)
     again = Trained(
@@ -192,7 +203,7 @@ def test_every_parameter_learns(curves: Curves, loss: str) -> None:
     fitted = model.prepare(curves.take(curves.observed_age >= 0))
     torch.manual_seed(0)
     before = build_net(NET, fitted.scaling.input_sizes).state_dict()
-    after, _ = model._trained(curves.take(curves.observed_age >= 0), fitted, None, 1)
+    after, _ = model.train(curves.take(curves.observed_age >= 0), fitted, None, 1)
     moved = {
         name: (weight != before[name]).any(dim=-1 if weight.ndim > 1 else 0).any()
         for name, weight in after.state_dict().items()

@@ -17,12 +17,13 @@ from test_forecaster import COVARIATES, MACHINE, TRAINING, neural
 
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import CovariateConfig
+from ltvnet.models.neural.input_scaling import InputScaling
 from ltvnet.models.neural.nets.heads import log_multiples
 from ltvnet.models.neural.nets.losses import forecast_growth
 from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
 from ltvnet.models.neural.training_config import TrainingConfig
-from ltvnet.models.neural.windows import CohortTensors, InputScaling, Tasks
 
 ROOT = Path(__file__).parent.parent.parent.parent
 

@@ -1,4 +1,7 @@
-"""Dense layers over all nodes at once."""
+"""Dense layers over all nodes at once.
+
+Shapes: B tasks, I intervals, Q quantities.
+"""
 
 from collections.abc import Sequence
 
@@ -25,17 +28,22 @@ class MLP(nn.Module):
                 "expected a list of hidden >= 1, embedding >= 1 and dropout in [0, 1), got "
                 f"hidden={list(hidden)}, embedding={embedding} and dropout={dropout}"
             )
+
         self.attributes = AttributeEmbeddings(categories=sizes.categories, width=embedding)
-        seen = sizes.nodes * (sizes.features + 1)
-        widths = [seen + sizes.scalars + self.attributes.width, *hidden]
+        prefix_width = sizes.nodes * (sizes.features + 1)
+        widths = [prefix_width + sizes.scalars + self.attributes.width, *hidden]
         self.layers = nn.Sequential()
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
-            self.layers.extend((nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)))
+        for input_width, output_width in zip(widths[:-1], widths[1:], strict=True):
+            self.layers.extend(
+                (nn.Linear(input_width, output_width), nn.GELU(), nn.Dropout(dropout))
+            )
         self.head = Head(width=widths[-1], intervals=sizes.nodes - 1)
 
     def forward(self, inputs: TaskInputs) -> Tensor:
         """Raw z (B, I, Q)."""
-        seen = inputs.node_features.flatten(1), inputs.is_observed.to(inputs.node_features.dtype)
-        joined = torch.cat((*seen, inputs.scalars, self.attributes(inputs.codes)), dim=1)
+        prefix = inputs.node_features.flatten(1)
+        is_observed = inputs.is_observed.to(inputs.node_features.dtype)
+        attributes = self.attributes(inputs.codes)
+        joined = torch.cat((prefix, is_observed, inputs.scalars, attributes), dim=1)
         raw: Tensor = self.head(self.layers(joined))
         return raw

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ltvnet.models.neural.nets.blocks import ResidualBlock, start_at_zero
-from ltvnet.models.neural.nets.heads import AttributeEmbeddings, InputSizes, TaskInputs
+from ltvnet.models.neural.nets.heads import (
+    QUANTITY_COUNT,
+    AttributeEmbeddings,
+    InputSizes,
+    TaskInputs,
+)
+
+POSITION_COVARIATES = 3
+"""Numbers of `node_positions`."""
 
 
 class TiDEShape(NamedTuple):
@@ -27,7 +35,7 @@ class TiDEShape(NamedTuple):
 
 
 class TiDELayers(NamedTuple):
-    """Sizes between them.
+    """Sizes of the layers between input and output.
 
     `hidden` units of the blocks of encoder and decoder, `encoder` and `decoder` how many there
     are; `projection_hidden` and `projection` (P) of the covariates; `decoded` numbers that the
@@ -58,22 +66,32 @@ class TiDE(nn.Module):
             raise ValueError(f"expected sizes >= 1 and horizon <= steps, got {shape} and {layers}")
         self.shape = shape
 
-        def block(before: int, hidden: int, after: int, *, norm: bool = norm) -> ResidualBlock:
+        def block(
+            input_width: int, hidden: int, output_width: int, *, norm: bool = norm
+        ) -> ResidualBlock:
             return ResidualBlock(
-                input_width=before, hidden=hidden, output_width=after, dropout=dropout, norm=norm
+                input_width=input_width,
+                hidden=hidden,
+                output_width=output_width,
+                dropout=dropout,
+                norm=norm,
             )
 
-        projected, hidden = layers.projection, layers.hidden
-        encoded = shape.lookback + shape.steps * projected + shape.attributes
-        self.projection = block(shape.covariates, layers.projection_hidden, projected)
-        before = [encoded, *[hidden] * (layers.encoder + layers.decoder - 1)]
-        after = [*[hidden] * (len(before) - 1), shape.horizon * layers.decoded]
+        self.projection = block(shape.covariates, layers.projection_hidden, layers.projection)
+
+        # encoder and decoder are one stack: only its first and last widths differ
+        hidden_widths = [layers.hidden] * (layers.encoder + layers.decoder - 1)
+        encoded = shape.lookback + shape.steps * layers.projection + shape.attributes
+        widths = [encoded, *hidden_widths, shape.horizon * layers.decoded]
         self.dense = nn.Sequential(
-            *(block(b, hidden, a) for b, a in zip(before, after, strict=True))
+            *(
+                block(input_width, layers.hidden, output_width)
+                for input_width, output_width in zip(widths[:-1], widths[1:], strict=True)
+            )
         )
-        self.temporal = block(
-            layers.decoded + projected, layers.temporal_hidden, shape.outputs, norm=False
-        )
+
+        temporal_width = layers.decoded + layers.projection
+        self.temporal = block(temporal_width, layers.temporal_hidden, shape.outputs, norm=False)
         self.skip = nn.Linear(shape.lookback, shape.horizon * shape.outputs)
         start_at_zero(self.temporal.out, self.temporal.skip, self.skip)
 
@@ -82,12 +100,14 @@ class TiDE(nn.Module):
 
         The last H of the T steps are those of the horizon.
         """
-        known = self.projection(covariates)  # (B, T, P)
-        decoded = self.dense(torch.cat((lookback, known.flatten(1), attributes), dim=1))
-        steps = decoded.unflatten(1, (self.shape.horizon, -1))  # (B, H, decoded)
-        ahead = known[:, -self.shape.horizon :]  # (B, H, P)
-        straight = self.skip(lookback).unflatten(1, (self.shape.horizon, -1))  # (B, H, Q)
-        forecast: Tensor = straight + self.temporal(torch.cat((steps, ahead), dim=2))
+        horizon = self.shape.horizon
+        projected = self.projection(covariates)  # (B, T, P)
+        encoded = torch.cat((lookback, projected.flatten(1), attributes), dim=1)
+        decoded = self.dense(encoded).unflatten(1, (horizon, -1))  # (B, H, decoded)
+
+        future_covariates = projected[:, -horizon:]  # (B, H, P)
+        linear = self.skip(lookback).unflatten(1, (horizon, -1))  # (B, H, Q)
+        forecast: Tensor = linear + self.temporal(torch.cat((decoded, future_covariates), dim=2))
         return forecast
 
 
@@ -95,7 +115,7 @@ class CohortTiDE(nn.Module):
     """TiDE over the nodes of a curve: the prefix is the lookback, the intervals the horizon.
 
     Known of every node, ahead too: where it stands, how far from the last observed, and whether
-    it is observed. `layers` the fields of `Layers`, `embedding` of each attribute, `dropout` and
+    it is observed. `layers` the fields of TiDELayers, `embedding` of each attribute, `dropout` and
     `norm` those of TiDE. Raises ValueError for sizes below 1 or a dropout outside [0, 1).
     """
 
@@ -112,31 +132,36 @@ class CohortTiDE(nn.Module):
         super().__init__()
         if embedding < 1:
             raise ValueError(f"expected embedding >= 1, got {embedding}")
+
         self.attributes = AttributeEmbeddings(categories=sizes.categories, width=embedding)
         shape = TiDEShape(
             lookback=sizes.nodes * sizes.features,
             steps=sizes.nodes,
             horizon=sizes.nodes - 1,
-            covariates=3,
+            covariates=POSITION_COVARIATES,
             attributes=sizes.scalars + self.attributes.width,
-            outputs=4,
+            outputs=QUANTITY_COUNT,
         )
         self.tide = TiDE(shape=shape, layers=TiDELayers(**layers), dropout=dropout, norm=norm)
 
     def forward(self, inputs: TaskInputs) -> Tensor:
         """Raw z (B, I, Q)."""
         attributes = torch.cat((inputs.scalars, self.attributes(inputs.codes)), dim=1)
-        raw: Tensor = self.tide(
-            inputs.node_features.flatten(1), node_positions(inputs.is_observed), attributes
-        )
+        lookback = inputs.node_features.flatten(1)
+        raw: Tensor = self.tide(lookback, node_positions(inputs.is_observed), attributes)
         return raw
 
 
-def node_positions(observed: Tensor) -> Tensor:
-    """What is known of every node: its place, its distance from the last observed, observed.
+def node_positions(is_observed: Tensor) -> Tensor:
+    """Position of every node, its distance from the last observed, and whether it is observed.
 
-    `observed` (B, J) -> (B, J, 3), places from -1 to 1 in the order of nodes.
+    `is_observed` (B, J) -> (B, J, 3), positions from -1 to 1 in the order of nodes.
     """
-    place = torch.linspace(-1.0, 1.0, observed.shape[1], device=observed.device)
-    last = place[observed.sum(dim=1) - 1].unsqueeze(1)  # (B, 1)
-    return torch.stack((place.expand_as(observed), place - last, observed.to(place.dtype)), dim=2)
+    position = torch.linspace(-1.0, 1.0, is_observed.shape[1], device=is_observed.device)
+    last_observed = position[is_observed.sum(dim=1) - 1].unsqueeze(1)  # (B, 1)
+    columns = (
+        position.expand_as(is_observed),
+        position - last_observed,
+        is_observed.to(position.dtype),
+    )
+    return torch.stack(columns, dim=2)

@@ -10,14 +10,15 @@ from test_forecaster import NET, neural
 from torch import Tensor, nn
 
 from ltvnet.data.curves import NODES
+from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.forecaster import build_net
+from ltvnet.models.neural.input_scaling import InputScaling
 from ltvnet.models.neural.nets.blocks import ResidualBlock
 from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs
 from ltvnet.models.neural.nets.losses import LossConfig, loss_and_gradient
 from ltvnet.models.neural.nets.lstm import LSTM
 from ltvnet.models.neural.nets.mlp import MLP
 from ltvnet.models.neural.nets.tide import CohortTiDE, TiDE, TiDELayers, TiDEShape, node_positions
-from ltvnet.models.neural.windows import CohortTensors, InputScaling, Tasks
 
 LAYERS = {
     "hidden": 8,

@@ -9,9 +9,10 @@ from cohorts import weekly
 from test_ddp import neural
 
 from ltvnet.data.curves import NODES
+from ltvnet.models.neural.cohort_tensors import DAMPING_VOLUME, CohortTensors, Tasks
 from ltvnet.models.neural.lookup_tables import bit_mask, copy_masked
+from ltvnet.models.neural.task_inputs import INPUT_GAIN
 from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
-from ltvnet.models.neural.windows import DAMPING_VOLUME, INPUT_GAIN, CohortTensors, Tasks
 
 
 @pytest.fixture(scope="module")
