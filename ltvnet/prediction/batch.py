@@ -24,10 +24,11 @@ from ltvnet.data.arrays import Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast
+from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
-from ltvnet.prediction.tables import OutputPaths, Rollup
+from ltvnet.prediction.tables import OutputPaths
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _written(
         stream = tables.write_explanations(stream, places.explanations, told)
     if options.wide is not None:
         courses = None if pattern is None else pattern.interpolation_shape
-        stream = tables.write_wide(stream, places, options.wide, courses, young=young)
+        stream = tables.write_wide(stream, places, options.wide, courses, first_week=young)
     stream = (forecast.at(options.ages) for forecast in stream)
     for forecast in tables.write_long(stream, places.long_table, bundle.identity):
         own = Rollup.from_forecast(forecast, options.by)
