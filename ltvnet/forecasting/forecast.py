@@ -3,9 +3,10 @@
 Shapes: N cohorts, H ages asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from types import EllipsisType
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from ltvnet.data.arrays import Bools, Floats, Ints, Strings
 from ltvnet.data.curves import MAX_AGE, Curves, validate_ages
 
 QUANTITIES = ("mean", "p10", "p50", "p90")
+
+AxisIndex = int | slice | EllipsisType | None | NDArray[np.integer[Any]] | Bools
+CellIndex = AxisIndex | tuple[AxisIndex, ...]
+"""What selects cells of an array, on one axis or on several."""
 
 AGE_BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180)
 """Observed ages are told apart in [0, 3) [3, 7) ... [180, 360)."""
@@ -30,6 +35,22 @@ class Band:
     p10: Floats
     p50: Floats
     p90: Floats
+
+    @classmethod
+    def from_mean(cls, mean: Floats) -> Self:
+        """Make a band whose quantiles all equal its mean, as one array."""
+        return cls(mean, mean, mean, mean)
+
+    def map(self, function: Callable[[Floats], Floats]) -> "Band":
+        """Apply a function to the mean and to each quantile."""
+        return Band(*(function(getattr(self, quantity)) for quantity in QUANTITIES))
+
+    def take(self, cells: CellIndex) -> "Band":
+        """Select cells of the mean and of each quantile, by any index of NumPy's: `array[cells]`.
+
+        Slices give views, arrays give copies.
+        """
+        return self.map(lambda values: values[cells])
 
 
 class PortfolioSpread(Protocol):
@@ -90,11 +111,9 @@ class Forecast:
         together = found[-1] - found[0] == len(found) - 1
         place = slice(found[0], found[-1] + 1) if together else found  # a view, not a copy
 
-        def chosen(band: Band) -> Band:
-            return Band(*(cells[:, place] for cells in (band.mean, band.p10, band.p50, band.p90)))
-
-        raw = chosen(self.raw)
-        final = raw if self.final is self.raw else chosen(self.final)
+        cells = (slice(None), place)
+        raw = self.raw.take(cells)
+        final = raw if self.final is self.raw else self.final.take(cells)
         pattern = self.pattern[:, place]
         borrowed = None if self.is_borrowed is None else self.is_borrowed[:, place]
         return replace(

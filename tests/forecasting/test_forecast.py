@@ -1,0 +1,26 @@
+"""A band maps and takes all of its quantities alike."""
+
+import numpy as np
+
+from ltvnet.forecasting.forecast import QUANTITIES, Band
+
+
+def test_a_band_maps_each_quantity() -> None:
+    doubled = Band(*(np.full((2, 3), value) for value in (1.0, 2.0, 3.0, 4.0))).map(lambda x: 2 * x)
+    assert [getattr(doubled, name)[0, 0] for name in QUANTITIES] == [2.0, 4.0, 6.0, 8.0]
+
+
+def test_a_band_takes_the_same_cells_of_each_quantity() -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    band = Band(values, values + 10, values + 20, values + 30)
+    corner = band.take((np.array([1]), slice(1, 3)))
+    np.testing.assert_array_equal(corner.mean, [[4, 5]])
+    np.testing.assert_array_equal(corner.p90, [[34, 35]])
+    np.testing.assert_array_equal(band.take(np.array([False, True])).p10, [[13, 14, 15]])
+    assert band.take(slice(0, 1)).mean.base is values.base  # a view
+
+
+def test_a_band_of_a_mean_alone_holds_one_array() -> None:
+    mean = np.ones((2, 3))
+    band = Band.from_mean(mean)
+    assert all(getattr(band, name) is mean for name in QUANTITIES)
