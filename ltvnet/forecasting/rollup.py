@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import HORIZONS, NODES, Curves
+from ltvnet.data.curves import HORIZONS, NODE_AGES, Curves
 from ltvnet.forecasting.forecast import Forecast
 
 ROLLUP_ATTRIBUTES = ("Campaign", "Source")
@@ -147,18 +147,19 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
     amounts = _amounts(forecast, horizons)
     counts = {"cohorts": has_begun, "cohorts_left_out": ~has_begun}
 
-    names: Sequence[Any] = [""]
-    codes = np.zeros(len(curves), dtype=np.int64)
+    codes = np.zeros(len(curves), dtype=np.int64)  # (N,)
+    names = np.array([""])
     if attribute:
         codes, names = curves.attribute_codes[attribute]
     present_codes = np.flatnonzero(np.bincount(codes, minlength=len(names)))  # (S,)
     segment_index = np.searchsorted(present_codes, codes)  # (N,)
 
     columns: dict[str, NDArray[Any]] = {}
-    for name, rows in counts.items():
-        columns[name] = _segment_sums(rows, segment_index, len(horizons)).astype(np.int64)
-    for name, rows in amounts.items():
-        columns[name] = _segment_sums(rows, segment_index, len(horizons))
+    for name, is_counted in counts.items():
+        count = _segment_sums(is_counted, segment_index, len(horizons))
+        columns[name] = count.astype(np.int64)
+    for name, amount in amounts.items():
+        columns[name] = _segment_sums(amount, segment_index, len(horizons))
 
     segments = [str(names[code]) for code in present_codes]
     index = pd.MultiIndex.from_product([segments, horizons], names=["segment", "age"])
@@ -194,20 +195,17 @@ def _segment_sums(rows: NDArray[Any], segment_index: Ints, horizons: int) -> Flo
     """Sum rows (N,) or (N, H) over the cohorts of each segment: (S x H,), NaN where all are NaN."""
     if not horizons:
         return np.zeros(0)
-    columns = rows.reshape(len(rows), -1).T.astype(np.float64)  # (1, N) or (H, N)
-    is_known = ~np.isnan(columns)
-    columns = np.where(is_known, columns, 0.0)
+    cells = rows.reshape(len(rows), -1).T.astype(np.float64)  # (1, N) or (H, N)
+    is_known = ~np.isnan(cells)
+    cells = np.where(is_known, cells, 0.0)
 
     segments = int(segment_index.max(initial=-1)) + 1
-    sums = np.stack(
-        [np.bincount(segment_index, column, segments) for column in columns], axis=1
-    )  # (S, 1 or H)
-    known_counts = np.stack(
-        [np.bincount(segment_index, column, segments) for column in is_known], axis=1
-    )
-    sums = np.where(known_counts > 0, sums, np.nan)
-    each: Floats = np.broadcast_to(sums, (segments, horizons)).ravel()
-    return each
+    sums = [np.bincount(segment_index, amounts, segments) for amounts in cells]
+    known_counts = [np.bincount(segment_index, known, segments) for known in is_known]
+    has_known = np.stack(known_counts, axis=1) > 0  # (S, 1) or (S, H)
+    blanked = np.where(has_known, np.stack(sums, axis=1), np.nan)
+    each_cell: Floats = np.broadcast_to(blanked, (segments, horizons)).ravel()
+    return each_cell
 
 
 def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any]]:
@@ -219,10 +217,10 @@ def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any
     is_uncalibrated = np.ones(len(table), dtype=bool)
     spread = forecast.portfolio_spread
     if spread is not None:
-        node_index = np.searchsorted(np.array(NODES), table["age"])  # (R,)
+        node_index = np.searchsorted(NODE_AGES, table["age"])  # (R,)
         cell = (np.arange(len(table)), node_index)
-        grown = np.zeros((len(table), len(NODES)))  # (R, J)
-        squared = np.zeros((len(table), len(NODES)))
+        grown = np.zeros((len(table), len(NODE_AGES)))  # (R, J)
+        squared = np.zeros((len(table), len(NODE_AGES)))
         grown[cell] = table["grown"]
         squared[cell] = table["squared"]
 

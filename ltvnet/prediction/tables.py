@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ltvnet.data.arrays import Floats, factorize
 from ltvnet.data.cohort_tables import ColumnArrays, key_columns
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import AGES, HORIZONS, NODES, Curves
+from ltvnet.data.curves import AGES, HORIZONS, NODE_AGES, NODES, Curves
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import QUANTITIES, Forecast
 from ltvnet.forecasting.interpolation import InterpolationShape
@@ -120,7 +120,7 @@ def write_wide(
     Raises ValueError for forecasts that are not.
     """
     first_age = 1 if first_week else FIRST_WEEK_DAYS + 1
-    needed_ages = np.arange(1, AGES) if shape_of_curves is None else np.array(NODES)
+    needed_ages = np.arange(1, AGES) if shape_of_curves is None else NODE_AGES
 
     with ExitStack() as stack:
         writers: list[arrow_csv.CSVWriter | parquet.ParquetWriter] = []
