@@ -33,7 +33,7 @@ from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
-from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths
+from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class OutputOptions:
     Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
 
-    wide: str | None
+    wide: WideFormat | None
     ages: Sequence[int]
     by: str | None
     ledger: str | Path | None = None

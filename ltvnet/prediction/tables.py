@@ -56,7 +56,7 @@ class OutputPaths:
         """`explanations.csv`, or a part in the folder `explanations`."""
         return self._numbered_path("explanations", ".csv")
 
-    def wide_table(self, stage: WideStage, origin: np.datetime64, kind: str) -> Path:
+    def wide_table(self, stage: WideStage, origin: np.datetime64, kind: WideFormat) -> Path:
         """Path of a wide table: of raw ("") or final means, in a format of WIDE_WRITERS."""
         date = str(origin).replace("-", "_")
         part = "" if self.part is None else f"_{self.part:05}"
@@ -105,7 +105,7 @@ ShapeOfCurves = Callable[[Curves], InterpolationShape]
 def write_wide(
     forecasts: Iterable[Forecast],
     paths: OutputPaths,
-    kind: str,
+    kind: WideFormat,
     shape_of_curves: ShapeOfCurves | None,
     *,
     first_week: bool,
