@@ -1,6 +1,9 @@
-"""Batch prediction: a bundle and cohorts in, forecast tables out, in bounded memory."""
+"""Batch prediction: a bundle and cohorts in, forecast tables out, in bounded memory.
 
-import hashlib
+Cohorts come in pieces, read ahead by a thread. A part is as many pieces as fill one file of each
+table; without parts, all pieces go to one file of each.
+"""
+
 import json
 import logging
 import sys
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,19 +26,20 @@ from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.arrays import Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
+from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast
+from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
-from ltvnet.prediction.tables import OutputPaths, Rollup
+from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
 STALE_DAYS = 60
 """Data newer than the bundle by more than so many days call for training anew."""
-
 
 TABLES_VERSION = 1
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
@@ -48,15 +53,17 @@ SWITCH_SECONDS = 5e-5
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Which tables are written: the `wide` ones of each day as csv or parquet (None: not), `ages`
-    of the long one, `by` what the roll-up sums (None: Campaign, or else Source), `ledger` the
-    folder of the table of record (None: these forecasts are not kept there), `explain` whether
-    the parts of each forecast are told, and `part` cohorts to a file (None: all in one).
+    """Which tables are written.
+
+    `wide` tables of each day as csv or parquet (None: not), `ages` of the long one, `by` the
+    attribute that the roll-up sums by (None: Campaign, or else Source), `ledger` the folder of the
+    table of record (None: these forecasts are not kept there), `explain` whether each forecast is
+    explained, and `part` cohorts to a file (None: all in one).
 
     Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
 
-    wide: str | None
+    wide: WideFormat | None
     ages: Sequence[int]
     by: str | None
     ledger: str | Path | None = None
@@ -75,6 +82,13 @@ class OutputOptions:
             raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
 
 
+class _Summary(NamedTuple):
+    """Summary of written forecasts: cohorts by `reason`, and sums over all cohorts."""
+
+    reasons: Counter[str]
+    rollup: Rollup
+
+
 def predict(
     bundle: Bundle, read: Callable[[], Iterable[Curves]], folder: Path, options: OutputOptions
 ) -> Counter[str]:
@@ -84,236 +98,319 @@ def predict(
     same bundle, stay as they are. Returns how many cohorts have which reason. Raises ValueError
     when there are no cohorts, and for a ledger when the bundle knew days after the data.
     """
-    young, pieces = _looked_at(read) if options.wide else (False, read())
-    pieces = _watched(pieces, bundle)
-    if options.part is None:
-        reasons, sums = _written(bundle, pieces, OutputPaths(folder), options, young=young)
+    if options.wide:
+        first_week, pieces = _peek_first_week(read)
     else:
-        reasons, sums = _in_parts(bundle, pieces, folder, options, young=young)
-    tables.write_rollup(sums, folder / "rollup.csv")
-    return reasons
+        first_week, pieces = False, read()
+    pieces = _read_with_progress(pieces, bundle)
+
+    if options.part is None:
+        paths = OutputPaths(folder)
+        summary = _write_tables(bundle, pieces, paths, options, first_week=first_week)
+    else:
+        summary = _write_in_parts(bundle, pieces, folder, options, first_week=first_week)
+    tables.write_rollup(summary.rollup, folder / "rollup.csv")
+    return summary.reasons
 
 
-Made = tuple[Counter[str], Rollup]
-"""How many cohorts have which reason, and the sums over all of them."""
-
-
-def _written(
+def _write_tables(
     bundle: Bundle,
     pieces: Iterable[Curves],
-    places: OutputPaths,
+    paths: OutputPaths,
     options: OutputOptions,
     *,
-    young: bool,
-) -> Made:
-    """Forecast the pieces and write all tables but the roll-up."""
-    reasons: Counter[str] = Counter()
-    sums: Rollup | None = None
+    first_week: bool,
+) -> _Summary:
+    """Forecast the pieces and write all tables but the roll-up.
+
+    Each table is a stage of one stream: a piece is read, forecast and written to every table
+    before the next one is.
+    """
     pattern = shared_interpolation_pattern([bundle.forecaster])
-    ages = _ages(options, every=options.wide is not None and pattern is None)
+    ages = _forecast_ages(options, every_age=options.wide is not None and pattern is None)
     stream: Iterable[Forecast] = (bundle.forecaster.predict(piece, ages) for piece in pieces)
+
     if options.ledger is not None:
-        stream = _recorded(stream, bundle, Ledger(Path(options.ledger)))
+        stream = _record_in_ledger(stream, bundle, Ledger(Path(options.ledger)))
     if options.explain:
-        told = partial(explain, bundle.forecaster)
-        stream = tables.write_explanations(stream, places.explanations, told)
+        explain_forecast = partial(explain, bundle.forecaster)
+        stream = tables.write_explanations(stream, paths.explanations, explain_forecast)
     if options.wide is not None:
-        courses = None if pattern is None else pattern.interpolation_shape
-        stream = tables.write_wide(stream, places, options.wide, courses, young=young)
+        shape = None if pattern is None else pattern.interpolation_shape
+        stream = tables.write_wide(stream, paths, options.wide, shape, first_week=first_week)
     stream = (forecast.at(options.ages) for forecast in stream)
-    for forecast in tables.write_long(stream, places.long_table, bundle.identity):
-        own = Rollup.from_forecast(forecast, options.by)
-        sums = own if sums is None else sums.add(own.table)
+
+    reasons: Counter[str] = Counter()
+    rollup: Rollup | None = None
+    for forecast in tables.write_long(stream, paths.long_table, bundle.identity):
+        piece_rollup = Rollup.from_forecast(forecast, options.by)
+        rollup = piece_rollup if rollup is None else rollup.add(piece_rollup.table)
         reasons.update(forecast.reason.tolist())
-    assert sums is not None  # else there was no table to write either
-    return reasons, sums
+    assert rollup is not None  # else there was no table to write either
+    return _Summary(reasons, rollup)
 
 
-def _in_parts(
-    bundle: Bundle, pieces: Iterable[Curves], folder: Path, options: OutputOptions, *, young: bool
-) -> Made:
-    """The same with the tables in parts of so many cohorts, those that are finished left alone."""
+def _write_in_parts(
+    bundle: Bundle,
+    pieces: Iterable[Curves],
+    folder: Path,
+    options: OutputOptions,
+    *,
+    first_week: bool,
+) -> _Summary:
+    """Write tables in parts of `options.part` cohorts, skipping parts already finished (resume)."""
     assert options.part is not None
     reasons: Counter[str] = Counter()
-    sums: Rollup | None = None
-    for number, part in enumerate(_grouped(pieces, options.part)):
-        places = OutputPaths(folder, number)
-        path = places.long_table.parent / "_finished" / f"{number:05}.json"
-        stamp = _stamp(bundle, part, options, young=young)
-        done = json.loads(path.read_text()) if path.exists() else {}
-        if done.get("stamp") != stamp or not all(map(Path.exists, _tables(places, part, options))):
-            path.unlink(missing_ok=True)
-            counts, own = _written(bundle, part, places, options, young=young)
-            done = {
-                "stamp": stamp,
-                "reasons": counts,
-                "sums": own.table.reset_index().to_dict("list"),
-            }
-            with atomic_write(path) as file:
-                file.write_text(json.dumps(done))
-        table = pd.DataFrame(done["sums"]).set_index(["segment", "age"])
-        if sums is None:
-            first = bundle.forecaster.predict(part[0].take(np.arange(1)), options.ages)
-            sums = Rollup.from_forecast(first, options.by)._replace(table=table)
+    rollup: Rollup | None = None
+    parts = 0
+    for part in _group_pieces(pieces, options.part):
+        paths = OutputPaths(folder, parts)
+        record = _write_part(bundle, part, paths, options, first_week=first_week)
+
+        reasons.update(record["reasons"])
+        part_sums = pd.DataFrame(record["sums"]).set_index(["segment", "age"])
+        if rollup is None:
+            one_cohort = part[0].take(np.arange(1))
+            sample = bundle.forecaster.predict(one_cohort, options.ages)
+            rollup = Rollup.from_forecast(sample, options.by)._replace(table=part_sums)
         else:
-            sums = sums.add(table)
-        reasons.update(done["reasons"])
+            rollup = rollup.add(part_sums)
+        parts += 1
         del part  # before the next one is read
-    if sums is None:
+
+    if rollup is None:
         raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
-    tables.remove_stale_parts(folder, number + 1, sums.sample_forecast.curves.origin)
-    return reasons, sums
+    tables.remove_stale_parts(folder, parts, rollup.sample_forecast.curves.origin)
+    return _Summary(reasons, rollup)
 
 
-def _tables(places: OutputPaths, part: Sequence[Curves], options: OutputOptions) -> list[Path]:
+def _write_part(
+    bundle: Bundle,
+    part: Sequence[Curves],
+    paths: OutputPaths,
+    options: OutputOptions,
+    *,
+    first_week: bool,
+) -> dict[str, Any]:
+    """Write a part unless it is finished. Returns the record of it: `reasons` and `sums`.
+
+    The record is kept beside the tables, with the stamp of all that they depend on.
+    """
+    path = paths.long_table.parent / "_finished" / f"{paths.part:05}.json"
+    stamp = _part_stamp(bundle, part, options, first_week=first_week)
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    is_written = all(file.exists() for file in _part_files(paths, part[0].origin, options))
+    if record.get("stamp") == stamp and is_written:
+        return record
+
+    path.unlink(missing_ok=True)
+    reasons, rollup = _write_tables(bundle, part, paths, options, first_week=first_week)
+    record = {
+        "stamp": stamp,
+        "reasons": reasons,
+        "sums": rollup.table.reset_index().to_dict("list"),
+    }
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(record))
+    return record
+
+
+def _part_files(paths: OutputPaths, origin: np.datetime64, options: OutputOptions) -> list[Path]:
     """The files of a part."""
-    kind, origin = options.wide, part[0].origin
-    wide = (
-        [] if kind is None else [places.wide_table(stage, origin, kind) for stage in ("", "_Final")]
-    )
-    return [places.long_table, *wide, *[places.explanations] * options.explain]
+    files = [paths.long_table]
+    if options.wide is not None:
+        files += [paths.wide_table(stage, origin, options.wide) for stage in WIDE_STAGES]
+    if options.explain:
+        files.append(paths.explanations)
+    return files
 
 
-def _grouped(pieces: Iterable[Curves], part: int) -> Iterator[list[Curves]]:
-    """Pieces until they have so many cohorts, or more."""
-    held: list[Curves] = []
+def _group_pieces(pieces: Iterable[Curves], cohorts: int) -> Iterator[list[Curves]]:
+    """Collect pieces until they have so many cohorts, or more."""
+    group: list[Curves] = []
     for piece in pieces:
-        held.append(piece)
-        if sum(map(len, held)) >= part:
-            yield held
-            held = []
-    if held:
-        yield held
+        group.append(piece)
+        if sum(map(len, group)) >= cohorts:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def _stamp(bundle: Bundle, part: Sequence[Curves], options: OutputOptions, *, young: bool) -> str:
-    """SHA-256 of all that the tables of a part depend on."""
-    told = [
+def _part_stamp(
+    bundle: Bundle, part: Sequence[Curves], options: OutputOptions, *, first_week: bool
+) -> str:
+    """SHA-256 of all that the tables of a part depend on: bundle, options and cohorts."""
+    first_piece = part[0]
+    series_names = sorted(first_piece.series)
+    settings = [
         TABLES_VERSION,
         bundle.identity,
         options.wide,
         list(options.ages),
         options.by,
         options.explain,
+        first_week,
+        list(first_piece.attribute_codes),
+        series_names,
+        list(first_piece.hierarchy),
+        first_piece.lag_days,
+        str(first_piece.origin),
     ]
-    names = [list(part[0].attribute_codes), sorted(part[0].series), list(part[0].hierarchy)]
-    text = json.dumps([*told, young, *names, part[0].lag_days, str(part[0].origin)])
-    digest = hashlib.sha256(text.encode())
+    fingerprint = Fingerprint().add_json(settings)
     for curves in part:
-        digest.update(
-            json.dumps([w.values.tolist() for w in curves.attribute_codes.values()]).encode()
-        )
-        further = [curves.series[name] for name in sorted(curves.series)]
-        codes = [w.codes for w in curves.attribute_codes.values()]
-        days = [curves.start.astype(np.int64), curves.end.astype(np.int64)]
-        for array in (*days, *codes, curves.users, curves.spend, curves.values, *further):
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+        attributes = curves.attribute_codes.values()
+        fingerprint.add_json([attribute.values.tolist() for attribute in attributes])
+        fingerprint.add_arrays(curves.start.astype(np.int64), curves.end.astype(np.int64))
+        fingerprint.add_arrays(*(attribute.codes for attribute in attributes))
+        fingerprint.add_arrays(curves.users, curves.spend, curves.values)
+        fingerprint.add_arrays(*(curves.series[name] for name in sorted(curves.series)))
+    return fingerprint.hex()
 
 
-def _ages(options: OutputOptions, *, every: bool) -> list[int]:
-    """The ages to forecast at, `every` one or those that the tables need."""
-    asked = {*(range(1, AGES) if every else options.ages)}
-    nodes = options.ledger or options.explain or options.wide is not None
-    return sorted(asked.union(NODES) if nodes else asked)
+def _forecast_ages(options: OutputOptions, *, every_age: bool) -> list[int]:
+    """The ages to forecast at: every one, or those that the tables need."""
+    ages = set(range(1, AGES)) if every_age else set(options.ages)
+    if options.ledger or options.explain or options.wide is not None:
+        ages.update(NODES)
+    return sorted(ages)
 
 
 def prefetch(pieces: Iterator[Curves]) -> Iterator[Curves]:
-    """The pieces, of which a thread reads the next ones while one is worked on."""
-    thread, usual = ThreadPoolExecutor(1), sys.getswitchinterval()
+    """Yield pieces, of which a thread reads the next ones while one is worked on."""
+    reader = ThreadPoolExecutor(1)
+    usual_interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        waiting = deque(thread.submit(next, pieces, None) for _ in range(PREFETCH_PIECES))
+        waiting = deque(reader.submit(next, pieces, None) for _ in range(PREFETCH_PIECES))
         while (piece := waiting.popleft().result()) is not None:
-            waiting.append(thread.submit(next, pieces, None))
+            waiting.append(reader.submit(next, pieces, None))
             yield piece
     finally:
-        thread.shutdown(cancel_futures=True)
-        sys.setswitchinterval(usual)
+        reader.shutdown(cancel_futures=True)
+        sys.setswitchinterval(usual_interval)
 
 
 def describe_corrections(bundle: Bundle) -> str:
-    """What the past taught a bundle, in a line."""
+    """Describe in a line what a bundle learned from the past: blend, corrections, intervals."""
     model = bundle.forecaster
-    stages, names = LearnedStages.neutral(), [bundle.model_name]
+    stages = LearnedStages.neutral()
+    names: Sequence[str] = [bundle.model_name]
     if isinstance(model, Corrected):
-        stages, names = model.stages, model.base_names
-    weights = [_weights(names, stages.blend, b) for b in range(len(AGE_BUCKETS))]
-    said = [
-        _acts("blended", stages.blend.is_on, weights),
-        _acts("corrected", stages.correction.is_on, [""] * len(AGE_BUCKETS)),
+        stages = model.stages
+        names = model.base_names
+
+    weights = [_describe_weights(names, stages.blend, b) for b in range(len(AGE_BUCKETS))]
+    clauses = [
+        _describe_ages("blended", stages.blend.is_on, weights),
+        _describe_ages("corrected", stages.correction.is_on, [""] * len(AGE_BUCKETS)),
     ]
     if len(names) > 1:
-        said = [f"the mean of {', '.join(names)}", *said]
-    bounds = (
-        "calibrated on the past" if stages.has_intervals else "blank, as no past was learned from"
-    )
-    return f"{'; '.join(said)}; P10 and P90 are {bounds}"
+        clauses = [f"the mean of {', '.join(names)}", *clauses]
+
+    bounds = "blank, as no past was learned from"
+    if stages.has_intervals:
+        bounds = "calibrated on the past"
+    return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
 
 
-def _acts(what: str, on: Bools, how: Sequence[str]) -> str:
-    """At which observed ages something is done, and how: `on` and `how` by bucket."""
+def _describe_ages(action: str, is_on: Bools, details: Sequence[str]) -> str:
+    """Say at which observed ages an action is on, and how: `is_on` and `details` by bucket."""
     buckets = [f"{low}-{high - 1}" for low, high in pairwise((*AGE_BUCKETS, MAX_AGE))]
-    ages = [age + said for age, said, acts in zip(buckets, how, on, strict=True) if acts]
-    return f"{what} at observed ages {', '.join(ages)}" if ages else f"nothing {what}"
+    ages = [
+        bucket + detail
+        for bucket, detail, is_active in zip(buckets, details, is_on, strict=True)
+        if is_active
+    ]
+    return f"{action} at observed ages {', '.join(ages)}" if ages else f"nothing {action}"
 
 
-def _weights(names: Sequence[str], blend: Blend, b: int) -> str:
-    """The weights of models and the pattern in a bucket, those that have any."""
-    weights = zip([*names, "pattern"], [*blend.weight[b], blend.pattern_weight[b]], strict=True)
-    return (
-        f" ({', '.join(f'{name} {100 * weight:.0f} %' for name, weight in weights if weight > 0)})"
-    )
+def _describe_weights(names: Sequence[str], blend: Blend, bucket: int) -> str:
+    """List the weights of the models and of the pattern in a bucket, without those of 0."""
+    weights = [*blend.weight[bucket], blend.pattern_weight[bucket]]
+    shares = [
+        f"{name} {100 * weight:.0f} %"
+        for name, weight in zip([*names, "pattern"], weights, strict=True)
+        if weight > 0
+    ]
+    return f" ({', '.join(shares)})"
 
 
-def _looked_at(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
-    """Whether any cohort is in its first week, and the pieces; read twice only where it must be."""
+def _peek_first_week(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
+    """Return whether any cohort is in its first week, and the pieces; read all twice only if need
+    be: where there are several pieces and no such cohort is in the first.
+    """
     pieces = iter(read())
     first = next(pieces, None)
     if first is None:
         return False, ()
-    if _young(first):
+    if _has_first_week(first):
         return True, chain([first], pieces)
+
     second = next(pieces, None)
     if second is None:
         return False, [first]
-    return any(map(_young, read())), chain([first, second], pieces)
+    return any(map(_has_first_week, read())), chain([first, second], pieces)
 
 
-def _young(curves: Curves) -> bool:
+def _has_first_week(curves: Curves) -> bool:
     return bool((curves.observed_age < tables.FIRST_WEEK_DAYS).any())
 
 
-def _watched(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
-    """The pieces, read ahead, with a bar of how many cohorts are done and a look at the first."""
-    done = 0
+def _read_with_progress(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
+    """Yield pieces, read ahead, with a bar of the cohorts done; check the first one."""
+    cohorts_done = 0
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)
         for curves in prefetch(iter(pieces)):
-            if not done:
+            if not cohorts_done:
                 check_compatibility(bundle, curves)
             yield curves
-            done += len(curves)
-            progress.update(bar, completed=done, description=f"{done:,} cohorts")
+            cohorts_done += len(curves)
+            progress.update(bar, completed=cohorts_done, description=f"{cohorts_done:,} cohorts")
 
 
-def _recorded(stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger) -> Iterator[Forecast]:
+def _record_in_ledger(
+    stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger
+) -> Iterator[Forecast]:
     """Hand forecasts on; when they have all been taken, write them at the nodes into a ledger."""
-    parts = []
+    entries = []
     for forecast in stream:
-        ledger.refuse_hindsight(forecast.curves.origin, bundle.as_of)
-        parts.append(LedgerEntries.from_forecast(forecast.at(NODES), forecast.curves.observed_age))
+        curves = forecast.curves
+        ledger.refuse_hindsight(curves.origin, bundle.as_of)
+        entries.append(LedgerEntries.from_forecast(forecast.at(NODES), curves.observed_age))
         yield forecast
-    if sum(map(len, parts)):
+
+    if sum(map(len, entries)):
         model = f"{bundle.model_name}-{bundle.identity[:12]}"
-        ledger.write(model, LedgerEntries.concatenate(parts), bundle.identity, bundle.as_of)
+        ledger.write(model, LedgerEntries.concatenate(entries), bundle.identity, bundle.as_of)
 
 
 def check_compatibility(bundle: Bundle, curves: Curves) -> None:
-    """Say what speaks against forecasting these cohorts with this bundle.
+    """Warn of what speaks against forecasting these cohorts with this bundle.
 
     Raises ValueError when the data have lost the number of users: sums would be of one user each.
     """
+    _refuse_lost_users(bundle, curves)
+    _warn_of_distant_dates(bundle, curves)
+
+    missing_attributes = sorted(set(bundle.manifest["attributes"]) - set(curves.attributes))
+    if missing_attributes:
+        log.warning(
+            "the bundle was trained with %s, which these data lack: every row is unseen_category "
+            "and forecast by a coarser segment",
+            ", ".join(missing_attributes),
+        )
+    missing_inputs = sorted(set(bundle.manifest["reads"]) - _extra_inputs(curves))
+    if missing_inputs:
+        log.warning(
+            "the bundle was trained with %s, which these data lack: every row is forecast as one "
+            "of which that is unknown",
+            ", ".join(missing_inputs),
+        )
+
+
+def _refuse_lost_users(bundle: Bundle, curves: Curves) -> None:
     median = bundle.manifest.get("users") or 1.0
     users = curves.users[curves.observed_age >= 0]
     if median > 1 and len(users) and (users == 1).all():
@@ -321,6 +418,9 @@ def check_compatibility(bundle: Bundle, curves: Curves) -> None:
             f"these data have no Users, the bundle was trained with {median:,.0f} a cohort in the "
             "median: name their column as in training, such as 'data.columns={Users: Installs}'"
         )
+
+
+def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
     days = int((curves.origin - bundle.as_of) / np.timedelta64(1, "D"))
     if days > STALE_DAYS:
         log.warning(
@@ -335,22 +435,15 @@ def check_compatibility(bundle: Bundle, curves: Curves) -> None:
             bundle.as_of,
             -days,
         )
-    if gone := sorted(set(bundle.manifest["attributes"]) - set(curves.attributes)):
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is unseen_category "
-            "and forecast by a coarser segment",
-            ", ".join(gone),
-        )
-    if gone := sorted(set(bundle.manifest["reads"]) - _beside(curves)):
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is forecast as one "
-            "of which that is unknown",
-            ", ".join(gone),
-        )
 
 
-def _beside(curves: Curves) -> set[str]:
-    """What these data have beside curves and attributes, by the names of `bundle.Reading`."""
+def _extra_inputs(curves: Curves) -> set[str]:
+    """Names of the data beside curves and attributes, as `ReadsCovariates.extra_inputs` has them.
+
+    Spend counts as there where no cohort has begun.
+    """
+    inputs = {f"series {name}" for name in curves.series}
     spend = curves.spend[curves.observed_age >= 0]
-    known = not len(spend) or np.isfinite(spend).any()
-    return {f"series {name}" for name in curves.series} | ({"spend"} if known else set())
+    if not len(spend) or np.isfinite(spend).any():
+        inputs.add("spend")
+    return inputs

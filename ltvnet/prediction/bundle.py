@@ -21,6 +21,7 @@ from safetensors.numpy import save as save_arrays
 from ltvnet.correction.corrected import Corrected
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves, parse_day
+from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.registry import forecaster_class
 from ltvnet.storage import atomic_write
@@ -30,14 +31,17 @@ BUNDLE_FORMAT = 3
 
 DEVICES = ("cpu", "cuda")
 
-MANIFEST_FILE, STATE_FILE, ARRAYS_FILE = "manifest.json", "state.json", "arrays.safetensors"
+MANIFEST_FILE = "manifest.json"
+STATE_FILE = "state.json"
+ARRAYS_FILE = "arrays.safetensors"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A forecaster read from a bundle: `name` in the registry, `as_of` the day it was trained at.
+    """A forecaster read from a bundle.
 
-    `identity` is the hash of all files, `manifest` everything said of the training.
+    `model_name` is its name in the registry, `as_of` the day it was trained at, `identity` the
+    hash of all files, `manifest` everything said of the training.
     """
 
     forecaster: Predictor
@@ -47,7 +51,10 @@ class Bundle:
     manifest: Mapping[str, Any]
 
     def to(self, device: str) -> Self:
-        """The same, its nets on "cpu" or "cuda". Raises ValueError for another, or if not there."""
+        """Move all nets to "cpu" or "cuda". Returns itself.
+
+        Raises ValueError for another device, or where there is no GPU.
+        """
         if device not in DEVICES:
             raise ValueError(f"expected device=cpu or cuda, got {device!r}")
         for model in _models(self.forecaster):
@@ -61,7 +68,7 @@ class ReadsCovariates(Protocol):
     """A model that may read more than curves and attributes."""
 
     def extra_inputs(self) -> list[str]:
-        """What it learned from beside them, such as "spend" or "series retention"."""
+        """Names of the data that it learned from, such as "spend" or "series retention"."""
         ...
 
 
@@ -76,14 +83,11 @@ class DeviceMovable(Protocol):
 
 def curves_fingerprint(curves: Curves) -> str:
     """SHA-256 of what was known: keys, users, spend, values, and further series by name."""
-    digest = hashlib.sha256()
-    digest.update(curves.index.to_frame(index=False).to_csv(index=False).encode())
     names = sorted(curves.series)
-    digest.update(json.dumps(names).encode())
-    further = (curves.series[name] for name in names)
-    for array in (curves.users, curves.spend, curves.values, *further):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    fingerprint = Fingerprint().add_keys(curves.index).add_json(names)
+    fingerprint.add_arrays(curves.users, curves.spend, curves.values)
+    fingerprint.add_arrays(*(curves.series[name] for name in names))
+    return fingerprint.hex()
 
 
 def save(
@@ -93,29 +97,31 @@ def save(
     curves: Curves,
     about: Mapping[str, Any],
 ) -> str:
-    """Write a forecaster fitted on `curves`, `name` in the registry; returns its identity.
+    """Write a forecaster fitted on `curves` as a bundle. Returns its identity.
 
-    `about` JSON values for the manifest: its config, its scores. The manifest is written last, so
-    that a bundle that was cut off is refused on reading.
+    `name` is that of the registry, `about` holds JSON values for the manifest: the config, the
+    scores. The manifest is written last, so that a bundle that was cut off is refused on reading.
     """
     values, arrays = forecaster.state()
     contents = {
         STATE_FILE: _json(values),
         ARRAYS_FILE: save_arrays({key: np.ascontiguousarray(a) for key, a in arrays.items()}),
     }
+
     if folder.exists():
         shutil.rmtree(folder)
     for file, content in contents.items():
         with atomic_write(folder / file) as path:
             path.write_bytes(content)
+
     manifest = {
         "format": BUNDLE_FORMAT,
         "model": name,
         "as_of": str(curves.origin),
         "hierarchy": list(curves.hierarchy),
         "attributes": sorted(curves.attributes),
-        "reads": _reads(forecaster),
-        "users": _median(curves.users),
+        "reads": _extra_inputs(forecaster),
+        "users": _median_users(curves.users),
         "data": curves_fingerprint(curves),
         "config_hash": _sha256(_json(about.get("config", {}))),
         **about,
@@ -134,75 +140,80 @@ def load(folder: str | Path) -> Bundle:
     missing or was changed.
     """
     folder = Path(folder)
-    manifest = _manifest(folder)
-    contents = {}
-    for file, expected in manifest["files"].items():
-        if not (folder / file).exists():
-            raise ValueError(f"{folder}: {file} is missing; copy the whole folder again")
-        contents[file] = (folder / file).read_bytes()
-        if _sha256(contents[file]) != expected:
-            raise ValueError(
-                f"{folder / file} is not as it was written (SHA-256 differs); copy the bundle "
-                "again from where it was trained"
-            )
+    manifest = _read_manifest(folder)
+    contents = {file: _read_file(folder, file, sha) for file, sha in manifest["files"].items()}
     try:
         arrays = load_arrays(contents[ARRAYS_FILE])
     except SafetensorError as error:
         raise ValueError(f"{folder / ARRAYS_FILE} holds no arrays: {error}") from error
-    forecaster = forecaster_class(manifest["model"]).from_state(
-        json.loads(contents[STATE_FILE]), arrays
-    )
+
+    kind = forecaster_class(manifest["model"])
+    forecaster = kind.from_state(json.loads(contents[STATE_FILE]), arrays)
     as_of = parse_day(manifest["as_of"])
     return Bundle(forecaster, manifest["model"], as_of, manifest["identity"], manifest)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _read_file(folder: Path, file: str, expected_sha: str) -> bytes:
+    """Read a file of a bundle. Raises ValueError where it is missing or was changed."""
+    path = folder / file
+    if not path.exists():
+        raise ValueError(f"{folder}: {file} is missing; copy the whole folder again")
+    content = path.read_bytes()
+    if _sha256(content) != expected_sha:
+        raise ValueError(
+            f"{path} is not as it was written (SHA-256 differs); copy the bundle "
+            "again from where it was trained"
+        )
+    return content
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a manifest whose format is BUNDLE_FORMAT and whose hash is right."""
     path = folder / MANIFEST_FILE
     if not path.exists():
         raise ValueError(
-            f"{folder} is not a bundle: it has no {MANIFEST_FILE}. Give the folder named bundle that "
-            "scripts/train.py wrote"
+            f"{folder} is not a bundle: it has no {MANIFEST_FILE}. Give the folder named bundle "
+            "that scripts/train.py wrote"
         )
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
         identity = manifest.pop("identity")
-        number = int(manifest["format"])
+        written_format = int(manifest["format"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); copy the bundle again") from error
-    if number > BUNDLE_FORMAT:
+
+    if written_format > BUNDLE_FORMAT:
         raise ValueError(
-            f"{folder} was written by a newer ltvnet (bundle format {number}, this one reads "
-            f"format {BUNDLE_FORMAT}): upgrade ltvnet"
+            f"{folder} was written by a newer ltvnet (bundle format {written_format}, this one "
+            f"reads format {BUNDLE_FORMAT}): upgrade ltvnet"
         )
-    if number < BUNDLE_FORMAT:
+    if written_format < BUNDLE_FORMAT:
         raise ValueError(
-            f"{folder} was written by an older ltvnet (bundle format {number}, this one reads "
-            f"format {BUNDLE_FORMAT}): train anew with scripts/train.py"
+            f"{folder} was written by an older ltvnet (bundle format {written_format}, this one "
+            f"reads format {BUNDLE_FORMAT}): train anew with scripts/train.py"
         )
     if _sha256(_json(manifest)) != identity:
         raise ValueError(f"{path} is not as it was written; copy the bundle again")
     return {**manifest, "identity": identity}
 
 
-def _reads(forecaster: Predictor) -> list[str]:
-    models = _models(forecaster)
-    return sorted(
-        {
-            name
-            for model in models
-            if isinstance(model, ReadsCovariates)
-            for name in model.extra_inputs()
-        }
-    )
+def _extra_inputs(forecaster: Predictor) -> list[str]:
+    """Names, sorted, of what the models of a forecaster read beside curves and attributes."""
+    names: set[str] = set()
+    for model in _models(forecaster):
+        if isinstance(model, ReadsCovariates):
+            names.update(model.extra_inputs())
+    return sorted(names)
 
 
 def _models(forecaster: Predictor) -> Sequence[Predictor]:
+    """The models that a forecaster is the mean of, or the one that it is."""
     return forecaster.models if isinstance(forecaster, Corrected) else [forecaster]
 
 
-def _median(users: Floats) -> float | None:
-    known = users[np.isfinite(users)]
-    return float(np.median(known)) if len(known) else None
+def _median_users(users: Floats) -> float | None:
+    known_users = users[np.isfinite(users)]
+    return float(np.median(known_users)) if len(known_users) else None
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

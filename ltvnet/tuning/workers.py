@@ -1,7 +1,7 @@
-"""Sweeps: the trials of one study, worked on by any number of processes and machines.
+"""Workers: processes, on any number of machines, that try the trials of one study.
 
-Who works on a trial shows by its beat, so that what a killed process left is taken up by another.
-Nothing is shared but the storage of the study.
+A worker shows by a heartbeat that it is still at its trial, so that the trial of a killed process
+is taken up by another. Nothing is shared but the storage of the study.
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -47,54 +47,61 @@ MAX_MISSED_BEATS = 6
 
 @dataclass
 class HeartbeatMonitor:
-    """Tells which trials nobody works on any more: those whose beat has not changed for long.
+    """Finds trials that nobody works on any more: their beat has not changed for long.
 
-    By the clock of who watches, so that the clocks of machines may differ.
+    `patience` in seconds; `last_beats` holds, by the number of a trial, its last beat and when it
+    was first seen, by the clock of this process: the clocks of machines may differ.
     """
 
     patience: float
-    seen: dict[int, tuple[object, float]] = field(default_factory=dict)
+    last_beats: dict[int, tuple[object, float]] = field(default_factory=dict)
 
     def lost_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those of the running trials that are lost."""
+        """Return the running trials that are lost."""
         now = time.monotonic()
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         for trial in running:
             beat = trial.user_attrs.get("beat")
-            if trial.number not in self.seen or self.seen[trial.number][0] != beat:
-                self.seen[trial.number] = beat, now
-        return [trial for trial in running if now - self.seen[trial.number][1] > self.patience]
+            last = self.last_beats.get(trial.number)
+            if last is None or last[0] != beat:
+                self.last_beats[trial.number] = (beat, now)
+        return [
+            trial for trial in running if now - self.last_beats[trial.number][1] > self.patience
+        ]
 
 
 @contextmanager
-def heartbeat(storage: BaseStorage, trial: int, every: float) -> Iterator[None]:
-    """Show others that a trial is worked on."""
-    done = Event()
+def heartbeat(storage: BaseStorage, trial_id: int, every: float) -> Iterator[None]:
+    """Show others every so many seconds that a trial is worked on."""
+    is_done = Event()
 
     def beat() -> None:
         count = 0
-        while not done.is_set():
+        while not is_done.is_set():
             count += 1
             try:
-                storage.set_trial_user_attr(trial, "beat", count)
+                storage.set_trial_user_attr(trial_id, "beat", count)
             except (UpdateFinishedTrialError, KeyError):
                 return
             except Exception as error:  # such as a database that restarts: the next beat may do
                 log.warning("a heartbeat was not written: %s", first_line(error))
-            done.wait(every)
+            is_done.wait(every)
 
     thread = Thread(target=beat, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        done.set()
+        is_done.set()
         thread.join()
 
 
 @dataclass
 class Worker:
-    """One process that works on a study until its places are filled."""
+    """A process that works on a study until its slots are filled.
+
+    No trial begins after `deadline`, in seconds of `time.monotonic`.
+    """
 
     task: SweepTask
     settings: StudySettings
@@ -103,25 +110,27 @@ class Worker:
     monitor: HeartbeatMonitor = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin to watch the others."""
+        """Begin to watch the other workers."""
         self.monitor = HeartbeatMonitor(MAX_MISSED_BEATS * self.settings.heartbeat)
 
     def run(self) -> None:
-        """Try one place after the other; wait for those of others, in case they are lost."""
-        wanted = len(planned_values(self.task, self.settings))
+        """Try one slot after the other; wait for those of others, in case they are lost."""
+        slots = len(planned_values(self.task, self.settings))
         while time.monotonic() < self.deadline:
-            found = latest_attempts(self.load_study().get_trials(deepcopy=False))[:wanted]
-            for trial in self.monitor.lost_trials(found):
+            trials = latest_attempts(self.load_study().get_trials(deepcopy=False))[:slots]
+            for trial in self.monitor.lost_trials(trials):
                 self.requeue(trial, "the process that worked on it ended")
-            if claimed := next(filter(self._claims, found), None):
+
+            claimed = next(filter(self._claim, trials), None)
+            if claimed is not None:
                 self.run_trial(claimed.number, claimed._trial_id)
-            elif any(not trial.state.is_finished() for trial in found):
+            elif any(not trial.state.is_finished() for trial in trials):
                 time.sleep(min(self.settings.heartbeat, 1.0))
             else:
                 return
 
     def load_study(self, number: int = 0) -> Study:
-        """The study with the sampler and pruner of a trial: its choices depend on its number."""
+        """Load the study with the sampler and pruner of a trial: their seed is its number."""
         return optuna.load_study(
             study_name=self.settings.study,
             storage=self.storage,
@@ -129,8 +138,8 @@ class Worker:
             pruner=make_pruner(self.settings, len(self.task.origins)),
         )
 
-    def _claims(self, trial: FrozenTrial) -> bool:
-        """Take a trial that waits, unless another was quicker."""
+    def _claim(self, trial: FrozenTrial) -> bool:
+        """Take a trial that waits. Returns False where another was quicker."""
         if trial.state != TrialState.WAITING:
             return False
         try:
@@ -138,108 +147,134 @@ class Worker:
         except UpdateFinishedTrialError:
             return False
 
-    def run_trial(self, number: int, key: int) -> None:
-        """Work on a trial that was claimed; an error is recorded and told, and stops nothing."""
-        study, begun = self.load_study(number), time.monotonic()
+    def run_trial(self, number: int, trial_id: int) -> None:
+        """Work on a trial that was claimed; an error is recorded and logged, and stops nothing."""
+        study = self.load_study(number)
+        begun = time.monotonic()
         try:
-            with heartbeat(self.storage, key, self.settings.heartbeat):
-                self._worked_on(study, key)
+            with heartbeat(self.storage, trial_id, self.settings.heartbeat):
+                self._try_and_record(study, trial_id)
         except UpdateFinishedTrialError:
             log.warning("trial %d was taken for lost and is tried again by another", number)
             return
         log.info(trial_summary(study.get_trials(deepcopy=False), number, time.monotonic() - begun))
 
-    def _worked_on(self, study: Study, key: int) -> None:
-        """Try the values of a trial, and say what came of it."""
-        number = self.storage.get_trial(key).number
+    def _try_and_record(self, study: Study, trial_id: int) -> None:
+        """Try the values of a trial, and tell the study how it ended.
+
+        Raises UpdateFinishedTrialError where another process took the trial for lost.
+        """
+        number = self.storage.get_trial(trial_id).number
         try:
-            values, state = self._tried(Trial(study, key))
+            objectives, state = self._try_values(Trial(study, trial_id))
         except KeyboardInterrupt:
-            self.requeue(self.storage.get_trial(key), "interrupted", counted=False)
+            self.requeue(self.storage.get_trial(trial_id), "interrupted", counted=False)
             raise
         except UpdateFinishedTrialError:
             raise
         except ValueError as error:  # the same values would be refused again
-            self.storage.set_trial_user_attr(key, "error", first_line(error))
-            values, state = None, TrialState.FAIL
+            self.storage.set_trial_user_attr(trial_id, "error", first_line(error))
+            objectives, state = None, TrialState.FAIL
         except Exception as error:
             log.exception("trial %d", number)
-            self.requeue(self.storage.get_trial(key), f"{type(error).__name__}: {error}")
+            self.requeue(self.storage.get_trial(trial_id), f"{type(error).__name__}: {error}")
             return
+
         try:
-            study.tell(number, values, state)
+            study.tell(number, objectives, state)
         except ValueError as error:  # told already
             raise UpdateFinishedTrialError(str(error)) from error
 
-    def _tried(self, trial: Trial) -> tuple[list[float] | None, TrialState]:
+    def _try_values(self, trial: Trial) -> tuple[list[float] | None, TrialState]:
+        """Score the values that a trial chooses. Returns its objectives and how it ended."""
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         values = self.task.space.suggest(trial, self.task.config)
-        single, first = len(self.settings.objectives) == 1, trial.user_attrs[SLOT] == 0
         folder = self.task.folder / "trials" / f"{trial.number:04}"
+        config = self.task.trial_config(values)
 
-        def heard(day: int, score: float) -> None:
-            run.log_score(day, score)
-            if single:
-                trial.report(score, day)
-                if not first and day < len(self.task.origins) and trial.should_prune():
-                    raise TrialPruned
-
-        with TrialFolder(folder, self.task.trial_config(values), values) as run:
+        with TrialFolder(folder, config, values) as trial_folder:
             try:
-                outcome = self.task.score(values, heard)
+                outcome = self.task.score(values, self._reporter(trial, trial_folder))
             except TrialPruned:
                 return None, TrialState.PRUNED
-            run.set_outcome(outcome)
+            trial_folder.set_outcome(outcome)
+
         for name, value in {**outcome.bias, "allowed": outcome.allowed}.items():
             trial.set_user_attr(name, value)
         trial.set_user_attr("seconds", outcome.seconds)
         trial.set_user_attr("score", outcome.score)
-        goals = [float(getattr(outcome, name)) for name in self.settings.objectives]
-        if not all(map(isfinite, goals)):
-            raise ValueError(f"expected finite objectives, got {goals}")
-        return goals, TrialState.COMPLETE
+        objectives = [float(getattr(outcome, name)) for name in self.settings.objectives]
+        if not all(map(isfinite, objectives)):
+            raise ValueError(f"expected finite objectives, got {objectives}")
+        return objectives, TrialState.COMPLETE
 
-    def requeue(self, trial: FrozenTrial, why: str, *, counted: bool = True) -> None:
-        """Give up a trial, and its place to another with the same values, if there is a try left.
+    def _reporter(self, trial: Trial, folder: TrialFolder) -> Callable[[int, float], None]:
+        """Make a function that takes the score after each day, and raises to prune the trial.
 
-        The new one is written first: from then on it has the place, whoever ends when. What was
-        not `counted` takes no try.
+        The default is never pruned, nor a trial that is done, nor any with two objectives.
         """
-        tries = trial.user_attrs.get("tries", 0) + counted
+        has_one_objective = len(self.settings.objectives) == 1
+        is_default = trial.user_attrs[SLOT] == 0
+
+        def report(day: int, score: float) -> None:
+            folder.log_score(day, score)
+            if not has_one_objective:
+                return
+            trial.report(score, day)
+            is_last_day = day >= len(self.task.origins)
+            if not is_default and not is_last_day and trial.should_prune():
+                raise TrialPruned
+
+        return report
+
+    def requeue(self, trial: FrozenTrial, reason: str, *, counted: bool = True) -> None:
+        """Give up a trial, and its slot to another with the same values, if there is a try left.
+
+        The new one is written first: from then on it has the slot, whoever ends when. A trial that
+        is not `counted` takes no try.
+        """
         study = self.load_study()
-        held = {holder.number for holder in latest_attempts(study.get_trials(deepcopy=False))}
-        if tries <= self.settings.retries and trial.number in held:
+        tries = trial.user_attrs.get("tries", 0) + counted
+        latest_numbers = {
+            latest.number for latest in latest_attempts(study.get_trials(deepcopy=False))
+        }
+        if tries <= self.settings.retries and trial.number in latest_numbers:
             values = trial.params or trial.system_attrs.get("fixed_params", {})
-            study.enqueue_trial(
-                values,
-                user_attrs={
-                    SLOT: trial.user_attrs[SLOT],
-                    ATTEMPT: attempt_number(trial) + 1,
-                    "tries": tries,
-                },
-            )
+            attributes = {
+                SLOT: trial.user_attrs[SLOT],
+                ATTEMPT: attempt_number(trial) + 1,
+                "tries": tries,
+            }
+            study.enqueue_trial(values, user_attrs=attributes)
+
         try:
-            self.storage.set_trial_user_attr(trial._trial_id, "error", why)
+            self.storage.set_trial_user_attr(trial._trial_id, "error", reason)
             study.tell(trial.number, state=TrialState.FAIL)
         except (UpdateFinishedTrialError, ValueError):
             return  # another gave it up, or it is finished after all
-        log.warning("trial %d failed: %s", trial.number, why)
+        log.warning("trial %d failed: %s", trial.number, reason)
 
 
 def trial_summary(trials: Sequence[FrozenTrial], number: int, seconds: float) -> str:
-    """A line about a trial that was finished."""
-    counted = latest_attempts(trials)
-    done = sum(trial.state.is_finished() for trial in counted)
+    """Say in a line how a trial ended, and which of its values differ from the default's."""
+    latest = latest_attempts(trials)
+    finished = sum(trial.state.is_finished() for trial in latest)
     trial = next(trial for trial in trials if trial.number == number)
-    usual = next((t.params for t in counted if t.user_attrs[SLOT] == 0), {})
-    other = {key: value for key, value in trial.params.items() if usual.get(key) != value}
-    values = ", ".join(f"{key.split('.')[-1]}={_short(x)}" for key, x in other.items())
-    what = {
-        TrialState.PRUNED: f"pruned after {trial.last_step} days",
-        TrialState.FAIL: f"failed: {trial.user_attrs.get('error')}",
-    }.get(trial.state, f"score {trial.user_attrs.get('score', float('nan')):.2%}")
+
+    defaults = (other.params for other in latest if other.user_attrs[SLOT] == 0)
+    default = next(defaults, {})
+    different = {key: value for key, value in trial.params.items() if default.get(key) != value}
+    values = ", ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in different.items())
+
+    if trial.state == TrialState.PRUNED:
+        result = f"pruned after {trial.last_step} days"
+    elif trial.state == TrialState.FAIL:
+        result = f"failed: {trial.user_attrs.get('error')}"
+    else:
+        result = f"score {trial.user_attrs.get('score', float('nan')):.2%}"
     return (
-        f"{done} of {len(counted)}: trial {number} {what} ({seconds:.0f} s; {values or 'default'})"
+        f"{finished} of {len(latest)}: trial {number} {result} "
+        f"({seconds:.0f} s; {values or 'default'})"
     )
 
 
@@ -248,48 +283,55 @@ def _short(value: Value) -> str:
 
 
 def run_study(task: SweepTask, settings: StudySettings, storage: BaseStorage) -> Study:
-    """Fill the places of a study, by this process or by several that open its storage too.
+    """Fill the slots of a study, by this process or by several that open its storage too.
 
-    Raises ValueError when places are left though there was no timeout.
+    Raises ValueError when slots are left though there was no timeout.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = open_study(task, settings, storage)
     if settings.workers == 1:
         Worker(task, settings, storage, time.monotonic() + settings.timeout_seconds).run()
     else:
-        _crowd(task, settings)
-    wanted = latest_attempts(study.get_trials(deepcopy=False))[
-        : len(planned_values(task, settings))
-    ]
-    if left := sum(not trial.state.is_finished() for trial in wanted):
-        said = f"{left} of {len(wanted)} trials are left: the same command goes on"
+        _run_processes(task, settings)
+
+    slots = len(planned_values(task, settings))
+    trials = latest_attempts(study.get_trials(deepcopy=False))[:slots]
+    left = sum(not trial.state.is_finished() for trial in trials)
+    if left:
+        message = f"{left} of {len(trials)} trials are left: the same command goes on"
         if settings.timeout is None:
-            raise ValueError(f"expected workers until the end, but they ended early; {said}")
-        log.warning(said)
+            raise ValueError(f"expected workers until the end, but they ended early; {message}")
+        log.warning(message)
     return study
 
 
-def _crowd(task: SweepTask, settings: StudySettings) -> None:
+def _run_processes(task: SweepTask, settings: StudySettings) -> None:
     """Let several processes work on a study until all of them have ended."""
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
     context = get_context("spawn")  # a fork would copy the threads of torch
-    crowd = [context.Process(target=_work, args=(task, settings)) for _ in range(settings.workers)]
-    for worker in crowd:
-        worker.start()
+    processes = [
+        context.Process(target=_run_worker, args=(task, settings)) for _ in range(settings.workers)
+    ]
+    for process in processes:
+        process.start()
     try:
-        for worker in crowd:
-            worker.join()
+        for process in processes:
+            process.join()
     except KeyboardInterrupt:  # the workers have it too, and give up their trials
-        for worker in crowd:
-            worker.join(10)
-            worker.terminate()
+        for process in processes:
+            process.join(10)
+            process.terminate()
         raise
-    if ended := [worker.exitcode for worker in crowd if worker.exitcode]:
-        log.warning("%d of %d workers ended early, with %s", len(ended), len(crowd), ended)
+
+    failures = [process.exitcode for process in processes if process.exitcode]
+    if failures:
+        log.warning(
+            "%d of %d workers ended early, with %s", len(failures), len(processes), failures
+        )
 
 
-def _work(task: SweepTask, settings: StudySettings) -> None:
-    """What a process of its own does."""
+def _run_worker(task: SweepTask, settings: StudySettings) -> None:
+    """Open the storage and work on the study, in a process of its own."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     Thread(target=end_with_parent, daemon=True).start()

@@ -15,8 +15,9 @@ from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Band, Forecast
 from ltvnet.forecasting.interpolation import InterpolationShape
+from ltvnet.forecasting.rollup import Rollup
 from ltvnet.prediction import tables
-from ltvnet.prediction.tables import OutputPaths, Rollup, write_long, write_rollup, write_wide
+from ltvnet.prediction.tables import OutputPaths, write_long, write_rollup, write_wide
 
 OBSERVED = [11, 2, -1, 360]
 """Last complete age of cohorts a (a week), b, c (nothing known) and d (complete)."""
@@ -68,7 +69,7 @@ def drain(stream: Iterator[Forecast]) -> None:
 
 
 def write_predictions(made: Forecast, folder: Path, *, young: bool = True) -> tuple[Path, Path]:
-    drain(write_wide([made], OutputPaths(folder), "csv", None, young=young))
+    drain(write_wide([made], OutputPaths(folder), "csv", None, first_week=young))
     raw = folder / "Files_Predictions" / "LTV_predictions_2025_02_10.csv"
     return raw, folder / "Files_Predictions_Final" / "LTV_predictions_final_2025_02_10.csv"
 
@@ -127,7 +128,7 @@ def test_predictions_need_every_age(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected forecasts of all ages 1\.\.360: \[ *0"):
         write_predictions(forecast(NODES), tmp_path)
     with pytest.raises(ValueError, match=r"expected forecasts of all of NODES: \[ *1 *2"):
-        drain(write_wide([forecast()], OutputPaths(tmp_path), "csv", straight, young=True))
+        drain(write_wide([forecast()], OutputPaths(tmp_path), "csv", straight, first_week=True))
 
 
 def straight(cohorts: Curves) -> InterpolationShape:
@@ -142,7 +143,7 @@ def test_days_between_nodes_have_the_shape_of_their_course(tmp_path: Path) -> No
     nodes = tmp_path / "nodes"
     drain(
         write_wide(
-            [forecast(NODES, calibrated=True)], OutputPaths(nodes), "csv", straight, young=True
+            [forecast(NODES, calibrated=True)], OutputPaths(nodes), "csv", straight, first_week=True
         )
     )
     for path in every:
@@ -161,7 +162,7 @@ def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
 
 
 def test_predictions_of_pieces_are_one_table(tmp_path: Path) -> None:
-    drain(write_wide([forecast(), forecast()], OutputPaths(tmp_path), "csv", None, young=True))
+    drain(write_wide([forecast(), forecast()], OutputPaths(tmp_path), "csv", None, first_week=True))
     raw, _ = write_predictions(forecast(), tmp_path / "one")
     twice = tmp_path / "Files_Predictions" / raw.name
     one = raw.read_text().splitlines()
@@ -234,7 +235,9 @@ def test_an_error_on_the_way_leaves_no_table(tmp_path: Path) -> None:
         raise RuntimeError
 
     for write in (
-        lambda: drain(write_wide(broken_days(), OutputPaths(tmp_path), "csv", None, young=True)),
+        lambda: drain(
+            write_wide(broken_days(), OutputPaths(tmp_path), "csv", None, first_week=True)
+        ),
         lambda: write_forecasts(broken(), tmp_path / "forecasts.parquet", "b"),
     ):
         with pytest.raises(RuntimeError):
@@ -258,7 +261,11 @@ def test_a_disk_that_fails_in_a_thread_is_told_and_leaves_no_table(
 
     monkeypatch.setitem(tables.WIDE_WRITERS, "csv", Full)
     with pytest.raises(OSError, match="no space left"):
-        drain(write_wide([forecast(), forecast()], OutputPaths(tmp_path), "csv", None, young=True))
+        drain(
+            write_wide(
+                [forecast(), forecast()], OutputPaths(tmp_path), "csv", None, first_week=True
+            )
+        )
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
