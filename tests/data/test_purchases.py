@@ -158,7 +158,7 @@ def test_a_large_file_is_known_by_its_ends_size_and_time(tmp_path: Path) -> None
     path = tmp_path / "large.csv"
     with path.open("wb") as file:
         file.truncate(100 << 20)
-    before = file_fingerprint(path)
-    assert file_fingerprint(path) == before
+    first_fingerprint = file_fingerprint(path)
+    assert file_fingerprint(path) == first_fingerprint
     os.utime(path, ns=(0, 0))
-    assert file_fingerprint(path) != before
+    assert file_fingerprint(path) != first_fingerprint

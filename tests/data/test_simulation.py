@@ -80,7 +80,7 @@ def preset(name: str) -> Simulated:
     return source
 
 
-def drawn(source: Simulated) -> Curves:
+def matured_curves(source: Simulated) -> Curves:
     history = source.history()
     return history.as_of(history.last_day)
 
@@ -93,7 +93,7 @@ def hazard(decay: float) -> np.ndarray:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_gives_what_it_promises(name: str) -> None:
     source = preset(name)
-    curves, truth = drawn(source), source.truth()
+    curves, truth = matured_curves(source), source.truth()
     assert 1_500 <= len(curves) <= 4_000
     assert curves.hierarchy == ("Apps", "Source", "Campaign", "Country", "OS")
     assert curves.index.equals(truth.index)
@@ -124,7 +124,7 @@ def test_shapes_and_levels_differ_by_campaign() -> None:
 
 
 def test_a_campaign_belongs_to_one_app_and_source_and_runs_without_a_break() -> None:
-    curves = drawn(preset("simulated"))
+    curves = matured_curves(preset("simulated"))
     frame = pd.DataFrame(dict(curves.attributes)).assign(start=curves.start)
     groups = frame.groupby("Campaign")
     assert (groups[["Apps", "Source"]].nunique() == 1).all(axis=None)
@@ -138,7 +138,7 @@ def test_a_campaign_belongs_to_one_app_and_source_and_runs_without_a_break() -> 
 
 
 def test_the_same_seed_gives_the_same_cohorts_and_another_seed_others() -> None:
-    first, again, other = (drawn(replace(PLAIN, seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (matured_curves(replace(PLAIN, seed=seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.values, again.values)
     np.testing.assert_array_equal(first.users, again.users)
     assert not np.array_equal(first.values, other.values)
@@ -146,8 +146,8 @@ def test_the_same_seed_gives_the_same_cohorts_and_another_seed_others() -> None:
 
 def test_a_preset_leaves_earlier_draws_as_they_were() -> None:
     plain, drift = preset("simulated"), preset("simulated_drift")
-    assert drawn(plain).index.equals(drawn(drift).index)
-    np.testing.assert_array_equal(drawn(plain).users, drawn(drift).users)
+    assert matured_curves(plain).index.equals(matured_curves(drift).index)
+    np.testing.assert_array_equal(matured_curves(plain).users, matured_curves(drift).users)
     np.testing.assert_array_equal(plain.truth().values[:, :8], drift.truth().values[:, :8])
 
 
@@ -174,7 +174,7 @@ def test_revenue_of_payers_alike_is_compound_poisson() -> None:
         effects=replace(EFFECTS_ALIKE, base=BASE | {"users": 50.0, "payers": 1.0}),
         campaigns=replace(CAMPAIGNS, count=1_000),
     )
-    curves, truth = drawn(source), source.truth()
+    curves, truth = matured_curves(source), source.truth()
     np.testing.assert_allclose(truth.values[:, -1], 4 * 3, rtol=1e-6)
     # A purchase of mean 3 and gamma shape 2 has second moment 9 * 1.5; 4 purchases each.
     error = (curves.values - truth.values)[:, -1] * np.sqrt(curves.users)
@@ -185,7 +185,7 @@ def test_revenue_of_payers_alike_is_compound_poisson() -> None:
 
 def test_draws_are_unbiased_at_every_node() -> None:
     source = preset("simulated_many_campaigns")
-    curves, truth = drawn(source), source.truth()
+    curves, truth = matured_curves(source), source.truth()
     error = (curves.users[:, None] * (curves.values - truth.values))[:, list(NODES)]
     # Given the payers, cohorts err independently with mean 0.
     z = error.sum(axis=0) / np.sqrt((error**2).sum(axis=0))
@@ -196,7 +196,7 @@ def test_draws_are_unbiased_at_every_node() -> None:
 def test_who_knows_the_truth_is_unbiased_and_better_than_chain_ladder(age: int) -> None:
     """Observed value plus the growth of the truth, y(k) + Lambda(360) - Lambda(k)."""
     source = preset("simulated")
-    curves, truth = drawn(source), source.truth()
+    curves, truth = matured_curves(source), source.truth()
     actual, users = curves.values[:, 360], curves.users
     growth = truth.values[:, 360] - truth.values[:, age]
     error = users * (curves.values[:, age] + growth - actual)
@@ -262,16 +262,16 @@ def test_effects_of_attributes_multiply() -> None:
     everywhere = replace(CAMPAIGNS, count=2, markets=4)
     multiplied = replace(EFFECTS_ALIKE, owners=owners, markets=markets)
     portfolio = everywhere.draw(multiplied, 1, np.random.default_rng(0))
-    found = pd.DataFrame(dict(portfolio.attributes)).assign(
+    cohorts = pd.DataFrame(dict(portfolio.attributes)).assign(
         price=portfolio.price, cost=portfolio.spend / portfolio.users, payers=portfolio.payers
     )
-    assert len(found) == 8
-    assert len(found.drop_duplicates(["Apps", "OS", "Country"])) == 8
-    at = found.set_index(["Apps", "OS", "Country"]).sort_index()
-    assert at.loc[("a", "p", "x"), "price"] == 3
-    assert at.loc[("b", "q", "y"), "price"] == 3 * 2 * 3
-    assert at.loc[("b", "p", "y"), "cost"] == pytest.approx(1.5 * 5)
-    assert at.loc[("b", "p", "y"), "payers"] == 1, "a probability is at most 1"
+    assert len(cohorts) == 8
+    assert len(cohorts.drop_duplicates(["Apps", "OS", "Country"])) == 8
+    by_attributes = cohorts.set_index(["Apps", "OS", "Country"]).sort_index()
+    assert by_attributes.loc[("a", "p", "x"), "price"] == 3
+    assert by_attributes.loc[("b", "q", "y"), "price"] == 3 * 2 * 3
+    assert by_attributes.loc[("b", "p", "y"), "cost"] == pytest.approx(1.5 * 5)
+    assert by_attributes.loc[("b", "p", "y"), "payers"] == 1, "a probability is at most 1"
 
 
 def test_random_effects_have_mean_one_and_the_spread_asked_for() -> None:
@@ -338,8 +338,8 @@ def run(*overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_script_writes_a_table_and_its_truth(tmp_path: Path) -> None:
-    done = run(f"out={tmp_path}", "table=cohorts.parquet", "seed=2")
-    assert done.returncode == 0, done.stderr
+    process = run(f"out={tmp_path}", "table=cohorts.parquet", "seed=2")
+    assert process.returncode == 0, process.stderr
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {".hydra", "cohorts.parquet", "truth.parquet"}
     cohorts = pd.read_parquet(tmp_path / "cohorts.parquet")
@@ -350,8 +350,8 @@ def test_the_script_writes_a_table_and_its_truth(tmp_path: Path) -> None:
 
 
 def test_the_script_writes_an_analysts_folder(tmp_path: Path) -> None:
-    done = run(f"out={tmp_path}", "snapshots=3", "every_weeks=2", "as_of=2022-02-28")
-    assert done.returncode == 0, done.stderr
+    process = run(f"out={tmp_path}", "snapshots=3", "every_weeks=2", "as_of=2022-02-28")
+    assert process.returncode == 0, process.stderr
     names = sorted(path.name for path in (tmp_path / "Files").iterdir())
     assert names == [f"[MKT]_LTV_Analysis_2022_{date}.csv" for date in ("01_31", "02_14", "02_28")]
     first = pd.read_csv(tmp_path / "Files" / names[0]).groupby("Date")
@@ -362,8 +362,8 @@ def test_the_script_writes_an_analysts_folder(tmp_path: Path) -> None:
 
 
 def test_the_script_refuses_exports_from_before_the_first_cohort(tmp_path: Path) -> None:
-    done = run(f"out={tmp_path}", "snapshots=30", "as_of=2022-03-01")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    process = run(f"out={tmp_path}", "snapshots=30", "as_of=2022-03-01")
+    assert process.returncode == 2 and "Traceback" not in process.stderr
     assert re.search(
-        r"error: expected exports from 2022-01-09 on, got 2019-12-10: take fewer", done.stderr
+        r"error: expected exports from 2022-01-09 on, got 2019-12-10: take fewer", process.stderr
     )

@@ -96,18 +96,18 @@ def test_several_attributes_keep_their_names(tmp_path: Path) -> None:
 def test_users_file_counts_those_who_never_bought(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text(USERS)
     users = {"users": str(tmp_path / "users.csv"), "users_customer": "player"}
-    chosen = made(tmp_path, users | {"users_date": "joined", "by": ["country"]})
-    history = chosen.history()
+    source = made(tmp_path, users | {"users_date": "joined", "by": ["country"]})
+    history = source.history()
     assert list(history.attributes["country"]) == ["KR", "US", "KR"]
     assert list(history.users) == [1, 2, 1]  # a; b and e; c
     assert list(history.values[:, 0]) == [10, 0, 0]
     assert history.values[1, 1] == 20 / 2  # b joined the day before its first line
     assert history.values[2, 10] == 2  # what c bought before it joined does not count
-    found = chosen.prepared_cohorts.row_counts
-    assert found["lines of customers that data.users lacks"] == 2  # both of d
-    assert found["lines before their customer was acquired"] == 1
-    assert found["rows of data.users after 2024-03-10"] == 1
-    assert found["rows of data.users without a customer"] == 1
+    counts = source.prepared_cohorts.row_counts
+    assert counts["lines of customers that data.users lacks"] == 2  # both of d
+    assert counts["lines before their customer was acquired"] == 1
+    assert counts["rows of data.users after 2024-03-10"] == 1
+    assert counts["rows of data.users without a customer"] == 1
 
 
 def test_standard_error_is_that_of_a_mean_over_users(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_users_in_parts_give_the_same_standard_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(0)
-    lines = table([(user, int(random.integers(500)), user + 0.01) for user in range(300)] * 3)
-    lines.to_parquet(tmp_path / "lines.parquet")
+    purchases = table([(user, int(random.integers(500)), user + 0.01) for user in range(300)] * 3)
+    purchases.to_parquet(tmp_path / "lines.parquet")
     choices = {"period": "month", "until": "2026-01-01"}
     errors = []
-    for part, size in enumerate((1 << 20, 8 * len(NODES) * 7)):  # all users at once, or seven
+    for number, size in enumerate((1 << 20, 8 * len(NODES) * 7)):  # all users at once, or seven
         monkeypatch.setattr("ltvnet.data.transactions._TOTALS_BYTES", size)
-        choices["cache"] = str(tmp_path / str(part))
+        choices["cache"] = str(tmp_path / str(number))
         errors.append(source(tmp_path / "lines.parquet", choices).standard_errors())
     assert errors[0].notna().sum().sum() > 100
     pd.testing.assert_frame_equal(*errors, check_exact=True)
@@ -148,8 +148,8 @@ def test_of_first_lines_at_one_moment_the_least_attributes_count(tmp_path: Path)
         path.write_text(header + "".join(lines) + before)
         by = {"by": ["country", "os"], "cache": str(tmp_path)}
         history = source(path, by).history()
-        found = zip(history.attributes["country"], history.attributes["os"], strict=True)
-        assert list(found) == [("US", "x"), ("KR", "y")]
+        attributes = zip(history.attributes["country"], history.attributes["os"], strict=True)
+        assert list(attributes) == [("US", "x"), ("KR", "y")]
 
 
 purchase = st.tuples(
@@ -172,8 +172,8 @@ def test_cohorts_hold_every_amount_that_counts(
         frame, path = table(lines), Path(name) / "lines.parquet"
         frame.to_parquet(path)
         choices = {"refunds": refunds, "until": "2026-01-01", "cache": name}
-        chosen = source(path, choices)
-        history, errors = chosen.history(), chosen.standard_errors()
+        source_of_choice = source(path, choices)
+        history, errors = source_of_choice.history(), source_of_choice.standard_errors()
         shuffled = Path(name) / "shuffled.parquet"
         frame.iloc[::-1].assign(amount=frame["amount"] * 1024).to_parquet(shuffled)
         again = source(shuffled, choices | {"engine": {"threads": 2}})
@@ -186,9 +186,9 @@ def test_cohorts_hold_every_amount_that_counts(
     total = (history.users * history.values[:, MAX_AGE]).sum()
     assert total == pytest.approx(inside["amount"].sum(), rel=1e-12, abs=1e-9)
     assert history.users.sum() == frame["customer_id"].nunique()
-    found = chosen.prepared_cohorts.row_counts
-    parts = [number for text, number in found.items() if text.startswith("lines")][1:]
-    assert found["lines read"] == len(lines) == sum(parts)
+    counts = source_of_choice.prepared_cohorts.row_counts
+    outcomes = [number for text, number in counts.items() if text.startswith("lines")][1:]
+    assert counts["lines read"] == len(lines) == sum(outcomes)
 
 
 def test_cohorts_come_from_the_cache_until_file_or_choices_change(tmp_path: Path) -> None:
@@ -250,9 +250,9 @@ def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
 def test_prepare_writes_a_cohort_table_and_its_standard_errors(tmp_path: Path) -> None:
     (tmp_path / "lines.csv").write_text(LINES)
     until = ["data.until=2024-03-10", "data.cache=cache", "data.by=[country]", "out=prepared"]
-    done = run(tmp_path, ["data=transactions", "data.path=lines.csv", *until])
-    assert done.returncode == 0, done.stderr
-    assert "8 lines counted" in done.stdout
+    process = run(tmp_path, ["data=transactions", "data.path=lines.csv", *until])
+    assert process.returncode == 0, process.stderr
+    assert "8 lines counted" in process.stdout
     table = pd.read_csv(tmp_path / "prepared" / "cohorts.csv", keep_default_na=False)
     assert list(table["Date"])[:2] == ["2024-01-01~2024-01-07"] * 2
     assert list(table["country"]) == ["KR", "US", "KR", ""]
@@ -264,23 +264,23 @@ def test_prepare_writes_a_cohort_table_and_its_standard_errors(tmp_path: Path) -
 
 
 def test_prepare_tells_errors_without_a_traceback(tmp_path: Path) -> None:
-    done = run(tmp_path, ["data.path=gone.csv"])
-    assert done.returncode == 2
-    assert "gone.csv: expected a file there" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = run(tmp_path, ["data.path=gone.csv"])
+    assert process.returncode == 2
+    assert "gone.csv: expected a file there" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 REAL = os.environ.get("LTVNET_DATA")
 real = pytest.mark.skipif(not REAL, reason="LTVNET_DATA names no folder of real data")
 
 
-def configured(name: str, cache: Path, overrides: list[str]) -> Transactions:
+def source_from_config(name: str, cache: Path, overrides: list[str]) -> Transactions:
     """A source as `data=name` makes it."""
     options = [f"data={name}", f"data.cache={cache}", "data.engine.threads=1", *overrides]
     with initialize_config_dir(str(CONFIGS), version_base=None):
-        chosen = instantiate(compose("prepare", overrides=options).data)
-    assert isinstance(chosen, Transactions)
-    return chosen
+        transactions = instantiate(compose("prepare", overrides=options).data)
+    assert isinstance(transactions, Transactions)
+    return transactions
 
 
 def by_pandas(lines: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
@@ -307,21 +307,21 @@ def by_pandas(lines: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
 
 @real
 def test_online_retail_equals_an_independent_computation(tmp_path: Path) -> None:
-    chosen = configured("online_retail", tmp_path, [])
-    history = chosen.history()
-    lines = pd.read_parquet(Path(str(REAL)) / "online_retail_ii" / "lines.parquet")
-    expected = by_pandas(lines, pd.Timestamp("2011-12-09"))
+    retail = source_from_config("online_retail", tmp_path, [])
+    history = retail.history()
+    frame = pd.read_parquet(Path(str(REAL)) / "online_retail_ii" / "lines.parquet")
+    expected = by_pandas(frame, pd.Timestamp("2011-12-09"))
     assert list(history.start) == list(expected.index.to_numpy().astype("datetime64[D]"))
     np.testing.assert_allclose(history.values, expected.to_numpy(), rtol=1e-11)
     k = history.observed_age
     assert (len(k), (k >= 0).sum(), (k == MAX_AGE).sum()) == (92, 91, 41)
-    assert chosen.prepared_cohorts.users.sum() == 4140
+    assert retail.prepared_cohorts.users.sum() == 4140
     assert str(history.last_day) == "2011-12-09"
 
 
 @real
 def test_online_retail_net_is_of_the_known_size(tmp_path: Path) -> None:
-    history = configured("online_retail", tmp_path, ["data.refunds=net"]).history()
+    history = source_from_config("online_retail", tmp_path, ["data.refunds=net"]).history()
     mature = history.observed_age == MAX_AGE
     users, values = history.users[mature], history.values[mature]
     pooled = (users[:, None] * values).sum(axis=0) / users.sum()
@@ -335,7 +335,7 @@ def test_online_retail_net_is_of_the_known_size(tmp_path: Path) -> None:
 
 @real
 def test_cdnow_gives_the_published_curve(tmp_path: Path) -> None:
-    history = configured("cdnow", tmp_path, []).history()
+    history = source_from_config("cdnow", tmp_path, []).history()
     assert (history.observed_age == MAX_AGE).all()
     assert history.users.sum() == 23570
     by_week = np.add.reduceat(history.users, np.arange(0, 84, 7))
@@ -348,8 +348,8 @@ def test_cdnow_gives_the_published_curve(tmp_path: Path) -> None:
 
 @real
 def test_cdnow_standard_error_is_the_published_variation(tmp_path: Path) -> None:
-    chosen = configured("cdnow", tmp_path, ["data.period=month", "data.by=[]"])
-    history, errors = chosen.history(), chosen.standard_errors()
+    cdnow = source_from_config("cdnow", tmp_path, ["data.period=month", "data.by=[]"])
+    history, errors = cdnow.history(), cdnow.standard_errors()
     mean = history.values[:, MAX_AGE]
     variation = errors[MAX_AGE] * np.sqrt(history.users) / mean
     assert np.average(variation, weights=history.users) == pytest.approx(2.1, abs=0.1)
@@ -357,9 +357,9 @@ def test_cdnow_standard_error_is_the_published_variation(tmp_path: Path) -> None
 
 @real
 def test_intendo_counts_players_who_never_paid(tmp_path: Path) -> None:
-    chosen = configured("intendo", tmp_path, [])
-    history = chosen.history()
+    intendo = source_from_config("intendo", tmp_path, [])
+    history = intendo.history()
     assert len(history) == 53
-    assert chosen.prepared_cohorts.users.sum() == 1231
+    assert intendo.prepared_cohorts.users.sum() == 1231
     assert np.nanmedian(history.users) == 24
     assert (history.observed_age == MAX_AGE).sum() == 1

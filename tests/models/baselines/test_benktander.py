@@ -48,8 +48,10 @@ def test_reserves_are_the_published_ones(
     rows: list[list[int]], prior: Prior, level: float | None, reserve: float
 ) -> None:
     forecaster = benktander(prior=prior)
-    found = reserves(forecaster, triangle(rows)).sum()
-    assert found == pytest.approx(reserve, abs=0.51 * 10.0 ** -len(f"{reserve}".split(".")[1]))
+    total_reserve = reserves(forecaster, triangle(rows)).sum()
+    assert total_reserve == pytest.approx(
+        reserve, abs=0.51 * 10.0 ** -len(f"{reserve}".split(".")[1])
+    )
     if level is not None:
         assert forecaster.prior_ultimate == pytest.approx(level, abs=5.1e-4)
 
@@ -57,22 +59,26 @@ def test_reserves_are_the_published_ones(
 def test_a_second_iteration_starts_from_the_first() -> None:
     """Mack (2000): U2 = C + (1 - beta) U1, with U1 = C + (1 - beta) A, by hand for each origin."""
     curves = triangle(RAA)
-    first = curves.observed_value + reserves(benktander(), curves)
+    first_ultimate = curves.observed_value + reserves(benktander(), curves)
     second = benktander(2)
-    found = curves.observed_value + reserves(second, curves)
-    left = 1 - second.beta[curves.observed_age]
-    np.testing.assert_allclose(found, curves.observed_value + left * first, rtol=1e-12)
-    third = curves.observed_value + reserves(benktander(3), curves)
-    np.testing.assert_allclose(third, curves.observed_value + left * found, rtol=1e-12)
+    second_ultimate = curves.observed_value + reserves(second, curves)
+    share_to_come = 1 - second.beta[curves.observed_age]
+    np.testing.assert_allclose(
+        second_ultimate, curves.observed_value + share_to_come * first_ultimate, rtol=1e-12
+    )
+    third_ultimate = curves.observed_value + reserves(benktander(3), curves)
+    np.testing.assert_allclose(
+        third_ultimate, curves.observed_value + share_to_come * second_ultimate, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("prior", ["cape_cod", "mean_ultimate"])
 def test_iterated_for_ever_it_is_the_chain_ladder(prior: Prior) -> None:
     for rows, ultimates in ((RAA, RAA_ULTIMATES), (GENINS, None)):
         curves = triangle(rows)
-        found = reserves(benktander(10_000, prior), curves)
+        iterated_reserves = reserves(benktander(10_000, prior), curves)
         expected = GENINS_RESERVES if ultimates is None else ultimates - curves.observed_value
-        np.testing.assert_allclose(found, expected, atol=6e-3)
+        np.testing.assert_allclose(iterated_reserves, expected, atol=6e-3)
 
 
 def test_with_the_chain_ladders_ultimate_a_priori_it_is_the_chain_ladder() -> None:
@@ -82,8 +88,8 @@ def test_with_the_chain_ladders_ultimate_a_priori_it_is_the_chain_ladder() -> No
     forecaster = benktander(pattern=PATTERN).fit(curves)
     for row in (3, 17, 40):
         forecaster.prior_ultimate = float(ultimate[row])
-        ours, theirs = (f.predict(curves).raw.mean[row] for f in (forecaster, ladder))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+        mean, ladder_mean = (f.predict(curves).raw.mean[row] for f in (forecaster, ladder))
+        np.testing.assert_allclose(mean, ladder_mean, rtol=1e-12)
 
 
 @given(st.lists(st.floats(0.1, 50), min_size=4, max_size=9), st.floats(0.1, 1.5))
@@ -94,8 +100,8 @@ def test_equal_cohorts_are_forecast_exactly(users: list[float], power: float) ->
         (f"2023-{m + 1:02}-01", f"2023-{m + 1:02}-07", {}, size, curve(360, 3.0, power))
         for m, size in enumerate(users)
     ]
-    known, pattern = history(rows), PATTERN | {"min_cohorts": 1}
-    curves = known.as_of("2024-02-20")
+    cohorts, pattern = history(rows), PATTERN | {"min_cohorts": 1}
+    curves = cohorts.as_of("2024-02-20")
     actual = 3.0 * (1.0 + np.array([30, 180, 360])) ** power
     for prior, iterations in zip(PRIORS, (1, 3, 1), strict=True):
         forecaster = benktander(iterations, prior, pattern=pattern).fit(curves)
@@ -106,15 +112,15 @@ def test_equal_cohorts_are_forecast_exactly(users: list[float], power: float) ->
 
 def test_the_mean_curve_without_censoring_is_the_mean_over_users() -> None:
     curves = weekly(12, noise=0.3).as_of("2026-01-01")
-    found = additive_curve(curves, 360, None)
-    np.testing.assert_allclose(found, curves.users @ curves.values / curves.users.sum())
+    mean_curve = additive_curve(curves, 360, None)
+    np.testing.assert_allclose(mean_curve, curves.users @ curves.values / curves.users.sum())
 
 
 def test_zero_so_far_is_forecast_from_the_prior() -> None:
-    known = weekly(40)
-    values = known.values.copy()
+    cohorts = weekly(40)
+    values = cohorts.values.copy()
     values[-2:, :3] = 0.0
-    curves = replace(known, values=values).as_of(known.start[-1] + 8)
+    curves = replace(cohorts, values=values).as_of(cohorts.start[-1] + 8)
     for iterations in (1, 2, 5):
         forecast = benktander(iterations, pattern=PATTERN).fit(curves).predict(curves)
         assert forecast.reason[-1] == "zero_revenue_so_far"
@@ -122,9 +128,9 @@ def test_zero_so_far_is_forecast_from_the_prior() -> None:
 
 
 def test_revenue_that_begins_late_has_no_share_to_divide_by() -> None:
-    known = weekly(60)
-    late = np.where(np.arange(known.values.shape[1]) < 7, 0.0, known.values)
-    curves = replace(known, values=late).as_of("2024-03-01")
+    cohorts = weekly(60)
+    late_values = np.where(np.arange(cohorts.values.shape[1]) < 7, 0.0, cohorts.values)
+    curves = replace(cohorts, values=late_values).as_of("2024-03-01")
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
     for prior in PRIORS:
         forecaster = benktander(2, prior, pattern=PATTERN).fit(curves)
@@ -133,8 +139,8 @@ def test_revenue_that_begins_late_has_no_share_to_divide_by() -> None:
 
 
 def test_no_revenue_at_all_is_forecast_as_none() -> None:
-    known = weekly(12)
-    curves = replace(known, values=known.values * 0).as_of("2023-03-20")
+    cohorts = weekly(12)
+    curves = replace(cohorts, values=cohorts.values * 0).as_of("2023-03-20")
     for prior in PRIORS:
         forecast = benktander(2, prior, pattern=PATTERN).fit(curves).predict(curves)
         assert (forecast.raw.mean[forecast.is_ahead] == 0).all()

@@ -69,23 +69,23 @@ def test_trees_learn_what_the_pattern_cannot_see(target: str) -> None:
     fitted = boosting(target=target, rounds=60).fit(curves)
     forecast = fitted.predict(young)
     actual, users = curves.values[:, -1], curves.users
-    ours = wape(actual, forecast.raw.mean[:, -1], users)
-    theirs = wape(actual, forecast.pattern[:, -1], users)
-    assert theirs > 0.3 and ours < 0.4 * theirs
+    error = wape(actual, forecast.raw.mean[:, -1], users)
+    pattern_error = wape(actual, forecast.pattern[:, -1], users)
+    assert pattern_error > 0.3 and error < 0.4 * pattern_error
 
 
 def test_tasks_by_hand() -> None:
     """A cohort at D14 taught at D3, D6, D9 and D13, of nodes that it has reached."""
-    one = history([("2024-01-01", "2024-01-01", {}, 4.0, np.ones(AGES))]).as_of("2024-01-15")
-    tasks = training_tasks(one, 360, 0)
+    cohort = history([("2024-01-01", "2024-01-01", {}, 4.0, np.ones(AGES))]).as_of("2024-01-15")
+    tasks = training_tasks(cohort, 360, 0)
     pairs = [
         (age, NODES[node]) for age, node in zip(tasks.observed_age, tasks.node_index, strict=True)
     ]
     reached = {3: (4, 5, 6, 7, 10, 14), 6: (7, 10, 14), 9: (10, 14), 13: (14,)}
     assert pairs == [(age, node) for age, nodes in reached.items() for node in nodes]
-    assert len(training_tasks(one, 10, 0).observed_age) == 5 + 2 + 1
+    assert len(training_tasks(cohort, 10, 0).observed_age) == 5 + 2 + 1
     expected = np.log([15 / 11, 15 / 14]) * 2.0
-    np.testing.assert_allclose(task_weights(tasks, one.users)[[-2, -1]], expected, rtol=1e-12)
+    np.testing.assert_allclose(task_weights(tasks, cohort.users)[[-2, -1]], expected, rtol=1e-12)
 
 
 def test_no_more_cohorts_than_can_be_taught(
@@ -100,19 +100,19 @@ def test_no_more_cohorts_than_can_be_taught(
 def test_answers_stand_for_the_growth_that_they_were_taught(curves: Curves, target: str) -> None:
     pattern = boosting().fit(curves).pattern
     scaling = TreeScaling.from_curves(curves, pattern.segment_curves.median_revenue_d7)
-    table = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
+    inputs = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
     tasks = training_tasks(curves, 360, 0)
-    actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.observed_age)
-    told = table.growth(tasks, target, table.targets(tasks, target))
-    np.testing.assert_allclose(told, actual, rtol=1e-9, atol=1e-12)
+    actual = inputs.value(tasks, tasks.horizon) - inputs.value(tasks, tasks.observed_age)
+    growth = inputs.growth(tasks, target, inputs.targets(tasks, target))
+    np.testing.assert_allclose(growth, actual, rtol=1e-9, atol=1e-12)
 
 
 def test_smearing_by_hand() -> None:
     """Users 1 and 3 grew by 4 and 2 where 2 and 2 was told: 10 / 8, of 2 cohorts: 2 / 42 of it."""
-    node = np.array([8, 8, 9])
-    tasks = TreeTasks(np.array([0, 1, 0]), np.array([7, 7, 7]), node)
-    users, told = np.array([1.0, 3.0]), np.array([2.0, 2.0, 1.0])
-    factor = smearing_factors(tasks, users, np.array([4.0, 2.0, 100.0]), told)
+    node_index = np.array([8, 8, 9])
+    tasks = TreeTasks(np.array([0, 1, 0]), np.array([7, 7, 7]), node_index)
+    users, forecast_growth = np.array([1.0, 3.0]), np.array([2.0, 2.0, 1.0])
+    factor = smearing_factors(tasks, users, np.array([4.0, 2.0, 100.0]), forecast_growth)
     assert factor[8] == pytest.approx(1 + 0.25 * 2 / 42)
     assert factor[9] == pytest.approx(1 + (SMEARING_LIMITS[1] - 1) / 41)
     assert (factor[:8] == 1).all() and (factor[10:] == 1).all()
@@ -129,16 +129,18 @@ def test_between_nodes_growth_has_the_shape_of_the_pattern(curves: Curves) -> No
         for cells in (daily.raw.mean, daily.pattern)
     ]
     for begin, end in ((8, 10), (14, 21), (45, 60), (180, 240)):
-        told, pattern = (step[:, begin:end] for step in steps)
-        expected = told.sum(axis=1, keepdims=True) / pattern.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(told, expected * pattern, rtol=1e-6, atol=1e-12)
-        assert np.abs(np.log(expected)).max() > 0.01  # other than the pattern
+        growth, pattern_growth = (step[:, begin:end] for step in steps)
+        departure = growth.sum(axis=1, keepdims=True) / pattern_growth.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(growth, departure * pattern_growth, rtol=1e-6, atol=1e-12)
+        assert np.abs(np.log(departure)).max() > 0.01  # other than the pattern
 
 
 def test_some_ages_are_forecast_as_all_are(curves: Curves) -> None:
     fitted, ages = boosting(target="departure").fit(curves), [9, 33, 90, 359]
-    some, daily = (fitted.predict(curves.cut(8), asked).raw for asked in (ages, range(AGES)))
-    np.testing.assert_array_equal(some.mean, daily.mean[:, ages])
+    band_at_ages, daily_band = (
+        fitted.predict(curves.cut(8), forecast_ages).raw for forecast_ages in (ages, range(AGES))
+    )
+    np.testing.assert_array_equal(band_at_ages.mean, daily_band.mean[:, ages])
 
 
 def test_rare_and_unknown_values_share_a_category() -> None:
@@ -148,8 +150,8 @@ def test_rare_and_unknown_values_share_a_category() -> None:
     ]
     scaling = TreeScaling.from_curves(history(rows).as_of("2024-02-01"), 1.0)
     assert scaling.categories == {"Apps": ["a", "z"]}
-    other = [("2024-01-01", "2024-01-01", {"Apps": a}, 5.0, np.ones(AGES)) for a in "anyz"]
-    codes = scaling.category_codes(history(other).as_of("2024-02-01"))
+    other_rows = [("2024-01-01", "2024-01-01", {"Apps": a}, 5.0, np.ones(AGES)) for a in "anyz"]
+    codes = scaling.category_codes(history(other_rows).as_of("2024-02-01"))
     assert codes.tolist() == [[1, 0, 0, 2]]
     nameless = history([("2024-01-01", "2024-01-01", {}, 5.0, np.ones(AGES))]).as_of("2024-02-01")
     assert scaling.category_codes(nameless).tolist() == [[0]]
@@ -167,10 +169,10 @@ def test_few_matured_cohorts_keep_departures_small(curves: Curves) -> None:
     assert fitted.confidence == matured / (matured + 40)
     fitted.smear = np.ones(len(NODES))
     young = curves.cut(7)
-    whole = departures(fitted, young)
+    full_departures = departures(fitted, young)
     fitted.confidence = 0.0
     np.testing.assert_allclose(departures(fitted, young), 1.0, rtol=1e-6)
-    assert np.abs(np.log(whole)).max() > 0.02
+    assert np.abs(np.log(full_departures)).max() > 0.02
     assert boosting().fit(curves).confidence == 1.0
 
 
@@ -178,14 +180,14 @@ def test_few_matured_cohorts_keep_departures_small(curves: Curves) -> None:
 def test_too_little_data_leave_the_pattern(
     weeks: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = weekly(60).as_of(np.datetime64("2023-01-08") + 7 * (weeks - 1))
+    curves = weekly(60).as_of(np.datetime64("2023-01-08") + 7 * (weeks - 1))
     if weeks == 60:
-        known = history(
+        curves = history(
             [("2023-01-02", "2023-01-02", {"Apps": str(n)}, 5.0, np.zeros(AGES)) for n in range(40)]
         ).as_of("2023-06-01")
     with caplog.at_level(logging.WARNING):
-        fitted = boosting().fit(known)
-    forecast = fitted.predict(known)
+        fitted = boosting().fit(curves)
+    forecast = fitted.predict(curves)
     np.testing.assert_array_equal(forecast.raw.mean, forecast.pattern)
     assert said in caplog.text and caplog.text.count("the pattern forecasts alone") == 1
     assert "trees" not in fitted.state()[1]

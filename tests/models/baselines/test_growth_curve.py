@@ -38,8 +38,8 @@ def test_the_fit_is_the_published_one(
 )
 def test_the_reserve_to_infinity_is_the_published_one(family: str, limit: float) -> None:
     curves = triangle(GENINS)
-    now = ParametricCurve.fit(family, curves, 0.5).share_earned()[curves.observed_age]
-    reserve = (curves.observed_value * (1 / now - 1)).sum()
+    share_so_far = ParametricCurve.fit(family, curves, 0.5).share_earned()[curves.observed_age]
+    reserve = (curves.observed_value * (1 / share_so_far - 1)).sum()
     assert reserve == pytest.approx(limit, abs=50_000)
 
 
@@ -48,7 +48,7 @@ def share(family: str, omega: float, theta: float, days: Floats) -> Floats:
     return 1 - np.exp(-u) if family == "weibull" else u / (1 + u)
 
 
-def grown(family: str, omega: float, theta: float) -> Curves:
+def cohorts_on_curve(family: str, omega: float, theta: float) -> Curves:
     """Monthly cohorts of different levels along one curve."""
     rows = [
         (
@@ -69,7 +69,7 @@ def test_curves_of_the_family_are_found_and_continued(
     family: str, omega: float, theta: float
 ) -> None:
     """Beyond the oldest cohort as well: what grew as one curve is forecast exactly."""
-    curves = grown(family, omega, theta)
+    curves = cohorts_on_curve(family, omega, theta)
     forecaster = GrowthCurve(family=family, pattern=PATTERN).fit(curves)
     assert forecaster.curve.omega == pytest.approx(omega, rel=1e-5)
     assert forecaster.curve.theta == pytest.approx(theta, rel=1e-4)
@@ -85,7 +85,7 @@ def test_curves_of_the_family_are_found_and_continued(
 @pytest.mark.parametrize("family", ["weibull", "loglogistic"])
 def test_no_other_curve_is_likelier(family: str) -> None:
     """The likelihood written out cell by cell, each ultimate at its own maximum."""
-    curves = grown("weibull", 0.6, 30.0)
+    curves = cohorts_on_curve("weibull", 0.6, 30.0)
     noise = np.random.default_rng(0).gamma(4.0, 0.25, curves.values.shape)
     curves = replace(curves, values=np.cumsum(noise * np.diff(curves.values, prepend=0.0), axis=1))
     best = ParametricCurve.fit(family, curves, AGE_OFFSET)
@@ -99,11 +99,11 @@ def test_no_other_curve_is_likelier(family: str) -> None:
             total += (cells * np.log(mean) - mean).sum()
         return float(total)
 
-    most = likelihood(best.omega, best.theta)
+    best_likelihood = likelihood(best.omega, best.theta)
     for step in (0.98, 1.02):
-        assert likelihood(best.omega * step, best.theta) < most
-        assert likelihood(best.omega, best.theta * step) < most
-    assert likelihood(0.9 * best.omega, 1.1 * best.theta) < most
+        assert likelihood(best.omega * step, best.theta) < best_likelihood
+        assert likelihood(best.omega, best.theta * step) < best_likelihood
+    assert likelihood(0.9 * best.omega, 1.1 * best.theta) < best_likelihood
 
 
 @pytest.mark.parametrize("family", ["weibull", "loglogistic"])
@@ -126,19 +126,19 @@ def test_too_few_ages_are_left_to_the_pattern() -> None:
 
 
 def test_no_revenue_so_far_is_left_to_the_pattern() -> None:
-    known = weekly(40)
-    values = known.values.copy()
+    cohorts = weekly(40)
+    values = cohorts.values.copy()
     values[-2:, :3] = 0.0
-    curves = replace(known, values=values).as_of(known.start[-1] + 8)
+    curves = replace(cohorts, values=values).as_of(cohorts.start[-1] + 8)
     forecast = GrowthCurve(family="loglogistic", pattern=PATTERN).fit(curves).predict(curves)
     np.testing.assert_array_equal(forecast.raw.mean[-2:], forecast.pattern[-2:])
     assert (forecast.raw.mean != forecast.pattern)[:-2][forecast.is_ahead[:-2]].any()
 
 
 def test_refunds_are_increments_of_nothing() -> None:
-    known = weekly(40)
-    falls = known.values - 0.4 * known.values * (np.arange(AGES) > 20)
-    curves = replace(known, values=falls).as_of("2023-09-01")
+    cohorts = weekly(40)
+    falls = cohorts.values - 0.4 * cohorts.values * (np.arange(AGES) > 20)
+    curves = replace(cohorts, values=falls).as_of("2023-09-01")
     forecaster = GrowthCurve(family="weibull", pattern=PATTERN).fit(curves)
     assert np.isfinite([forecaster.curve.omega, forecaster.curve.theta]).all()
     mean = forecaster.predict(curves, range(1, AGES)).raw.mean
@@ -146,7 +146,7 @@ def test_refunds_are_increments_of_nothing() -> None:
 
 
 def test_too_few_cells_have_no_dispersion() -> None:
-    curves = grown("weibull", 0.8, 40.0)
+    curves = cohorts_on_curve("weibull", 0.8, 40.0)
     exact = ParametricCurve("weibull", 0.8, 40.0, AGE_OFFSET)
     assert exact.dispersion(curves) == pytest.approx(0.0, abs=1e-12)
     assert np.isnan(exact.dispersion(curves.cut(0)))

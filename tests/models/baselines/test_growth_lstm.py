@@ -51,10 +51,10 @@ def test_rates_of_a_curve() -> None:
 
 def test_a_window_holds_the_week_before_an_age() -> None:
     values = np.cumprod(np.r_[1.0, 1 + np.arange(1, 10) / 16])[None]  # rates 1/16 2/16 .. 9/16
-    found = 16 * rate_windows(values)[0]
-    np.testing.assert_allclose(found[0], 0.0)
-    np.testing.assert_allclose(found[2], [0, 0, 0, 0, 0, 1, 2], atol=1e-12)
-    np.testing.assert_allclose(found[9], [3, 4, 5, 6, 7, 8, 9])
+    windows = 16 * rate_windows(values)[0]
+    np.testing.assert_allclose(windows[0], 0.0)
+    np.testing.assert_allclose(windows[2], [0, 0, 0, 0, 0, 1, 2], atol=1e-12)
+    np.testing.assert_allclose(windows[9], [3, 4, 5, 6, 7, 8, 9])
 
 
 def test_sequences_by_hand() -> None:
@@ -68,12 +68,12 @@ def test_sequences_by_hand() -> None:
 
 def test_a_constant_rate_compounds(curves: Curves) -> None:
     """y(k) (1 + r) ** (h - k) from each cohort's own age, blank up to it."""
-    k, ages = curves.observed_age, np.array([7, 30, 45, 200, 360])
-    found = roll_out(constant(0.01), curves, ages)
-    expected = curves.observed_value[:, None] * 1.01 ** (ages - k[:, None])
-    speaks = (k[:, None] >= 1) & (ages > k[:, None])
-    np.testing.assert_allclose(found[speaks], expected[speaks], rtol=1e-5)
-    assert np.isnan(found[~speaks]).all() and speaks.sum() > 150
+    observed_age, ages = curves.observed_age, np.array([7, 30, 45, 200, 360])
+    values = roll_out(constant(0.01), curves, ages)
+    expected = curves.observed_value[:, None] * 1.01 ** (ages - observed_age[:, None])
+    speaks = (observed_age[:, None] >= 1) & (ages > observed_age[:, None])
+    np.testing.assert_allclose(values[speaks], expected[speaks], rtol=1e-5)
+    assert np.isnan(values[~speaks]).all() and speaks.sum() > 150
 
 
 class Newest(GrowthRateNet):
@@ -88,40 +88,42 @@ def test_the_window_moves_on_by_the_forecast_rate(curves: Curves) -> None:
     """Newest rate r: growth by r/2, r/4, r/8."""
     rows = curves.take(curves.observed_age >= 2).cut(2)
     newest = rows.values[:, 2] / rows.values[:, 1] - 1
-    found = roll_out(Newest(units=[1], dense=1, dropout=0.0, unit=1.0), rows, [5])[:, 0]
+    value = roll_out(Newest(units=[1], dense=1, dropout=0.0, unit=1.0), rows, [5])[:, 0]
     expected = rows.values[:, 2] * (1 + newest / 2) * (1 + newest / 4) * (1 + newest / 8)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def test_it_learns_a_rate_that_falls_by_age() -> None:
     """Rates 0.3 * 0.9 ** a without noise: the next of D10 to D40 is found, not the mean of all."""
-    grown = 0.3 * 0.9 ** np.arange(60)
-    values = np.tile(np.cumprod(np.r_[1.0, 1 + grown]), (40, 1))
+    true_rates = 0.3 * 0.9 ** np.arange(60)
+    values = np.tile(np.cumprod(np.r_[1.0, 1 + true_rates]), (40, 1))
     window, target = training_windows(values, np.full(40, 60))
     model = GrowthLSTM(**SETTINGS | {"epochs": 15, "batch_size": 64, "rate": 0.02})
     net = model.train_net(window, target).net
     assert net is not None
     age = np.arange(10, 40)
     with torch.no_grad():
-        found = net(torch.from_numpy(rate_windows(values)[0, age].astype(np.float32))).numpy()
-    error = np.abs(found - grown[age]).mean()
-    assert error < 0.2 * np.abs(target.mean() - grown[age]).mean()
+        forecast_rates = net(
+            torch.from_numpy(rate_windows(values)[0, age].astype(np.float32))
+        ).numpy()
+    error = np.abs(forecast_rates - true_rates[age]).mean()
+    assert error < 0.2 * np.abs(target.mean() - true_rates[age]).mean()
 
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_batch_size_changes_nothing(fitted: GrowthLSTM, curves: Curves, size: int) -> None:
-    whole = fitted.predict(curves).final.mean
+    mean_of_all = fitted.predict(curves).final.mean
     rows = np.arange(40, 40 + size)
-    part = fitted.predict(curves.take(rows)).final.mean
-    np.testing.assert_allclose(part, whole[rows], rtol=1e-5)
+    mean_of_rows = fitted.predict(curves.take(rows)).final.mean
+    np.testing.assert_allclose(mean_of_rows, mean_of_all[rows], rtol=1e-5)
 
 
 def test_money_in_another_unit_changes_no_bit(fitted: GrowthLSTM, curves: Curves) -> None:
     scaled = replace(curves, values=curves.values * 1024)
-    again = GrowthLSTM(**SETTINGS).fit(scaled).predict(scaled, range(1, AGES))
-    own = curves.observed_age >= 1
+    scaled_forecast = GrowthLSTM(**SETTINGS).fit(scaled).predict(scaled, range(1, AGES))
+    has_rate = curves.observed_age >= 1
     mean = fitted.predict(curves, range(1, AGES)).final.mean
-    np.testing.assert_array_equal(again.final.mean[own], 1024 * mean[own])
+    np.testing.assert_array_equal(scaled_forecast.final.mean[has_rate], 1024 * mean[has_rate])
 
 
 def test_the_pattern_speaks_where_no_rate_is_known(fitted: GrowthLSTM, curves: Curves) -> None:
@@ -144,10 +146,10 @@ def test_what_explodes_is_left_to_the_pattern(fitted: GrowthLSTM, curves: Curves
 
 def test_seeds_are_repeatable_differ_and_touch_no_other(curves: Curves) -> None:
     torch.manual_seed(3)
-    before = torch.random.get_rng_state()
+    random_state = torch.random.get_rng_state()
     models = [GrowthLSTM(**SETTINGS | {"seed": s}).fit(curves) for s in (1, 1, 2)]
     means = [model.predict(curves, [60, 90]) for model in models]
-    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(torch.random.get_rng_state(), random_state)
     np.testing.assert_array_equal(means[0].final.mean, means[1].final.mean)
     assert not np.array_equal(means[0].final.mean, means[2].final.mean, equal_nan=True)
 
@@ -168,12 +170,12 @@ def test_the_state_is_the_forecaster(fitted: GrowthLSTM, curves: Curves) -> None
 def test_too_little_data_leaves_the_pattern_alone(
     weeks: int, date: str, lack: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    few = weekly(weeks).as_of(date)
+    few_cohorts = weekly(weeks).as_of(date)
     with caplog.at_level(logging.WARNING):
-        model = GrowthLSTM(**SETTINGS).fit(few)
+        model = GrowthLSTM(**SETTINGS).fit(few_cohorts)
     assert f"too little data for growth rates ({lack} observed to D7)" in caplog.text
     assert len(caplog.records) == 1 and model.net is None
-    forecast = model.predict(few)
+    forecast = model.predict(few_cohorts)
     np.testing.assert_array_equal(forecast.final.mean, forecast.pattern)
 
 

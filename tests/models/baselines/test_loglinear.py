@@ -32,26 +32,26 @@ def cohorts(values: list[Floats], users: list[float] | None = None) -> Curves:
     return history(rows, hierarchy=("Apps",)).as_of(DAY)
 
 
-def related(levels: list[float], power: float, factor: float) -> list[Floats]:
+def related_cohorts(levels: list[float], power: float, factor: float) -> list[Floats]:
     """Curves whose value at every later node is factor x L(7)^power, and rises between."""
-    made = []
+    rows = []
     for level in levels:
         early = level * np.linspace(0.3, 1.0, 8)
         final = factor * level**power
-        made.append(np.concatenate([early, np.linspace(level, final, AGES - 7)[1:]]))
-    return made
+        rows.append(np.concatenate([early, np.linspace(level, final, AGES - 7)[1:]]))
+    return rows
 
 
 def test_power_law_related_curves_are_recovered_exactly() -> None:
     """L(360) = 2 L(7)^0.8: b1 = 0.8, the forecast exact, nothing to smear."""
     levels = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
-    curves = cohorts(related(levels, 0.8, 2.0))
+    curves = cohorts(related_cohorts(levels, 0.8, 2.0))
     fitted = loglinear().fit(curves)
     slope = 1.0 + fitted.regressions.coefficients[7, 1, -1]
     assert slope == pytest.approx(0.8, abs=1e-9)
     assert fitted.regressions.smear[7, -1] == pytest.approx(1.0, abs=1e-12)
-    told = fitted.predict(curves.cut(7)).raw.mean[:, -1]
-    np.testing.assert_allclose(told, 2.0 * np.array(levels) ** 0.8, rtol=1e-9)
+    mean = fitted.predict(curves.cut(7)).raw.mean[:, -1]
+    np.testing.assert_allclose(mean, 2.0 * np.array(levels) ** 0.8, rtol=1e-9)
 
 
 def test_smearing_by_hand() -> None:
@@ -65,8 +65,8 @@ def test_smearing_by_hand() -> None:
     curves = cohorts(values, [1.0, 1.0, 2.0, 2.0])
     fitted = loglinear().fit(curves)
     assert fitted.regressions.smear[7, -1] == pytest.approx(13 / 12, rel=1e-12)
-    told = fitted.predict(curves.cut(7)).raw.mean[:, -1]
-    np.testing.assert_allclose(told, np.array([4, 4, 8, 8]) * 13 / 12, rtol=1e-9)
+    value = fitted.predict(curves.cut(7)).raw.mean[:, -1]
+    np.testing.assert_allclose(value, np.array([4, 4, 8, 8]) * 13 / 12, rtol=1e-9)
 
 
 def test_equals_numpy_least_squares() -> None:
@@ -80,8 +80,8 @@ def test_equals_numpy_least_squares() -> None:
     y = np.log(value[rows, 180])
     beta = np.linalg.lstsq(root[:, None] * design, root * y, rcond=None)[0]
     smear = np.average(np.exp(y - design @ beta), weights=curves.users[rows])
-    told = fitted.predict(curves.cut(k)).raw.mean[rows, node]
-    np.testing.assert_allclose(told, np.exp(design @ beta) * smear, rtol=1e-9)
+    node_values = fitted.predict(curves.cut(k)).raw.mean[rows, node]
+    np.testing.assert_allclose(node_values, np.exp(design @ beta) * smear, rtol=1e-9)
 
 
 def test_curves_of_one_level_grow_in_proportion() -> None:
@@ -90,8 +90,8 @@ def test_curves_of_one_level_grow_in_proportion() -> None:
     for slopes in (False, True):
         fitted = loglinear(slopes=slopes).fit(curves)
         rich = replace(curves, values=3 * curves.values).cut(11)
-        told = fitted.predict(rich, range(AGES)).raw.mean
-        np.testing.assert_allclose(told[:, list(NODES[9:])], 3 * rich_nodes(), rtol=1e-9)
+        mean = fitted.predict(rich, range(AGES)).raw.mean
+        np.testing.assert_allclose(mean[:, list(NODES[9:])], 3 * rich_nodes(), rtol=1e-9)
 
 
 def rich_nodes() -> Floats:
@@ -109,12 +109,12 @@ def test_too_few_cohorts_let_the_pattern_speak() -> None:
 def test_between_nodes_is_linear_in_log_age() -> None:
     """From the observed age on; an interval with an unknown end is unknown."""
     curves = cohorts([curve(360)] * 4).cut(4)
-    told = np.tile(np.log1p(np.array(NODES, dtype=float)), (4, 1)) - np.log(5) + np.sqrt(5)
-    told[:, NODES.index(30)] = np.nan
-    value = interpolate_in_log_age(curves, told, np.arange(AGES))
+    node_values = np.tile(np.log1p(np.array(NODES, dtype=float)), (4, 1)) - np.log(5) + np.sqrt(5)
+    node_values[:, NODES.index(30)] = np.nan
+    value = interpolate_in_log_age(curves, node_values, np.arange(AGES))
     expected = np.log1p(np.arange(AGES)) - np.log(5) + np.sqrt(5)
-    known = np.r_[5:22, 45:AGES]
-    np.testing.assert_allclose(value[:, known], np.tile(expected[known], (4, 1)))
+    is_finite = np.r_[5:22, 45:AGES]
+    np.testing.assert_allclose(value[:, is_finite], np.tile(expected[is_finite], (4, 1)))
     assert np.isnan(value[:, 22:45]).all()
 
 

@@ -32,7 +32,7 @@ def bent(level: float, early: float, final: float) -> Floats:
     return level * np.interp(np.arange(AGES), [0, 1, 7, 360], [early / 2, early, 1.0, final])
 
 
-def fitted(count: int, curves: Curves) -> Neighbours:
+def fit_neighbours(count: int, curves: Curves) -> Neighbours:
     return Neighbours(count=count, pattern=PATTERN).fit(curves)
 
 
@@ -51,14 +51,14 @@ def test_the_like_forecast_the_like(kinds: Curves) -> None:
     users, growth = np.arange(1.0, 5.0), np.arange(3.0, 7.0)
     pooled = (users * level * growth).sum() / (users * level).sum()
     new = cohorts([(7.0, bent(1.0, 0.2, 1.0)), (7.0, bent(1.0, 0.8, 1.0))]).cut(7)
-    raw = fitted(4, kinds).predict(new).raw
+    raw = fit_neighbours(4, kinds).predict(new).raw
     np.testing.assert_allclose(raw.mean[:, -1], [pooled, 1.2], rtol=1e-12)
 
 
 def test_quantiles_are_those_of_neighbours_by_users(kinds: Curves) -> None:
     """Of users 1 2 3 4 the first holds a tenth and the last the upper tenth: growth 3 and 6."""
     new = cohorts([(7.0, bent(1.0, 0.2, 1.0))]).cut(7)
-    raw = fitted(4, kinds).predict(new).raw
+    raw = fit_neighbours(4, kinds).predict(new).raw
     assert raw.p10[0, -1] == pytest.approx(3.0) and raw.p90[0, -1] == pytest.approx(6.0)
 
 
@@ -66,53 +66,55 @@ def test_level_tells_apart_what_shape_does_not() -> None:
     """The same shape to D7: rich cohorts double, poor ones do not grow."""
     rich = [(9.0, bent(10.0, 0.5, 2.0))] * 3
     poor = [(9.0, bent(0.1, 0.5, 1.0))] * 3
-    new = cohorts([(9.0, bent(8.0, 0.5, 1.0)), (9.0, bent(0.2, 0.5, 1.0))]).cut(7)
-    told = fitted(3, cohorts(rich + poor)).predict(new).raw.mean[:, -1]
-    np.testing.assert_allclose(told, [16.0, 0.2], rtol=1e-12)
+    new_cohorts = cohorts([(9.0, bent(8.0, 0.5, 1.0)), (9.0, bent(0.2, 0.5, 1.0))]).cut(7)
+    mean = fit_neighbours(3, cohorts(rich + poor)).predict(new_cohorts).raw.mean[:, -1]
+    np.testing.assert_allclose(mean, [16.0, 0.2], rtol=1e-12)
 
 
 def test_distance_by_hand() -> None:
     """Levels 2 and 1, shares at D1 0.5 and 0.25, at k/2 = 2 both 1."""
     ages = np.arange(AGES)
-    mine, theirs = (np.where(ages < 2, share, 1.0) * y for share, y in ((0.5, 2.0), (0.25, 1.0)))
-    past = HistoricalCurves(cohorts([(1.0, theirs)]).values[:, NODES], np.ones(1))
-    found = past.distances(cohorts([(1.0, mine)]).cut(4))
-    assert found[0, 0] == pytest.approx(2 * np.log(2.0) ** 2, rel=1e-12)
+    values, historical_values = (
+        np.where(ages < 2, share, 1.0) * y for share, y in ((0.5, 2.0), (0.25, 1.0))
+    )
+    historical = HistoricalCurves(cohorts([(1.0, historical_values)]).values[:, NODES], np.ones(1))
+    squared = historical.distances(cohorts([(1.0, values)]).cut(4))
+    assert squared[0, 0] == pytest.approx(2 * np.log(2.0) ** 2, rel=1e-12)
 
 
 def test_too_few_neighbours_let_the_pattern_speak(kinds: Curves) -> None:
-    forecast = fitted(9, kinds).predict(kinds.cut(7))
+    forecast = fit_neighbours(9, kinds).predict(kinds.cut(7))
     np.testing.assert_array_equal(forecast.raw.mean, forecast.pattern)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     curves = weekly(30, noise=0.4).as_of("2023-09-01")
-    model = fitted(5, curves)
-    whole = model.predict(curves).raw
+    model = fit_neighbours(5, curves)
+    in_one_block = model.predict(curves).raw
     monkeypatch.setattr(neighbours, "MAX_DISTANCES", 3 * len(curves))
-    blocks = model.predict(curves).raw
-    np.testing.assert_allclose(blocks.mean, whole.mean, rtol=1e-12)
-    np.testing.assert_allclose(blocks.p90, whole.p90, rtol=1e-12)
+    in_small_blocks = model.predict(curves).raw
+    np.testing.assert_allclose(in_small_blocks.mean, in_one_block.mean, rtol=1e-12)
+    np.testing.assert_allclose(in_small_blocks.p90, in_one_block.p90, rtol=1e-12)
 
 
 def test_history_is_kept_evenly_up_to_a_limit(
     kinds: Curves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 8 cohorts 3 are kept, 0 and those a third and two thirds on; of as many as 8 all."""
-    for most, rows in ((3, [0, 2, 5]), (8, list(range(8)))):
-        monkeypatch.setattr(neighbours, "MAX_KEPT_CURVES", most)
-        kept = fitted(2, kinds).history
-        np.testing.assert_array_equal(kept.values, kinds.values[rows][:, NODES])
-        np.testing.assert_array_equal(kept.users, kinds.users[rows])
+    for limit, rows in ((3, [0, 2, 5]), (8, list(range(8)))):
+        monkeypatch.setattr(neighbours, "MAX_KEPT_CURVES", limit)
+        kept_history = fit_neighbours(2, kinds).history
+        np.testing.assert_array_equal(kept_history.values, kinds.values[rows][:, NODES])
+        np.testing.assert_array_equal(kept_history.users, kinds.users[rows])
 
 
 def test_no_key_is_kept(kinds: Curves) -> None:
     """Curves at nodes and users are numbers; only the pattern knows names of segments."""
     named = replace(kinds, attributes={"Apps": kinds.attributes["Apps"], "Secret": named_rows()})
-    values, arrays = fitted(2, named).state()
+    values, arrays = fit_neighbours(2, named).state()
     assert set(values) == {"arguments", "pattern"}
-    own = {name for name in arrays if not name.startswith("pattern/")}
-    assert own == {"curves", "users"} and arrays["curves"].shape == (8, len(NODES))
+    array_names = {name for name in arrays if not name.startswith("pattern/")}
+    assert array_names == {"curves", "users"} and arrays["curves"].shape == (8, len(NODES))
     assert all(array.dtype == np.float64 for array in arrays.values())
 
 

@@ -26,9 +26,9 @@ def fitted() -> PowerLaw:
 @pytest.mark.parametrize("age", [1, 7, 100])
 @pytest.mark.parametrize("power", [0.0, 0.37, 1.0])
 def test_a_power_curve_is_forecast_exactly(fitted: PowerLaw, age: int, power: float) -> None:
-    whole = cohort(curve(360, 3.0, power))
-    told = fitted.predict(whole.cut(age), range(AGES)).raw.mean
-    np.testing.assert_allclose(told[:, age + 1 :], whole.values[:, age + 1 :], rtol=1e-10)
+    matured = cohort(curve(360, 3.0, power))
+    mean = fitted.predict(matured.cut(age), range(AGES)).raw.mean
+    np.testing.assert_allclose(mean[:, age + 1 :], matured.values[:, age + 1 :], rtol=1e-10)
 
 
 def test_the_law_begins_where_revenue_does(fitted: PowerLaw) -> None:
@@ -49,8 +49,8 @@ def test_exponent_by_hand() -> None:
 def test_daily_revenue_does_not_rise(fitted: PowerLaw) -> None:
     """A curve that jumps on its last day continues in proportion to age at most."""
     values = np.where(np.arange(AGES) < 9, 0.01, 10.0)
-    told = fitted.predict(cohort(values).cut(9)).raw.mean[0, -1]
-    assert told == pytest.approx(10.0 * 361 / 10, rel=1e-12)
+    value_d360 = fitted.predict(cohort(values).cut(9)).raw.mean[0, -1]
+    assert value_d360 == pytest.approx(10.0 * 361 / 10, rel=1e-12)
 
 
 @pytest.mark.parametrize("positive", [0, 1])
