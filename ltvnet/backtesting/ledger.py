@@ -333,11 +333,11 @@ def _refuse_duplicates(entries: LedgerEntries) -> None:
 def _combine_arrays(combine: Callable[..., NDArray[Any]], *parts: LedgerEntries) -> LedgerEntries:
     """Make each array of entries from those of `parts`; hierarchy and keys are the first's."""
 
-    def combined(name: str, owners: Sequence[object]) -> NDArray[Any]:
+    def combine_field(name: str, owners: Sequence[object]) -> NDArray[Any]:
         return combine(*(getattr(owner, name) for owner in owners))
 
     arrays: dict[str, Any] = {
-        field.name: combined(field.name, parts)
+        field.name: combine_field(field.name, parts)
         for field in fields(LedgerEntries)
         if field.name not in ("hierarchy", "keys", "bands")
     }
@@ -348,7 +348,7 @@ def _combine_arrays(combine: Callable[..., NDArray[Any]], *parts: LedgerEntries)
         sources = [entries.bands[stage] for entries in parts]
         identity = tuple(map(id, sources))
         if identity not in band_by_sources:
-            band_by_sources[identity] = Band(*(combined(name, sources) for name in QUANTITIES))
+            band_by_sources[identity] = Band(*(combine_field(name, sources) for name in QUANTITIES))
         bands[stage] = band_by_sources[identity]
     return replace(parts[0], bands=bands, **arrays)
 
