@@ -43,7 +43,7 @@ class Tasks(NamedTuple):
     observed_age: Tensor
 
     def split(self, size: int) -> Iterator["Tasks"]:
-        """Tasks in batches of at most `size`."""
+        """Split into batches of at most `size` tasks."""
         cohorts = torch.split(self.cohort_index, size)
         ages = torch.split(self.observed_age, size)
         return map(Tasks, cohorts, ages)

@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     targets: TaskTargets
 
     def split(self, counts: list[int]) -> Iterator["Batch"]:
-        """Parts of so many tasks each."""
+        """Yield parts of `counts` tasks."""
         cohort_parts = torch.split(self.cohort_index, counts)
         input_parts = zip(*(torch.split(tensor, counts) for tensor in self.inputs), strict=True)
         target_parts = zip(*(torch.split(tensor, counts) for tensor in self.targets), strict=True)

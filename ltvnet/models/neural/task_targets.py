@@ -66,3 +66,21 @@ class TaskTargetBuilder:
         step = ends.log_last_age.index_select(0, last_age).sub_(log_start)
         torch.mul(step, ends.rarity.index_select(0, last_age), out=weight[:, -1])
         return weight
+
+
+def user_weight(relative_users: Tensor, half_weight_users: float) -> Tensor:
+    """Weight of cohorts by their users (B,): (B, 1), one half at `half_weight_users`.
+
+    Both are multiples of a median cohort's users.
+    """
+    return (relative_users / (relative_users + half_weight_users)).unsqueeze(1)
+
+
+def mask_small_growth(targets: TaskTargets, smallest_growth: Tensor) -> TaskTargets:
+    """Give weight 0 to targets whose pattern growth is not above `smallest_growth` (scalar).
+
+    They get pattern growth 1 too, that ratios can be formed with.
+    """
+    counts = (targets.pattern_growth > smallest_growth).float()
+    pattern_growth = targets.pattern_growth * counts + (1.0 - counts)
+    return targets._replace(pattern_growth=pattern_growth, weight=targets.weight * counts)

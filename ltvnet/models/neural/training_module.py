@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.loggers.logger import Logger
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ from ltvnet.models.neural.task_sampling import (
     EpochSampler,
     ProcessShard,
 )
+from ltvnet.models.neural.task_targets import mask_small_growth, user_weight
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob, TrainingSchedule
 from ltvnet.models.neural.validation import ValidationResult, error_columns
 
@@ -79,6 +81,18 @@ class StepLog:
         losses = torch.stack(self.losses)
         all_reduce_sum(losses)
         return losses
+
+    def epoch_loss(self, total_losses: Tensor) -> float:
+        """Mean of the losses of steps, weighted by the sizes of their batches."""
+        sizes = torch.tensor(self.batch_sizes, device=total_losses.device)
+        return float((total_losses * sizes).sum() / sizes.sum())
+
+    def write(self, logger: Logger, total_losses: Tensor, first_step: int, log_every: int) -> None:
+        """Write loss and learning rate of every `log_every`-th step; steps count over epochs."""
+        steps = zip(total_losses.tolist(), self.rates, strict=True)
+        for step, (loss, rate) in enumerate(steps, start=first_step):
+            if (step + 1) % log_every == 0:
+                logger.log_metrics({"train/loss_step": loss, "rate": rate}, step)
 
 
 class ResidualTrainingModule(pl.LightningModule):
@@ -148,17 +162,12 @@ class ResidualTrainingModule(pl.LightningModule):
 
     def _user_weight(self, cohort_index: Tensor) -> Tensor:
         """Weight of cohorts by their users: (B, 1)."""
-        users = self.cohort_tensors.relative_users.index_select(0, cohort_index)
-        return (users / (users + self.training_config.users)).unsqueeze(1)
+        relative_users = self.cohort_tensors.relative_users.index_select(0, cohort_index)
+        return user_weight(relative_users, self.training_config.users)
 
     def _without_negligible(self, targets: TaskTargets) -> TaskTargets:
-        """Targets of which those of next to no pattern growth have weight 0.
-
-        They get pattern growth 1 too, that ratios can be formed with.
-        """
-        counts = (targets.pattern_growth > NEGLIGIBLE_GROWTH * self.scale).float()
-        pattern_growth = targets.pattern_growth * counts + (1.0 - counts)
-        return targets._replace(pattern_growth=pattern_growth, weight=targets.weight * counts)
+        """Targets of which those of next to no pattern growth have weight 0."""
+        return mask_small_growth(targets, NEGLIGIBLE_GROWTH * self.scale)
 
     @property
     def loss_config(self) -> LossConfig:
@@ -291,11 +300,12 @@ class ResidualTrainingModule(pl.LightningModule):
         return batch
 
     def on_train_epoch_end(self) -> None:
-        """Score the epoch, and log each so many steps."""
+        """Log the steps of the epoch, and score the net."""
         losses = self.step_log.total_losses()
-        sizes = torch.tensor(self.step_log.batch_sizes, device=self.device)
-        metrics = {"train/loss_epoch": float((losses * sizes).sum() / sizes.sum())}
-        self._log_steps(losses.tolist())
+        metrics = {"train/loss_epoch": self.step_log.epoch_loss(losses)}
+        if self.logger is not None:
+            first_step = self.current_epoch * self.schedule.steps_per_epoch
+            self.step_log.write(self.logger, losses, first_step, self.hardware.log_every)
         self.step_log = StepLog()
 
         if self.validation is not None:
@@ -309,16 +319,6 @@ class ResidualTrainingModule(pl.LightningModule):
         if self.logs_epochs and self.trainer.is_global_zero:
             text = ", ".join(f"{name} {value:.5f}" for name, value in metrics.items())
             log.info("epoch %d of %d: %s", self.current_epoch + 1, self.trainer.max_epochs, text)
-
-    def _log_steps(self, losses: list[float]) -> None:
-        """Write loss and learning rate of every `log_every`-th step of an epoch."""
-        if self.logger is None:
-            return
-        first = self.current_epoch * self.schedule.steps_per_epoch
-        steps = zip(losses, self.step_log.rates, strict=True)
-        for step, (loss, rate) in enumerate(steps, start=first):
-            if (step + 1) % self.hardware.log_every == 0:
-                self.logger.log_metrics({"train/loss_step": loss, "rate": rate}, step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""

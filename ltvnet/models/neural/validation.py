@@ -35,7 +35,7 @@ class ValidationSet:
         return type(self)(self.cohort_tensors.to(device), tasks, self.week_index.to(device))
 
     def split(self, size: int) -> list[tuple[Tasks, Tensor]]:
-        """Tasks with the numbers of their weeks, at most `size` at a time."""
+        """Split into tasks with the numbers of their weeks, at most `size` at a time."""
         week_parts = torch.split(self.week_index, size)
         return list(zip(self.tasks.split(size), week_parts, strict=True))
 

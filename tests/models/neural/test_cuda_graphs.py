@@ -78,8 +78,9 @@ def on(device: torch.device, curves: Curves) -> ResidualTrainingModule:
     torch.manual_seed(0)
     net = build_net(neural.net, fitted.scaling.input_sizes)
     job = TrainingJob(
-        net=net, cohort_tensors=windows.to(device), validation=None, confidence=fitted.confidence, seed=0,
-        stop_epoch=1, checkpoint_folder=None, event_folder=None,
+        net=net, cohort_tensors=windows.to(device), validation=None,
+        confidence=fitted.confidence, seed=0, stop_epoch=1,
+        checkpoint_folder=None, event_folder=None,
     )  # fmt: skip
     module = ResidualTrainingModule(
         job=job, training=TrainingConfig(**TRAINING), machine=HardwareConfig(**MACHINE)
