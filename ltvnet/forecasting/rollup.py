@@ -167,7 +167,7 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
 
 
 def _amounts(forecast: Forecast, horizons: Ints) -> dict[str, Floats]:
-    """What is summed, by column: (N,) where it is the same at all horizons, or (N, H).
+    """Amounts to sum, by column: (N,) where they are the same at all horizons, or (N, H).
 
     NaN for cohorts without a complete age. `grown` is the revenue still to come, or that of the
     pattern where it is more; sums of it and of its square tell how uncertain a sum is.
