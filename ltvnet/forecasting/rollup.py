@@ -1,7 +1,8 @@
 """Roll-up of forecasts: sums over cohorts by an attribute and in total, intervals and ROAS.
 
-There are two tables. `Rollup` is summed piece by piece, for streams of any length. `sum_revenue`
-sums one forecast in the order of revenue, with the return on ad spend, for a page to read.
+There are two tables. `Rollup` is summed piece by piece, for streams of any length.
+`rollup_revenue` sums one forecast in the order of revenue, with the return on ad spend, for a page
+to read.
 
 Legend: N cohorts, H horizons, J nodes, S segments (values of an attribute), R rows of a roll-up.
 """
@@ -75,14 +76,24 @@ def first_attribute(curves: Curves, names: Sequence[str]) -> str:
     return next((name for name in names if name in curves.attributes), "")
 
 
-def sum_revenue(forecast: Forecast) -> tuple[str, pd.DataFrame]:
+class RevenueRollup(NamedTuple):
+    """Sums in currency and return on ad spend, by the values of an attribute.
+
+    `attribute` is its name, "" where there is none. `sums` has a row for each value in the order
+    of revenue by D360, the last one of all cohorts, and these columns: `users`, `spend`, revenue
+    `so far`, revenue by D180 and D360 (`180`, `360`), and the return on ad spend (`roas 180`,
+    `roas 360`): the revenue of cohorts with spend over all spend, NaN without any.
+    """
+
+    attribute: str
+    sums: pd.DataFrame
+
+
+def rollup_revenue(forecast: Forecast) -> RevenueRollup:
     """Sum users, spend and revenue by campaign, or else by the first attribute there is.
 
-    Returns the attribute ("" where there is none) and the sums in currency, a row each in the
-    order of revenue by D360, the last one of all cohorts. Columns: `users`, `spend`, revenue
-    `so far`, revenue by D180 and D360 (`180`, `360`), and the return on ad spend (`roas 180`,
-    `roas 360`): the revenue of cohorts with spend over all spend, NaN without any. Cohorts without
-    a complete age are left out.
+    The forecast is of PAYBACK_HORIZONS, among other ages. Cohorts without a complete age are left
+    out.
     """
     curves = forecast.curves
     attribute = first_attribute(curves, (*ROLLUP_ATTRIBUTES, *curves.attributes))
@@ -115,7 +126,7 @@ def sum_revenue(forecast: Forecast) -> tuple[str, pd.DataFrame]:
     sums = pd.concat([sums, total])
     for name in paid_revenue:
         sums[name] /= sums["spend"]
-    return attribute, sums
+    return RevenueRollup(attribute, sums)
 
 
 class _Cells(NamedTuple):
@@ -167,7 +178,7 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
 
 
 def _amounts(forecast: Forecast, horizons: Ints) -> dict[str, Floats]:
-    """What is summed, by column: (N,) where it is the same at all horizons, or (N, H).
+    """Amounts to sum, by column: (N,) where they are the same at all horizons, or (N, H).
 
     NaN for cohorts without a complete age. `grown` is the revenue still to come, or that of the
     pattern where it is more; sums of it and of its square tell how uncertain a sum is.

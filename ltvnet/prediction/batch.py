@@ -401,7 +401,7 @@ def check_compatibility(bundle: Bundle, curves: Curves) -> None:
             "and forecast by a coarser segment",
             ", ".join(missing_attributes),
         )
-    missing_inputs = sorted(set(bundle.manifest["reads"]) - _extra_inputs(curves))
+    missing_inputs = sorted(set(bundle.manifest["reads"]) - _names_of_extra_data(curves))
     if missing_inputs:
         log.warning(
             "the bundle was trained with %s, which these data lack: every row is forecast as one "
@@ -437,7 +437,7 @@ def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
         )
 
 
-def _extra_inputs(curves: Curves) -> set[str]:
+def _names_of_extra_data(curves: Curves) -> set[str]:
     """Names of the data beside curves and attributes, as `ReadsCovariates.extra_inputs` has them.
 
     Spend counts as there where no cohort has begun.

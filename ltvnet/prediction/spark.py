@@ -156,10 +156,11 @@ def to_tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _partition_location(source: Files) -> Path:
     """The path of a table and the number of this partition, for messages."""
-    return Path(f"{source.path}, partition {_partition_number()}")
+    return Path(f"{source.path}, partition {partition_number()}")
 
 
-def _partition_number() -> int:
+def partition_number() -> int:
+    """Number of the partition that this worker is at."""
     from pyspark import TaskContext
 
     number: int = TaskContext.get().partitionId()
@@ -223,7 +224,7 @@ def predict_with_spark(
         try:
             forecasts.write.mode("overwrite").parquet(unfinished)
             reasons = _count_reasons(session.read.parquet(unfinished), job)
-            _replace_folder(session, unfinished, target)
+            replace_folder(session, unfinished, target)
         finally:
             _remove_folder(session, unfinished)
     return reasons
@@ -301,12 +302,12 @@ def _count_reasons(forecasts: "DataFrame", job: PartitionJob) -> Counter[str]:
     return Counter({row[0]: row[1] for row in last_age.groupBy("reason").count().collect()})
 
 
-def _replace_folder(session: "SparkSession", written: str, target: str) -> None:
+def replace_folder(session: "SparkSession", written: str, target: str) -> None:
     """Put the folder `written` in the place of `target`, wherever they are.
 
     The older one is put back where that fails, and removed where it does not.
     """
-    files, (new_path, target_path, old_path) = _hadoop_paths(
+    files, (new_path, target_path, old_path) = hadoop_paths(
         session, written, target, f"{target}.old"
     )
     files.delete(old_path, True)  # noqa: FBT003 all that is in it; as Hadoop has it
@@ -319,13 +320,13 @@ def _replace_folder(session: "SparkSession", written: str, target: str) -> None:
 
 
 def _remove_folder(session: "SparkSession", folder: str) -> None:
-    files, (path,) = _hadoop_paths(session, folder)
+    files, (path,) = hadoop_paths(session, folder)
     files.delete(path, True)  # noqa: FBT003
 
 
-def _hadoop_paths(session: "SparkSession", *paths: str) -> tuple[Any, list[Any]]:
+def hadoop_paths(session: "SparkSession", *paths: str) -> tuple[Any, list[Any]]:
     """The file system of paths, of whatever kind, and the paths as it has them."""
     context: Any = session.sparkContext
-    hadoop_paths = [context._jvm.org.apache.hadoop.fs.Path(path) for path in paths]
-    file_system = hadoop_paths[0].getFileSystem(context._jsc.hadoopConfiguration())
-    return file_system, hadoop_paths
+    converted = [context._jvm.org.apache.hadoop.fs.Path(path) for path in paths]
+    file_system = converted[0].getFileSystem(context._jsc.hadoopConfiguration())
+    return file_system, converted

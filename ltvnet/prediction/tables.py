@@ -176,7 +176,7 @@ def _arrow_columns(columns: ColumnArrays) -> dict[str, pa.Array]:
     return {name: pa.array(cells, from_pandas=True) for name, cells in columns.items()}
 
 
-def _observed_or_forecast(forecast: Forecast, values: Floats) -> Floats:
+def _fill_observed(forecast: Forecast, values: Floats) -> Floats:
     """Forecast `values` (N, H), and what was observed at the ages before them."""
     cells: Floats = np.where(forecast.is_ahead, values, forecast.curves.values[:, forecast.ages])
     return cells
@@ -205,7 +205,7 @@ def _daily_means(
 
 def _daily_cells(forecast: Forecast, mean: Floats) -> NDArray[np.float32]:
     """Means (N, A - 1) from D1 on as rows by age: (A, N)."""
-    cells = _observed_or_forecast(forecast, mean).T.astype(np.float32, order="C")
+    cells = _fill_observed(forecast, mean).T.astype(np.float32, order="C")
     return np.concatenate((cells[:1], cells))  # a row for D0, which no table has
 
 
@@ -214,8 +214,7 @@ def _interval_columns(forecast: Forecast) -> ColumnArrays:
     forecast = forecast.at(HORIZONS)
     bounds = {"P10": forecast.final.p10, "P90": forecast.final.p90}
     cells = {
-        name: _observed_or_forecast(forecast, bound).astype(np.float32)
-        for name, bound in bounds.items()
+        name: _fill_observed(forecast, bound).astype(np.float32) for name, bound in bounds.items()
     }
     if not forecast.is_calibrated:
         cells = {name: np.full_like(bound, np.nan) for name, bound in cells.items()}

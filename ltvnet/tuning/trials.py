@@ -18,7 +18,7 @@ from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
 from ltvnet.backtesting.ledger import Ledger
 from ltvnet.backtesting.origins import ReplayPlan, choose_origins, past_origins
 from ltvnet.backtesting.replay import Replay
-from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord
+from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord, ScoredStage
 from ltvnet.correction.walk_forward import ValidationConfig, mean_band, replay_and_correct
 from ltvnet.data.arrays import Bools
 from ltvnet.data.curves import History, parse_day
@@ -317,7 +317,7 @@ def replay_config(config: Mapping[str, Any], replay: Replay) -> BacktestRecord:
     return scores.build_record("", walk.entries, replay.history)
 
 
-def bias_by_horizon(record: BacktestRecord, stage: str) -> dict[str, float]:
+def bias_by_horizon(record: BacktestRecord, stage: ScoredStage) -> dict[str, float]:
     """Bias of sums at BIAS_HORIZONS over cohorts cut to SCORED_AGES, as a share of revenue.
 
     Horizons at which it is not known are left out.

@@ -121,7 +121,7 @@ class Worker:
             for trial in self.monitor.lost_trials(trials):
                 self.requeue(trial, "the process that worked on it ended")
 
-            claimed = next(filter(self._claim, trials), None)
+            claimed = next(filter(self.claim, trials), None)
             if claimed is not None:
                 self.run_trial(claimed.number, claimed._trial_id)
             elif any(not trial.state.is_finished() for trial in trials):
@@ -138,7 +138,7 @@ class Worker:
             pruner=make_pruner(self.settings, len(self.task.origins)),
         )
 
-    def _claim(self, trial: FrozenTrial) -> bool:
+    def claim(self, trial: FrozenTrial) -> bool:
         """Take a trial that waits. Returns False where another was quicker."""
         if trial.state != TrialState.WAITING:
             return False
@@ -264,7 +264,9 @@ def trial_summary(trials: Sequence[FrozenTrial], number: int, seconds: float) ->
     defaults = (other.params for other in latest if other.user_attrs[SLOT] == 0)
     default = next(defaults, {})
     different = {key: value for key, value in trial.params.items() if default.get(key) != value}
-    values = ", ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in different.items())
+    values = ", ".join(
+        f"{key.split('.')[-1]}={_format_value(value)}" for key, value in different.items()
+    )
 
     if trial.state == TrialState.PRUNED:
         result = f"pruned after {trial.last_step} days"
@@ -278,7 +280,7 @@ def trial_summary(trials: Sequence[FrozenTrial], number: int, seconds: float) ->
     )
 
 
-def _short(value: Value) -> str:
+def _format_value(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -94,7 +94,8 @@ def test_one_byte_changed_in_the_manifest_is_named(saved: Path) -> None:
 def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": BUNDLE_FORMAT + 1}))
-    message = rf"newer ltvnet \(bundle format {BUNDLE_FORMAT + 1}, .* reads format {BUNDLE_FORMAT}\): upgrade"
+    formats = rf"\(bundle format {BUNDLE_FORMAT + 1}, .* reads format {BUNDLE_FORMAT}\)"
+    message = f"newer ltvnet {formats}: upgrade"
     with pytest.raises(ValueError, match=message):
         load(saved)
 

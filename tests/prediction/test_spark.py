@@ -47,7 +47,7 @@ def trained(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def part(
     curves: Curves, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PartitionJob]:
-    monkeypatch.setattr(spark, "_partition_number", lambda: 3)
+    monkeypatch.setattr(spark, "partition_number", lambda: 3)
     table = tmp_path / "cohorts.csv"
     write_cohorts(curves, table)
     contents: BundleFiles = tuple((path.name, path.read_bytes()) for path in trained.iterdir())
@@ -166,7 +166,7 @@ def test_a_result_takes_the_place_of_another_or_leaves_it(
     refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        spark, "_hadoop_paths", lambda _, *paths: (Disk(refused), [Path(path) for path in paths])
+        spark, "hadoop_paths", lambda _, *paths: (Disk(refused), [Path(path) for path in paths])
     )
     for name in ("new", "result"):
         (tmp_path / name).mkdir()
@@ -175,9 +175,9 @@ def test_a_result_takes_the_place_of_another_or_leaves_it(
     written, target = str(tmp_path / "new"), str(tmp_path / "result")
     if refused:
         with pytest.raises(OSError, match="new cannot be renamed to .*result: see who else writes"):
-            spark._replace_folder(session, written, target)
+            spark.replace_folder(session, written, target)
     else:
-        spark._replace_folder(session, written, target)
+        spark.replace_folder(session, written, target)
     assert (tmp_path / "result" / "told").read_text() == ("result" if refused else "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == [*["new"] * bool(refused), "result"]
 

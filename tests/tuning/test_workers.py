@@ -212,7 +212,7 @@ def test_the_place_of_a_lost_trial_keeps_its_values(tmp_path: Path) -> None:
     with study.open_storage(how.storage) as storage:
         mine = workers.Worker(task(tmp_path), how, storage, deadline=np.inf)
         waiting = mine.load_study().get_trials(deepcopy=False)[0]
-        assert mine._claims(waiting) and not mine._claims(waiting)
+        assert mine.claim(waiting) and not mine.claim(waiting)
     found = swept(task(tmp_path), how)  # waits until the beat was missed often enough
     check_filled(found, 3)
     first = found[0]
@@ -266,7 +266,7 @@ def test_who_was_taken_for_lost_does_not_count(
         )
         study.open_study(slow, how, one)
         claimed = mine.load_study().get_trials()[0]
-        assert mine._claims(claimed)
+        assert mine.claim(claimed)
         other.requeue(other.load_study().get_trials()[0], "no sign of life")
         other.run()
         mine.run_trial(claimed.number, claimed._trial_id)

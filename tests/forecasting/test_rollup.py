@@ -1,0 +1,93 @@
+"""Roll-up: sums over cohorts, their intervals and ROAS, from numbers of three cohorts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from ltvnet.data.arrays import Bools, Floats
+from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.forecasting.forecast import Band, Forecast
+from ltvnet.forecasting.rollup import Rollup, first_attribute, rollup_revenue
+
+ORIGIN = np.datetime64("2025-06-01")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Half of the interval is as wide as the growth of a sum."""
+
+    borrowed: Bools
+
+    def half_width(self, grown: Floats, squared: Floats) -> Floats:
+        return grown
+
+
+def forecast(names: tuple[str, ...] = ("Source", "Campaign"), reach: int = 360) -> Forecast:
+    """Cohorts observed to D200, to D10 and not at all: 1 a user observed, 3 a user forecast."""
+    observed_age = np.array([200, 10, -1])
+    end = ORIGIN - observed_age
+    values = np.where(np.arange(AGES) <= observed_age[:, None], 1.0, np.nan)
+    attributes = {
+        "Campaign": np.array(["a", "b", "b"], dtype=object),
+        "Source": np.array(["s", "s", "s"], dtype=object),
+    }
+    curves = Curves(
+        start=end,
+        end=end,
+        attributes={name: attributes[name] for name in names},
+        users=np.array([10.0, 20.0, np.nan]),
+        spend=np.array([40.0, np.nan, np.nan]),
+        values=values,
+        hierarchy=names,
+        lag_days=0,
+        origin=ORIGIN,
+    )
+    is_ahead = (observed_age[:, None] >= 0) & (np.array(NODES) > observed_age[:, None])
+    band = Band.from_mean(np.where(is_ahead, 3.0, np.nan))
+    reason = np.array(["ok", "ok", "no_complete_age"], dtype=object)
+    spread = Spread(np.zeros(len(NODES), dtype=bool))
+    return Forecast(
+        curves, np.array(NODES), band.mean, band, band, reason, reach, portfolio_spread=spread
+    )
+
+
+def test_roas_is_the_revenue_of_paid_cohorts_over_spend() -> None:
+    """Cohort a has 10 users and cost 40: D180 is observed (10), D360 is forecast (30)."""
+    attribute, sums = rollup_revenue(forecast())
+    assert attribute == "Campaign" and sums.index.tolist() == ["b", "a", "all cohorts"]
+    assert sums["180"].tolist() == [60, 10, 70]
+    assert sums["360"].tolist() == [60, 30, 90]
+    assert sums["so far"].tolist() == [20, 10, 30]
+    np.testing.assert_array_equal(sums["roas 180"], [np.nan, 10 / 40, 10 / 40])
+    np.testing.assert_array_equal(sums["roas 360"], [np.nan, 30 / 40, 30 / 40])
+
+
+def test_pieces_add_up_and_the_total_is_last() -> None:
+    rollup = Rollup.from_forecast(forecast(), None)
+    table = rollup.add(rollup.table).with_total()
+    at_d360 = table[table["age"] == 360]
+    assert at_d360["level"].tolist() == ["Campaign", "Campaign", "TOTAL"]
+    assert at_d360["cohorts"].tolist() == [2, 2, 4]
+    assert at_d360["cohorts_left_out"].tolist() == [0, 2, 2]
+    assert at_d360["forecast_revenue"].tolist() == [60, 120, 180]
+    assert at_d360["observed_revenue"].tolist() == [20, 40, 60]
+
+
+@pytest.mark.parametrize("reach", [360, 300])
+def test_an_interval_is_blank_beyond_what_the_data_support(reach: int) -> None:
+    """Growth of a is 20, of b is 40: P10 is revenue less growth, P90 is revenue and growth."""
+    table = Rollup.from_forecast(forecast(reach=reach), None).with_total()
+    at_d360 = table[table["age"] == 360]
+    known = np.array([1.0 if reach == 360 else np.nan] * 3)
+    np.testing.assert_array_equal(at_d360["p10"], known * [10, 20, 30])
+    np.testing.assert_array_equal(at_d360["p90"], known * [50, 100, 150])
+    assert at_d360["uncalibrated"].tolist() == [reach != 360] * 3
+
+
+def test_the_attribute_is_the_first_there_is() -> None:
+    curves = forecast(("Source",)).curves
+    assert first_attribute(curves, ("Campaign", "Source")) == "Source"
+    assert first_attribute(curves, ("Campaign",)) == ""
+    with pytest.raises(ValueError, match="expected to sum by one of Source, got 'Campaign'"):
+        Rollup.from_forecast(forecast(("Source",)), "Campaign")
