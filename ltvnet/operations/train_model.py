@@ -79,17 +79,17 @@ class TrainedModel:
         records = {"past": self.past, "after": self.after}
         return {name: record for name, record in records.items() if record is not None}
 
-    def scores(self) -> dict[str, float | None]:
+    def score_by_name(self) -> dict[str, float | None]:
         """Scores of the model and of the pattern on each of `records`, by name."""
-        return {
-            f"{name}_{who}": scores.mean_wape(record, stage)
-            for name, record in self.records.items()
-            for who, stage in (("model", "final"), ("pattern", "pattern"))
-        }
+        score_by_name: dict[str, float | None] = {}
+        for name, record in self.records.items():
+            score_by_name[f"{name}_model"] = scores.mean_wape(record, "final")
+            score_by_name[f"{name}_pattern"] = scores.mean_wape(record, "pattern")
+        return score_by_name
 
     def manifest_entries(self) -> dict[str, Any]:
         """Entries about the model for the manifest of its bundle."""
-        return {"title": self.title, "score": self.scores(), "earned": self.earned}
+        return {"title": self.title, "score": self.score_by_name(), "earned": self.earned}
 
     def as_text(self) -> str:
         """The scores for a terminal: of the past, and of what came after the origin."""
@@ -183,7 +183,7 @@ def write_reports(trained: TrainedModel, spec: ModelSpec, folder: Path) -> None:
         for name, record in trained.records.items()
     }
     with atomic_write(folder / "metrics.json") as path:
-        path.write_text(json.dumps({"score": trained.scores(), **tables}, indent=1))
+        path.write_text(json.dumps({"score": trained.score_by_name(), **tables}, indent=1))
 
     content = trained.report_content(folder)
     model_page.write_model_page(folder / "report.html", content)
@@ -197,5 +197,5 @@ def write_reports(trained: TrainedModel, spec: ModelSpec, folder: Path) -> None:
         examples=tensorboard.example_curves_figure(forecast, actual),
         figures=model_page.page_figures(content),
         hyperparameters=spec.as_config(),
-        scores=trained.scores(),
+        scores=trained.score_by_name(),
     )
