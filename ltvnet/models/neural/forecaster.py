@@ -78,6 +78,8 @@ class NeuralForecaster:
     can_fit = True
     """False of a forecaster that was restored from its state."""
 
+    _fitted: FittedNet | None = None
+
     def __init__(
         self,
         *,
@@ -99,6 +101,17 @@ class NeuralForecaster:
         self.covariates = CovariateConfig(**covariates)
         self.context = context
         self.warm_start: FittedNet | None = None
+
+    @property
+    def fitted(self) -> FittedNet:
+        """The fitted pattern and net. Raises ValueError before `fit`."""
+        if self._fitted is None:
+            raise ValueError("the net was not fitted yet: call fit(curves) first")
+        return self._fitted
+
+    @fitted.setter
+    def fitted(self, fitted: FittedNet) -> None:
+        self._fitted = fitted
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern, find how long to train at an inner origin, train as of the origin.

@@ -67,9 +67,9 @@ class EpochPlan:
     batch_size: int
     unseen_share: float
 
-    def count_batches(self, windows: CohortTensors) -> int:
+    def count_batches(self, cohort_tensors: CohortTensors) -> int:
         """Number of batches of an epoch: cohorts that have not grown have no tasks."""
-        task_count = windows.grown_cohort_count * self.tasks_per_cohort
+        task_count = cohort_tensors.grown_cohort_count * self.tasks_per_cohort
         return -(-task_count // self.batch_size)
 
 

@@ -173,6 +173,11 @@ def test_a_restored_forecaster_says_that_it_cannot_fit(
         restored.start_from(trained.state())
 
 
+def test_an_unfitted_forecaster_says_that_it_cannot_predict(curves: Curves) -> None:
+    with pytest.raises(ValueError, match=r"the net was not fitted yet: call fit\(curves\) first"):
+        neural().predict(curves)
+
+
 def test_money_in_another_unit_changes_nothing(curves: Curves, trained: NeuralForecaster) -> None:
     scaled = replace(curves, values=curves.values * 1024)
     again = Trained(
