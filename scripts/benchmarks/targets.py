@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -109,6 +110,20 @@ def run_process(command: Sequence[str]) -> tuple[str, float]:
 
     bytes_per_unit = 1 if sys.platform == "darwin" else 1024
     return "\n".join(output_lines), peak_memory * bytes_per_unit / 2**30
+
+
+@dataclass(frozen=True)
+class ProcessCost:
+    """Seconds of a process, and the most memory it held, in GiB."""
+
+    seconds: float
+    gib: float
+
+
+def pool_costs(costs: Sequence[ProcessCost]) -> ProcessCost:
+    """Return the median of seconds, the most of memory."""
+    seconds = [cost.seconds for cost in costs]
+    return ProcessCost(median(seconds), max(cost.gib for cost in costs))
 
 
 def run_logged(command: Sequence[str | Path], log_file: Path) -> bool:
