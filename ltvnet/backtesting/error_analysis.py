@@ -8,15 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ltvnet import metrics
+from ltvnet.backtesting.ledger import Stage
 from ltvnet.backtesting.scores import (
     BacktestRecord,
     ScoreCells,
+    ScoredStage,
     bias_of_cells,
     cells_at_age,
     group_by_observed_age,
 )
 from ltvnet.data.arrays import Bools, Days, Floats, Ints
-from ltvnet.data.curves import NODES
+from ltvnet.data.curves import NODE_AGES, NODES
 from ltvnet.forecasting.forecast import age_bucket
 from ltvnet.forecasting.interpolation import interval_growth
 
@@ -43,11 +45,11 @@ def bias_grid(record: BacktestRecord) -> BiasGrid | None:
     """
     age_label, is_in_bucket = _scored_age_bucket(record)
     last_age = int(age_label.split("-")[1])
-    is_later = np.array(NODES) > last_age  # (J,)
+    is_later = NODE_AGES > last_age  # (J,)
     if not record.is_scorable[is_in_bucket][:, is_later].any():
         return None
 
-    horizons = np.array(NODES)[is_later]
+    horizons = NODE_AGES[is_later]
     origins = np.unique(record.entries.origin[is_in_bucket])
     bias = np.full((len(origins), len(horizons)), np.nan)
     for o, origin in enumerate(origins):
@@ -77,11 +79,8 @@ def _scored_age_bucket(record: BacktestRecord) -> tuple[str, Bools]:
     return label, buckets[label]
 
 
-def scored_nodes(record: BacktestRecord, stage: str, age: int) -> dict[int, ScoreCells]:
-    """Return the forecasts from an observed age at each node, a week later or more, that matured.
-
-    `stage` one of ledger.STAGES, or "pattern".
-    """
+def scored_nodes(record: BacktestRecord, stage: ScoredStage, age: int) -> dict[int, ScoreCells]:
+    """Return the forecasts from an observed age at each node, a week later or more, that matured."""
     later_nodes = [node for node in NODES if node >= age + 7]
     cells = {node: cells_at_age(record, stage, age, node) for node in later_nodes}
     return {node: cells[node] for node in later_nodes if len(cells[node])}
@@ -135,17 +134,16 @@ def largest_misses(record: BacktestRecord, entry_mask: Bools, horizon: int) -> L
 
 
 def growth_errors(
-    record: BacktestRecord, bucket: int, interval: int, stage: str
+    record: BacktestRecord, bucket: int, interval: int, stage: Stage
 ) -> tuple[float, float]:
     """Return bias and WAPE of growth between two nodes, of cohorts of an age bucket.
 
-    `interval` the index of the first node; forecasts as a `stage` of ledger.STAGES left them, of
-    cohorts at their own age.
+    `interval` the index of the first node; forecasts as a stage left them, of cohorts at their
+    own age.
     """
     entries = record.entries
-    rows = entries.natural_age == entries.observed_age
-    rows &= age_bucket(entries.observed_age) == bucket
-    rows &= record.is_scorable[:, interval + 1]
+    is_in_bucket = age_bucket(entries.observed_age) == bucket
+    rows = entries.at_own_age & is_in_bucket & record.is_scorable[:, interval + 1]
     entries = entries.take(rows)
 
     age, value = entries.observed_age, entries.observed_value

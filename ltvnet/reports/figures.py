@@ -22,10 +22,10 @@ from ltvnet.backtesting.error_analysis import (
     scored_nodes,
 )
 from ltvnet.backtesting.scores import (
-    HORIZONS,
     SCORED_AGES,
     BacktestRecord,
     ScoreCells,
+    ScoredStage,
     cells_at_age,
     coverage_with_error,
     group_by_observed_age,
@@ -34,7 +34,7 @@ from ltvnet.backtesting.scores import (
     wape_of_cells,
 )
 from ltvnet.data.arrays import Days, Floats
-from ltvnet.data.curves import NODES
+from ltvnet.data.curves import HORIZONS, NODE_AGES, NODES
 from ltvnet.reports.findings import HEADLINE_HORIZON, Headline
 from ltvnet.reports.html import FIGURE_STYLE
 from ltvnet.reports.wording import bias_in_words, count, exact_percent, percent
@@ -177,7 +177,7 @@ def error_lines(records: Sequence[BacktestRecord], age: int) -> list[ErrorLine]:
     """
 
     def errors_by_node(
-        record: BacktestRecord, stage: str, error_of: Callable[[ScoreCells], float]
+        record: BacktestRecord, stage: ScoredStage, error_of: Callable[[ScoreCells], float]
     ) -> dict[int, float]:
         nodes = scored_nodes(record, stage, age)
         return {node: error_of(cells) for node, cells in nodes.items()}
@@ -396,8 +396,8 @@ def _draw_cohort_curves(axes: Axes, record: BacktestRecord, row: int, horizon: i
     observed_age = int(entries.observed_age[row])
     observed_value = float(entries.observed_value[row])
     last_age = max(horizon, entries.last_supported_age[row])
-    is_drawn = entries.has_forecast[row] & (np.array(NODES) <= last_age)  # (J,)
-    days = [observed_age, *np.array(NODES)[is_drawn]]
+    is_drawn = entries.has_forecast[row] & (NODE_AGES <= last_age)  # (J,)
+    days = [observed_age, *NODE_AGES[is_drawn]]
 
     def from_observed(values: Floats) -> Floats:
         """Return the entry's values (E, J) at the drawn nodes, after the observed one."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from ltvnet.backtesting.error_analysis import bias_standard_error
 from ltvnet.backtesting.scores import (
-    HORIZONS,
     BacktestRecord,
     ScoreCells,
     as_pattern_forecast,
@@ -23,6 +22,7 @@ from ltvnet.backtesting.scores import (
     wape_of_cells,
 )
 from ltvnet.data.arrays import Bools
+from ltvnet.data.curves import HORIZONS
 from ltvnet.reports.wording import bias_in_words, count_with_noun, percent
 
 HEADLINE_HORIZON = 180

@@ -18,7 +18,6 @@ import pandas as pd
 from ltvnet.backtesting.error_analysis import growth_errors
 from ltvnet.backtesting.leaderboard import Leaderboard
 from ltvnet.backtesting.scores import (
-    HORIZONS,
     BacktestRecord,
     ScoreCells,
     as_pattern_forecast,
@@ -32,10 +31,10 @@ from ltvnet.backtesting.scores import (
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.arrays import Ints
-from ltvnet.data.curves import MAX_AGE, NODES
+from ltvnet.data.curves import HORIZONS, MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast
-from ltvnet.forecasting.rollup import rollup_revenue
+from ltvnet.forecasting.rollup import sum_revenue
 from ltvnet.reports import leaderboard_tables
 from ltvnet.reports.findings import NO_REVENUE
 from ltvnet.reports.html import html_table, paragraph
@@ -238,7 +237,7 @@ def _factor_rows(correction: Correction, record: BacktestRecord, bucket: int) ->
 
 def rollup_section(forecast: Forecast) -> str:
     """Show users, spend, revenue and what is forecast of it, by campaign and in total."""
-    attribute, sums = rollup_revenue(forecast)
+    attribute, sums = sum_revenue(forecast)
     rows = []
     shown_sums = pd.concat([sums[:-1][:ROLLUP_ROWS], sums[-1:]])
     for name, values in zip(shown_sums.index, shown_sums.to_numpy().tolist(), strict=True):

@@ -34,7 +34,7 @@ from ltvnet.backtesting.replay import FitCost
 from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord
 from ltvnet.correction.walk_forward import StageSwitches, WalkForward
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves, History
+from ltvnet.data.curves import NODE_AGES, NODES, Curves, History
 from ltvnet.forecasting.forecast import QUANTITIES, Band
 from ltvnet.reports.leaderboard_tables import as_markdown, write_markdown
 
@@ -158,8 +158,8 @@ def scored_and_teaching_rows(entries: LedgerEntries, origin: np.datetime64) -> I
     The former are cut to the ages of the score, the latter at their own age, which is no less.
     """
     age = entries.observed_age
-    is_scored = np.isin(age, SCORED_AGES) & (entries.natural_age < age + 7)
-    is_teaching = (entries.natural_age == age) & (age >= min(SCORED_AGES))
+    is_scored = entries.at_observed_ages(SCORED_AGES)
+    is_teaching = entries.at_own_age & (age >= min(SCORED_AGES))
     return np.flatnonzero((is_scored | is_teaching) & (entries.origin == origin))
 
 
@@ -217,7 +217,7 @@ def _read_answers(out: Path, entries: LedgerEntries) -> _LibraryAnswers:
     forecasts = pd.concat(tables)
     forecasts = forecasts[forecasts["ds"].isin(NODES)]
     forecasts["row"] = forecasts["unique_id"].str[1:].astype(int)
-    forecasts["node"] = np.searchsorted(np.array(NODES), forecasts["ds"])
+    forecasts["node"] = np.searchsorted(NODE_AGES, forecasts["ds"])
     costs = [json.loads((folder / "costs.json").read_text()) for folder in folders]
     return _LibraryAnswers(forecasts, costs)
 
@@ -272,10 +272,7 @@ def correct_by_past(
         scattered[rows] = values
         return scattered
 
-    bands = {
-        stage: Band(*(among_all(getattr(band, name)) for name in QUANTITIES))
-        for stage, band in corrected.bands.items()
-    }
+    bands = {stage: band.map(among_all) for stage, band in corrected.bands.items()}
     is_borrowed = np.ones_like(entries.is_borrowed)
     is_borrowed[rows] = corrected.is_borrowed
     return replace(entries, bands=bands, is_borrowed=is_borrowed)

@@ -100,11 +100,10 @@ def portfolio_misses(walk: "WalkForward", record: "BacktestRecord") -> pd.DataFr
 
     Both as shares of the growth that was forecast, of cohorts at their own age.
     """
-    from ltvnet.backtesting.scores import HORIZONS
-    from ltvnet.data.curves import NODES
+    from ltvnet.data.curves import HORIZONS, NODES
 
     entries = record.entries
-    at_own_age = entries.natural_age == entries.observed_age
+    at_own_age = entries.at_own_age
     band = entries.bands["final"]
     growth = np.maximum(band.mean, entries.pattern) - entries.observed_value[:, None]  # (E, J)
 
