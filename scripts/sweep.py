@@ -21,6 +21,7 @@ SWEEP_KEYS = (
 def main(config: DictConfig) -> None:
     """Read, try values on the past, test the best on later days, write."""
     from ltvnet.operations.tune import TuneOptions, tune
+    from ltvnet.reports.sweep_report import sweep_finding
     from ltvnet.tuning.study import StudySettings
 
     values = plain(config)
@@ -36,7 +37,7 @@ def main(config: DictConfig) -> None:
     )
     out = Path(config.out)
     result = tune(data_source(config), run_context(config, None), options, out)
-    log.info("%s\nwrote %s: best.yaml, report.html, trials.csv", result.finding(), out)
+    log.info("%s\nwrote %s: best.yaml, report.html, trials.csv", sweep_finding(result), out)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Any
 
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.reports.sweep_report import SweepResult
+from ltvnet.reports.sweep_report import write_sweep_report
 from ltvnet.tuning import study, workers
+from ltvnet.tuning.sweep_result import SweepResult
 from ltvnet.tuning.trials import HeldOutGain, SweepTask, split_test_days
 
 log = logging.getLogger(__name__)
@@ -58,5 +59,5 @@ def tune(source: DataSource, context: RunContext, options: TuneOptions, out: Pat
         result = replace(
             result, gain=HeldOutGain.measure(task, result.best_trial.values, history, days)
         )
-    result.write(out)
+    write_sweep_report(result, out)
     return result

@@ -15,12 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 from ltvnet import metrics
+from ltvnet.backtesting.error_analysis import (
+    BiasGrid,
+    bias_grid,
+    largest_misses,
+    scored_nodes,
+)
 from ltvnet.backtesting.scores import (
-    HORIZONS,
     SCORED_AGES,
     BacktestRecord,
     ScoreCells,
-    bias_of_cells,
+    ScoredStage,
     cells_at_age,
     coverage_with_error,
     group_by_observed_age,
@@ -28,106 +33,129 @@ from ltvnet.backtesting.scores import (
     is_pattern_forecast,
     wape_of_cells,
 )
-from ltvnet.data.arrays import Days, Floats, Ints
-from ltvnet.data.curves import NODES
+from ltvnet.data.arrays import Days, Floats
+from ltvnet.data.curves import HORIZONS, NODE_AGES, NODES
 from ltvnet.reports.findings import HEADLINE_HORIZON, Headline
 from ltvnet.reports.html import FIGURE_STYLE
-from ltvnet.reports.wording import bias_in_words, percent
+from ltvnet.reports.wording import bias_in_words, count, exact_percent, percent
 
-MODEL_COLORS = ("#0b5fa5", "#d9730d", "#7a4fb3", "#2e8b57", "#b23a6f")  # of the models, in order
-PATTERN_COLOR, FLOOR_COLOR, TRUTH_COLOR, UNKNOWN_COLOR = "#6b7280", "#9c7a3c", "#111827", "#d5d9dd"
-LABELLED_ROWS = 32  # a heat map with more has no numbers in its cells
+MODEL_COLORS = ("#0b5fa5", "#d9730d", "#7a4fb3", "#2e8b57", "#b23a6f")
+"""Colors of the models, in order."""
 
+PATTERN_COLOR = "#6b7280"
+FLOOR_COLOR = "#9c7a3c"
+TRUTH_COLOR = "#111827"
+UNKNOWN_COLOR = "#d5d9dd"
 
-class BiasGrid(NamedTuple):
-    """Relative error of the sum over cohorts of some observed ages, the `label`.
+LABELLED_ROWS = 32
+"""A heat map with more rows has no numbers in its cells."""
 
-    `origins` (O,), `horizons` (H,), `values` (O, H), NaN where not matured.
-    """
-
-    age_label: str
-    origins: Days
-    horizons: Ints
-    bias: Floats
-
-
-def bias_grid(record: BacktestRecord) -> BiasGrid | None:
-    """Of cohorts 7-13 days old, or of the ages with most forecasts; None: nothing to score on."""
-    buckets = {
-        label: rows for label, rows in group_by_observed_age(record.entries, ()) if label != "all"
-    }
-    counts = {label: int(record.is_scorable[rows].sum()) for label, rows in buckets.items()}
-    best = "7-13" if counts["7-13"] else max(buckets, key=lambda label: counts[label])
-    rows, later = buckets[best], np.array(NODES) > int(best.split("-")[1])
-    if not record.is_scorable[rows][:, later].any():
-        return None
-    horizons, origins = np.array(NODES)[later], np.unique(record.entries.origin[rows])
-    values = np.full((len(origins), len(horizons)), np.nan)
-    for (o, h), _ in np.ndenumerate(values):
-        own = rows & (record.entries.origin == origins[o])
-        values[o, h] = bias_of_cells(record.select_cells("final", own, int(horizons[h])))
-    return BiasGrid(best, origins, horizons, values) if np.isfinite(values).any() else None
-
-
-def _by_day(found: BiasGrid) -> str:
-    """How errors of the horizon that the report speaks of went from day to day."""
-    matured = np.isfinite(found.bias).any(axis=0)
-    spoken = matured & (found.horizons <= HEADLINE_HORIZON)
-    j = int(np.flatnonzero(spoken if spoken.any() else matured)[-1])
-    known = np.isfinite(found.bias[:, j])
-    off, days = found.bias[known, j], found.origins[known]
-    return f"D{found.horizons[j]} forecasts, summed over cohorts, were {_course(off, days)}"
-
-
-def _course(off: Floats, days: Days) -> str:
-    if len(off) == 1:
-        return f"{bias_in_words(off[0])} on the one day that has matured"
-    if np.abs(off).max() <= 0.05:
-        return f"within 5 % of what came true on each of {len(off)} days"
-    months = [date.strftime("%b %Y") for date in days.astype("datetime64[D]").tolist()]
-    half = len(off) // 2
-    before, since = float(off[:half].mean()), float(off[half:].mean())
-    if half >= 2 and before * since < 0 and min(abs(before), abs(since)) > 0.03:
-        return f"{bias_in_words(before)} on average until {months[half - 1]}, {bias_in_words(since)} since"
-    if half >= 2 and abs(before) > 0.03 and np.abs(off[half:]).max() <= 0.05:
-        return f"{bias_in_words(before)} on average until {months[half - 1]}, then settled"
-    low, high = (f"{bias_in_words(off[i])} ({months[i]})" for i in (off.argmin(), off.argmax()))
-    return f"between {low} and {high}"
+COHORTS_PER_ROW = 5
+"""Small multiples beside each other in the figure of the worst cohorts."""
 
 
 @rc_context(FIGURE_STYLE)
 def accuracy_by_day(record: BacktestRecord) -> Figure | None:
-    """Heat map of relative errors of the sum: rows days of forecast, columns horizons."""
-    if (found := bias_grid(record)) is None:
+    """Draw a heat map of the bias over cohorts: rows days of forecast, columns horizons.
+
+    None where nothing can be scored.
+    """
+    grid = bias_grid(record)
+    if grid is None:
         return None
-    count = len(found.origins)
-    figure = titled_figure(_by_day(found), float(np.clip(1.6 + 0.24 * count, 2.6, 9.5)))
+    row_count = len(grid.origins)
+    # Colors end at the 95 % quantile, so that one bad day does not pale all others.
+    largest = np.nanquantile(np.abs(grid.bias), 0.95)
+    color_limit = max(0.05, np.ceil(20 * largest) / 20)
+
+    height = float(np.clip(1.6 + 0.24 * row_count, 2.6, 9.5))
+    figure = titled_figure(_bias_by_day_title(grid), height)
     axes = figure.add_subplot(facecolor=UNKNOWN_COLOR)
-    limit = max(0.05, np.ceil(20 * np.nanquantile(np.abs(found.bias), 0.95)) / 20)
-    cells = np.ma.masked_invalid(found.bias)
-    shown = axes.pcolormesh(cells, cmap="RdBu_r", vmin=-limit, vmax=limit, ec="white", lw=0.6)
-    axes.grid(visible=False)
-    axes.invert_yaxis()
-    step = -(-count // LABELLED_ROWS)
-    axes.set_yticks(np.arange(0, count, step) + 0.5, [str(day) for day in found.origins[::step]])
-    axes.set_xticks(np.arange(len(found.horizons)) + 0.5, [f"D{h}" for h in found.horizons])
-    axes.tick_params(length=0)
-    axes.set_xlabel(
-        f"horizon of forecasts of cohorts {found.age_label} days old; grey: not matured"
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(grid.bias),
+        cmap="RdBu_r",
+        vmin=-color_limit,
+        vmax=color_limit,
+        ec="white",
+        lw=0.6,
     )
-    axes.set_ylabel("day of the forecast")
-    bar = figure.colorbar(shown, ax=axes, format=PercentFormatter(1, 0), aspect=30, pad=0.01)
+    _label_heat_map(axes, grid)
+
+    bar = figure.colorbar(mesh, ax=axes, format=PercentFormatter(1, 0), aspect=30, pad=0.01)
     bar.set_label("too low  \N{LEFTWARDS ARROW}  forecast  \N{RIGHTWARDS ARROW}  too high")
-    for (row, column), value in np.ndenumerate(found.bias):
-        if np.isfinite(value) and count <= LABELLED_ROWS:
-            color = "white" if abs(value) > 0.6 * limit else "#30363d"
-            text = f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=7.5, c=color)
+    if row_count <= LABELLED_ROWS:
+        _write_cell_numbers(axes, grid.bias, color_limit)
     return figure
 
 
+def _label_heat_map(axes: Axes, grid: BiasGrid) -> None:
+    """Label rows by day and columns by horizon, the first day on top."""
+    axes.grid(visible=False)
+    axes.invert_yaxis()
+
+    row_count = len(grid.origins)
+    rows_per_label = -(-row_count // LABELLED_ROWS)
+    row_labels = [str(day) for day in grid.origins[::rows_per_label]]
+    axes.set_yticks(np.arange(0, row_count, rows_per_label) + 0.5, row_labels)
+    column_labels = [f"D{horizon}" for horizon in grid.horizons]
+    axes.set_xticks(np.arange(len(grid.horizons)) + 0.5, column_labels)
+
+    axes.tick_params(length=0)
+    axes.set_xlabel(f"horizon of forecasts of cohorts {grid.age_label} days old; grey: not matured")
+    axes.set_ylabel("day of the forecast")
+
+
+def _write_cell_numbers(axes: Axes, bias: Floats, color_limit: float) -> None:
+    """Write the bias (O, H) in per cent into the cells that have matured."""
+    for (row, column), value in np.ndenumerate(bias):
+        if not np.isfinite(value):
+            continue
+        is_dark = abs(value) > 0.6 * color_limit
+        color = "white" if is_dark else "#30363d"
+        text = f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=7.5, c=color)
+
+
+def _bias_by_day_title(grid: BiasGrid) -> str:
+    """Say how the bias of the headline's horizon went from day to day."""
+    has_matured = np.isfinite(grid.bias).any(axis=0)  # (H,)
+    candidates = np.flatnonzero(has_matured & (grid.horizons <= HEADLINE_HORIZON))
+    if not len(candidates):
+        candidates = np.flatnonzero(has_matured)
+    column = int(candidates[-1])
+
+    is_known = np.isfinite(grid.bias[:, column])
+    course = _describe_course(grid.bias[is_known, column], grid.origins[is_known])
+    return f"D{grid.horizons[column]} forecasts, summed over cohorts, were {course}"
+
+
+def _describe_course(bias: Floats, days: Days) -> str:
+    """Say in words how the bias (O,) of forecasts changed over days (O,), in order."""
+    if len(bias) == 1:
+        return f"{bias_in_words(bias[0])} on the one day that has matured"
+    if np.abs(bias).max() <= 0.05:
+        return f"within 5 % of what came true on each of {len(bias)} days"
+
+    months = [date.strftime("%b %Y") for date in days.astype("datetime64[D]").tolist()]
+    half = len(bias) // 2
+    if half >= 2:
+        first_mean = float(bias[:half].mean())
+        second_mean = float(bias[half:].mean())
+        first_half = f"{bias_in_words(first_mean)} on average until {months[half - 1]}"
+        has_turned = first_mean * second_mean < 0
+        if has_turned and min(abs(first_mean), abs(second_mean)) > 0.03:
+            return f"{first_half}, {bias_in_words(second_mean)} since"
+        if abs(first_mean) > 0.03 and np.abs(bias[half:]).max() <= 0.05:
+            return f"{first_half}, then settled"
+
+    lowest, highest = int(bias.argmin()), int(bias.argmax())
+    low = f"{bias_in_words(bias[lowest])} ({months[lowest]})"
+    high = f"{bias_in_words(bias[highest])} ({months[highest]})"
+    return f"between {low} and {high}"
+
+
 class ErrorLine(NamedTuple):
-    """An error (y) against horizon or epoch (x)."""
+    """A line of a figure: an error `y` against horizon or epoch `x`."""
 
     name: str
     x: list[int]
@@ -137,105 +165,126 @@ class ErrorLine(NamedTuple):
 
 
 def error_line(name: str, errors: Mapping[int, float], color: str, dash: str = "-") -> ErrorLine:
-    """A line of the errors that are known."""
-    known = {x: y for x, y in errors.items() if np.isfinite(y)}
-    return ErrorLine(name, list(known), list(known.values()), color, dash)
+    """Return a line of the errors that are known, by horizon or epoch."""
+    known_errors = {x: error for x, error in errors.items() if np.isfinite(error)}
+    return ErrorLine(name, list(known_errors), list(known_errors.values()), color, dash)
 
 
 def error_lines(records: Sequence[BacktestRecord], age: int) -> list[ErrorLine]:
-    """WAPE of each model from an observed age, of the pattern, and the least that is possible.
+    """Return WAPE lines from an observed age: the least possible, the pattern, and each model.
 
-    A model that is the pattern has no line of its own.
+    A model that is the pattern has no line of its own; lines without a point are left out.
     """
 
-    def errors(
-        record: BacktestRecord, stage: str, error: Callable[[ScoreCells], float]
+    def errors_by_node(
+        record: BacktestRecord, stage: ScoredStage, error_of: Callable[[ScoreCells], float]
     ) -> dict[int, float]:
-        found = {node: cells_at_age(record, stage, age, node) for node in NODES if node >= age + 7}
-        return {node: error(c) for node, c in found.items() if len(c)}
+        nodes = scored_nodes(record, stage, age)
+        return {node: error_of(cells) for node, cells in nodes.items()}
 
     first = records[0]
-    name = "noise floor" if first.oracle_forecast is None else "best possible"
-    made = [
-        error_line(name, errors(first, "final", irreducible_wape), FLOOR_COLOR, ":"),
-        error_line("pattern alone", errors(first, "pattern", wape_of_cells), PATTERN_COLOR, "--"),
+    floor_name = "noise floor" if first.oracle_forecast is None else "best possible"
+    floor_errors = errors_by_node(first, "final", irreducible_wape)
+    pattern_errors = errors_by_node(first, "pattern", wape_of_cells)
+    lines = [
+        error_line(floor_name, floor_errors, FLOOR_COLOR, ":"),
+        error_line("pattern alone", pattern_errors, PATTERN_COLOR, "--"),
     ]
     for record, color in zip(records, cycle(MODEL_COLORS), strict=False):
         if not is_pattern_forecast(record):
-            made.append(error_line(record.name, errors(record, "final", wape_of_cells), color))
-    return [one for one in made if one.x]
+            errors = errors_by_node(record, "final", wape_of_cells)
+            lines.append(error_line(record.name, errors, color))
+    return [line for line in lines if line.x]
 
 
 @rc_context(FIGURE_STYLE)
 def error_by_horizon(records: Sequence[BacktestRecord], ages: Sequence[int]) -> Figure | None:
-    """WAPE against horizon for each model, the pattern dashed, a panel for each observed age.
+    """Draw WAPE against horizon for each model, a panel for each observed age.
 
-    Of `ages` those that the score rests on, or else the first two.
+    Of `ages` those that the score rests on, or else the first two. None where nothing can be
+    scored.
     """
-    found = {age: made for age in ages if (made := error_lines(records, age))}
-    shown = [age for age in found if age in SCORED_AGES] or list(found)[:2]
-    if not (panels := {age: found[age] for age in shown}):
+    lines_by_age = {age: error_lines(records, age) for age in ages}
+    lines_by_age = {age: lines for age, lines in lines_by_age.items() if lines}
+    if not lines_by_age:
         return None
-    figure = titled_figure(_compared(*next(iter(panels.items()))), 4.2)
-    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (age, made) in zip(places, panels.items(), strict=True):
+    drawn_ages = [age for age in lines_by_age if age in SCORED_AGES]
+    if not drawn_ages:
+        drawn_ages = list(lines_by_age)[:2]
+
+    first_age = drawn_ages[0]
+    figure = titled_figure(_error_by_horizon_title(first_age, lines_by_age[first_age]), 4.2)
+    panels = figure.subplots(1, len(drawn_ages), sharey=True, squeeze=False)[0]
+    for axes, age in zip(panels, drawn_ages, strict=True):
         axes.set_xscale("log")
-        _draw(axes, made)
+        _draw_lines(axes, lines_by_age[age])
+
         counts = {h: len(cells_at_age(records[0], "final", age, h)) for h in HORIZONS}
-        _horizons(axes, {h: h for h in counts if counts[h]}, counts)
+        _label_horizons(axes, {h: h for h in counts if counts[h]}, counts)
         axes.set_title(f"forecasts made on day {age}")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    places[0].set_ylabel("error for a single cohort (WAPE)")
+    panels[0].set_ylabel("error for a single cohort (WAPE)")
     return figure
 
 
-def _compared(age: int, made: Sequence[ErrorLine]) -> str:
-    """What lines say of the horizon that the report speaks of."""
-    shared = [h for h in HORIZONS if h <= HEADLINE_HORIZON and all(h in one.x for one in made)]
-    if not shared:
+def _error_by_horizon_title(age: int, lines: Sequence[ErrorLine]) -> str:
+    """Say the errors of all lines at the longest horizon, up to the headline's, that all have."""
+    shared_horizons = [
+        horizon
+        for horizon in HORIZONS
+        if horizon <= HEADLINE_HORIZON and all(horizon in line.x for line in lines)
+    ]
+    if not shared_horizons:
         return f"Error of forecasts made on day {age} by horizon"
-    errors = sorted((one.y[one.x.index(shared[-1])], one.name) for one in made)
-    said = [f"{name} {percent(error, exact=True)}" for error, name in errors]
-    return f"Error of a D{shared[-1]} forecast made on day {age}: {', '.join(said)}"
+
+    horizon = shared_horizons[-1]
+    errors = sorted((line.y[line.x.index(horizon)], line.name) for line in lines)
+    texts = [f"{name} {exact_percent(error)}" for error, name in errors]
+    return f"Error of a D{horizon} forecast made on day {age}: {', '.join(texts)}"
 
 
-def _horizons(axes: Axes, places: Mapping[int, float], counts: Mapping[int, int]) -> None:
-    """Ticks at horizons, with the number of forecasts behind each."""
-    axes.set_xticks(list(places.values()), [f"D{h}\n{counts[h]:,}" for h in places])
+def _label_horizons(axes: Axes, ticks: Mapping[int, float], counts: Mapping[int, int]) -> None:
+    """Set ticks at horizons, with the number of forecasts behind each."""
+    labels = [f"D{horizon}\n{count(counts[horizon])}" for horizon in ticks]
+    axes.set_xticks(list(ticks.values()), labels)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("horizon, and number of forecasts that have matured")
 
 
-def _draw(axes: Axes, made: Sequence[ErrorLine]) -> None:
-    """Lines with their names beside their ends, pushed apart where names would overlap."""
-    for one in made:
-        axes.plot(one.x, one.y, one.dash, c=one.color, lw=2, zorder=2 + (one.dash == "--"))
+def _draw_lines(axes: Axes, lines: Sequence[ErrorLine]) -> None:
+    """Draw lines with their names beside their ends, pushed apart where names would overlap."""
+    for line in lines:
+        is_reference = line.dash == "--"
+        axes.plot(line.x, line.y, line.dash, c=line.color, lw=2, zorder=2 + is_reference)
+
     low, high = axes.get_ylim()
-    free = -np.inf
-    for one in sorted(made, key=lambda one: one.y[-1]):
-        free = max(one.y[-1], free + 0.065 * (high - max(low, 0)))
-        name = f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{one.name}"
-        axes.text(one.x[-1], free, name, va="center", color=one.color)
+    name_height = 0.065 * (high - max(low, 0))
+    lowest_free = -np.inf
+    for line in sorted(lines, key=lambda line: line.y[-1]):
+        lowest_free = max(line.y[-1], lowest_free + name_height)
+        name = f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{line.name}"
+        axes.text(line.x[-1], lowest_free, name, va="center", color=line.color)
 
 
 @rc_context(FIGURE_STYLE)
 def error_by_epoch(losses: Mapping[str, Sequence[float]]) -> Figure | None:
-    """Training and validation error by epoch; None for a model that does not train."""
-    found = [
+    """Draw training and validation error by epoch; None for a model that does not train."""
+    lines = [
         error_line(name, dict(enumerate(values, start=1)), color)
         for (name, values), color in zip(losses.items(), cycle(MODEL_COLORS), strict=False)
     ]
-    if not (made := [one for one in found if one.x]):
+    lines = [line for line in lines if line.x]
+    if not lines:
         return None
-    watched = next((one for one in made if one.name == "validation"), made[-1])
-    best = watched.x[int(np.argmin(watched.y))]
-    figure = titled_figure(
-        f"The {watched.name} error was lowest at epoch {best} of {watched.x[-1]}", 3.2
-    )
+    judged = next((line for line in lines if line.name == "validation"), lines[-1])
+    best_epoch = judged.x[int(np.argmin(judged.y))]
+
+    title = f"The {judged.name} error was lowest at epoch {best_epoch} of {judged.x[-1]}"
+    figure = titled_figure(title, 3.2)
     axes = figure.add_subplot()
-    _draw(axes, made)
-    axes.axvline(best, color=watched.color, lw=1, ls=":")
+    _draw_lines(axes, lines)
+    axes.axvline(best_epoch, color=judged.color, lw=1, ls=":")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("error (loss of the fit, no unit)")
@@ -244,120 +293,146 @@ def error_by_epoch(losses: Mapping[str, Sequence[float]]) -> Figure | None:
 
 @rc_context(FIGURE_STYLE)
 def coverage_by_horizon(record: BacktestRecord) -> Figure | None:
-    """Share of outcomes inside the 80 % interval by horizon, and where in it they fell."""
-    own = dict(group_by_observed_age(record.entries, ()))["all"]
-    cells = {h: record.select_cells("final", own, h) for h in HORIZONS}
-    held = {
-        h: coverage_with_error(c)
-        for h, c in cells.items()
-        if np.isfinite(coverage_with_error(c)[0])
-    }
-    if not held:
+    """Draw the share of outcomes in the 80 % interval by horizon, and where in it they fell.
+
+    None where no interval can be checked.
+    """
+    at_own_age = dict(group_by_observed_age(record.entries, ()))["all"]
+    cells = {h: record.select_cells("final", at_own_age, h) for h in HORIZONS}
+    coverage = {h: coverage_with_error(cells[h]) for h in HORIZONS}
+    coverage = {h: (share, error) for h, (share, error) in coverage.items() if np.isfinite(share)}
+    if not coverage:
         return None
-    shares, errors = np.array(list(held.values())).T
-    figure = titled_figure(_kept(held), 3.8)
+
+    figure = titled_figure(_coverage_title(coverage), 3.8)
     left, right = figure.subplots(1, 2)
-    place = {h: float(i) for i, h in enumerate(held)}
-    left.axhline(0.8, color=TRUTH_COLOR, lw=1, ls="--")
-    left.errorbar(
-        list(place.values()), shares, 2 * errors, fmt="o", color=MODEL_COLORS[0], capsize=4
-    )
-    left.set(xlim=(-0.6, len(held) - 0.4), ylim=(min(0.6, *(shares - 0.1)), 1))
-    _horizons(left, place, {h: len(cells[h]) for h in held})
+    _draw_coverage(left, coverage)
+    ticks = {h: float(i) for i, h in enumerate(coverage)}
+    _label_horizons(left, ticks, {h: len(cells[h]) for h in coverage})
     left.set_title("share of outcomes inside the 80 % interval, and two standard errors")
-    _where_they_fell(right, [cells[h] for h in held])
+
+    _draw_outcome_positions(right, [cells[h] for h in coverage])
     for axes in (left, right):
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     return figure
 
 
-def _kept(held: Mapping[int, tuple[float, float]]) -> str:
-    """At which horizons intervals were too narrow or too wide, beyond chance."""
-    off = {h: share for h, (share, error) in held.items() if abs(share - 0.8) > 2 * error}
-    if not off:
+def _draw_coverage(axes: Axes, coverage: Mapping[int, tuple[float, float]]) -> None:
+    """Draw the coverage of each horizon, with two standard errors, beside the 80 % promised."""
+    shares, errors = np.array(list(coverage.values())).T
+    positions = [float(i) for i in range(len(coverage))]
+    axes.axhline(0.8, color=TRUTH_COLOR, lw=1, ls="--")
+    axes.errorbar(positions, shares, 2 * errors, fmt="o", color=MODEL_COLORS[0], capsize=4)
+    axes.set(xlim=(-0.6, len(coverage) - 0.4), ylim=(min(0.6, *(shares - 0.1)), 1))
+
+
+def _coverage_title(coverage: Mapping[int, tuple[float, float]]) -> str:
+    """Say at which horizons intervals were too narrow or too wide, beyond chance.
+
+    `coverage` share and its standard error by horizon.
+    """
+    wrong_horizons: dict[str, list[str]] = {}
+    for horizon, (share, error) in coverage.items():
+        if abs(share - 0.8) > 2 * error:
+            fault = "narrow" if share < 0.8 else "wide"
+            wrong_horizons.setdefault(fault, []).append(f"D{horizon} ({percent(share)})")
+    if not wrong_horizons:
         return "The 80 % intervals held what they promise at every horizon, as far as can be told"
-    parts: dict[str, list[str]] = {}
-    for h, share in off.items():
-        parts.setdefault("narrow" if share < 0.8 else "wide", []).append(f"D{h} ({percent(share)})")
-    said = [f"too {word} at {', '.join(days)}" for word, days in parts.items()]
-    return f"The 80 % intervals were {' and '.join(said)}"
+
+    texts = [f"too {fault} at {', '.join(horizons)}" for fault, horizons in wrong_horizons.items()]
+    return f"The 80 % intervals were {' and '.join(texts)}"
 
 
-def _where_they_fell(axes: Axes, cells: Sequence[ScoreCells]) -> None:
-    """Histogram of the probability integral transform of outcomes, all horizons together."""
-    found = [metrics.pit(c.actual, c.band.p10, c.band.p50, c.band.p90) for c in cells]
-    fell = np.concatenate(found)
-    counts, edges = np.histogram(fell[np.isfinite(fell)], bins=10, range=(0, 1))
+def _draw_outcome_positions(axes: Axes, cells: Sequence[ScoreCells]) -> None:
+    """Draw a histogram of where outcomes fell in their interval, all horizons together.
+
+    The position is the probability integral transform.
+    """
+    by_horizon = [metrics.pit(c.actual, c.band.p10, c.band.p50, c.band.p90) for c in cells]
+    positions = np.concatenate(by_horizon)
+    counts, edges = np.histogram(positions[np.isfinite(positions)], bins=10, range=(0, 1))
+    shares = counts / max(counts.sum(), 1)
+
     colors = [MODEL_COLORS[1], *[MODEL_COLORS[0]] * 8, MODEL_COLORS[1]]
-    axes.bar(edges[:-1] + 0.05, counts / max(counts.sum(), 1), 0.092, color=colors, alpha=0.85)
+    axes.bar(edges[:-1] + 0.05, shares, 0.092, color=colors, alpha=0.85)
     axes.axhline(0.1, color=TRUTH_COLOR, lw=1, ls="--")
     axes.yaxis.set_major_locator(MultipleLocator(0.05))
     axes.set_xticks([0.05, 0.5, 0.95], ["below\ninterval", "in the middle", "above\ninterval"])
     axes.set_title("where outcomes fell: honest intervals fill the ten bars alike")
 
 
-def largest_misses(record: BacktestRecord, found: Headline) -> tuple[Ints, Floats]:
-    """The ten largest misses in money, one a cohort, and how much too high each entry was (E,)."""
-    j, entries = NODES.index(found.horizon), record.entries
-    missed = entries.users * (entries.bands["final"].mean[:, j] - record.actual[:, j])
-    missed = np.where(found.entry_mask & record.is_scorable[:, j], missed, np.nan)
-    at = np.argsort(-np.abs(missed), kind="stable")[: np.isfinite(missed).sum()]
-    _, first = np.unique(entries.cohort_index[at], return_index=True)
-    return at[np.sort(first)][:10], missed
-
-
 @rc_context(FIGURE_STYLE)
-def worst_cohorts(record: BacktestRecord, found: Headline) -> Figure:
-    """Small multiples of the largest misses: forecast, interval, and what came true."""
-    at, missed = largest_misses(record, found)
-    share = float(np.abs(missed[at]).sum() / (np.nansum(np.abs(missed)) or 1))
-    low, many = int((missed[at] < 0).sum()), len(at) != 1
-    which = f"{len(at)} cohorts with the largest misses" if many else "cohort with the largest miss"
-    said = (
-        f"The {which} at D{found.horizon} make{'s' * (not many)} up {percent(share)} of all error"
-    )
-    if many:
-        said += f"; {low} of them {'was' if low == 1 else 'were'} forecast too low"
-    figure = titled_figure(said, 0.9 + 2.4 * (high := -(-len(at) // 5)))
-    for place, row in enumerate(at, start=1):
-        _draw_cohort(figure.add_subplot(high, 5, place), record, int(row), found.horizon)
+def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
+    """Draw small multiples of the largest misses: forecast, interval, and what came true."""
+    horizon = headline.horizon
+    misses = largest_misses(record, headline.entry_mask, horizon)
+    if len(misses.rows) == 1:
+        title = f"The cohort with the largest miss at D{horizon} makes"
+    else:
+        title = f"The {len(misses.rows)} cohorts with the largest misses at D{horizon} make"
+    title += f" up {percent(misses.error_share)} of all error"
+    if len(misses.rows) != 1:
+        verb = "was" if misses.too_low_count == 1 else "were"
+        title += f"; {misses.too_low_count} of them {verb} forecast too low"
+
+    row_count = -(-len(misses.rows) // COHORTS_PER_ROW)
+    figure = titled_figure(title, 0.9 + 2.4 * row_count)
+    for position, row in enumerate(misses.rows, start=1):
+        axes = figure.add_subplot(row_count, COHORTS_PER_ROW, position)
+        _draw_cohort_curves(axes, record, int(row), horizon)
+        axes.set_title(_cohort_title(record, int(row), horizon), size=8)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks([0, 90, 180, 360])
+
     figure.supylabel("revenue per user, by days since acquisition", size=9)
-    shown = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*shown, loc="outside lower left", ncols=5, frameon=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=5, frameon=False)
     return figure
 
 
-def _draw_cohort(axes: Axes, record: BacktestRecord, row: int, horizon: int) -> None:
-    """One cohort at the nodes: from what was known to what was forecast and what came true."""
-    entries, band = record.entries, record.entries.bands["final"]
-    k, value = int(entries.observed_age[row]), float(entries.observed_value[row])
-    ahead = entries.has_forecast[row] & (
-        np.array(NODES) <= max(horizon, entries.last_supported_age[row])
-    )
-    days = [k, *np.array(NODES)[ahead]]
-    low, high, pattern, mean, actual = (
-        np.array([value, *cells[row, ahead]])
-        for cells in (band.p10, band.p90, entries.pattern, band.mean, record.actual)
-    )
-    axes.fill_between(
-        days, low, high, color=MODEL_COLORS[0], alpha=0.16, lw=0, label="80 % interval"
-    )
+def _draw_cohort_curves(axes: Axes, record: BacktestRecord, row: int, horizon: int) -> None:
+    """Draw one entry at the nodes: from what was known to what was forecast and came true."""
+    entries = record.entries
+    observed_age = int(entries.observed_age[row])
+    observed_value = float(entries.observed_value[row])
+    last_age = max(horizon, entries.last_supported_age[row])
+    is_drawn = entries.has_forecast[row] & (NODE_AGES <= last_age)  # (J,)
+    days = [observed_age, *NODE_AGES[is_drawn]]
+
+    def from_observed(values: Floats) -> Floats:
+        """Return the entry's values (E, J) at the drawn nodes, after the observed one."""
+        return np.array([observed_value, *values[row, is_drawn]])
+
+    band = entries.bands["final"]
+    lower, upper = from_observed(band.p10), from_observed(band.p90)
+    blue = MODEL_COLORS[0]
+    axes.fill_between(days, lower, upper, color=blue, alpha=0.16, lw=0, label="80 % interval")
+    pattern = from_observed(entries.pattern)
     axes.plot(days, pattern, "--", color=PATTERN_COLOR, lw=1, label="pattern alone")
-    axes.plot(days, mean, color=MODEL_COLORS[0], lw=2, label="forecast")
+    axes.plot(days, from_observed(band.mean), color=blue, lw=2, label="forecast")
+    actual = from_observed(record.actual)
     axes.plot(days, actual, color=TRUTH_COLOR, lw=1.6, label="came true")
-    axes.plot([k], [value], "o", color=TRUTH_COLOR, ms=5, label="known when forecast")
-    came, said = record.actual[row, NODES.index(horizon)], band.mean[row, NODES.index(horizon)]
-    off = bias_in_words(said / came - 1) if came else "nothing came"
+    axes.plot(
+        [observed_age], [observed_value], "o", color=TRUTH_COLOR, ms=5, label="known when forecast"
+    )
+
+
+def _cohort_title(record: BacktestRecord, row: int, horizon: int) -> str:
+    """Say which cohort an entry is of, its users, and how far off its forecast was."""
+    entries = record.entries
+    j = NODES.index(horizon)
+    actual, forecast = record.actual[row, j], entries.bands["final"].mean[row, j]
+    miss = bias_in_words(forecast / actual - 1) if actual else "nothing came"
+
     names = " ".join(str(text[row]) for text in entries.attributes.values())
-    head = textwrap.shorten(names, 30, placeholder=" ...")
-    begun = f"{entries.start[row].astype('datetime64[D]')}, {entries.users[row]:,.0f} users"
-    axes.set_title(f"{head}\n{begun}\nD{horizon}: {off}", size=8)
-    axes.set_ylim(bottom=0)
-    axes.set_xticks([0, 90, 180, 360])
+    short_names = textwrap.shorten(names, 30, placeholder=" ...")
+    start = entries.start[row].astype("datetime64[D]")
+    users = count(entries.users[row])
+    return f"{short_names}\n{start}, {users} users\nD{horizon}: {miss}"
 
 
 def titled_figure(title: str, height: float) -> Figure:
-    """An empty figure under what it shows, of a height in inches."""
+    """Return an empty figure under the title that says its finding, `height` in inches."""
     figure = Figure(figsize=(11, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, 118), x=0.008, ha="left", size=11, weight="bold")
     return figure

@@ -1,16 +1,17 @@
-"""How good past forecasts were, in numbers and plain words: what figures and the page rest on.
+"""Findings about past forecasts in plain words: the sentence on top of a page, and the verdict.
+
+The numbers come from `backtesting`; here they are only put into words and judged.
 
 Shapes: E entries, C cells of one group and horizon.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ltvnet import metrics
+from ltvnet.backtesting.error_analysis import bias_standard_error
 from ltvnet.backtesting.scores import (
-    HORIZONS,
     BacktestRecord,
     ScoreCells,
     as_pattern_forecast,
@@ -21,16 +22,29 @@ from ltvnet.backtesting.scores import (
     wape_of_cells,
 )
 from ltvnet.data.arrays import Bools
+from ltvnet.data.curves import HORIZONS
 from ltvnet.reports.wording import bias_in_words, count_with_noun, percent
 
-HEADLINE_HORIZON = 180  # the horizon to speak of, or the longest before it that has matured
-LARGE_SINGLE_ERROR = 0.25  # error of a single cohort from which a reader is warned
-FEW_OUTCOMES = {"cohorts": 20, "days": 5}  # with fewer outcomes a reader is warned
+HEADLINE_HORIZON = 180
+"""The horizon to speak of, or the longest before it that has matured."""
+
+LARGE_SINGLE_ERROR = 0.25
+"""Error of a single cohort from which a reader is warned."""
+
+FEW_OUTCOMES = {"cohorts": 20, "days": 5}
+"""With fewer outcomes a reader is warned."""
+
 NO_REVENUE = "There was no revenue to score on"
+
+Color = Literal["green", "amber", "red", "grey"]
 
 
 class Headline(NamedTuple):
-    """What the report speaks of first: forecasts (E,) from an observed age, at one horizon."""
+    """The forecasts that a report speaks of first: from an observed age, at one horizon.
+
+    `age_label` the observed age, "7", or bucket, "7-13"; `entry_mask` (E,) the entries of that
+    age; `cells` those of them that have matured at `horizon`.
+    """
 
     age_label: str
     entry_mask: Bools
@@ -39,122 +53,172 @@ class Headline(NamedTuple):
 
 
 def choose_headline(record: BacktestRecord, ages: Sequence[int]) -> Headline | None:
-    """The forecasts to speak of first: D180 from day 7 where it has matured; None: nothing has."""
-    found = dict(group_by_observed_age(record.entries, ages))
-    asked = [str(age) for age in sorted(ages, key=lambda age: (age != 7, age))]
-    for label in [*asked, "7-13", "all"]:
-        for horizon in [h for h in HORIZONS[::-1] if h <= HEADLINE_HORIZON]:
-            if len(cells := record.select_cells("final", found[label], horizon)):
-                return Headline(label, found[label], horizon, cells)
+    """Choose the forecasts to speak of: D180 from day 7 where it matured; None: nothing has."""
+    entries_by_age = dict(group_by_observed_age(record.entries, ages))
+    day_7_first = sorted(ages, key=lambda age: (age != 7, age))
+    age_labels = [*(str(age) for age in day_7_first), "7-13", "all"]
+    horizons = [horizon for horizon in HORIZONS[::-1] if horizon <= HEADLINE_HORIZON]
+
+    for label in age_labels:
+        for horizon in horizons:
+            cells = record.select_cells("final", entries_by_age[label], horizon)
+            if len(cells):
+                return Headline(label, entries_by_age[label], horizon, cells)
     return None
 
 
 class Judgement(NamedTuple):
-    """A judgement: `color` green, amber, red or grey, and its words."""
+    """A judgement of past forecasts: its traffic light, and its words."""
 
-    color: str
+    color: Color
     text: str
 
 
-def headline_sentence(found: Headline | None) -> str:
-    """The plain sentence on top: how far off forecasts were, and in which direction."""
-    if found is None:
+def headline_sentence(headline: Headline | None) -> str:
+    """Return the plain sentence on top: how far off forecasts were, and in which direction."""
+    if headline is None:
         return "Nothing forecast in the past has come true yet: nobody can say how far off this is."
-    c, label = found.cells, found.age_label
-    made = "at any age" if label == "all" else f"on day{'s' * ('-' in label)} {label}"
-    later = "" if found.horizon == HEADLINE_HORIZON else "; no later horizon has matured yet"
-    rests = f"({count_with_noun(len(c), 'cohort')}, forecast on {count_with_noun(c.origin_count, 'day')}{later})."
-    said = f"In the past, a forecast of D{found.horizon} made {made} "
-    error, other = wape_of_cells(c), wape_of_cells(as_pattern_forecast(c))
+    cells = headline.cells
+    subject = f"In the past, a forecast of D{headline.horizon} made {_when_made(headline)}"
+    basis = _basis(headline)
+    error = wape_of_cells(cells)
     if not np.isfinite(error):
-        return f"{said}cannot be scored: no revenue came {rests}"
-    apart = not np.allclose(c.band.mean, c.pattern)
-    exact = apart and percent(error) == percent(other)
-    said += "was off by "
-    said += f"{percent(error, exact=exact)} for a single cohort and {bias_in_words(bias_of_cells(c))} over all "
-    said += "cohorts together"
-    if apart:
-        said += f"; the pattern alone was off by {percent(other, exact=exact)}"
-    if np.isfinite(share := coverage_with_error(c)[0]):
-        said += f". The 80 % interval held {percent(share)} of outcomes"
-    return f"{said} {rests}"
+        return f"{subject} cannot be scored: no revenue came {basis}"
+
+    pattern_error = wape_of_cells(as_pattern_forecast(cells))
+    differs_from_pattern = not np.allclose(cells.band.mean, cells.pattern)
+    # A decimal more where the rounded errors of model and pattern would look alike.
+    exact = differs_from_pattern and percent(error) == percent(pattern_error)
+    sentence = (
+        f"{subject} was off by {percent(error, exact=exact)} for a single cohort and "
+        f"{bias_in_words(bias_of_cells(cells))} over all cohorts together"
+    )
+    if differs_from_pattern:
+        sentence += f"; the pattern alone was off by {percent(pattern_error, exact=exact)}"
+    share_inside, _ = coverage_with_error(cells)
+    if np.isfinite(share_inside):
+        sentence += f". The 80 % interval held {percent(share_inside)} of outcomes"
+    return f"{sentence} {basis}"
 
 
-def verdict(lights: Sequence[Judgement]) -> Judgement:
-    """Whether to trust the forecast, in a few words: those of the gravest light."""
-    words = {"red": "Do not rely on it.", "amber": "Use it with care."}
-    words |= {"grey": "It cannot be judged yet.", "green": "Trust it."}
-    colors = {light.color for light in lights} or {"grey"}
-    return next(Judgement(color, said) for color, said in words.items() if color in colors)
+def _when_made(headline: Headline) -> str:
+    """Say from which observed ages the headline's forecasts were made."""
+    label = headline.age_label
+    if label == "all":
+        return "at any age"
+    is_range = "-" in label
+    return f"on days {label}" if is_range else f"on day {label}"
 
 
-def judgements(record: BacktestRecord, found: Headline | None) -> list[Judgement]:
-    """What the verdict rests on: the pattern, bias, single cohorts and intervals."""
-    if found is None:
+def _basis(headline: Headline) -> str:
+    """Say in brackets on how many outcomes the headline rests."""
+    cohorts = count_with_noun(len(headline.cells), "cohort")
+    days = count_with_noun(headline.cells.origin_count, "day")
+    caveat = ""
+    if headline.horizon != HEADLINE_HORIZON:
+        caveat = "; no later horizon has matured yet"
+    return f"({cohorts}, forecast on {days}{caveat})."
+
+
+def verdict(judgements: Sequence[Judgement]) -> Judgement:
+    """Say whether to trust the forecast, in a few words: those of the gravest judgement."""
+    texts_by_gravity: dict[Color, str] = {
+        "red": "Do not rely on it.",
+        "amber": "Use it with care.",
+        "grey": "It cannot be judged yet.",
+        "green": "Trust it.",
+    }
+    colors = {judgement.color for judgement in judgements} or {"grey"}
+    return next(
+        Judgement(color, text) for color, text in texts_by_gravity.items() if color in colors
+    )
+
+
+def judgements(record: BacktestRecord, headline: Headline | None) -> list[Judgement]:
+    """Judge past forecasts: against the pattern, by bias, single cohorts, basis and intervals.
+
+    Empty where nothing has matured.
+    """
+    if headline is None:
         return []
-    c = found.cells
-    if not np.isfinite(wape_of_cells(c)):
+    cells = headline.cells
+    if not np.isfinite(wape_of_cells(cells)):
         return [Judgement("grey", f"{NO_REVENUE}.")]
-    return [_against(record), _leaning(c), _single(c), *_rests(c), _honest(c)]
+    return [
+        _judge_against_pattern(record),
+        _judge_bias(cells),
+        _judge_single_cohort(cells),
+        *_judge_sample_size(cells),
+        _judge_coverage(cells),
+    ]
 
 
-def _against(record: BacktestRecord) -> Judgement:
-    """The model against the pattern, over all that has matured."""
+def _judge_against_pattern(record: BacktestRecord) -> Judgement:
+    """Judge the model against the pattern, over all that has matured."""
     versus = compare_stage_with_pattern(record, "final")
     if not np.isfinite([versus.difference, versus.relative_difference]).all():
-        said = "no revenue came, or the pattern made no error"
-        return Judgement("grey", f"Not compared with the historical pattern: {said}.")
+        reason = "no revenue came, or the pattern made no error"
+        return Judgement("grey", f"Not compared with the historical pattern: {reason}.")
     if abs(versus.relative_difference) < 0.005:
-        return Judgement(
-            "green", "As far off as the historical pattern, within 0.5 % of its error."
-        )
-    less = "smaller" if versus.relative_difference < 0 else "larger"
-    said = f"over all ages its error was {percent(versus.relative_difference)} {less} than the pattern's"
+        text = "As far off as the historical pattern, within 0.5 % of its error."
+        return Judgement("green", text)
+
+    comparative = "smaller" if versus.relative_difference < 0 else "larger"
+    size = percent(versus.relative_difference)
+    errors = f"over all ages its error was {size} {comparative} than the pattern's"
     if versus.is_better:
-        return Judgement("green", f"Better than the historical pattern: {said}.")
+        return Judgement("green", f"Better than the historical pattern: {errors}.")
     if versus.is_worse:
-        return Judgement("red", f"Worse than the historical pattern: {said}. Use the pattern.")
-    return Judgement("amber", f"Not told apart from the pattern: {said}, which may be chance.")
+        text = f"Worse than the historical pattern: {errors}. Use the pattern."
+        return Judgement("red", text)
+    return Judgement("amber", f"Not told apart from the pattern: {errors}, which may be chance.")
 
 
-def _leaning(c: ScoreCells) -> Judgement:
-    """Whether the sum over cohorts was off by more than chance."""
-    size, off = np.abs(c.actual), bias_of_cells(c)
-    each = np.divide(c.band.mean - c.actual, size, out=np.full(len(c), np.nan), where=size > 0)
-    chance = 2 * metrics.clustered_standard_error(each, c.users * size, c.acquisition_week)
-    said = f"Over all cohorts together {bias_in_words(off)}"
-    if abs(off) > 0.02 and abs(off) > chance:
-        return Judgement(
-            "red" if abs(off) > 0.1 else "amber", f"{said}, more than chance explains."
-        )
-    said += ", which may be chance" if abs(off) > 0.02 else ""
-    return Judgement("amber" if not abs(off) <= 0.05 else "green", f"{said}.")
+def _judge_bias(cells: ScoreCells) -> Judgement:
+    """Judge whether the sum over cohorts was off by more than chance."""
+    bias = bias_of_cells(cells)
+    chance = 2 * bias_standard_error(cells)
+    text = f"Over all cohorts together {bias_in_words(bias)}"
+    if abs(bias) > 0.02 and abs(bias) > chance:
+        color: Color = "red" if abs(bias) > 0.1 else "amber"
+        return Judgement(color, f"{text}, more than chance explains.")
+
+    if abs(bias) > 0.02:
+        text += ", which may be chance"
+    is_small = abs(bias) <= 0.05  # False of a bias that is unknown
+    return Judgement("green" if is_small else "amber", f"{text}.")
 
 
-def _single(c: ScoreCells) -> Judgement:
-    """How far off one cohort was."""
-    said = f"A single cohort was off by {percent(wape_of_cells(c))}"
-    if wape_of_cells(c) < LARGE_SINGLE_ERROR:
-        return Judgement("green", f"{said}.")
-    return Judgement("amber", f"{said}: judge several together.")
+def _judge_single_cohort(cells: ScoreCells) -> Judgement:
+    """Judge how far off one cohort was."""
+    error = wape_of_cells(cells)
+    text = f"A single cohort was off by {percent(error)}"
+    if error < LARGE_SINGLE_ERROR:
+        return Judgement("green", f"{text}.")
+    return Judgement("amber", f"{text}: judge several together.")
 
 
-def _rests(c: ScoreCells) -> list[Judgement]:
-    """A warning where all rests on little."""
-    cohorts, days = count_with_noun(len(c), "cohort"), count_with_noun(c.origin_count, "day")
-    said = f"All of this rests on {cohorts}"
-    if c.origin_count < FEW_OUTCOMES["days"]:
-        return [Judgement("amber", f"{said} forecast on {days} only.")]
-    few = Judgement("amber", f"{said} only, forecast on {days}.")
-    return [few] if len(c) < FEW_OUTCOMES["cohorts"] else []
+def _judge_sample_size(cells: ScoreCells) -> list[Judgement]:
+    """Warn where all rests on few days or few cohorts; empty where it does not."""
+    cohorts = count_with_noun(len(cells), "cohort")
+    days = count_with_noun(cells.origin_count, "day")
+    text = f"All of this rests on {cohorts}"
+    if cells.origin_count < FEW_OUTCOMES["days"]:
+        return [Judgement("amber", f"{text} forecast on {days} only.")]
+    if len(cells) < FEW_OUTCOMES["cohorts"]:
+        return [Judgement("amber", f"{text} only, forecast on {days}.")]
+    return []
 
 
-def _honest(c: ScoreCells) -> Judgement:
-    """Whether the 80 % interval held what it promises."""
-    share, error = coverage_with_error(c)
-    if not np.isfinite(share):
-        return Judgement("amber", "There are no intervals: too little had matured to check them.")
-    said = f"The 80 % interval held {percent(share)} of outcomes"
-    if abs(share - 0.8) <= max(0.05, 2 * error):
-        return Judgement("green", f"{said}, as close to 80 % as chance allows.")
-    return Judgement("amber", f"{said}: it is too {'narrow' if share < 0.8 else 'wide'}.")
+def _judge_coverage(cells: ScoreCells) -> Judgement:
+    """Judge whether the 80 % interval held what it promises."""
+    share_inside, error = coverage_with_error(cells)
+    if not np.isfinite(share_inside):
+        text = "There are no intervals: too little had matured to check them."
+        return Judgement("amber", text)
+
+    text = f"The 80 % interval held {percent(share_inside)} of outcomes"
+    if abs(share_inside - 0.8) <= max(0.05, 2 * error):
+        return Judgement("green", f"{text}, as close to 80 % as chance allows.")
+    fault = "narrow" if share_inside < 0.8 else "wide"
+    return Judgement("amber", f"{text}: it is too {fault}.")

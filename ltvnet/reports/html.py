@@ -1,4 +1,4 @@
-"""HTML of the reports: one page, no network, no scripts."""
+"""HTML of the reports: one page that stands alone, without network and scripts."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -15,12 +15,19 @@ from ltvnet.storage import atomic_write
 
 FIGURE_STYLE: Any = {
     "text.parse_math": False,  # a campaign may have dollars in its name
-    **{"svg.fonttype": "none", "svg.hashsalt": "ltvnet", "font.size": 9},
-    **{"axes.titlelocation": "left", "axes.titlesize": 9.5, "axes.axisbelow": True},
-    **{"axes.spines.top": False, "axes.spines.right": False},
-    **{"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e7ea"},
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ltvnet",
+    "font.size": 9,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e7ea",
 }
-"""How figures look: settings of matplotlib."""
+"""Settings of matplotlib that all figures of the reports share."""
 
 
 def write_html_page(path: Path, title: str, top: str, sections: Mapping[str, str | None]) -> None:
@@ -28,44 +35,52 @@ def write_html_page(path: Path, title: str, top: str, sections: Mapping[str, str
 
     Empty sections are left out; of those that are None the page says that there is nothing yet.
     """
-    nothing = paragraph("There is nothing to show yet.")
-    body = [
-        f"<section><h2>{heading}</h2>{nothing if text is None else text}</section>"
-        for heading, text in sections.items()
-        if text != ""
-    ]
-    html = _PAGE.format(body="\n".join(body), title=escape(title), style=_STYLE, top=top)
-    with atomic_write(path) as part:
-        part.write_text(html, encoding="utf-8")
+    nothing_yet = paragraph("There is nothing to show yet.")
+    shown_sections = []
+    for heading, section_html in sections.items():
+        if section_html == "":
+            continue
+        content = nothing_yet if section_html is None else section_html
+        shown_sections.append(f"<section><h2>{heading}</h2>{content}</section>")
+
+    body = "\n".join(shown_sections)
+    page = _PAGE.format(body=body, title=escape(title), style=_STYLE, top=top)
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(page, encoding="utf-8")
 
 
 def paragraph(text: str, css_class: str = "") -> str:
-    """A paragraph of a style."""
+    """Return a paragraph of a style class of the page, its text escaped."""
     return f'<p class="{css_class}">{escape(text)}</p>'
 
 
 def html_table(finding: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table under what it shows."""
+    """Return a table under the finding that it shows, all texts escaped."""
+    head_html = _table_row("th", head)
+    body_html = "".join(_table_row("td", row) for row in rows)
+    return f"<h3>{escape(finding)}</h3><table>{head_html}{body_html}</table>"
 
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
-    body = "".join(line("td", row) for row in rows)
-    return f"<h3>{escape(finding)}</h3><table>{line('th', head)}{body}</table>"
+def _table_row(tag: Literal["th", "td"], cells: Sequence[str]) -> str:
+    """Return a row of cells in a tag."""
+    cells_html = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{cells_html}</tr>"
 
 
 def svg_figure(name: str, figure: Figure) -> str:
-    """A figure as it stands in the page, without addresses."""
-    text = io.StringIO()
+    """Return a figure as the page holds it: SVG without addresses, `name` for screen readers."""
+    buffer = io.StringIO()
     with rc_context(FIGURE_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # browsers have more fonts than matplotlib
-        figure.savefig(text, format="svg")
-    drawn = text.getvalue()
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
-    drawn = re.sub(
-        r'<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', drawn, count=1, flags=re.DOTALL
+        figure.savefig(buffer, format="svg")
+
+    text = buffer.getvalue()
+    svg = text[text.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r'<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1">', svg, count=1, flags=re.DOTALL
     )
-    return f'<figure role="img" aria-label="{escape(name)}">{drawn}</figure>'
+    return f'<figure role="img" aria-label="{escape(name)}">{svg}</figure>'
 
 
 _STYLE = """:root { color-scheme: light } * { box-sizing: border-box }

@@ -1,13 +1,14 @@
-"""The leaderboard in words and tables."""
+"""The leaderboard in words and tables, for a page and as Markdown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ltvnet.backtesting.leaderboard import Leaderboard
 from ltvnet.reports.findings import NO_REVENUE
-from ltvnet.reports.wording import percent
+from ltvnet.reports.markdown import markdown_table
+from ltvnet.reports.wording import count, exact_percent, exact_signed_percent, ratio
 from ltvnet.storage import atomic_write
 
 TableRows = list[list[str]]
@@ -24,102 +25,93 @@ LEADERBOARD_LEGEND = (
 )
 """How to read a leaderboard."""
 
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def exact_percent(share: float) -> str:
-    return percent(share, exact=True)
-
-
-def exact_signed_percent(share: float) -> str:
-    sign = "" if not np.isfinite(share) else "+" if share > 0 else "\N{MINUS SIGN}" * (share < 0)
-    return sign + exact_percent(share)
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else exact_percent(value)
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}" if np.isfinite(value) else exact_percent(value)
-
-
 LEADERBOARD_COLUMNS = {
     "score": ("score", exact_percent),
     "skill": ("skill", exact_signed_percent),
     "bias_d180": ("bias D180", exact_signed_percent),
     "bias_d360": ("bias D360", exact_signed_percent),
     "coverage": ("80 % held", exact_percent),
-    "gini_d180": ("Gini D180", _ratio),
-    "excess_d180": ("excess D180", _ratio),
-    "excess_d360": ("excess D360", _ratio),
-    "fit_seconds": ("seconds a fit", _ratio),
-    "parameters": ("parameters", _count),
+    "gini_d180": ("Gini D180", ratio),
+    "excess_d180": ("excess D180", ratio),
+    "excess_d360": ("excess D360", ratio),
+    "fit_seconds": ("seconds a fit", ratio),
+    "parameters": ("parameters", count),
 }
+"""Columns of `Leaderboard.ranking` that are shown: their heading, and how a value is worded."""
 
 
 def state_finding(board: Leaderboard) -> str:
     """Say which model is the closest, in a sentence."""
-    own, other = board.champion, board.best_baseline
-    if own is None and other is None:
-        return (
-            "Nothing has matured at the ages of the score"
-            if board.weekly_sums.empty
-            else NO_REVENUE
-        )
-    if own is None or other is None:
-        best = str(own or other)
+    champion, baseline = board.champion, board.best_baseline
+    if champion is None and baseline is None:
+        if board.weekly_sums.empty:
+            return "Nothing has matured at the ages of the score"
+        return NO_REVENUE
+    if champion is None or baseline is None:
+        best = str(champion or baseline)
         return f"{best} is the closest: its score is {exact_percent(board.scores[best])}"
-    found = board.compare_scores(own, other)
-    said = (
-        f"{own} is {exact_percent(found.skill)} {'closer' if found.skill >= 0 else 'further off'}"
+
+    versus = board.compare_scores(champion, baseline)
+    comparative = "closer" if versus.skill >= 0 else "further off"
+    finding = (
+        f"{champion} is {exact_percent(versus.skill)} {comparative} "
+        f"than the best single baseline, {baseline}"
     )
-    said += f" than the best single baseline, {other}"
-    if np.isnan(found.skill_low):
-        return said
-    chance = "" if found.is_better or found.is_worse else ", which may be chance"
-    low, high = exact_signed_percent(found.skill_low), exact_signed_percent(found.skill_high)
-    return f"{said}{chance} (95 % interval of the error saved: {low} to {high})"
+    if np.isnan(versus.skill_low):
+        return finding
+    is_significant = versus.is_better or versus.is_worse
+    caveat = "" if is_significant else ", which may be chance"
+    low = exact_signed_percent(versus.skill_low)
+    high = exact_signed_percent(versus.skill_high)
+    return f"{finding}{caveat} (95 % interval of the error saved: {low} to {high})"
 
 
 def summary_table(board: Leaderboard) -> tuple[list[str], TableRows]:
     """Return the head and the rows of the table of models, as text."""
-    asked = [name for name in LEADERBOARD_COLUMNS if board.ranking[name].notna().any()]
+    ranking = board.ranking
+    columns = [name for name in LEADERBOARD_COLUMNS if ranking[name].notna().any()]
+    headings = [LEADERBOARD_COLUMNS[name][0] for name in columns]
+
     rows = []
-    for model, row in board.ranking.iterrows():
-        cells = {name: LEADERBOARD_COLUMNS[name][1](row[name]) for name in asked}
-        if np.isfinite(row["skill_low"]) and row["skill_low"] < row["skill_high"]:
-            cells["skill"] += (
-                f" [{exact_signed_percent(row['skill_low'])}, {exact_signed_percent(row['skill_high'])}]"
-            )
-        rows.append([_named(board, model), *cells.values()])
-    return ["model", *(LEADERBOARD_COLUMNS[name][0] for name in asked)], rows
+    for model, values in ranking.iterrows():
+        cells = {}
+        for name in columns:
+            _, word = LEADERBOARD_COLUMNS[name]
+            cells[name] = word(values[name])
+
+        low, high = values["skill_low"], values["skill_high"]
+        if np.isfinite(low) and low < high:
+            cells["skill"] += f" [{exact_signed_percent(low)}, {exact_signed_percent(high)}]"
+        rows.append([_name_with_star(board, model), *cells.values()])
+    return ["model", *headings], rows
 
 
 def error_tables(board: Leaderboard) -> Iterator[tuple[str, list[str], TableRows]]:
     """Yield for each observed age a heading, and the head and the rows of a table of WAPE."""
     wape = board.cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
     for age in wape.index.unique("observed_age"):
-        cells = wape.xs(age, level="observed_age").unstack("horizon").loc[board.ranking.index]
-        head = ["model", *(f"D{horizon}" for horizon in cells)]
-        rows = [[_named(board, name), *map(exact_percent, row)] for name, row in cells.iterrows()]
+        by_horizon = wape.xs(age, level="observed_age").unstack("horizon")
+        by_horizon = by_horizon.loc[board.ranking.index]
+
+        head = ["model", *(f"D{horizon}" for horizon in by_horizon)]
+        rows = [
+            [_name_with_star(board, model), *map(exact_percent, errors)]
+            for model, errors in by_horizon.iterrows()
+        ]
         yield f"Error (WAPE) of forecasts on day {age}", head, rows
 
 
-def _named(board: Leaderboard, model: object) -> str:
+def _name_with_star(board: Leaderboard, model: object) -> str:
+    """Return the name of a model, with a star where it is a baseline."""
     return f"{model} *" if board.is_baseline[str(model)] else str(model)
 
 
 def as_markdown(board: Leaderboard) -> str:
     """Return the leaderboard as Markdown: finding, models, their errors, how to read it."""
-    parts = [f"**{state_finding(board)}**", markdown_table(*summary_table(board))]
+    blocks = [f"**{state_finding(board)}**", markdown_table(*summary_table(board))]
     for heading, head, rows in error_tables(board):
-        parts += [f"{heading}:", markdown_table(head, rows)]
-    return "\n\n".join([*parts, LEADERBOARD_LEGEND]) + "\n"
+        blocks += [f"{heading}:", markdown_table(head, rows)]
+    return "\n\n".join([*blocks, LEADERBOARD_LEGEND]) + "\n"
 
 
 def write_markdown(board: Leaderboard, folder: Path) -> None:

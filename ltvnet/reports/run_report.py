@@ -1,7 +1,7 @@
 """The scores of a run as a table for a terminal, and how its past was cut out of the history."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,47 +11,9 @@ from ltvnet.backtesting import scores
 from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.data.arrays import Days
 from ltvnet.data.curves import History
+from ltvnet.reports.wording import terminal_percent, terminal_signed_percent
 
-
-def vintage_note(history: History, days: Days) -> str:
-    """How past days were cut out of a history: those before its first export, by date."""
-    cut = np.unique(days)[np.unique(days) < history.snapshot.min()]
-    if len(cut) in (0, len(np.unique(days))):
-        return "as exported by then" if not len(cut) else "cut by date, not by vintage"
-    return f"{len(cut)} of {len(np.unique(days))} days cut by date, not by vintage"
-
-
-def terminal_score_table(records: Sequence[BacktestRecord], title: str, *, exact: bool) -> str:
-    """WAPE, bias and coverage as a table for a terminal; empty where nothing has matured.
-
-    Of cohorts cut to exactly SCORED_AGES, or else of all by bucket of their own age.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    found = pd.concat(
-        [pd.DataFrame(), *(score_table(record, scores.SCORED_AGES) for record in records)]
-    )
-    if found.empty:
-        return ""
-    found = found[found.observed_age.isin(list(map(str, scores.SCORED_AGES))) == exact]
-    drawn = Table(title=title)
-    for name, column in _COLUMNS.items():
-        if column in found:
-            drawn.add_column(name, justify="left" if name == "model" else "right")
-    for row in found.to_dict("records"):
-        drawn.add_row(*(_cell(row, column) for column in _COLUMNS.values() if column in row))
-    text = io.StringIO()
-    Console(file=text, width=132).print(drawn)
-    means = {record.name: scores.mean_wape(record) for record in records}
-    if "pattern" not in means:
-        means["pattern"] = scores.mean_wape(records[0], "pattern")
-    said = ", ".join(f"{name} {mean:.1%}" for name, mean in means.items() if mean is not None)
-    note = "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days)"
-    return text.getvalue() + (f"{note}: {said}" if said else "")
-
-
-_COLUMNS = {
+COLUMNS = {
     "model": "model",
     "observed days": "observed_age",
     "horizon": "horizon",
@@ -64,15 +26,85 @@ _COLUMNS = {
     "bias": "bias",
     "80 % held": "coverage",
 }
+"""Headings of the terminal table, and the columns of `score_table` below them."""
+
+TABLE_WIDTH = 132
+"""Characters in a line of the terminal table."""
 
 
-def _cell(row: Mapping[Any, Any], column: str) -> str:
+def vintage_note(history: History, days: Days) -> str:
+    """Say how past days were cut out of a history: those before its first export, by date."""
+    replayed_days = np.unique(days)
+    cut_by_date = replayed_days[replayed_days < history.snapshot.min()]
+    if not len(cut_by_date):
+        return "as exported by then"
+    if len(cut_by_date) == len(replayed_days):
+        return "cut by date, not by vintage"
+    return f"{len(cut_by_date)} of {len(replayed_days)} days cut by date, not by vintage"
+
+
+def terminal_score_table(records: Sequence[BacktestRecord], title: str, *, exact: bool) -> str:
+    """Return WAPE, bias and coverage as a table for a terminal; empty where nothing has matured.
+
+    Of cohorts cut to exactly SCORED_AGES, or else of all by bucket of their own age.
+    """
+    tables = [score_table(record, scores.SCORED_AGES) for record in records]
+    table = pd.concat([pd.DataFrame(), *tables])
+    if table.empty:
+        return ""
+    is_exact_age = table.observed_age.isin(list(map(str, scores.SCORED_AGES)))
+    text = _draw_table(table[is_exact_age == exact], title)
+
+    mean_wapes = {record.name: scores.mean_wape(record) for record in records}
+    if "pattern" not in mean_wapes:
+        mean_wapes["pattern"] = scores.mean_wape(records[0], "pattern")
+    known_scores = [
+        f"{name} {terminal_percent(wape)}" for name, wape in mean_wapes.items() if wape is not None
+    ]
+    if not known_scores:
+        return text
+    note = "score (mean WAPE at D90, D180, D360 of cohorts cut to 7 and 30 days)"
+    return f"{text}{note}: {', '.join(known_scores)}"
+
+
+def _draw_table(table: pd.DataFrame, title: str) -> str:
+    """Draw the rows of a score table in characters, with the columns of COLUMNS that it has."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawing = Table(title=title)
+    columns = {heading: column for heading, column in COLUMNS.items() if column in table}
+    for heading in columns:
+        drawing.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in table.to_dict("records"):
+        drawing.add_row(*(_cell(row, column) for column in columns.values()))
+
+    text = io.StringIO()
+    Console(file=text, width=TABLE_WIDTH).print(drawing)
+    return text.getvalue()
+
+
+def _cell(row: Mapping[Hashable, Any], column: str) -> str:
+    """Return a cell of the terminal table as text, empty where nothing is known."""
     value = row[column]
     if column == "skill":
-        bounds = f" [{row['skill_low']:+.0%} {row['skill_high']:+.0%}]"
-        return f"{value:+.0%}" + (bounds if np.isfinite(row["skill_low"]) else "")
+        return _skill_with_interval(row)
     if column == "horizon":
         return f"D{value}"
     if not isinstance(value, float):
         return str(value)
-    return "" if np.isnan(value) else f"{value:+.1%}" if column == "bias" else f"{value:.1%}"
+    if np.isnan(value):
+        return ""
+    if column == "bias":
+        return terminal_signed_percent(value)
+    return terminal_percent(value)
+
+
+def _skill_with_interval(row: Mapping[Hashable, Any]) -> str:
+    """Return the skill of a row, with its 95 % interval where there is one."""
+    skill = terminal_signed_percent(row["skill"], 0)
+    if not np.isfinite(row["skill_low"]):
+        return skill
+    low = terminal_signed_percent(row["skill_low"], 0)
+    high = terminal_signed_percent(row["skill_high"], 0)
+    return f"{skill} [{low} {high}]"

@@ -1,335 +1,184 @@
-"""What a sweep found: the best trial, a table of all, and a page to read.
+"""The report of a finished sweep: the best trial, a table of all, and a page to read.
 
 Shapes: T trials.
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ltvnet.reports import html
-from ltvnet.reports.figures import MODEL_COLORS, PATTERN_COLOR, titled_figure
+from ltvnet.reports.experiment_file import experiment_text, override_text
 from ltvnet.reports.html import html_table, paragraph, svg_figure
-from ltvnet.reports.wording import percent
+from ltvnet.reports.sweep_figures import short_key, sweep_figures
+from ltvnet.reports.wording import exact_percent, fixed_percent, fixed_signed_percent, seconds
 from ltvnet.storage import atomic_write
 from ltvnet.tuning.search_space import Value, config_value
-from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, HeldOutGain, SweepTask
+from ltvnet.tuning.sweep_result import SweepResult
+from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, HeldOutGain
 
 BEST_TRIALS_SHOWN = 10
-"""Trials of the table of the best."""
-
-KEYS_DRAWN = 12
-"""Keys that are drawn, the most important first."""
+"""Trials of the table of the best, at most, besides the default."""
 
 
-@dataclass(frozen=True)
-class SweepResult:
-    """A finished sweep: its `task` and `trials` (T,), `importances` by key, `gain` of the best.
+def write_sweep_report(result: SweepResult, folder: Path) -> None:
+    """Write `best.yaml`, `trials.csv`, `metrics.json` and `report.html`."""
+    with atomic_write(folder / "best.yaml") as path:
+        path.write_text(experiment_text(result, folder / "best.yaml"), encoding="utf-8")
+    with atomic_write(folder / "trials.csv") as path:
+        result.trial_table().to_csv(path, index=False)
+    with atomic_write(folder / "metrics.json") as path:
+        path.write_text(json.dumps(_metrics(result), indent=1))
 
-    `title` names the model; `pareto` whether seconds counted too; `words` of the command line
-    that made the config, repeated to train the best. Raises ValueError when no trial finished.
-    """
-
-    title: str
-    task: SweepTask
-    trials: Sequence[FinishedTrial]
-    importances: Mapping[str, float]
-    pareto: bool
-    overrides: Sequence[str]
-    gain: HeldOutGain | None = None
-
-    def __post_init__(self) -> None:
-        """Check that something was found."""
-        if not self.finished_trials:
-            errors = [trial.error for trial in self.trials if trial.error]
-            said = f": {errors[0]}" if errors else ""
-            raise ValueError(f"expected a finished trial, got none of {len(self.trials)}{said}")
-
-    @property
-    def finished_trials(self) -> list[FinishedTrial]:
-        """Trials of all days, the best first."""
-        found = [trial for trial in self.trials if trial.state == COMPLETE]
-        return sorted(found, key=lambda trial: trial.score)
-
-    @property
-    def default_trial(self) -> FinishedTrial | None:
-        """The trial of the config as it was; None when it failed."""
-        return next((trial for trial in self.finished_trials if trial.default), None)
-
-    @property
-    def best_trial(self) -> FinishedTrial:
-        """The lowest score without a bias that is not allowed; the default may have one."""
-        fair = [trial for trial in self.finished_trials if trial.allowed or trial.default]
-        return (fair or self.finished_trials)[0]
-
-    @property
-    def pareto_front(self) -> list[FinishedTrial]:
-        """Trials that no other beats in score or seconds without losing in the other."""
-        kept: list[FinishedTrial] = []
-        for trial in sorted(self.finished_trials, key=lambda trial: (trial.score, trial.seconds)):
-            if not kept or trial.seconds < kept[-1].seconds:
-                kept.append(trial)
-        return kept
-
-    def finding(self) -> str:
-        """What came out, in a sentence or two."""
-        best, default = self.best_trial, self.default_trial
-        if default is None:
-            biased = "" if best.allowed else ", with more bias than is allowed"
-            return f"Trial {best.number} is the best, at {_score(best)}{biased}; the default failed"
-        if best.default:
-            lower = (
-                " without more bias than is allowed" if self.finished_trials[0] is not best else ""
-            )
-            return f"No trial{lower} was better than the default, at {_score(default)}"
-        saved = 1 - best.score / default.score
-        said = (
-            f"Trial {best.number} scores {_score(best)} where the default scores "
-            f"{_score(default)}: {percent(saved, exact=True)} less error on the days of the sweep"
-        )
-        return said if self.gain is None else f"{said}; {_told(self.gain)}"
-
-    def write(self, folder: Path) -> None:
-        """Write `best.yaml`, `trials.csv`, `metrics.json` and `report.html`."""
-        with atomic_write(folder / "best.yaml") as path:
-            path.write_text(self.as_experiment(folder / "best.yaml"), encoding="utf-8")
-        with atomic_write(folder / "trials.csv") as path:
-            self.trial_table().to_csv(path, index=False)
-        found = {
-            "best": self.best_trial.score,
-            "trial": self.best_trial.number,
-            "trials": len(self.trials),
-        }
-        if self.default_trial is not None:
-            found["default"] = self.default_trial.score
-        gain = None if self.gain is None else {
-            **vars(self.gain), "days": list(map(str, self.gain.days))
-        }  # fmt: skip
-        with atomic_write(folder / "metrics.json") as path:
-            path.write_text(json.dumps({**found, "held_out": gain}, indent=1))
-        html.write_html_page(
-            folder / "report.html", f"Sweep of {self.title}", self._top(), self._page()
-        )
-
-    def as_experiment(self, path: Path) -> str:
-        """The best trial as a file for `scripts/train.py experiment=`."""
-        chosen = [f"{key}={override_text(value)}" for key, value in self.best_trial.values.items()]
-        words = [
-            *self.overrides,
-            f"title={override_text(self.title)}",
-            f"as_of={self.task.cutoff}",
-            *chosen,
-        ]
-        lines = [
-            f"# Trial {self.best_trial.number} of {len(self.trials)}: score {_score(self.best_trial)} on "
-            f"{len(self.task.origins)} past days before {self.task.cutoff}.",
-            f"# as it was scored:   python scripts/train.py experiment={path}",
-            f"# on the newest data: python scripts/train.py experiment={path} as_of=null",
-            "overrides:",
-            *(f"- {json.dumps(word)}" for word in words),
-        ]
-        return "\n".join(lines) + "\n"
-
-    def trial_table(self) -> pd.DataFrame:
-        """All trials, a row each."""
-        rows = []
-        for trial in self.trials:
-            row = {**vars(trial), **trial.bias, **trial.values}
-            rows.append({k: v for k, v in row.items() if k not in ("values", "bias", "default")})
-        return pd.DataFrame(rows)
-
-    def _top(self) -> str:
-        counts = {state: sum(trial.state == state for trial in self.trials) for state in
-                  (COMPLETE, PRUNED, FAILED)}  # fmt: skip
-        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        return paragraph(self.finding(), "lead") + paragraph(
-            f"{len(self.trials)} trials: {told}. The score is the mean WAPE at D90, D180, D360 of "
-            f"cohorts cut to 7 and 30 days, on {len(self.task.origins)} past days."
-        )
-
-    def _page(self) -> dict[str, str | None]:
-        drawn = {name: svg_figure(name, figure) for name, figure in self.figures().items()}
-        failed = [trial for trial in self.trials if trial.error]
-        return {
-            "Is the gain real?": self._tested(),
-            "What did the best change?": self._changes(),
-            "Which trials were the best?": self._best(),
-            "Which are quick and good?": self._front() if self.pareto else "",
-            "How did the sweep go?": drawn["course of the sweep"],
-            "Which keys mattered?": drawn.get("importance of keys", ""),
-            "Which values were good?": drawn.get("score by value", ""),
-            "What failed?": "".join(
-                paragraph(f"Trial {trial.number}: {trial.error}") for trial in failed
-            ),
-        }
-
-    def _tested(self) -> str:
-        if self.gain is None:
-            words = "Nothing has matured on later days that could test it."
-            return paragraph(words) if not self.best_trial.default else ""
-        days = ", ".join(map(str, self.gain.days))
-        return paragraph(
-            f"Tested on {days}: {_told(self.gain)}. A sweep fits the days that it is scored on, so "
-            "what it saves there is more than what it will save."
-        )
-
-    def _changes(self) -> str:
-        space = {one.key: str(one) for one in self.task.space.dimensions}
-        rows = [
-            [key, override_text(config_value(self.task.config, key)), _short(value), space[key]]
-            for key, value in self.best_trial.values.items()
-        ]
-        return html_table(
-            f"Trial {self.best_trial.number}", ["key", "default", "best", "tried"], rows
-        )
-
-    def _rows(self, trials: Sequence[FinishedTrial]) -> tuple[list[str], list[list[str]]]:
-        keys = [one.key for one in self.task.space.dimensions]
-        head = ["trial", "score", "bias D180", "bias D360", "seconds a fit", *map(_last, keys)]
-        rows = []
-        for trial in trials:
-            bias = [percent(trial.bias.get(f"bias_d{h}", np.nan), exact=True) for h in (180, 360)]
-            name = f"{trial.number}" + " (default)" * trial.default
-            values = [_short(trial.values[key]) if key in trial.values else "" for key in keys]
-            rows.append([name, _score(trial), *bias, _seconds(trial), *values])
-        return head, rows
-
-    def _best(self) -> str:
-        shown = self.finished_trials[:BEST_TRIALS_SHOWN]
-        if self.default_trial is not None and self.default_trial not in shown:
-            shown = [*shown, self.default_trial]
-        biased = " Those with too much bias are left out of the choice." if any(
-            not trial.allowed for trial in shown
-        ) else ""  # fmt: skip
-        return html_table(f"The lowest scores.{biased}", *self._rows(shown))
-
-    def _front(self) -> str:
-        return html_table("None of the others is better in both", *self._rows(self.pareto_front))
-
-    def figures(self) -> dict[str, Figure]:
-        """The figures of the page by name, those that there are data for."""
-        found = {"course of the sweep": score_by_trial(self.trials, self.best_trial)}
-        if self.importances:
-            found["importance of keys"] = importance_by_key(self.importances)
-        keys = [*self.importances, *(k.key for k in self.task.space.dimensions)]
-        if len(self.finished_trials) > 1:
-            found["score by value"] = score_by_value(
-                self.finished_trials, list(dict.fromkeys(keys))[:KEYS_DRAWN]
-            )
-        return found
+    title = f"Sweep of {result.title}"
+    html.write_html_page(folder / "report.html", title, _summary(result), _sections(result))
 
 
-@rc_context(html.FIGURE_STYLE)
-def score_by_trial(trials: Sequence[FinishedTrial], best: FinishedTrial) -> Figure:
-    """Scores of trials in the order they began, and the best so far."""
-    pruned = [trial.number for trial in trials if trial.state == PRUNED]
-    stopped = f"; {len(pruned)} were stopped early" if pruned else ""
-    figure = titled_figure(f"Trial {best.number} of {len(trials)} was the best{stopped}", 3.4)
-    axes = figure.add_subplot()
-    done = [t for t in trials if t.state == COMPLETE and (t.allowed or t.default)] or [best]
-    numbers, found = [trial.number for trial in done], np.array([trial.score for trial in done])
-    axes.step(
-        numbers, np.minimum.accumulate(found), where="post", c=MODEL_COLORS[0], label="best so far"
+def _metrics(result: SweepResult) -> dict[str, object]:
+    """Return the scores of the best and of the default, and the gain, as JSON keeps them."""
+    metrics: dict[str, object] = {
+        "best": result.best_trial.score,
+        "trial": result.best_trial.number,
+        "trials": len(result.trials),
+    }
+    if result.default_trial is not None:
+        metrics["default"] = result.default_trial.score
+
+    metrics["held_out"] = None
+    if result.gain is not None:
+        days = [str(day) for day in result.gain.days]
+        metrics["held_out"] = {**vars(result.gain), "days": days}
+    return metrics
+
+
+def sweep_finding(result: SweepResult) -> str:
+    """Say what came out of a sweep, in a sentence or two."""
+    best, default = result.best_trial, result.default_trial
+    if default is None or result.error_saved is None:
+        caveat = "" if best.allowed else ", with more bias than is allowed"
+        return f"Trial {best.number} is the best, at {_score(best)}{caveat}; the default failed"
+    if best.default:
+        is_lowest = result.finished_trials[0] is best
+        condition = "" if is_lowest else " without more bias than is allowed"
+        return f"No trial{condition} was better than the default, at {_score(default)}"
+
+    finding = (
+        f"Trial {best.number} scores {_score(best)} where the default scores {_score(default)}: "
+        f"{exact_percent(result.error_saved)} less error on the days of the sweep"
     )
-    axes.scatter(numbers, found, color=MODEL_COLORS[0], label="score", zorder=3)
-    least, worst = found.min(), np.quantile(found, 0.9)  # failures would hide the rest
-    axes.set_ylim(top=worst + 0.4 * (worst - least) + 1e-4)
-    edge = np.full(len(pruned), axes.get_ylim()[1])  # their scores are of other days
-    label = "stopped early" if pruned else None
-    axes.scatter(pruned, edge, marker="x", color=PATTERN_COLOR, label=label, clip_on=False)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 1))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="trial", ylabel="score (mean WAPE)")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    if result.gain is not None:
+        finding += f"; {_describe_gain(result.gain)}"
+    return finding
 
 
-@rc_context(html.FIGURE_STYLE)
-def importance_by_key(found: Mapping[str, float]) -> Figure:
-    """How much each key mattered."""
-    first = next(iter(found))
-    figure = titled_figure(
-        f"{first} mattered the most for which trials were good", 0.9 + 0.27 * len(found)
-    )
-    axes = figure.add_subplot()
-    names = list(found)[::-1]
-    axes.barh(names, [found[name] for name in names], color=MODEL_COLORS[0])
-    axes.grid(visible=False)
-    axes.set_xlabel("share of the importance (PED-ANOVA of the trials of all days)")
-    return figure
-
-
-@rc_context(html.FIGURE_STYLE)
-def score_by_value(trials: Sequence[FinishedTrial], keys: Sequence[str]) -> Figure:
-    """Scores by value of each key, of trials of all days."""
-    rows = -(-len(keys) // 4)
-    figure = titled_figure(
-        "Scores of trials by the value of each key; the default is orange", 2.3 * rows
-    )
-    for place, key in enumerate(keys):
-        axes = figure.add_subplot(rows, 4, place + 1)
-        some = [trial for trial in trials if key in trial.values]
-        values = [trial.values[key] for trial in some]
-        colors = [MODEL_COLORS[1] if trial.default else MODEL_COLORS[0] for trial in some]
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        x: Any = values if numbers else list(map(override_text, values))
-        axes.scatter(x, [trial.score for trial in some], s=14, c=colors)
-        if numbers and min(values) > 0 and max(values) > 20 * min(values):
-            axes.set_xscale("log")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, 1))
-        axes.set_xlabel(_last(key))
-    return figure
-
-
-def _told(gain: HeldOutGain) -> str:
-    days = f"{len(gain.days)} days that it did not see" if len(gain.days) > 1 else "a later day"
-    said = f"on {days} {percent(gain.best, exact=True)} against {percent(gain.default, exact=True)}"
+def _describe_gain(gain: HeldOutGain) -> str:
+    """Say what the best saves on days that the sweep did not see, and whether beyond chance."""
+    days = "a later day"
+    if len(gain.days) > 1:
+        days = f"{len(gain.days)} days that it did not see"
+    scores = f"on {days} {exact_percent(gain.best)} against {exact_percent(gain.default)}"
     if np.isnan(gain.low):
-        return f"{said}, which may be chance"
-    low, high = (f"{100 * bound:+.1f} %" for bound in (gain.low, gain.high))
-    chance = "" if gain.low > 0 or gain.high < 0 else ", which may be chance"
-    return f"{said}{chance} (95 % interval of the error saved: {low} to {high})"
+        return f"{scores}, which may be chance"
+
+    is_beyond_chance = gain.low > 0 or gain.high < 0
+    caveat = "" if is_beyond_chance else ", which may be chance"
+    low, high = fixed_signed_percent(gain.low, 1), fixed_signed_percent(gain.high, 1)
+    return f"{scores}{caveat} (95 % interval of the error saved: {low} to {high})"
 
 
-def override_text(value: Value) -> str:
-    """A value as an override of the command line has it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(override_text, value))}]"
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        # Hydra takes a backslash for one unless a quote follows, be it the last one
-        inside = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + "\\'" * bool(at[2]), value)
-        return f"'{inside}'"
-    return str(value)
+def _summary(result: SweepResult) -> str:
+    """Return the top of the page: the finding, and how many trials it rests on."""
+    states = [trial.state for trial in result.trials]
+    counts = {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED)}
+    endings = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+    return paragraph(sweep_finding(result), "lead") + paragraph(
+        f"{len(result.trials)} trials: {endings}. The score is the mean WAPE at D90, D180, D360 of "
+        f"cohorts cut to 7 and 30 days, on {len(result.task.origins)} past days."
+    )
 
 
-_PLAIN = re.compile(
-    r"(?!(?:null|true|false|nan|inf)$)[a-z_][a-z0-9_./-]*", re.IGNORECASE | re.ASCII
-)
-"""Texts that mean themselves on a command line, and not a number, a truth or nothing."""
+def _sections(result: SweepResult) -> dict[str, str | None]:
+    """Return the sections of the page by heading, empty where there is nothing to say."""
+    svg = {name: svg_figure(name, figure) for name, figure in sweep_figures(result).items()}
+    failures = [
+        paragraph(f"Trial {trial.number}: {trial.error}") for trial in result.trials if trial.error
+    ]
+    return {
+        "Is the gain real?": _gain_section(result),
+        "What did the best change?": _change_section(result),
+        "Which trials were the best?": _best_section(result),
+        "Which are quick and good?": _front_section(result) if result.pareto else "",
+        "How did the sweep go?": svg["course of the sweep"],
+        "Which keys mattered?": svg.get("importance of keys", ""),
+        "Which values were good?": svg.get("score by value", ""),
+        "What failed?": "".join(failures),
+    }
 
 
-def _seconds(trial: FinishedTrial) -> str:
-    return f"{trial.seconds:.1f}" if np.isfinite(trial.seconds) else "\N{EN DASH}"
+def _gain_section(result: SweepResult) -> str:
+    """Say what the best saves on later days; empty where the best is the default, untested."""
+    if result.gain is None:
+        if result.best_trial.default:
+            return ""
+        return paragraph("Nothing has matured on later days that could test it.")
+    days = ", ".join(map(str, result.gain.days))
+    return paragraph(
+        f"Tested on {days}: {_describe_gain(result.gain)}. A sweep fits the days that it is scored "
+        "on, so what it saves there is more than what it will save."
+    )
 
 
-def _short(value: Value) -> str:
+def _change_section(result: SweepResult) -> str:
+    """Show the values of the best trial beside the default and all that was tried."""
+    tried = {dimension.key: str(dimension) for dimension in result.task.space.dimensions}
+    rows = []
+    for key, value in result.best_trial.values.items():
+        default = override_text(config_value(result.task.config, key))
+        rows.append([key, default, _short_value(value), tried[key]])
+    title = f"Trial {result.best_trial.number}"
+    return html_table(title, ["key", "default", "best", "tried"], rows)
+
+
+def _best_section(result: SweepResult) -> str:
+    """Show the trials with the lowest scores, and the default wherever it stands."""
+    trials = result.finished_trials[:BEST_TRIALS_SHOWN]
+    default = result.default_trial
+    if default is not None and default not in trials:
+        trials = [*trials, default]
+
+    title = "The lowest scores."
+    if any(not trial.allowed for trial in trials):
+        title += " Those with too much bias are left out of the choice."
+    return _trial_table(title, result, trials)
+
+
+def _front_section(result: SweepResult) -> str:
+    """Show the trials that no other beats in score and seconds both."""
+    return _trial_table("None of the others is better in both", result, result.pareto_front)
+
+
+def _trial_table(title: str, result: SweepResult, trials: Sequence[FinishedTrial]) -> str:
+    """Show trials, a row each: score, bias, seconds and values."""
+    keys = [dimension.key for dimension in result.task.space.dimensions]
+    head = ["trial", "score", "bias D180", "bias D360", "seconds a fit"]
+    head += [short_key(key) for key in keys]
+
+    rows = []
+    for trial in trials:
+        name = f"{trial.number} (default)" if trial.default else str(trial.number)
+        biases = [exact_percent(trial.bias.get(f"bias_d{h}", np.nan)) for h in (180, 360)]
+        values = [_short_value(trial.values[key]) if key in trial.values else "" for key in keys]
+        rows.append([name, _score(trial), *biases, seconds(trial.seconds), *values])
+    return html_table(title, head, rows)
+
+
+def _short_value(value: Value) -> str:
+    """Return a value as an override has it, numbers with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else override_text(value)
 
 
-def _last(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
-
-
 def _score(trial: FinishedTrial) -> str:
-    return f"{100 * trial.score:.2f} %"
+    """Return the score of a trial, a share, in per cent with two decimals."""
+    return fixed_percent(trial.score, 2)

@@ -1,4 +1,7 @@
-"""Figures and losses of a run for TensorBoard."""
+"""Figures, losses, scores and hyper-parameters of a run for TensorBoard.
+
+Shapes: N cohorts, H ages.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,72 +12,96 @@ import numpy as np
 
 from ltvnet.data.arrays import Floats
 from ltvnet.forecasting.forecast import Forecast
+from ltvnet.reports.wording import count
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 EXAMPLE_AGES = ((0, 7), (7, 14), (14, 30), (30, 60), (60, 90), (90, 180))
+"""Observed ages of the cohorts that are shown as examples: from, and below."""
+
+LOSS_TAGS = {"training": "train/loss_epoch", "validation": "val/loss"}
+"""Tags of losses by epoch in the events of a net's training."""
 
 
 def example_curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
-    """Six cohorts of different age: observed, the pattern, the forecast with its band, the truth.
+    """Draw six cohorts of different age: observed, the pattern, the forecast, what came true.
 
     `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured.
     """
     from matplotlib.figure import Figure
 
-    curves = forecast.curves
     figure = Figure(figsize=(13, 7.5), layout="constrained")
-    for place, row in enumerate(_examples(forecast, actual)):
-        axes = figure.add_subplot(2, 3, place + 1)
-        k = int(curves.observed_age[row])
-        later = forecast.ages > k
-        days, band = forecast.ages[later], forecast.final
-        lower, upper = band.p10[row, later], band.p90[row, later]
-        axes.fill_between(days, lower, upper, color="tab:blue", alpha=0.15, label="10-90 %")
-        axes.plot(days, forecast.pattern[row, later], "--", color="gray", label="pattern")
-        axes.plot(days, band.mean[row, later], color="tab:blue", lw=2, label="forecast")
-        axes.plot(days, actual[row, later], color="black", lw=1, label="came true")
-        axes.plot(curves.values[row, : k + 1], color="tab:red", lw=2.5, label="observed")
-        name = " ".join(text[row] for text in curves.attributes.values())
-        axes.set_title(f"{k} days of {curves.users[row]:,.0f} users\n{name}", size=9)
-        axes.set_xlabel("days since acquisition")
-        axes.set_ylabel("revenue per user")
-        axes.set_ylim(bottom=0)
-        if not place:
+    for position, row in enumerate(_example_rows(forecast, actual), start=1):
+        axes = figure.add_subplot(2, 3, position)
+        _draw_cohort(axes, forecast, actual, row)
+        if position == 1:
             axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
-def _examples(forecast: Forecast, actual: Floats) -> list[int]:
-    """For each of EXAMPLE_AGES the largest of the cohorts that have matured most."""
-    curves, chosen = forecast.curves, list[int]()
-    matured = np.isfinite(actual).sum(axis=1)
+def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> None:
+    """Draw one cohort: its observed days, and after them the pattern, the forecast, the truth."""
+    curves = forecast.curves
+    observed_age = int(curves.observed_age[row])
+    is_later = forecast.ages > observed_age  # (H,)
+    days = forecast.ages[is_later]
+
+    band = forecast.final
+    lower, upper = band.p10[row, is_later], band.p90[row, is_later]
+    pattern = forecast.pattern[row, is_later]
+    axes.fill_between(days, lower, upper, color="tab:blue", alpha=0.15, label="10-90 %")
+    axes.plot(days, pattern, "--", color="gray", label="pattern")
+    axes.plot(days, band.mean[row, is_later], color="tab:blue", lw=2, label="forecast")
+    axes.plot(days, actual[row, is_later], color="black", lw=1, label="came true")
+    observed = curves.values[row, : observed_age + 1]
+    axes.plot(observed, color="tab:red", lw=2.5, label="observed")
+
+    name = " ".join(text[row] for text in curves.attributes.values())
+    axes.set_title(f"{observed_age} days of {count(curves.users[row])} users\n{name}", size=9)
+    axes.set_xlabel("days since acquisition")
+    axes.set_ylabel("revenue per user")
+    axes.set_ylim(bottom=0)
+
+
+def _example_rows(forecast: Forecast, actual: Floats) -> list[int]:
+    """Return for each of EXAMPLE_AGES the largest of the cohorts that have matured most."""
+    curves = forecast.curves
+    matured_days = np.isfinite(actual).sum(axis=1)  # (N,)
+    rows: list[int] = []
     for low, high in EXAMPLE_AGES:
-        near = (curves.observed_age >= low) & (curves.observed_age < high) & (matured > 0)
-        if near.any():
-            rank = np.lexsort((curves.users, matured, near))
-            chosen.append(int(rank[-1]))
-    return chosen
+        is_in_range = (curves.observed_age >= low) & (curves.observed_age < high)
+        is_candidate = is_in_range & (matured_days > 0)
+        if is_candidate.any():
+            ascending = np.lexsort((curves.users, matured_days, is_candidate))
+            rows.append(int(ascending[-1]))
+    return rows
 
 
 def read_epoch_losses(folder: Path, models: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Training and validation loss by epoch of each model whose inner fit trained a net.
+    """Read training and validation loss by epoch of each model whose inner fit trained a net.
 
     From its TensorBoard events; of several models each has a folder of its own.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    found, tags = {}, {"training": "train/loss_epoch", "validation": "val/loss"}
+    losses = {}
     for model in models:
-        inner = folder / "inner" if len(models) == 1 else folder / "checkpoints" / model / "inner"
-        if inner.is_dir():
-            events = EventAccumulator(str(inner)).Reload()
-            known = {name: tag for name, tag in tags.items() if tag in events.Tags()["scalars"]}
-            found[model] = {k: [x.value for x in events.Scalars(tag)] for k, tag in known.items()}
-    return found
+        model_folder = folder if len(models) == 1 else folder / "checkpoints" / model
+        inner_folder = model_folder / "inner"
+        if not inner_folder.is_dir():
+            continue
+        events = EventAccumulator(str(inner_folder)).Reload()
+        present = events.Tags()["scalars"]
+        losses[model] = {
+            kind: [event.value for event in events.Scalars(tag)]
+            for kind, tag in LOSS_TAGS.items()
+            if tag in present
+        }
+    return losses
 
 
 def write_run(
@@ -91,17 +118,18 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    known = {f"score/{name}": value for name, value in scores.items() if value is not None}
+    known_scores = {f"score/{name}": value for name, value in scores.items() if value is not None}
     with SummaryWriter(str(folder)) as writer:
         writer.add_figure("forecasts/six cohorts", examples)
         for name, figure in figures.items():
             writer.add_figure(f"past/{name}", figure)
-        writer.add_hparams(flatten_config(hyperparameters), known, run_name=".")
+        writer.add_hparams(flatten_config(hyperparameters), known_scores, run_name=".")
 
 
 def flatten_config(
     config: Mapping[str, Any], prefix: str = ""
 ) -> dict[str, str | int | float | bool]:
+    """Return the values of a nested config by dotted key, as TensorBoard takes them."""
     flat: dict[str, str | int | float | bool] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

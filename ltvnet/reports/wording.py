@@ -1,23 +1,113 @@
-"""Numbers in words: percentages, directions and counts."""
+"""Numbers in words: percentages, directions, ratios, counts, seconds and money.
+
+Every report words its numbers here, so that a number looks alike on a page, in a figure, in a
+leaderboard and in a terminal. Shares are fractions: 0.17 is 17 %.
+"""
 
 import numpy as np
 
+UNKNOWN = "\N{EN DASH}"
+"""Shown instead of a number that nobody knows."""
+
+MINUS = "\N{MINUS SIGN}"
+
 
 def percent(share: float, *, exact: bool = False) -> str:
-    """The size of a share for reading: 17 %, with one decimal below a tenth or where `exact`."""
+    """Return the size of a share: 17 %, with one decimal below a tenth or where `exact`."""
     if not np.isfinite(share):
-        return "\N{EN DASH}"
+        return UNKNOWN
+
     size = 100 * abs(share)
-    return f"{size:.1f} %" if exact or size < 9.95 else f"{size:.0f} %"
+    if exact or size < 9.95:
+        return f"{size:.1f} %"
+    return f"{size:.0f} %"
+
+
+def exact_percent(share: float) -> str:
+    """Return the size of a share with one decimal: 17.2 %."""
+    return percent(share, exact=True)
+
+
+def signed_percent(share: float) -> str:
+    """Return a share with its sign, as `percent` rounds it: +17 %; 0 counts as negative."""
+    if not np.isfinite(share):
+        return UNKNOWN
+    sign = "+" if share > 0 else MINUS
+    return sign + percent(share)
+
+
+def exact_signed_percent(share: float) -> str:
+    """Return a share with its sign and one decimal: +17.2 %; 0 has no sign."""
+    if not np.isfinite(share):
+        return UNKNOWN
+    if share == 0:
+        return exact_percent(share)
+    sign = "+" if share > 0 else MINUS
+    return sign + exact_percent(share)
+
+
+def fixed_percent(share: float, decimals: int) -> str:
+    """Return a share with so many decimals, whatever its size: 17.20 %."""
+    return f"{100 * share:.{decimals}f} %"
+
+
+def fixed_signed_percent(share: float, decimals: int) -> str:
+    """Return a share with an ASCII sign and so many decimals: -17.2 %."""
+    return f"{100 * share:+.{decimals}f} %"
+
+
+def terminal_percent(share: float, decimals: int = 1) -> str:
+    """Return a share as short as a terminal wants it: 17.2%."""
+    return f"{share:.{decimals}%}"
+
+
+def terminal_signed_percent(share: float, decimals: int = 1) -> str:
+    """Return a share with its ASCII sign, as short as a terminal wants it: +17.2%."""
+    return f"{share:+.{decimals}%}"
 
 
 def bias_in_words(bias: float) -> str:
-    """Which way forecasts were off, and how far: 2.0 % too high."""
+    """Return in which direction forecasts were off, and how far: 2.0 % too high."""
     if abs(bias) < 0.0005:
         return "neither too high nor too low"
-    return f"{percent(bias)} too {'high' if bias > 0 else 'low'}"
+    side = "high" if bias > 0 else "low"
+    return f"{percent(bias)} too {side}"
 
 
-def count_with_noun(count: int, noun: str) -> str:
-    """A number of things: 1 day, 1,200 days."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def ratio(value: float) -> str:
+    """Return a ratio with two decimals: 0.85."""
+    return f"{value:.2f}" if np.isfinite(value) else UNKNOWN
+
+
+def count(value: float) -> str:
+    """Return a number of things: 1,200."""
+    return f"{value:,.0f}" if np.isfinite(value) else UNKNOWN
+
+
+def count_with_noun(number: int, noun: str) -> str:
+    """Return a number of things and what they are: 1 day, 1,200 days."""
+    plural = "" if number == 1 else "s"
+    return f"{number:,} {noun}{plural}"
+
+
+def seconds(value: float) -> str:
+    """Return seconds with one decimal: 1.5."""
+    return f"{value:.1f}" if np.isfinite(value) else UNKNOWN
+
+
+def amount(value: float) -> str:
+    """Return an amount of money: whole from 100 on and where it is whole, else with cents."""
+    if np.isnan(value):
+        return UNKNOWN
+    is_whole = abs(value) >= 100 or value == round(value, 0)
+    return f"{value:,.0f}" if is_whole else f"{value:,.2f}"
+
+
+def signed_amount(value: float) -> str:
+    """Return an amount of money that is added, with its sign; 0 where it cannot be seen."""
+    size = amount(abs(value))
+    is_visible = bool(size.strip("0."))
+    if not is_visible:
+        return "0"
+    sign = "+" if value > 0 else MINUS
+    return sign + size

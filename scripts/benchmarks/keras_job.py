@@ -9,7 +9,6 @@ Shapes: N cohorts, M windows, W days of a window.
 import hashlib
 import json
 import logging
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from launch import model_spec, run_context
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from peers import library_python
-from targets import Measurement
+from targets import Measurement, run_logged
 
 if TYPE_CHECKING:
     from ltvnet.data.curves import Curves
@@ -40,8 +39,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Windows:
-    """What to learn from, and what is held out: windows (M, W) and the rates that followed (M,)."""
+class WindowSplit:
+    """Windows (M, W) and the rates that followed (M,), to learn from and held out."""
 
     x: Floats
     y: Floats
@@ -49,46 +48,53 @@ class Windows:
     y_held: Floats
 
 
-def lines(config: DictConfig) -> list[Measurement]:
-    """Time to Keras' last validation error, and to the table, of both.
+def measurements(config: DictConfig) -> list[Measurement]:
+    """Measure the time to Keras' last validation error, and to the table, of both.
 
     `config.keras`: `cohorts` with most users, `days` of the table, `windows` of them and the
     share `held` out; `overrides` of configs/train.yaml; `repeats` of ours.
     """
     from ltvnet.forecasting.registry import create_forecaster
 
-    chosen = config.keras
-    job = compose("train", ["model=growth_lstm", *chosen.overrides])
+    settings = config.keras
+    job = compose("train", ["model=growth_lstm", *settings.overrides])
     job.out = config.out
     spec, context = model_spec(job), run_context(job, None)
     source = instantiate(job.data)
-    curves = largest(source.history().as_of(source.origin), chosen.cohorts, WEEK + chosen.days)
-    drawn = split(curves, chosen.windows, chosen.held, job.seed)
-    theirs = trained(config, spec.arguments["net"], drawn)
-    fits = [
-        reached(create_forecaster(spec, replace(context, seed=seed)), drawn, theirs["errors"][-1])
-        for seed in range(chosen.repeats)
-    ]
+    known_curves = source.history().as_of(source.origin)
+    curves = largest_cohorts(known_curves, settings.cohorts, WEEK + settings.days)
+    split = split_windows(curves, settings.windows, settings.held, job.seed)
+
+    keras_costs = run_keras(config, spec.arguments["net"], split)
+    target_error = keras_costs["errors"][-1]
+    fit_seconds = []
+    for seed in range(settings.repeats):
+        model = create_forecaster(spec, replace(context, seed=seed))
+        fit_seconds.append(seconds_to_error(model, split, target_error))
+
     fitted = create_forecaster(spec, context).fit(curves)
-    tables = [tabled(fitted, curves.cut(WEEK), chosen.days) for _ in range(chosen.repeats)]
-    return compared(theirs, fits, tables, len(curves) * chosen.days)
+    table_seconds = []
+    for _ in range(settings.repeats):
+        prefixes = curves.cut(WEEK)  # anew, so that nothing is remembered of the last time
+        table_seconds.append(time_table(fitted, prefixes, settings.days))
+    return compare_costs(keras_costs, fit_seconds, table_seconds, len(curves) * settings.days)
 
 
-def largest(curves: "Curves", count: int, age: int) -> "Curves":
-    """The cohorts with most users of those observed to an age.
+def largest_cohorts(curves: "Curves", count: int, age: int) -> "Curves":
+    """Return the cohorts with most users of those observed to an age.
 
     Rates of tiny cohorts grow a hundredfold by chance, and the error is then of a few of them.
     Raises ValueError where there are not as many.
     """
-    old = np.flatnonzero(curves.observed_age >= age)
-    if len(old) < count:
-        raise ValueError(f"expected {count} cohorts observed to D{age}, got {len(old)}")
-    order = np.argsort(-curves.users[old], kind="stable")
-    return curves.take(np.sort(old[order[:count]]))
+    candidates = np.flatnonzero(curves.observed_age >= age)
+    if len(candidates) < count:
+        raise ValueError(f"expected {count} cohorts observed to D{age}, got {len(candidates)}")
+    order = np.argsort(-curves.users[candidates], kind="stable")
+    return curves.take(np.sort(candidates[order[:count]]))
 
 
-def split(curves: "Curves", count: int, held: float, seed: int) -> Windows:
-    """So many windows of curves at random, a share of them held out.
+def split_windows(curves: "Curves", count: int, held_share: float, seed: int) -> WindowSplit:
+    """Take so many windows of curves at random, a share of them held out.
 
     Raises ValueError where there are not as many.
     """
@@ -98,117 +104,134 @@ def split(curves: "Curves", count: int, held: float, seed: int) -> Windows:
     if len(y) < count:
         raise ValueError(f"expected {count} windows, got {len(y)}")
     rows = np.random.default_rng(seed).permutation(len(y))[:count]
-    aside, kept = np.split(rows, [round(held * count)])
-    return Windows(x[kept], y[kept], x[aside], y[aside])
+    held, kept = np.split(rows, [round(held_share * count)])
+    return WindowSplit(x[kept], y[kept], x[held], y[held])
 
 
-def trained(config: DictConfig, net: Mapping[str, Any], drawn: Windows) -> dict[str, Any]:
-    """What Keras took: seconds and errors of epochs, seconds of calls, parameters, versions.
+def run_keras(config: DictConfig, net: Mapping[str, Any], split: WindowSplit) -> dict[str, Any]:
+    """Let Keras fit the windows; return its costs.
 
-    It is kept in `out` as long as it is of exactly these windows and settings.
+    These are seconds and errors of epochs, seconds of calls, parameters and versions. They are
+    kept in `out` as long as they are of exactly these windows and settings.
     """
-    chosen, folder = config.keras, Path(config.out) / "keras"
-    python = library_python(chosen, Path(config.out))
+    settings, folder = config.keras, Path(config.out) / "keras"
+    python = library_python(settings, Path(config.out))
     folder.mkdir(parents=True, exist_ok=True)
-    single = {name: part.astype(np.float32) for name, part in vars(drawn).items()}
-    np.savez(folder / "windows.npz", **single)
-    settings = {name: chosen[name] for name in ("epochs", "batch_size", "threads", "calls")}
-    (folder / "settings.json").write_text(json.dumps({**settings, **net, "seed": 0}))
-    text, finished = stamp(folder), folder / "stamp"
-    if not finished.exists() or finished.read_text() != text:
-        with (folder / "peer.log").open("w") as file:
-            command = [python, PEER, folder]
-            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
-        if done.returncode:
-            raise ValueError(f"expected a fit of Keras, got none: see {file.name}")
-        finished.write_text(text)
+    arrays = {name: array.astype(np.float32) for name, array in vars(split).items()}
+    np.savez(folder / "windows.npz", **arrays)
+    fit_settings = {name: settings[name] for name in ("epochs", "batch_size", "threads", "calls")}
+    (folder / "settings.json").write_text(json.dumps({**fit_settings, **net, "seed": 0}))
+
+    inputs_hash, stamp = hash_inputs(folder), folder / "stamp"
+    if not stamp.exists() or stamp.read_text() != inputs_hash:
+        log_file = folder / "peer.log"
+        if not run_logged([python, PEER, folder], log_file):
+            raise ValueError(f"expected a fit of Keras, got none: see {log_file}")
+        stamp.write_text(inputs_hash)
+
     costs: dict[str, Any] = json.loads((folder / "costs.json").read_text())
-    took, error = sum(costs["seconds"]), costs["errors"][-1]
-    log.info("Keras %s: %.0f s to error %.4g", costs["versions"], took, error)
+    seconds, error = sum(costs["seconds"]), costs["errors"][-1]
+    log.info("Keras %s: %.0f s to error %.4g", costs["versions"], seconds, error)
     return costs
 
 
-def stamp(folder: Path) -> str:
-    """SHA-256 of all that the fit of Keras in a folder depends on."""
+def hash_inputs(folder: Path) -> str:
+    """Return SHA-256 of all that the fit of Keras in a folder depends on."""
     inputs = (folder / "settings.json", folder / "windows.npz", PEER)
     return "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs)
 
 
-def reached(model: "GrowthLSTM", drawn: Windows, error: float) -> float:
-    """Seconds of training to a validation error (infinite: never), validation left out."""
-    begun, aside = time.perf_counter(), 0.0
-    seconds, errors = [], []
+def seconds_to_error(model: "GrowthLSTM", split: WindowSplit, error: float) -> float:
+    """Return seconds of training to a validation error (infinite: never), validation left out."""
+    start = time.perf_counter()
+    validating = 0.0
+    epoch_seconds: list[float] = []
+    epoch_errors: list[float] = []
 
-    def watch(net: "GrowthRateNet") -> None:
-        nonlocal aside
+    def note_epoch(net: "GrowthRateNet") -> None:
+        nonlocal validating
         now = time.perf_counter()
-        seconds.append(now - begun - aside)
-        errors.append(validated(net, drawn))
-        aside += time.perf_counter() - now
+        epoch_seconds.append(now - start - validating)
+        epoch_errors.append(validation_error(net, split))
+        validating += time.perf_counter() - now
 
-    model.train_net(drawn.x, drawn.y, watch)
-    told = [f"{s:.1f} s {e:.4g}" for s, e in zip(seconds, errors, strict=True)]
-    log.info("growth_lstm, validation error: %s", ", ".join(told))
-    met = np.flatnonzero(np.array(errors) <= error)
-    return seconds[met[0]] if len(met) else np.inf
+    model.train_net(split.x, split.y, note_epoch)
+    epochs = zip(epoch_seconds, epoch_errors, strict=True)
+    texts = [f"{seconds:.1f} s {epoch_error:.4g}" for seconds, epoch_error in epochs]
+    log.info("growth_lstm, validation error: %s", ", ".join(texts))
+
+    good_epochs = np.flatnonzero(np.array(epoch_errors) <= error)
+    return epoch_seconds[good_epochs[0]] if len(good_epochs) else np.inf
 
 
-def validated(net: "GrowthRateNet", drawn: Windows) -> float:
-    """Mean squared error of the rates held out, without dropout."""
+def validation_error(net: "GrowthRateNet", split: WindowSplit) -> float:
+    """Return the mean squared error of the rates held out, without dropout."""
     import torch
 
     net.eval()
     with torch.inference_mode():
-        said = net(torch.from_numpy(drawn.x_held.astype(np.float32))).numpy()
+        forecast = net(torch.from_numpy(split.x_held.astype(np.float32))).numpy()
     net.train()
-    return float(np.square(said - drawn.y_held).mean())
+    return float(np.square(forecast - split.y_held).mean())
 
 
-def tabled(model: "GrowthLSTM", curves: "Curves", days: int) -> tuple[float, float]:
-    """Seconds of the net's table of the days after the observed ones, and of all of predict."""
+def time_table(model: "GrowthLSTM", curves: "Curves", days: int) -> tuple[float, float]:
+    """Return seconds of the net's table of the days after the observed, and of all of predict."""
     from ltvnet.models.baselines.growth_lstm import roll_out
 
     assert model.net is not None
     ages = range(WEEK + 1, WEEK + days + 1)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     roll_out(model.net, curves, ages)
-    between = time.perf_counter()
+    rolled_out = time.perf_counter()
     model.predict(curves, ages)
-    return between - begun, time.perf_counter() - between
+    return rolled_out - start, time.perf_counter() - rolled_out
 
 
-def compared(
-    theirs: Mapping[str, Any],
-    fits: Sequence[float],
-    tables: Sequence[tuple[float, float]],
+def compare_costs(
+    keras_costs: Mapping[str, Any],
+    fit_seconds: Sequence[float],
+    table_seconds: Sequence[tuple[float, float]],
     cells: int,
 ) -> list[Measurement]:
-    """Lines of what Keras took (see `trained`) and of what `reached` and `tabled` gave.
+    """Compare the costs of Keras (see `run_keras`) with our seconds of fits and of tables.
 
-    All of its epochs take as long as their median: some are disturbed.
+    All of its epochs take as long as their median: some are disturbed. `cells` of the table.
     """
-    epochs, errors = len(theirs["seconds"]), theirs["errors"]
-    epoch, own = float(np.median(theirs["seconds"])), float(np.median(fits))
-    first = 1 + int(np.argmax(np.array(errors) <= errors[-1]))
-    took, begun = epochs * epoch, first * epoch
-    call = float(np.median(theirs["calls"]))
-    rolled, predicted = np.median(tables, axis=0)
-    calls = f"{cells:,} calls from {len(theirs['calls'])}"
+    errors = keras_costs["errors"]
+    epoch_count = len(keras_costs["seconds"])
+    epoch_seconds = float(np.median(keras_costs["seconds"]))
+    first_good_epoch = 1 + int(np.argmax(np.array(errors) <= errors[-1]))
+    keras_fit, keras_first = epoch_count * epoch_seconds, first_good_epoch * epoch_seconds
+    our_fit = float(np.median(fit_seconds))
+
+    call_seconds = float(np.median(keras_costs["calls"]))
+    keras_table = call_seconds * cells
+    roll_out_seconds, predict_seconds = np.median(table_seconds, axis=0)
+    extrapolation = f"{cells:,} calls from {len(keras_costs['calls'])}"
     return [
-        Measurement(f"Keras, {epochs} epochs, validation error {errors[-1]:.4g}", took, "s"),
-        Measurement(f"Keras, until it first had that error, after {first}", begun, "s"),
-        Measurement("growth_lstm, until it has that error", own, "s"),
         Measurement(
-            f"growth_lstm sooner than {epochs} epochs of Keras",
-            took / own,
+            f"Keras, {epoch_count} epochs, validation error {errors[-1]:.4g}", keras_fit, "s"
+        ),
+        Measurement(
+            f"Keras, until it first had that error, after {first_good_epoch}", keras_first, "s"
+        ),
+        Measurement("growth_lstm, until it has that error", our_fit, "s"),
+        Measurement(
+            f"growth_lstm sooner than {epoch_count} epochs of Keras",
+            keras_fit / our_fit,
             "x",
             20,
             is_minimum=True,
         ),
-        Measurement("growth_lstm sooner than Keras first", begun / own, "x"),
-        Measurement("Keras, a predict call", 1000 * call, "ms"),
-        Measurement(f"Keras, table of {cells:,}, extrapolated to {calls}", call * cells, "s"),
-        Measurement(f"growth_lstm, table of {cells:,}", rolled, "s"),
-        Measurement("growth_lstm, table faster", call * cells / rolled, "x", 5000, is_minimum=True),
-        Measurement("growth_lstm, all of predict, faster", call * cells / predicted, "x"),
+        Measurement("growth_lstm sooner than Keras first", keras_first / our_fit, "x"),
+        Measurement("Keras, a predict call", 1000 * call_seconds, "ms"),
+        Measurement(
+            f"Keras, table of {cells:,}, extrapolated to {extrapolation}", keras_table, "s"
+        ),
+        Measurement(f"growth_lstm, table of {cells:,}", roll_out_seconds, "s"),
+        Measurement(
+            "growth_lstm, table faster", keras_table / roll_out_seconds, "x", 5000, is_minimum=True
+        ),
+        Measurement("growth_lstm, all of predict, faster", keras_table / predict_seconds, "x"),
     ]

@@ -8,8 +8,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -19,7 +18,7 @@ import pyarrow.parquet as parquet
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from targets import Measurement, log_log_slope, run_process
+from targets import Measurement, ProcessCost, log_log_slope, pool_costs, run_process
 
 from ltvnet.data.arrays import Ints
 from ltvnet.data.cohort_tables import key_columns
@@ -28,77 +27,93 @@ from ltvnet.data.curves import AGES, Curves
 log = logging.getLogger("benchmark")
 
 HERE = Path(__file__).resolve().parent
-BARE = ("read", "net")
-"""Ways of bare_prediction.py."""
+
+BARE_WAYS = {"read": "reading alone", "net": "reading, a small net, writing six numbers"}
+"""Ways of bare_prediction.py, and what each does."""
+
+ROWS_PER_PIECE = 50_000
+"""Cohorts that are written at a time."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds from reading to the last file, and the most memory the process held, in GiB."""
-
-    seconds: float
-    gib: float
-
-
-def lines(config: DictConfig) -> list[Measurement]:
-    """Cohorts a second of each net, memory, and how both grow.
+def measurements(config: DictConfig) -> list[Measurement]:
+    """Measure cohorts a second of each net, memory, and how both grow.
 
     `config.predict`: `overrides` of the training data, `nets` and their targets (cohorts a
     second), `cohorts` the sizes, of which the last is measured for all, the `ages` asked for, the
     target of the table of every `wide` day, `gib` that a process may hold, and `repeats`, of which
     medians count.
     """
-    chosen, out = config.predict, Path(config.out).resolve()
-    curves = portfolio(chosen)
-    bundles = {net: trained(chosen, out, net) for net in chosen.nets}
-    sizes = sorted(chosen.cohorts)
-    tables = {count: cohorts(curves, out, count) for count in sizes}
-    first, whole = next(iter(bundles)), tables[sizes[-1]]
-    bare: dict[str, list[float]] = {way: [] for way in BARE}
-    said: dict[str, list[Cost]] = {net: [] for net in bundles}
-    for _ in range(chosen.repeats):
-        for way, seconds in bare.items():
-            seconds.append(by_hand(way, whole))
-        for net, costs in said.items():
-            costs.append(predicted(bundles[net], whole, out, tables_of(chosen)))
-        last = ", ".join(f"{net} {costs[-1].seconds:.1f} s" for net, costs in said.items())
-        log.info("%s cohorts: %s", f"{sizes[-1]:,}", last)
-    grown = [predicted(bundles[first], tables[n], out, tables_of(chosen)) for n in sizes[:-1]]
-    wide = {
-        kind: predicted(bundles[first], tables[sizes[0]], out, [f"wide={kind}", "ages=[360]"])
-        for kind in ("parquet", "csv")
-    }
+    settings, out = config.predict, Path(config.out).resolve()
+    curves = forecastable_cohorts(settings)
+    bundles = {net: train_bundle(settings, out, net) for net in settings.nets}
+    sizes = sorted(settings.cohorts)
+    tables = {count: write_cohort_table(curves, out, count) for count in sizes}
+    first_net, largest = next(iter(bundles)), sizes[-1]
+
+    bare_seconds, net_costs = _measure_in_turn(settings, out, bundles, tables[largest])
+    long_table = long_table_overrides(settings)
+    growth_costs = [
+        cost_of_predict(bundles[first_net], tables[count], out, long_table) for count in sizes[:-1]
+    ]
+    wide_costs = {}
+    for kind in ("parquet", "csv"):
+        overrides = [f"wide={kind}", "ages=[360]"]
+        wide_costs[kind] = cost_of_predict(bundles[first_net], tables[sizes[0]], out, overrides)
     for table in tables.values():
         table.unlink()
-    costs = {net: pooled(each) for net, each in said.items()}
-    told = [*rates(chosen, sizes[-1], costs), *beside(sizes[-1], bare)]
-    return [*told, *growth(first, sizes, [*grown, costs[first]]), *days(chosen, sizes[0], wide)]
+
+    costs = {net: pool_costs(costs_of_net) for net, costs_of_net in net_costs.items()}
+    return [
+        *net_rates(settings, largest, costs),
+        *bare_rates(largest, bare_seconds),
+        *measure_growth(first_net, sizes, [*growth_costs, costs[first_net]]),
+        *wide_rates(settings, sizes[0], wide_costs),
+    ]
 
 
-def portfolio(chosen: DictConfig) -> Curves:
-    """Cohorts with something left to forecast, as the nets are trained on."""
-    source = instantiate(compose("train", list(chosen.overrides)).data)
+def _measure_in_turn(
+    settings: DictConfig, out: Path, bundles: Mapping[str, Path], table: Path
+) -> tuple[dict[str, list[float]], dict[str, list[ProcessCost]]]:
+    """Return seconds of the bare ways and costs of the nets on one table, measured in turn."""
+    bare_seconds: dict[str, list[float]] = {way: [] for way in BARE_WAYS}
+    net_costs: dict[str, list[ProcessCost]] = {net: [] for net in bundles}
+    for _ in range(settings.repeats):
+        for way, seconds in bare_seconds.items():
+            seconds.append(seconds_by_hand(way, table))
+        for net, costs in net_costs.items():
+            overrides = long_table_overrides(settings)
+            costs.append(cost_of_predict(bundles[net], table, out, overrides))
+        texts = [f"{net} {costs[-1].seconds:.1f} s" for net, costs in net_costs.items()]
+        log.info("%s cohorts: %s", f"{max(settings.cohorts):,}", ", ".join(texts))
+    return bare_seconds, net_costs
+
+
+def forecastable_cohorts(settings: DictConfig) -> Curves:
+    """Return cohorts with something left to forecast, as the nets are trained on."""
+    source = instantiate(compose("train", list(settings.overrides)).data)
     curves: Curves = source.history().as_of(source.origin)
     age = curves.observed_age
     return curves.take((age >= 0) & (age < AGES - 1))
 
 
-def trained(chosen: DictConfig, out: Path, net: str) -> Path:
-    """The bundle of a net, trained unless it is there."""
+def train_bundle(settings: DictConfig, out: Path, net: str) -> Path:
+    """Return the bundle of a net, trained unless it is there."""
     folder = out / net
     if not (folder / "bundle" / "manifest.json").exists():
         script = [sys.executable, str(HERE.parent / "train.py")]
-        run_process([*script, f"model={net}", *chosen.overrides, f"out={folder}"])
+        run_process([*script, f"model={net}", *settings.overrides, f"out={folder}"])
     return folder / "bundle"
 
 
-def cohorts(curves: Curves, out: Path, count: int) -> Path:
-    """A Parquet file of so many cohorts: the same again and again, told apart by an ad set."""
+def write_cohort_table(curves: Curves, out: Path, count: int) -> Path:
+    """Write so many cohorts as Parquet: the same again and again, told apart by an ad set."""
     path = out / f"cohorts_{str(curves.origin).replace('-', '_')}_{count}.parquet"
-    rng, writer = np.random.default_rng(0), None
-    for first in range(0, count, 50_000):
-        number = np.arange(first, min(first + 50_000, count))
-        table = piece(curves, number, rng.lognormal(0.0, 0.3, (2, len(number))))
+    rng = np.random.default_rng(0)
+    writer = None
+    for first in range(0, count, ROWS_PER_PIECE):
+        numbers = np.arange(first, min(first + ROWS_PER_PIECE, count))
+        scale = rng.lognormal(0.0, 0.3, (2, len(numbers)))
+        table = cohort_piece(curves, numbers, scale)
         writer = writer or parquet.ParquetWriter(path, table.schema)
         writer.write_table(table)
     assert writer is not None
@@ -106,92 +121,86 @@ def cohorts(curves: Curves, out: Path, count: int) -> Path:
     return path
 
 
-def piece(curves: Curves, number: Ints, scale: np.ndarray) -> pa.Table:
-    """Cohorts of these numbers, users and revenue multiplied by `scale` (2, N)."""
-    row = number % len(curves)
-    columns = {name: cells[row] for name, cells in key_columns(curves).items()}
+def cohort_piece(curves: Curves, numbers: Ints, scale: np.ndarray) -> pa.Table:
+    """Return cohorts of these numbers (N,), users and revenue multiplied by `scale` (2, N)."""
+    rows = numbers % len(curves)
+    columns = {name: cells[rows] for name, cells in key_columns(curves).items()}
     columns["Users"] = np.ceil(columns["Users"] * scale[0])
-    columns["AdSet"] = np.char.add("ad", (number // len(curves)).astype(str)).astype(object)
-    values = (curves.values[row] * scale[1][:, None]).T
-    columns |= {f"day_{age}": cells for age, cells in enumerate(values)}
+    rounds = (numbers // len(curves)).astype(str)
+    columns["AdSet"] = np.char.add("ad", rounds).astype(object)
+
+    values_by_age = (curves.values[rows] * scale[1][:, None]).T
+    columns |= {f"day_{age}": values for age, values in enumerate(values_by_age)}
     return pa.table({name: pa.array(cells, from_pandas=True) for name, cells in columns.items()})
 
 
-def tables_of(chosen: DictConfig) -> list[str]:
-    """The words of predict.py for the long table alone."""
-    return ["wide=null", f"ages=[{','.join(map(str, chosen.ages))}]"]
+def long_table_overrides(settings: DictConfig) -> list[str]:
+    """Return the overrides of predict.py for the long table alone."""
+    return ["wide=null", f"ages=[{','.join(map(str, settings.ages))}]"]
 
 
-def predicted(bundle: Path, table: Path, out: Path, words: Sequence[str]) -> Cost:
-    """What predict.py took, but for its start, as it says itself."""
+def cost_of_predict(bundle: Path, table: Path, out: Path, overrides: Sequence[str]) -> ProcessCost:
+    """Return the cost of predict.py, but for its start, as it says itself."""
     folder = out / "predicted"
     script = [sys.executable, str(HERE.parent / "predict.py")]
-    text, gib = run_process(
-        [*script, f"bundle={bundle}", f"data.path={table}", f"out={folder}", *words]
-    )
+    paths = [f"bundle={bundle}", f"data.path={table}", f"out={folder}"]
+    text, gib = run_process([*script, *paths, *overrides])
     shutil.rmtree(folder)
-    found = re.search(r"cohorts in ([0-9.]+) s", text)
-    assert found is not None, text
-    return Cost(float(found[1]), gib)
+    match = re.search(r"cohorts in ([0-9.]+) s", text)
+    assert match is not None, text
+    return ProcessCost(float(match[1]), gib)
 
 
-def by_hand(way: str, table: Path) -> float:
-    """Seconds of a way of bare_prediction.py."""
+def seconds_by_hand(way: str, table: Path) -> float:
+    """Return seconds of a way of bare_prediction.py."""
     text, _ = run_process([sys.executable, str(HERE / "bare_prediction.py"), way, str(table)])
     return float(json.loads(text))
 
 
-def pooled(costs: Sequence[Cost]) -> Cost:
-    """The median of seconds, the most of memory."""
-    return Cost(median(cost.seconds for cost in costs), max(cost.gib for cost in costs))
+def net_rates(
+    settings: DictConfig, count: int, costs: Mapping[str, ProcessCost]
+) -> list[Measurement]:
+    """Return cohorts a second of each net, and the memory of the largest."""
+    subject = f"{count:,} cohorts at {len(settings.ages)} ages"
+    rates = []
+    for net, cost in costs.items():
+        what = f"predict.py, {net}, {subject}"
+        rate = count / cost.seconds
+        rates.append(Measurement(what, rate, "a second", settings.nets[net], is_minimum=True))
+    most_memory = max(cost.gib for cost in costs.values())
+    return [*rates, Measurement("predict.py, peak memory", most_memory, "GiB", settings.gib)]
 
 
-def rates(chosen: DictConfig, count: int, costs: dict[str, Cost]) -> list[Measurement]:
-    """Cohorts a second of each net, and the memory of the largest."""
-    size = f"{count:,} cohorts at {len(chosen.ages)} ages"
-    told = [
-        Measurement(
-            f"predict.py, {net}, {size}",
-            count / cost.seconds,
-            "a second",
-            chosen.nets[net],
-            is_minimum=True,
-        )
-        for net, cost in costs.items()
+def bare_rates(count: int, bare_seconds: Mapping[str, Sequence[float]]) -> list[Measurement]:
+    """Return cohorts a second of the bare ways."""
+    return [
+        Measurement(BARE_WAYS[way], count / median(seconds), "a second")
+        for way, seconds in bare_seconds.items()
     ]
-    most = max(cost.gib for cost in costs.values())
-    return [*told, Measurement("predict.py, peak memory", most, "GiB", chosen.gib)]
 
 
-def beside(count: int, bare: dict[str, list[float]]) -> list[Measurement]:
-    """Cohorts a second of the bare ways."""
-    names = {"read": "reading alone", "net": "reading, a small net, writing six numbers"}
-    return [Measurement(names[way], count / median(each), "a second") for way, each in bare.items()]
-
-
-def growth(net: str, sizes: Sequence[int], costs: Sequence[Cost]) -> list[Measurement]:
-    """How seconds and memory of a net grow."""
+def measure_growth(
+    net: str, sizes: Sequence[int], costs: Sequence[ProcessCost]
+) -> list[Measurement]:
+    """Return how seconds and memory of a net grow; empty for a single size."""
     if len(sizes) < 2:
         return []
-    name = f"predict.py, {net}, {sizes[0]:,} to {sizes[-1]:,} cohorts"
+    subject = f"predict.py, {net}, {sizes[0]:,} to {sizes[-1]:,} cohorts"
+    slope = log_log_slope(sizes, [cost.seconds for cost in costs])
     return [
-        Measurement(
-            f"{name}: slope of seconds (log-log)", log_log_slope(sizes, [c.seconds for c in costs])
-        ),
-        Measurement(f"{name}: memory, last over first", costs[-1].gib / costs[0].gib),
+        Measurement(f"{subject}: slope of seconds (log-log)", slope),
+        Measurement(f"{subject}: memory, last over first", costs[-1].gib / costs[0].gib),
     ]
 
 
-def days(chosen: DictConfig, count: int, wide: dict[str, Cost]) -> list[Measurement]:
-    """Cohorts a second of the tables of every day, raw and final."""
-    targets = {"parquet": float(chosen.wide)}
-    return [
-        Measurement(
-            f"predict.py, both tables of every day as {kind}, {count:,} cohorts",
-            count / cost.seconds,
-            "a second",
-            targets.get(kind),
-            is_minimum=True,
-        )
-        for kind, cost in wide.items()
-    ]
+def wide_rates(
+    settings: DictConfig, count: int, wide_costs: Mapping[str, ProcessCost]
+) -> list[Measurement]:
+    """Return cohorts a second of the tables of every day, raw and final, by kind of file."""
+    targets = {"parquet": float(settings.wide)}
+    rates = []
+    for kind, cost in wide_costs.items():
+        what = f"predict.py, both tables of every day as {kind}, {count:,} cohorts"
+        rate = count / cost.seconds
+        rates.append(Measurement(what, rate, "a second", targets.get(kind), is_minimum=True))
+    return rates

@@ -6,22 +6,21 @@ and forecast one number a day, ours four; making series of cohorts is left out f
 
 import json
 import logging
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from unittest.mock import patch
 
 import numpy as np
 from hydra import compose
 from hydra.utils import instantiate
-from launch import model_spec, run_context
+from launch import model_spec, plain, run_context
 from omegaconf import DictConfig, OmegaConf
 from peers import library_python, long_table
-from targets import Measurement
+from targets import Measurement, run_logged
 
 if TYPE_CHECKING:
     from ltvnet.data.curves import Curves
@@ -33,7 +32,7 @@ LIBRARIES = ("neuralforecast", "darts")
 
 
 @dataclass(frozen=True)
-class Run:
+class FitRun:
     """One fit: seconds, windows seen, parameters; `own` seconds of the net's training alone."""
 
     seconds: float
@@ -42,123 +41,127 @@ class Run:
     own: float = np.nan
 
 
-def lines(config: DictConfig) -> list[Measurement]:
-    """Seconds and windows a second of each net and library.
+def measurements(config: DictConfig) -> list[Measurement]:
+    """Measure seconds and windows a second of each net and library.
 
     `config.race`: `overrides` of configs/train.yaml, `repeats`; of each library its `requirements`
     and `environment` (see peers.py) and `nets`, name of ours -> model and arguments.
     """
-    chosen = config.race
-    job = compose("train", chosen.overrides)
+    settings, out = config.race, Path(config.out)
+    job = compose("train", settings.overrides)
     job.out = config.out
     source = instantiate(job.data)
     curves = source.history().as_of(source.origin)
-    runs: dict[tuple[str, str], list[Run]] = {}
     pythons = {
-        name: library_python(chosen[name], Path(config.out) / name / "environment")
-        for name in LIBRARIES
+        name: library_python(settings[name], out / name / "environment") for name in LIBRARIES
     }
-    for _ in range(chosen.repeats):
-        ours = {net: fitted(net, chosen.overrides, curves) for net in chosen.darts.nets}
-        for net, run in ours.items():
+
+    runs: dict[tuple[str, str], list[FitRun]] = {}
+    for _ in range(settings.repeats):
+        our_runs = {net: fit_ours(net, settings.overrides, curves) for net in settings.darts.nets}
+        for net, run in our_runs.items():
             runs.setdefault(("ltvnet", net), []).append(run)
         for name, python in pythons.items():
-            folder = Path(config.out) / name
-            write(folder, curves, settings(chosen[name].nets, ours))
-            for net, run in raced(python, name, folder).items():
+            write_race(out / name, curves, library_settings(settings[name].nets, our_runs))
+            for net, run in run_library(python, name, out / name).items():
                 runs.setdefault((name, net), []).append(run)
-    return [line for net in chosen.darts.nets for line in compared(net, runs)]
+    return [line for net in settings.darts.nets for line in compare_runs(net, runs)]
 
 
-def fitted(net: str, overrides: Sequence[str], curves: "Curves") -> Run:
-    """One fit of a net of ours, pattern and the search for its length included."""
+def fit_ours(net: str, overrides: Sequence[str], curves: "Curves") -> FitRun:
+    """Fit a net of ours once, pattern and the search for its length included."""
     from ltvnet.forecasting.registry import create_forecaster
 
     job = compose("train", [f"model={net}", *overrides])
     spec, context = model_spec(job), run_context(job, None)
-    with counted(spec.arguments["training"]["tasks"]) as trained:
-        begun = time.perf_counter()
+    with record_training(spec.arguments["training"]["tasks"]) as training_runs:
+        start = time.perf_counter()
         create_forecaster(spec, context).fit(curves)
-        seconds = time.perf_counter() - begun
-    found = Run(
+        seconds = time.perf_counter() - start
+
+    fit_run = FitRun(
         seconds=seconds,
-        windows=sum(run.windows for run in trained),
-        parameters=trained[-1].parameters,
-        own=sum(run.seconds for run in trained),
+        windows=sum(run.windows for run in training_runs),
+        parameters=training_runs[-1].parameters,
+        own=sum(run.seconds for run in training_runs),
     )
-    log.info("%s: %s", net, found)
-    return found
+    log.info("%s: %s", net, fit_run)
+    return fit_run
 
 
 @contextmanager
-def counted(tasks: int) -> Iterator[list[Run]]:
-    """Notes the training of each net within, of so many `tasks` a cohort and epoch."""
+def record_training(tasks: int) -> Iterator[list[FitRun]]:
+    """Note the training of each net within, of so many `tasks` a cohort and epoch."""
     from ltvnet.models.neural import training
 
-    found: list[Run] = []
-    fit = training.train_net
+    runs: list[FitRun] = []
+    train_net = training.train_net
 
-    def noted(job: training.TrainingJob, *config: Any) -> list[list[float]]:  # noqa: ANN401
-        begun = time.perf_counter()
-        scores = fit(job, *config)
-        seconds = time.perf_counter() - begun
-        grown = int((job.cohort_tensors.last_age > 0).sum())
-        weights = sum(weight.numel() for weight in job.net.parameters())
-        found.append(Run(seconds, job.stop_epoch * tasks * grown, weights))
+    def train_and_note(job: training.TrainingJob, *config: Any) -> list[list[float]]:  # noqa: ANN401
+        start = time.perf_counter()
+        scores = train_net(job, *config)
+        seconds = time.perf_counter() - start
+        cohorts_with_growth = int((job.cohort_tensors.last_age > 0).sum())
+        parameters = sum(weight.numel() for weight in job.net.parameters())
+        windows = job.stop_epoch * tasks * cohorts_with_growth
+        runs.append(FitRun(seconds, windows, parameters))
         return scores
 
-    with patch.object(training, "train_net", noted):
-        yield found
+    with patch.object(training, "train_net", train_and_note):
+        yield runs
 
 
-def settings(nets: Mapping[str, Any], ours: Mapping[str, Run]) -> dict[str, Any]:
-    """Models and arguments of a library's nets, with the windows that ours saw."""
-    plain: Any = OmegaConf.to_container(OmegaConf.create(nets), resolve=True)
-    return {net: plain[net] | {"windows": run.windows} for net, run in ours.items()}
+def library_settings(nets: Mapping[str, Any], our_runs: Mapping[str, FitRun]) -> dict[str, Any]:
+    """Return models and arguments of a library's nets, with the windows that ours saw."""
+    configs = plain(OmegaConf.create(nets), resolve=True)
+    return {net: configs[net] | {"windows": run.windows} for net, run in our_runs.items()}
 
 
-def write(folder: Path, curves: "Curves", chosen: Mapping[str, Any]) -> None:
+def write_race(folder: Path, curves: "Curves", settings: Mapping[str, Any]) -> None:
     """Write what is known of the cohorts, and what to fit, for a library."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = np.flatnonzero(curves.observed_age >= 0)
-    known = long_table([f"c{row}" for row in rows], curves.values[rows])
-    known.to_parquet(folder / "known.parquet", index=False)
-    (folder / "settings.json").write_text(json.dumps(chosen))
+    known_values = long_table([f"c{row}" for row in rows], curves.values[rows])
+    known_values.to_parquet(folder / "known.parquet", index=False)
+    (folder / "settings.json").write_text(json.dumps(settings))
 
 
-def raced(python: Path, name: str, folder: Path) -> dict[str, Run]:
+def run_library(python: Path, name: str, folder: Path) -> dict[str, FitRun]:
     """Let a library fit what is in a folder, in a process of its own.
 
     Raises ValueError when it fails.
     """
-    with (folder / "race.log").open("w") as file:
-        command = [python, HERE / f"{name}_race.py", folder]
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        raise ValueError(f"expected fits of {name}, got none: see {file.name}")
+    log_file = folder / "race.log"
+    if not run_logged([python, HERE / f"{name}_race.py", folder], log_file):
+        raise ValueError(f"expected fits of {name}, got none: see {log_file}")
     costs = json.loads((folder / "costs.json").read_text())
     log.info("%s: %s", name, costs)
-    return {net: Run(**cost) for net, cost in costs.items()}
+    return {net: FitRun(**cost) for net, cost in costs.items()}
 
 
-def compared(net: str, runs: Mapping[tuple[str, str], Sequence[Run]]) -> Iterator[Measurement]:
-    """Lines of a net: medians over its runs here, and those of each library beside them."""
+def compare_runs(
+    net: str, runs: Mapping[tuple[str, str], Sequence[FitRun]]
+) -> Iterator[Measurement]:
+    """Yield medians of a net over its runs here, and those of each library beside them."""
     ours = runs["ltvnet", net]
+    parameters, windows = ours[0].parameters, ours[0].windows
     seconds = median(ours, "seconds")
-    size, seen = ours[0].parameters, ours[0].windows
-    yield Measurement(f"{net} ({size:,} parameters, {seen:,} windows), whole fit", seconds, "s")
+    subject = f"{net} ({parameters:,} parameters, {windows:,} windows)"
+    yield Measurement(f"{subject}, whole fit", seconds, "s")
     yield Measurement(f"{net}, training of the net alone", median(ours, "own"), "s")
-    yield Measurement(f"{net}, of the whole fit", seen / seconds, "windows/s")
+    yield Measurement(f"{net}, of the whole fit", windows / seconds, "windows/s")
+
     for name in LIBRARIES:
         theirs = runs[name, net]
-        size, speed = theirs[0].parameters, theirs[0].windows / median(theirs, "seconds")
-        yield Measurement(f"{net} in {name} ({size:,} parameters)", speed, "windows/s")
-        times = seen / seconds / speed
-        yield Measurement(f"{net}, faster than {name}", times, "x", 5, is_minimum=True)
-        alone = seen / median(ours, "own") / speed
-        yield Measurement(f"{net}, the net alone, faster than {name}", alone, "x")
+        parameters = theirs[0].parameters
+        their_rate = theirs[0].windows / median(theirs, "seconds")
+        yield Measurement(f"{net} in {name} ({parameters:,} parameters)", their_rate, "windows/s")
+        speedup = windows / seconds / their_rate
+        yield Measurement(f"{net}, faster than {name}", speedup, "x", 5, is_minimum=True)
+        net_speedup = windows / median(ours, "own") / their_rate
+        yield Measurement(f"{net}, the net alone, faster than {name}", net_speedup, "x")
 
 
-def median(runs: Sequence[Run], name: str) -> float:
-    """Of one figure over runs."""
-    return float(np.median([getattr(run, name) for run in runs]))
+def median(runs: Sequence[FitRun], figure: Literal["seconds", "own"]) -> float:
+    """Return the median of one figure over runs."""
+    return float(np.median([getattr(run, figure) for run in runs]))

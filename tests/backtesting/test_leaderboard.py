@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import leaderboard_job
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,19 +31,6 @@ from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.reports.leaderboard_tables import as_markdown, state_finding, write_markdown
 
 AGES = (3, 7, 30, 45)
-
-
-def script() -> Any:  # noqa: ANN401 it is no module of a package
-    """scripts/benchmarks/run.py, whose name is taken by others."""
-    path = Path(__file__).parent.parent.parent / "scripts" / "benchmarks" / "run.py"
-    spec = spec_from_file_location("benchmarks_run", path)
-    assert spec is not None and spec.loader is not None
-    made = module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
-benchmark = script()
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +216,9 @@ def test_departures_from_the_pattern_are_our_own() -> None:
 
 def test_the_table_of_data_sets(past: BacktestRecord) -> None:
     """Two seeds with errors of 10 % and 30 %, and another data set with 20 %."""
-    text = benchmark.standings({"one": [board(past, 1.1), board(past, 1.3)], "two": [board(past)]})
+    text = leaderboard_job.standings(
+        {"one": [board(past, 1.1), board(past, 1.3)], "two": [board(past)]}
+    )
     scores, excess, versus = (part.splitlines() for part in text.split("\n\n")[1::2])
     assert scores[0] == "| model | one | two |"
     assert scores[2:] == [
@@ -249,9 +238,9 @@ def stamps(change: str) -> set[str]:
     config = composed("benchmark", "what=leaderboard")
     config.leaderboard.models = ["growth_lstm", "best"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        _, _, stamp = benchmark.prepared(config, "one_0", ["data=simulated"])
+        _, _, stamp = leaderboard_job.prepare_part(config, "one_0", ["data=simulated"])
         config.leaderboard.overrides.append(change)
-        _, words, changed = benchmark.prepared(config, "one_0", ["data=simulated"])
+        _, words, changed = leaderboard_job.prepare_part(config, "one_0", ["data=simulated"])
     assert words[-1] == change
     return {stamp, changed}
 
@@ -285,13 +274,14 @@ def test_a_finished_part_is_not_run_again(
         board(past).write(tmp_path / "one_0")
         return CompletedProcess(command, 0)
 
-    monkeypatch.setattr(benchmark.subprocess, "run", started)
+    monkeypatch.setattr("subprocess.run", started)
     for stamp in ("as it was", "as it was", "changed"):
-        assert benchmark.backtested(tmp_path / "one_0", ["data=one"], stamp) == tmp_path / "one_0"
+        folder = leaderboard_job.run_backtest(tmp_path / "one_0", ["data=one"], stamp)
+        assert folder == tmp_path / "one_0"
     assert ran == ["data=one"] * 2
 
 
 def test_a_part_that_fails_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a backtest of one_0, got error: .*see .*log"):
-        benchmark.backtested(tmp_path / "one_0", ["data=nonsense"], "")
+        leaderboard_job.run_backtest(tmp_path / "one_0", ["data=nonsense"], "")
     assert not (tmp_path / "one_0" / "finished.json").exists()

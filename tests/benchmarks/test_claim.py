@@ -1,21 +1,24 @@
 """The two claims of a growth-rate LSTM: what each may see, and how it is told."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from claim import (
+    HORIZONS,
+    MaturedForecasts,
+    claim_table,
+    claims_as_markdown,
+    make_claims,
+    mean_and_spread,
+    random_split,
+)
 from cohorts import weekly
 from factories import forecaster
 from test_leaks import GROWTH_LSTM
 
 from ltvnet.data.curves import parse_day
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts" / "benchmarks"))
-from claim import HORIZONS, Told, markdown, measured, split, spoken, table  # noqa: E402
-
-TOLD = Told(
+FORECASTS = MaturedForecasts(
     actual=np.array([[2.0, 4.0, 6.0], [4.0, 8.0, np.nan]]),
     mean=np.array([[1.0, 4.0, 3.0], [2.0, 4.0, 9.0]]),
     users=np.array([1.0, 3.0]),
@@ -24,28 +27,28 @@ TOLD = Told(
 
 def test_scores_and_mean_error_by_hand() -> None:
     """D90: (1 + 3 * 2) / (2 + 3 * 4); D180: 3 * 4 / (4 + 3 * 8); D360: of one cohort."""
-    np.testing.assert_allclose(TOLD.wape(), [7 / 14, 12 / 28, 3 / 6])
-    np.testing.assert_allclose(TOLD.mean_error(), [14 / 7, 28 / 16, 6 / 3])
-    assert TOLD.cohorts().tolist() == [2, 2, 1]
+    np.testing.assert_allclose(FORECASTS.wape(), [7 / 14, 12 / 28, 3 / 6])
+    np.testing.assert_allclose(FORECASTS.mean_error(), [14 / 7, 28 / 16, 6 / 3])
+    assert FORECASTS.cohort_counts().tolist() == [2, 2, 1]
 
 
 def test_a_correction_by_its_own_errors_has_no_error_left_on_average() -> None:
-    again = TOLD.corrected(TOLD.mean_error())
+    again = FORECASTS.scale(FORECASTS.mean_error())
     np.testing.assert_allclose(again.mean_error(), 1.0)
 
 
 def test_a_split_is_of_four_fifths_and_at_random() -> None:
-    chosen = split(1000, seed=0)
+    chosen = random_split(1000, seed=0)
     assert chosen.sum() == 800 and chosen[:800].sum() < 700
-    np.testing.assert_array_equal(chosen, split(1000, seed=0))
+    np.testing.assert_array_equal(chosen, random_split(1000, seed=0))
 
 
 @pytest.fixture(scope="module")
 def found() -> pd.DataFrame:
     history = weekly(110)
     past = [parse_day("2023-12-17"), parse_day("2024-06-16")]
-    return table(
-        measured(lambda: forecaster(GROWTH_LSTM), 0, history, parse_day("2024-12-15"), past)
+    return claim_table(
+        make_claims(lambda: forecaster(GROWTH_LSTM), 0, history, parse_day("2024-12-15"), past)
     )
 
 
@@ -69,18 +72,18 @@ def test_the_correction_is_of_what_is_claimed(found: pd.DataFrame) -> None:
 
 def test_the_table_names_every_horizon(found: pd.DataFrame) -> None:
     seeds = pd.concat([found.assign(data="weekly", seed=seed) for seed in (0, 1)])
-    lines = markdown(seeds).split("\n")
+    lines = claims_as_markdown(seeds).split("\n")
     assert len(lines) == 2 + 3 * len(HORIZONS)
     assert lines[2].startswith("| weekly | random split | D90 |")
     assert lines[2].endswith("± 0.0% | 356 | 4 |")
     assert (
-        markdown(found.assign(data="weekly"))
+        claims_as_markdown(found.assign(data="weekly"))
         .split("\n")[-1]
         .startswith("| weekly | backtest | D360 |  | ")
     )
 
 
 def test_a_spread_needs_seeds() -> None:
-    assert [spoken(0.2, 0.01), spoken(0.2, np.nan), spoken(np.nan, np.nan)] == [
-        "20.0% ± 1.0%", "20.0%", "",
-    ]  # fmt: skip
+    assert mean_and_spread(0.2, 0.01) == "20.0% ± 1.0%"
+    assert mean_and_spread(0.2, np.nan) == "20.0%"
+    assert mean_and_spread(np.nan, np.nan) == ""

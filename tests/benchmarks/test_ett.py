@@ -1,18 +1,14 @@
 """The check of TiDE on ETTh1: windows as published, ridge in closed form, an unchanged net."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from composing import CONFIGS
+from ett import ENDS, Learner, Series, Split, report, ridge
 from omegaconf import DictConfig, OmegaConf
-
-sys.path.insert(0, str(CONFIGS.parent / "scripts" / "benchmarks"))
-from ett import ENDS, Learner, Series, Split, ett, ridge
 
 from ltvnet.models.neural.nets.tide import TiDE
 
@@ -113,7 +109,7 @@ def test_the_net_is_that_of_ltvnet_and_starts_at_the_mean_of_the_lookback(
 
 
 def test_the_table_has_both_and_the_published_figures(file: Path) -> None:
-    once = ett(config(file))
+    once = report(config(file))
     head, rule, row, _, notes = once.splitlines()
     assert head.count("|") == rule.count("|") == row.count("|") == 9
     assert row.startswith("| 96 |") and "| 0.375 | 0.398 |" in row

@@ -1,21 +1,24 @@
 """The benchmark of training: the bare loop is the same fit, and what is counted is what is made."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from cohorts import weekly
+from fit_speed import (
+    Case,
+    FitSettings,
+    Items,
+    fit_by_bare_loop,
+    fit_net,
+    load_items,
+    make_examples,
+    median_seconds_in_turn,
+)
 from test_ddp import neural
 from test_forecaster import MACHINE, NET, TRAINING
 
 from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.cohort_tensors import CohortTensors
 from ltvnet.models.neural.training_config import TrainingConfig
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
-from fit_speed import Case, Items, bare, drawn, fitted, interleaved, loaded  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +35,9 @@ def case() -> Case:
 def test_the_bare_loop_learns_what_fit_learns(case: Case) -> None:
     """Dropout included: both begin an epoch from the same seed."""
     training = TrainingConfig(**TRAINING | {"loss": "huber"})  # type: ignore[arg-type]
-    one = fitted(case, NET, training, HardwareConfig(**MACHINE))  # type: ignore[arg-type]
-    other = bare(case, NET, training)
+    hardware = HardwareConfig(**MACHINE)  # type: ignore[arg-type]
+    one = fit_net(case, FitSettings(NET, training, hardware))
+    other = fit_by_bare_loop(case, NET, training)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
 
@@ -52,7 +56,7 @@ def test_a_window_of_a_data_loader(case: Case) -> None:
 def test_runs_are_interleaved_and_the_first_is_left_out(case: Case) -> None:
     order: list[str] = []
     runs = {name: lambda name=name: order.append(name) for name in ("a", "b")}
-    seconds = interleaved(runs, 2)  # type: ignore[arg-type]
+    seconds = median_seconds_in_turn(runs, 2)  # type: ignore[arg-type]
     assert order == ["a", "b"] * 3 and min(seconds.values()) >= 0
-    drawn(case.windows, 1)
-    loaded(case, 3)
+    make_examples(case.windows, 1)
+    load_items(case, 3)

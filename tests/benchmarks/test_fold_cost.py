@@ -1,6 +1,5 @@
-"""What a backtest takes, measured on a history that takes next to nothing."""
+"""The cost of a backtest, measured on a history that takes next to nothing."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,16 @@ import numpy as np
 import pytest
 from cohorts import weekly
 from factories import run_context
+from fold_cost import (
+    Past,
+    backtest_job,
+    backtest_seconds,
+    cold_and_backtest_seconds,
+    fold_shares,
+    last_fold,
+    past_of,
+    unwritten_model,
+)
 from hydra import compose, initialize_config_dir
 from test_leaks import LSTM
 from test_pattern import DEFAULT
@@ -20,8 +29,6 @@ from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.neural.forecaster import NeuralForecaster
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "benchmarks")]
-from fold_cost import Past, apart, backtest, costs, fold, replayed, seconds, shares  # noqa: E402
 
 PATTERN = {"name": "pattern", **DEFAULT}
 
@@ -44,14 +51,14 @@ def model(config: Mapping[str, Any]) -> tuple[ModelSpec, RunContext]:
 
 
 def test_every_repeat_is_measured(past: Past) -> None:
-    cold, whole = costs(model(PATTERN), past, 3)
+    cold, whole = cold_and_backtest_seconds(model(PATTERN), past, 3)
     assert cold.shape == whole.shape == (3,) and (cold > 0).all() and (whole > 0).all()
-    assert seconds(model(PATTERN), past) > 0
+    assert backtest_seconds(model(PATTERN), past) > 0
 
 
 def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
     """A pattern has no warm start; a net has that of the first day, if it beat the pattern."""
-    last = fold(model(PATTERN), past)
+    last = last_fold(model(PATTERN), past)
     assert (last.fit_day, list(last.origins), last.start_state) == (
         past.days[-1],
         past.days[-1:],
@@ -66,12 +73,12 @@ def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ltvnet.models.neural.forecaster.NeuralForecaster", Watched)
-        last = fold(model(LSTM), past)
+        last = last_fold(model(LSTM), past)
     assert begun == past.days and last.start_state is not None
 
 
 def test_the_shares_of_a_pattern_are_all_there_is(past: Past) -> None:
-    found = shares(model(PATTERN), past)
+    found = fold_shares(model(PATTERN), past)
     assert list(found) == ["the pattern", "forecasts", "the ledger"]
     assert all(0 < share < 1 for share in found.values())
 
@@ -79,12 +86,12 @@ def test_the_shares_of_a_pattern_are_all_there_is(past: Past) -> None:
 def test_the_benchmark_is_of_24_days_and_writes_nothing(composing: None) -> None:
     config = compose("benchmark", ["what=backtest"])
     config.out = "nowhere"
-    job = backtest(config, ["data.campaigns.count=2"])
-    past = replayed(job)
+    job = backtest_job(config, ["data.campaigns.count=2"])
+    past = past_of(job)
     assert len(past.days) == 24 and str(past.days[-1]) == "2023-12-31"
     assert set(np.diff(past.days)) == {np.timedelta64(21, "D")}
     assert past.plan.refit == "each" and past.plan.workers == 1
     for name in config.backtest.models:
-        _, context = apart(job, name)
+        _, context = unwritten_model(job, name)
         assert context.folder is None
     assert len(replace(past, days=past.days[::-1][::4][::-1]).days) == 6

@@ -1,41 +1,37 @@
 """The parts of the GPU benchmark, on the CPU."""
 
 import logging
-import sys
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from composing import CONFIGS, composed
+from gpu_speed import (
+    DeviceLimits,
+    UntrainedNet,
+    byte_count,
+    copy_rate,
+    count_kernels,
+    forecast_tasks,
+    full_batches,
+    largest_change,
+    latest_tasks,
+    launch_seconds,
+    measure_agreement,
+    measure_steps,
+    measure_whole_runs,
+    measurements,
+    repeat_cohorts,
+    replay_seconds,
+    training_module,
+)
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts" / "benchmarks"))
-from gpu_speed import (  # noqa: E402
-    Card,
-    Ready,
-    agreement,
-    change,
-    copied,
-    forecasts,
-    kernels,
-    last,
-    launched,
-    learning,
-    lines,
-    replayed,
-    size,
-    steps,
-    tiled,
-    whole,
-    whole_batches,
-)
-
-from ltvnet.forecasting.run_context import HardwareConfig  # noqa: E402
-from ltvnet.models.neural.cuda_graphs import iter_tensors  # noqa: E402
-from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard  # noqa: E402
+from ltvnet.forecasting.run_context import HardwareConfig
+from ltvnet.models.neural.cuda_graphs import iter_tensors
+from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessShard
 
 CPU = torch.device("cpu")
 
@@ -53,15 +49,15 @@ def chosen() -> DictConfig:
 
 
 @pytest.fixture(scope="module")
-def ready(chosen: DictConfig) -> Ready:
+def ready(chosen: DictConfig) -> UntrainedNet:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return Ready.of(chosen, "mlp")
+        return UntrainedNet.from_config(chosen, "mlp")
 
 
-def draws(ready: Ready, cohorts: int = 150) -> EpochSampler:
+def draws(ready: UntrainedNet, cohorts: int = 150) -> EpochSampler:
     plan = EpochPlan(1, ready.training.batch_size, ready.training.unseen)
     return EpochSampler(
-        windows=tiled(ready.windows, cohorts), plan=plan, seed=0, share=ProcessShard(0, 1)
+        windows=repeat_cohorts(ready.windows, cohorts), plan=plan, seed=0, share=ProcessShard(0, 1)
     )
 
 
@@ -71,61 +67,63 @@ def test_without_a_gpu_a_note_says_so(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = composed("benchmark", "what=gpu")
     with caplog.at_level(logging.WARNING):
-        (line,) = lines(config)
+        (line,) = measurements(config)
     assert caplog.messages == ["what=gpu: no GPU is at hand, so nothing was measured"]
     assert line.cells() == ["GPU: none is at hand", "", "", ""]
 
 
-def test_cohorts_are_repeated(ready: Ready) -> None:
-    many = tiled(ready.windows, 2 * len(ready.windows) + 1)
+def test_cohorts_are_repeated(ready: UntrainedNet) -> None:
+    many = repeat_cohorts(ready.windows, 2 * len(ready.windows) + 1)
     assert len(many) == len(many.values) == 2 * len(ready.windows) + 1
     assert torch.equal(many.values[-1], ready.windows.values[0])
     assert torch.equal(many.codes[len(ready.windows)], ready.windows.codes[0])
     assert torch.equal(many.rarity, ready.windows.rarity)
-    found = forecasts(ready, many, last(many))
+    found = forecast_tasks(ready, many, latest_tasks(many))
     assert torch.equal(found[:, 0], found[:, len(ready.windows)])
 
 
-def test_an_untrained_net_forecasts_the_pattern_in_any_precision(ready: Ready) -> None:
-    tasks = last(ready.windows)
-    exact = forecasts(ready, ready.windows, tasks)[0]
+def test_an_untrained_net_forecasts_the_pattern_in_any_precision(ready: UntrainedNet) -> None:
+    tasks = latest_tasks(ready.windows)
+    exact = forecast_tasks(ready, ready.windows, tasks)[0]
     _, targets = ready.windows.inputs_and_targets(tasks)
     pattern = targets.observed_value[:, None] + targets.interval_growth.cumsum(1)
     torch.testing.assert_close(exact, pattern)
-    rounded = forecasts(ready, ready.windows, tasks, "bf16-mixed")[0]
-    assert change(rounded, exact) < 1e-6
+    rounded = forecast_tasks(ready, ready.windows, tasks, "bf16-mixed")[0]
+    assert largest_change(rounded, exact) < 1e-6
 
 
 def test_a_change_is_relative() -> None:
-    assert change(torch.tensor([1.0, 101.0]), torch.tensor([1.0, 100.0])) == pytest.approx(0.01)
+    assert largest_change(torch.tensor([1.0, 101.0]), torch.tensor([1.0, 100.0])) == pytest.approx(
+        0.01
+    )
 
 
 def test_batches_are_of_one_size_and_their_bytes_are_counted(
-    ready: Ready, chosen: DictConfig
+    ready: UntrainedNet, chosen: DictConfig
 ) -> None:
     drawn = draws(ready)
-    module = learning(ready, drawn.windows, HardwareConfig(**chosen.machine))
-    found = whole_batches(module, drawn, len(drawn))
+    module = training_module(ready, drawn.windows, HardwareConfig(**chosen.machine))
+    found = full_batches(module, drawn, len(drawn))
     assert len(found) == int((drawn.windows.last_age > 0).sum()) // 64
     shapes = {tuple(tensor.shape for tensor in iter_tensors(batch)) for batch in found}
     assert len(shapes) == 1
-    assert size(found[0]) == sum(len(x.numpy().tobytes()) for x in iter_tensors(found[0]))
+    assert byte_count(found[0]) == sum(len(x.numpy().tobytes()) for x in iter_tensors(found[0]))
     losses = [float(module.compute_gradient(batch, 64)) for batch in found]
     assert len(set(losses)) > 1
 
 
 def test_limits_are_positive_and_a_cpu_has_no_kernels() -> None:
-    assert copied(CPU, 1000) > 0 and launched(CPU, 3) > 0 and replayed(CPU, 3) > 0
+    assert copy_rate(CPU, 1000) > 0 and launch_seconds(CPU, 3) > 0 and replay_seconds(CPU, 3) > 0
     if not torch.cuda.is_available():
-        assert kernels(lambda: torch.zeros(1)) == 0
+        assert count_kernels(lambda: torch.zeros(1)) == 0
 
 
-def test_every_part_gives_its_lines(ready: Ready, chosen: DictConfig) -> None:
+def test_every_part_gives_its_lines(ready: UntrainedNet, chosen: DictConfig) -> None:
     ready = replace(ready, net=deepcopy(ready.net))  # which is trained
     told = [
-        *agreement(ready, chosen, CPU),
-        *steps(ready, chosen, CPU, Card(1e9, 1e-6, 1e-6)),
-        *whole(ready, chosen, CPU),
+        *measure_agreement(ready, chosen, CPU),
+        *measure_steps(ready, chosen, CPU, DeviceLimits(1e9, 1e-6, 1e-6)),
+        *measure_whole_runs(ready, chosen, CPU),
     ]
     assert [line.what for line in told] == [
         "MLP: forecasts in 32-true differ from the CPU's by",

@@ -1,7 +1,6 @@
 """What another library is given, and how its forecasts stand on the board."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 from cohorts import weekly
 from factories import forecaster
+from peers import library_entrants, scored_and_teaching_rows, task_folder, write_tasks
 from test_forecaster import PATTERN
 
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
@@ -19,10 +19,6 @@ from ltvnet.backtesting.replay import forecast_entries
 from ltvnet.backtesting.scores import BacktestRecord, build_record
 from ltvnet.correction.walk_forward import StageSwitches
 from ltvnet.data.curves import NODES, History
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
-from peers import asked, others, task, write  # noqa: E402 the scripts' folder must be on the path
 
 ORIGINS = [np.datetime64("2023-09-07"), np.datetime64("2023-12-07")]
 SETTINGS = {"net": {"model": "MLP", "arguments": {"input_size": 8}}}
@@ -52,8 +48,8 @@ def answer(past: History, found: BacktestRecord, out: Path, factor: float) -> No
     """A library that says so many times what came true, at every age."""
     entries, came = found.entries, past.actuals(past.last_day)
     for origin in np.unique(entries.origin):
-        folder = task(out, origin)
-        write(folder, past.as_of(origin), entries, SETTINGS)
+        folder = task_folder(out, origin)
+        write_tasks(folder, past.as_of(origin), entries, SETTINGS)
         said = []
         for name in pd.read_parquet(folder / "tasks.parquet")["unique_id"].unique():
             row = int(name[1:])
@@ -71,7 +67,7 @@ def test_nothing_later_than_the_origin_is_given(
     past: History, found: BacktestRecord, tmp_path: Path
 ) -> None:
     curves = past.as_of(ORIGINS[0])
-    write(tmp_path, curves, found.entries, SETTINGS)
+    write_tasks(tmp_path, curves, found.entries, SETTINGS)
     known, tasks = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("known", "tasks"))
     begun = curves.start[known["unique_id"].str[1:].astype(int)]
     ends = begun + np.timedelta64(6, "D") + known["ds"].to_numpy().astype("timedelta64[D]")
@@ -98,9 +94,9 @@ def test_forecasts_come_back_to_their_cohorts(
 ) -> None:
     """All growth is told half as much again: so is the error, of growth over the value."""
     answer(past, found, tmp_path, 1.5)
-    entrants = list(others(tmp_path, found, SETTINGS, past, NOTHING))
+    entrants = list(library_entrants(tmp_path, found, SETTINGS, past, NOTHING))
     entries = entrants[0].record.entries
-    rows = np.concatenate([asked(found.entries, origin) for origin in ORIGINS])
+    rows = np.concatenate([scored_and_teaching_rows(found.entries, origin) for origin in ORIGINS])
     mean = entries.bands["final"].mean
     grown = found.actual - found.entries.observed_value[:, None]
     np.testing.assert_allclose(
@@ -123,9 +119,9 @@ def test_networks_are_corrected_and_calibrated_like_baselines(tmp_path: Path) ->
     found = replayed(past, np.datetime64("2023-06-05") + 28 * np.arange(10))
     answer(past, found, tmp_path, 1.5)
     learning = StageSwitches(blend=True, correction=True, intervals=True)
-    (net,) = others(tmp_path, found, SETTINGS, past, learning)
+    (net,) = library_entrants(tmp_path, found, SETTINGS, past, learning)
     entries = net.record.entries
-    last = asked(found.entries, entries.origin.max())
+    last = scored_and_teaching_rows(found.entries, entries.origin.max())
     raw, final = entries.bands["raw"], entries.bands["final"]
     rows = last[np.isfinite(raw.mean[last, D60])]
     start = entries.observed_value[rows]
@@ -143,8 +139,11 @@ def test_days_that_are_not_asked_for_are_not_read(
     answer(past, found, tmp_path, 1.5)
     later = replayed(past, ORIGINS[1:])
     answer(past, later, tmp_path, 1.1)
-    (net,) = others(tmp_path, later, SETTINGS, past, NOTHING)
-    rows, start = asked(later.entries, ORIGINS[1]), later.entries.observed_value[:, None]
+    (net,) = library_entrants(tmp_path, later, SETTINGS, past, NOTHING)
+    rows, start = (
+        scored_and_teaching_rows(later.entries, ORIGINS[1]),
+        later.entries.observed_value[:, None],
+    )
     told = net.record.entries.bands["final"].mean - start
     np.testing.assert_allclose(told[rows], (1.1 * (later.actual - start))[rows], atol=1e-12)
 
@@ -157,7 +156,7 @@ def test_other_inputs_are_asked_again(
     curves, entries, settings = past.as_of(ORIGINS[0]), found.entries, SETTINGS
     costs = tmp_path / "costs.json"
     for kept in (False, True):
-        write(tmp_path, curves, entries, settings)
+        write_tasks(tmp_path, curves, entries, settings)
         assert costs.exists() == kept
         costs.write_text("{}")
     if changed == "settings":
@@ -168,5 +167,5 @@ def test_other_inputs_are_asked_again(
         curves = past.as_of(ORIGINS[1])
     else:
         entries = entries.take(np.arange(1, len(entries)))  # the same tasks by other numbers
-    write(tmp_path, curves, entries, settings)
+    write_tasks(tmp_path, curves, entries, settings)
     assert not costs.exists()

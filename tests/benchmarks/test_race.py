@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import race
 from cohorts import weekly
 from composing import composed
+from race import (
+    FitRun,
+    compare_runs,
+    library_settings,
+    record_training,
+    run_library,
+    write_race,
+)
 from test_forecaster import NET, Trained, neural
 
 from ltvnet.data.curves import Curves
 from ltvnet.models.neural.training_config import TrainingJob
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]
-import race  # noqa: E402 the scripts' folder must be on the path
-from race import Run, compared, counted, raced, settings, write  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def test_windows_seen_are_counted(curves: Curves) -> None:
     """Two epochs of four tasks of every cohort with growth; the net is the one that was built."""
     model = neural()
     model.__class__ = Trained
-    with counted(tasks=4) as found:
+    with record_training(tasks=4) as found:
         model.fit(curves)
     net = model.fitted.net
     assert net is not None
@@ -43,7 +47,7 @@ def test_counting_ends_with_its_block(curves: Curves) -> None:
     from ltvnet.models.neural import training
 
     before = training.train_net
-    with counted(tasks=4):
+    with record_training(tasks=4):
         assert training.train_net is not before
     assert training.train_net is before
     assert {"net", "cohort_tensors", "stop_epoch"} <= set(TrainingJob.__annotations__) and NET[
@@ -52,7 +56,7 @@ def test_counting_ends_with_its_block(curves: Curves) -> None:
 
 
 def test_libraries_get_every_known_value(curves: Curves, tmp_path: Path) -> None:
-    write(tmp_path, curves, {"mlp": {"windows": 7}})
+    write_race(tmp_path, curves, {"mlp": {"windows": 7}})
     known = pd.read_parquet(tmp_path / "known.parquet")
     assert len(known) == np.isfinite(curves.values).sum()
     row = known[known["unique_id"] == "c3"]
@@ -64,8 +68,8 @@ def test_libraries_get_every_known_value(curves: Curves, tmp_path: Path) -> None
 def test_nets_of_a_library_are_those_of_ours(library: str) -> None:
     """Each is told how many windows to see, and forecasts every day after D7."""
     nets = composed("benchmark", "what=race").race[library].nets
-    ours = {net: Run(1.0, 1000 + place, 5) for place, net in enumerate(("lstm", "mlp", "tide"))}
-    found = settings(nets, ours)
+    ours = {net: FitRun(1.0, 1000 + place, 5) for place, net in enumerate(("lstm", "mlp", "tide"))}
+    found = library_settings(nets, ours)
     assert [found[net]["windows"] for net in ours] == [1000, 1001, 1002]
     for each in found.values():
         days = each["arguments"]
@@ -79,17 +83,21 @@ def test_a_library_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(race, "HERE", tmp_path)
     (tmp_path / "darts_race.py").write_text("raise SystemExit(3)")
     with pytest.raises(ValueError, match="expected fits of darts, got none: see .*race.log"):
-        raced(Path(sys.executable), "darts", tmp_path)
+        run_library(Path(sys.executable), "darts", tmp_path)
 
 
 def test_lines_by_hand() -> None:
     """1,200 windows in 2 s here; 600 in 10 s and 1,200 in 4 s there: 10 and 2 times as fast."""
     runs = {
-        ("ltvnet", "mlp"): [Run(2.0, 1200, 50, 1.0), Run(9.0, 1200, 50, 1.0), Run(2, 1200, 50, 1)],
-        ("neuralforecast", "mlp"): [Run(10.0, 600, 55)],
-        ("darts", "mlp"): [Run(4.0, 1200, 45)],
+        ("ltvnet", "mlp"): [
+            FitRun(2.0, 1200, 50, 1.0),
+            FitRun(9.0, 1200, 50, 1.0),
+            FitRun(2, 1200, 50, 1),
+        ],
+        ("neuralforecast", "mlp"): [FitRun(10.0, 600, 55)],
+        ("darts", "mlp"): [FitRun(4.0, 1200, 45)],
     }
-    lines = list(compared("mlp", runs))
+    lines = list(compare_runs("mlp", runs))
     found = {line.what: (line.value, line.meets_target) for line in lines}
     assert found["mlp (50 parameters, 1,200 windows), whole fit"] == (2.0, None)
     assert found["mlp, of the whole fit"] == (600.0, None)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ltvnet import metrics
 from ltvnet.backtesting import scores
+from ltvnet.backtesting.error_analysis import bias_grid, largest_misses
 from ltvnet.backtesting.ledger import STAGES, LedgerEntries
 from ltvnet.backtesting.scores import BacktestRecord, build_record
 from ltvnet.data.arrays import Floats
@@ -119,7 +120,7 @@ def test_the_headline_is_the_longest_horizon_up_to_half_a_year_from_day_7() -> N
 
 
 def test_the_heat_map_shows_the_relative_error_of_the_sum() -> None:
-    grid = figures.bias_grid(made())
+    grid = bias_grid(made())
     assert grid is not None and grid.age_label == "7-13"
     assert grid.horizons.tolist() == [14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360]
     np.testing.assert_array_equal(grid.origins, DAYS)
@@ -135,7 +136,7 @@ def test_the_heat_map_shows_the_relative_error_of_the_sum() -> None:
 
 def test_cells_that_have_not_matured_are_left_grey() -> None:
     found = made(until="2023-06-30")
-    grid, figure = figures.bias_grid(found), figures.accuracy_by_day(found)
+    grid, figure = bias_grid(found), figures.accuracy_by_day(found)
     assert grid is not None and figure is not None
     ages = np.array([(np.datetime64("2023-06-30") - day).astype(int) + 7 for day in DAYS])
     np.testing.assert_array_equal(np.isfinite(grid.bias), grid.horizons <= ages[:, None])
@@ -212,7 +213,7 @@ def test_no_more_than_two_ages_are_drawn(ages: Sequence[int], shown: Sequence[in
 def test_no_revenue_is_not_drawn() -> None:
     found = made()
     nothing = replace(found, actual=0 * found.actual)
-    assert figures.bias_grid(nothing) is None and figures.accuracy_by_day(nothing) is None
+    assert bias_grid(nothing) is None and figures.accuracy_by_day(nothing) is None
     assert figures.error_by_horizon([nothing], (7, 30)) is None
 
 
@@ -252,7 +253,7 @@ def test_errors_by_epoch_are_the_losses() -> None:
 def test_names_of_lines_do_not_overlap() -> None:
     figure = Figure()
     axes = figure.add_subplot()
-    figures._draw(axes, [ErrorLine(name, [1, 2], [1.0, 2.0], "k", "-") for name in "abc"])
+    figures._draw_lines(axes, [ErrorLine(name, [1, 2], [1.0, 2.0], "k", "-") for name in "abc"])
     heights = sorted(text.get_position()[1] for text in axes.texts)
     assert heights[0] == 2.0 and np.diff(heights).min() > 0.05
 
@@ -278,7 +279,7 @@ def test_the_worst_cohorts_miss_the_most_money() -> None:
     found = made(factors)
     headline = findings.choose_headline(found, (7,))
     assert headline is not None
-    at, missed = figures.largest_misses(found, headline)
+    at, missed = largest_misses(found, headline.entry_mask, headline.horizon)
     level = 181**0.5
     money = [100 * 0.5, 200 * 0.2, 100 * 0.3, 0.0]
     np.testing.assert_allclose(np.abs(missed[at])[:4], level * np.array(money), atol=1e-9)

@@ -21,6 +21,7 @@ from ltvnet.forecasting.forecast import Forecast
 from ltvnet.reports import findings, model_page, wording
 from ltvnet.reports.findings import FEW_OUTCOMES, NO_REVENUE, headline_sentence, verdict
 from ltvnet.reports.model_page import ReportContent
+from ltvnet.reports.model_page_sections import AGE_BUCKET_LABELS
 
 HEADINGS = [
     "How far off were past forecasts?",
@@ -314,9 +315,10 @@ def test_corrections_say_factor_rows_and_errors(tmp_path: Path) -> None:
 def test_a_blend_without_correction_is_shown(tmp_path: Path) -> None:
     html = written(replace(story(made()), stages=learned([], weight=0.75)), tmp_path)
     assert rows(html, "What is corrected?") == [
-        [age, "75 %", "off", "–"] for age in model_page.AGE_BUCKET_LABELS
+        [age, "75 %", "off", "–"] for age in AGE_BUCKET_LABELS
     ]
-    blended = f"Forecasts of cohorts {', '.join(model_page.AGE_BUCKET_LABELS)} days old are blended with the pattern"
+    days = ", ".join(AGE_BUCKET_LABELS)
+    blended = f"Forecasts of cohorts {days} days old are blended with the pattern"
     assert blended in html
     corrected = replace(story(), stages=learned([2]))
     assert len(rows(written(corrected, tmp_path), "What is corrected?")) == 8

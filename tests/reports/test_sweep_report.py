@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from test_trials import CONFIG, DATE
 
-from ltvnet.reports.sweep_report import SweepResult, override_text
+from ltvnet.reports.experiment_file import experiment_text, override_text
+from ltvnet.reports.sweep_figures import sweep_figures
+from ltvnet.reports.sweep_report import sweep_finding, write_sweep_report
 from ltvnet.tuning.search_space import Value, replace_config_values
+from ltvnet.tuning.sweep_result import SweepResult
 from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, HeldOutGain, SweepTask
 
 MODEL: Mapping[str, Any] = CONFIG["model"] | {
@@ -134,14 +137,16 @@ def test_none_of_the_front_is_beaten(points: Sequence[tuple[int, int]]) -> None:
 def test_findings_are_told(task: SweepTask) -> None:
     """0.2 is 20 % below 0.25."""
     best = "Trial 2 scores 20.00 % where the default scores 25.00 %: 20.0 % less error on the days "
-    assert search(task, ALL).finding() == best + "of the sweep"
-    assert search(task, ALL, gain=GAIN).finding() == (
+    assert sweep_finding(search(task, ALL)) == best + "of the sweep"
+    assert sweep_finding(search(task, ALL, gain=GAIN)) == (
         best + "of the sweep; on 2 days that it did not see 20.0 % against 25.0 % (95 % interval "
         "of the error saved: +10.0 % to +30.0 %)"
     )
-    assert search(task, ALL[:2]).finding() == "No trial was better than the default, at 25.00 %"
+    assert (
+        sweep_finding(search(task, ALL[:2])) == "No trial was better than the default, at 25.00 %"
+    )
     broken = replace(standard(np.nan), state=FAILED)
-    assert search(task, [broken, trial(2, 0.2)]).finding() == (
+    assert sweep_finding(search(task, [broken, trial(2, 0.2)])) == (
         "Trial 2 is the best, at 20.00 %; the default failed"
     )
 
@@ -165,12 +170,12 @@ def test_findings_are_told(task: SweepTask) -> None:
     ],
 )
 def test_chance_is_told(task: SweepTask, gain: HeldOutGain, end: str) -> None:
-    assert end in search(task, ALL, gain=gain).finding()
-    assert "nan" not in search(task, ALL, gain=gain).finding()
+    assert end in sweep_finding(search(task, ALL, gain=gain))
+    assert "nan" not in sweep_finding(search(task, ALL, gain=gain))
 
 
 def test_all_trials_are_in_a_table(task: SweepTask, tmp_path: Path) -> None:
-    search(task, ALL).write(tmp_path)
+    write_sweep_report(search(task, ALL), tmp_path)
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
     assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert [row["state"] for row in rows] == [COMPLETE] * 3 + [PRUNED, FAILED]
@@ -195,12 +200,12 @@ def test_all_trials_are_in_a_table(task: SweepTask, tmp_path: Path) -> None:
 
 
 def test_numbers_are_written_for_machines(task: SweepTask, tmp_path: Path) -> None:
-    search(task, ALL, gain=GAIN).write(tmp_path)
+    write_sweep_report(search(task, ALL, gain=GAIN), tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())
     held = {"default": 0.25, "best": 0.2, "saved": 0.2, "low": 0.1, "high": 0.3}
     assert found.pop("held_out") == held | {"days": ["2024-05-30", "2024-08-29"]}
     assert found == {"best": 0.2, "trial": 2, "trials": 5, "default": 0.25}
-    search(task, [trial(2, 0.2)]).write(tmp_path)
+    write_sweep_report(search(task, [trial(2, 0.2)]), tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found == {"best": 0.2, "trial": 2, "trials": 1, "held_out": None}
 
@@ -219,7 +224,7 @@ SECTIONS = [
 
 def page(found: SweepResult, folder: Path) -> str:
     """The report, which prints nothing that is not known."""
-    found.write(folder)
+    write_sweep_report(found, folder)
     text = (folder / "report.html").read_text()
     shown = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL))
     assert not re.search(r"\b(nan|NaN|None(?! of the others)|inf)\b", shown)
@@ -299,7 +304,7 @@ def test_the_default_is_shown_beside_the_best(task: SweepTask, tmp_path: Path) -
 
 
 def test_figures_have_names_and_what_they_draw(task: SweepTask) -> None:
-    figures = search(task, ALL, importances=MATTERED).figures()
+    figures = sweep_figures(search(task, ALL, importances=MATTERED))
     assert list(figures) == ["course of the sweep", "importance of keys", "score by value"]
     course = figures["course of the sweep"].axes[0]
     np.testing.assert_array_equal(course.lines[0].get_xydata(), [[0, 0.25], [1, 0.25], [2, 0.2]])
@@ -368,7 +373,7 @@ def test_the_best_can_be_composed(task: SweepTask, tmp_path: Path) -> None:
     best = trial(2, 0.2, values=swept)
     found = replace(search(task, [best], overrides=words), title="it's mine, all 100 %")
     path = tmp_path / "best.yaml"
-    path.write_text(found.as_experiment(path))
+    path.write_text(experiment_text(found, path))
     loaded = OmegaConf.load(path)
     assert list(loaded) == ["overrides"]
     made: Any = OmegaConf.to_container(composed("train", *loaded.overrides))
@@ -384,7 +389,7 @@ def test_the_best_can_be_composed(task: SweepTask, tmp_path: Path) -> None:
 
 
 def test_the_best_file_is_written(task: SweepTask, tmp_path: Path) -> None:
-    search(task, ALL).write(tmp_path)
+    write_sweep_report(search(task, ALL), tmp_path)
     loaded: Any = OmegaConf.load(tmp_path / "best.yaml")
     assert list(loaded.overrides) == [
         "data=simulated",

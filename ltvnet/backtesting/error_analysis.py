@@ -1,0 +1,154 @@
+"""Where past forecasts were wrong: by day, by horizon, by interval of growth and by cohort.
+
+Shapes: E entries, J nodes, O origins, H horizons, C cells of one group and horizon.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ltvnet import metrics
+from ltvnet.backtesting.ledger import Stage
+from ltvnet.backtesting.scores import (
+    BacktestRecord,
+    ScoreCells,
+    ScoredStage,
+    bias_of_cells,
+    cells_at_age,
+    group_by_observed_age,
+)
+from ltvnet.data.arrays import Bools, Days, Floats, Ints
+from ltvnet.data.curves import NODE_AGES, NODES
+from ltvnet.forecasting.forecast import age_bucket
+from ltvnet.forecasting.interpolation import interval_growth
+
+LARGEST_MISSES = 10
+"""Cohorts that are shown as the largest misses, at most."""
+
+
+class BiasGrid(NamedTuple):
+    """Bias of the sum over cohorts by day and horizon, of cohorts of the ages in `age_label`.
+
+    `origins` (O,), `horizons` (H,), `bias` (O, H) a share of the outcome, NaN where not matured.
+    """
+
+    age_label: str
+    origins: Days
+    horizons: Ints
+    bias: Floats
+
+
+def bias_grid(record: BacktestRecord) -> BiasGrid | None:
+    """Return the bias by day and horizon of cohorts 7-13 days old; None: nothing to score on.
+
+    Where none of these can be scored, the bias of the age bucket that has most forecasts.
+    """
+    age_label, is_in_bucket = _scored_age_bucket(record)
+    last_age = int(age_label.split("-")[1])
+    is_later = NODE_AGES > last_age  # (J,)
+    if not record.is_scorable[is_in_bucket][:, is_later].any():
+        return None
+
+    horizons = NODE_AGES[is_later]
+    origins = np.unique(record.entries.origin[is_in_bucket])
+    bias = np.full((len(origins), len(horizons)), np.nan)
+    for o, origin in enumerate(origins):
+        entry_mask = is_in_bucket & (record.entries.origin == origin)
+        for h, horizon in enumerate(horizons):
+            cells = record.select_cells("final", entry_mask, int(horizon))
+            bias[o, h] = bias_of_cells(cells)
+
+    if not np.isfinite(bias).any():
+        return None
+    return BiasGrid(age_label, origins, horizons, bias)
+
+
+def _scored_age_bucket(record: BacktestRecord) -> tuple[str, Bools]:
+    """Return the label and the entries (E,) of the age bucket that a bias grid is of."""
+    buckets = {
+        label: entry_mask
+        for label, entry_mask in group_by_observed_age(record.entries, ())
+        if label != "all"
+    }
+    scorable_count = {
+        label: int(record.is_scorable[entry_mask].sum()) for label, entry_mask in buckets.items()
+    }
+    label = "7-13"
+    if not scorable_count[label]:
+        label = max(buckets, key=lambda label: scorable_count[label])
+    return label, buckets[label]
+
+
+def scored_nodes(record: BacktestRecord, stage: ScoredStage, age: int) -> dict[int, ScoreCells]:
+    """Return the forecasts from an observed age at each node, a week later or more, that matured."""
+    later_nodes = [node for node in NODES if node >= age + 7]
+    cells = {node: cells_at_age(record, stage, age, node) for node in later_nodes}
+    return {node: cells[node] for node in later_nodes if len(cells[node])}
+
+
+def bias_standard_error(cells: ScoreCells) -> float:
+    """Return the standard error of the bias over cohorts, acquisition weeks varying together."""
+    size = np.abs(cells.actual)
+    relative_error = np.divide(
+        cells.band.mean - cells.actual, size, out=np.full(len(cells), np.nan), where=size > 0
+    )
+    return metrics.clustered_standard_error(
+        relative_error, cells.users * size, cells.acquisition_week
+    )
+
+
+class LargestMisses(NamedTuple):
+    """The largest misses in money at one horizon, one a cohort, the largest first.
+
+    `rows` of the entries, at most LARGEST_MISSES; `overshoot` (E,) by how much each entry was
+    too high, in currency, NaN where it is not scored.
+    """
+
+    rows: Ints
+    overshoot: Floats
+
+    @property
+    def error_share(self) -> float:
+        """Share of the absolute error of all scored entries that these rows make up."""
+        total = np.nansum(np.abs(self.overshoot)) or 1
+        return float(np.abs(self.overshoot[self.rows]).sum() / total)
+
+    @property
+    def too_low_count(self) -> int:
+        """Number of these rows that were forecast too low."""
+        return int((self.overshoot[self.rows] < 0).sum())
+
+
+def largest_misses(record: BacktestRecord, entry_mask: Bools, horizon: int) -> LargestMisses:
+    """Find the largest misses in money among some entries (E,) at a horizon."""
+    j = NODES.index(horizon)
+    entries = record.entries
+    error = entries.bands["final"].mean[:, j] - record.actual[:, j]
+    is_scored = entry_mask & record.is_scorable[:, j]
+    overshoot = np.where(is_scored, entries.users * error, np.nan)  # (E,)
+
+    by_size = np.argsort(-np.abs(overshoot), kind="stable")[: np.isfinite(overshoot).sum()]
+    _, first_of_cohort = np.unique(entries.cohort_index[by_size], return_index=True)
+    rows = by_size[np.sort(first_of_cohort)][:LARGEST_MISSES]
+    return LargestMisses(rows, overshoot)
+
+
+def growth_errors(
+    record: BacktestRecord, bucket: int, interval: int, stage: Stage
+) -> tuple[float, float]:
+    """Return bias and WAPE of growth between two nodes, of cohorts of an age bucket.
+
+    `interval` the index of the first node; forecasts as a stage left them, of cohorts at their
+    own age.
+    """
+    entries = record.entries
+    is_in_bucket = age_bucket(entries.observed_age) == bucket
+    rows = entries.at_own_age & is_in_bucket & record.is_scorable[:, interval + 1]
+    entries = entries.take(rows)
+
+    age, value = entries.observed_age, entries.observed_value
+    forecast = interval_growth(entries.bands[stage].mean, age, value)[:, interval]
+    actual = interval_growth(record.actual[rows], age, value)[:, interval]
+    bias = metrics.bias(actual, forecast, entries.users)
+    wape = metrics.wape(actual, forecast, entries.users)
+    return bias, wape
