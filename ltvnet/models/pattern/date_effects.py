@@ -12,13 +12,14 @@ import numpy as np
 
 from ltvnet.data.arrays import Floats, Ints, block_slices
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.pattern.calendar_effects import YEAR, Calendar
+from ltvnet.models.pattern.calendar_effects import Calendar
 from ltvnet.models.pattern.development import (
     Development,
     cohort_development,
     ratio_of_sums,
     share_earned,
 )
+from ltvnet.models.pattern.gaussian_process import YEAR_DAYS as YEAR
 
 AFTER = 7
 """Age after which growth may have a trend."""
@@ -131,7 +132,7 @@ class Dates:
         """Those of the two that are wanted, as of the origin of `curves`; `found` (N,) segments."""
         origin = curves.origin
         dates = cls(
-            Calendar.learned(curves) if calendar else Calendar.none(origin), Trend.none(origin)
+            Calendar.fit(curves) if calendar else Calendar.neutral(origin), Trend.none(origin)
         )
         if not trend:
             return dates

@@ -80,7 +80,7 @@ def test_a_multiplier_by_hand() -> None:
 
 def test_without_a_trend_later_growth_is_alike() -> None:
     curves = trending(-0.3, noise=0.01)
-    dates = Dates(Calendar.none(curves.origin), Trend(curves.origin, -0.3))
+    dates = Dates(Calendar.neutral(curves.origin), Trend(curves.origin, -0.3))
     plain = dates.without(curves)
     late = plain.observed_age >= 60
     growth = plain.values[late, 60] / plain.values[late, 7]
