@@ -32,7 +32,7 @@ from ltvnet.models.pattern.credibility import (
     fit_kappas,
     replay_kappa_errors,
 )
-from ltvnet.models.pattern.date_effects import Dates, Trend
+from ltvnet.models.pattern.date_effects import DateEffects, Trend
 from ltvnet.models.pattern.development import (
     Development,
     Standing,
@@ -161,8 +161,8 @@ class Pattern:
             )
         segments = Segments.from_curves(curves, self.levels)
         found = segments.find_deepest(curves)
-        self.date_effects = Dates.learned(curves, found, calendar=self.calendar, trend=self.trend)
-        alike = self.date_effects.without(curves)
+        self.date_effects = DateEffects.fit(curves, found, calendar=self.calendar, trend=self.trend)
+        alike = self.date_effects.remove_from(curves)
         self.vocabulary = {name: sorted(set(text)) for name, text in curves.attributes.items()}
         triangle = Triangle(alike, segments, found, self.half_life)
         days = self._replayed(curves) if isinstance(self.kappa, str) else []
@@ -233,10 +233,12 @@ class Pattern:
         """What the pattern expects of cohorts at their observed age, for prediction."""
         m, k = self.segment_curves, np.maximum(curves.observed_age, 0)
         found, users = m.segments.find_deepest(curves), curves.users
-        own = users * self.date_effects.value(curves)
+        own = users * self.date_effects.observed_value_without(curves)
         prior, earned = m.level[found], users * m.beta[found, k]
         level = credible_level(prior, earned, own, self.kappa_at(k) * m.median_revenue_d7)
-        return CurrentExpectation(*self.date_effects.shapes(curves, m.beta, found), prior, level)
+        return CurrentExpectation(
+            *self.date_effects.shapes_by_segment_and_date(curves, m.beta, found), prior, level
+        )
 
     def expected_curves(self, curves: Curves) -> ExpectedCurves:
         """The same with a row a cohort."""
@@ -253,7 +255,7 @@ class Pattern:
         """
         m = self.segment_curves
         dated = curves.take(curves.observed_age >= 0)
-        alike = self.date_effects.without(dated)
+        alike = self.date_effects.remove_from(dated)
         found = m.segments.find_deepest(alike)
         line = m.segments.lineage(found)
         seen = m.segments.subtotals(alike.users * alike.observed_value, found)
@@ -267,7 +269,7 @@ class Pattern:
             at = alike.take(block)
             above = [(ids[block], seen[ids[block]], earned[ids[block]]) for ids in line]
             prior, level = self._levels(at, beta, above)
-            made.beta[block] = self.date_effects.dated(dated.take(block), beta)
+            made.beta[block] = self.date_effects.apply_to_shape(dated.take(block), beta)
             made.segment_level[block], made.cohort_level[block] = prior, level
         return made
 
@@ -345,19 +347,21 @@ class Pattern:
         return (
             own.segments.keys == its.segments.keys
             and np.array_equal(own.beta, its.beta)
-            and self.date_effects.like(other.date_effects)
+            and self.date_effects.has_same_effect(other.date_effects)
         )
 
     def interpolation_shape(self, curves: Curves) -> InterpolationShape:
         """How means of cohorts grow between nodes."""
         m = self.segment_curves
         return InterpolationShape(
-            *self.date_effects.shapes(curves, m.beta, m.segments.find_deepest(curves))
+            *self.date_effects.shapes_by_segment_and_date(
+                curves, m.beta, m.segments.find_deepest(curves)
+            )
         )
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
         """What the pattern at an age is made of: the segment, the cohort's level, its dates."""
-        m, alike = self.segment_curves, self.date_effects.without(curves)
+        m, alike = self.segment_curves, self.date_effects.remove_from(curves)
         found, k = m.segments.find_deepest(curves), np.maximum(curves.observed_age, 0)
         names = np.array([" / ".join(key) or "all cohorts" for key in m.segments.keys], object)
         earned, outlook = m.beta[found, age], self.current_expectation(curves)
@@ -401,7 +405,7 @@ class Pattern:
         pattern.vocabulary = values["vocabulary"]
         pattern.kappas = arrays["kappas"]
         reference, rate = values["trend"]
-        pattern.date_effects = Dates(
+        pattern.date_effects = DateEffects(
             Calendar(np.datetime64(values["calendar"]), arrays["calendar"]),
             Trend(np.datetime64(reference), rate),
         )

@@ -1,4 +1,4 @@
-"""Dates that move all cohorts alike are measured, taken out and put back."""
+"""DateEffects that move all cohorts alike are measured, taken out and put back."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from ltvnet.models.pattern.calendar_effects import (
     middle_day,
     pool_by_date_and_age,
 )
-from ltvnet.models.pattern.date_effects import Dates, Trend
+from ltvnet.models.pattern.date_effects import DateEffects, Trend
 from ltvnet.models.pattern.gaussian_process import (
     DRIFT_DAYS,
     KERNELS,
@@ -50,8 +50,8 @@ def waves(days: int = 1000) -> Floats:
     return (1 + 0.3 * (at % 49 < 9)) * (1 + 0.15 * np.sin(2 * np.pi * at / 200))
 
 
-def only(calendar: Calendar) -> Dates:
-    return Dates(calendar, Trend.none(calendar.begin))
+def only(calendar: Calendar) -> DateEffects:
+    return DateEffects(calendar, Trend.neutral(calendar.begin))
 
 
 def straightened(log: Floats) -> Floats:
@@ -72,7 +72,7 @@ def test_what_dates_did_is_found_up_to_a_constant_rate(noise: float, tolerance: 
 def test_curves_without_their_calendar_are_proportional() -> None:
     """A constant rate of change is left in them: it keeps them proportional."""
     curves = moved(waves())
-    plain = only(Calendar.fit(curves)).without(curves)
+    plain = only(Calendar.fit(curves)).remove_from(curves)
     old = plain.values[plain.observed_age >= 200][:, :201]
     growth = old[:, 7:] / old[:, [7]]
     before = curves.values[curves.observed_age >= 200][:, :201]
@@ -85,7 +85,7 @@ def test_dates_that_are_alike_change_nothing() -> None:
     calendar = Calendar.fit(curves)
     np.testing.assert_allclose(calendar.multiplier, 1.0, atol=1e-6)
     np.testing.assert_array_equal(
-        only(Calendar.neutral(curves.origin)).without(curves).values, curves.values
+        only(Calendar.neutral(curves.origin)).remove_from(curves).values, curves.values
     )
     np.testing.assert_array_equal(Calendar.neutral(curves.origin).multipliers(curves), 1.0)
 
@@ -97,8 +97,8 @@ def test_putting_back_undoes_taking_out(seed: int) -> None:
     curves = weekly(30, seed=3).as_of("2024-01-31")
     calendar = Calendar(curves.start.min(), rng.lognormal(0, 0.3, 500))
     known = np.isfinite(curves.values)
-    dates = Dates(calendar, Trend(curves.origin, rng.normal(0, 0.3)))
-    again = dates.dated(curves, dates.without(curves).values)
+    dates = DateEffects(calendar, Trend(curves.origin, rng.normal(0, 0.3)))
+    again = dates.apply_to_shape(curves, dates.remove_from(curves).values)
     np.testing.assert_allclose(again[known], curves.values[known], rtol=1e-12)
     np.testing.assert_array_equal(np.isfinite(again), known)
 
