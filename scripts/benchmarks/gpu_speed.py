@@ -62,7 +62,7 @@ class Ready:
         curves = source.history().as_of(source.origin)
         curves = curves.take(curves.observed_age >= 0)
         own = {name: value for name, value in found["pattern"].items() if name != "name"}
-        pattern = Pattern(**own).fit(curves)
+        pattern = Pattern(**own).estimate(curves)
         scaling = InputScaling.fit(
             curves, pattern.segment_curves.median_revenue_d7, CovariateConfig(**found["covariates"])
         )
