@@ -45,11 +45,11 @@ def interpolate_in_log_age(curves: Curves, at_nodes: Floats, ages: Ints) -> Floa
     value = np.where(k < NODE_AGES, at_nodes, curves.observed_value[:, None])
     log_node = np.log1p(np.maximum(NODE_AGES, k))  # (N, J)
 
-    left = interval_index(ages)  # (H,)
-    right = np.searchsorted(NODE_AGES, ages)  # the same as left at age 0
-    share = fraction_of_interval(np.log1p(ages), log_node[:, left], log_node[:, right])  # (N, H)
-    within = value[:, left] + share * (value[:, right] - value[:, left])
-    return np.where(ages == NODE_AGES[right], at_nodes[:, right], within)
+    begin = interval_index(ages)  # (H,)
+    end = np.searchsorted(NODE_AGES, ages)  # the same as begin at age 0
+    share = fraction_of_interval(np.log1p(ages), log_node[:, begin], log_node[:, end])  # (N, H)
+    within = value[:, begin] + share * (value[:, end] - value[:, begin])
+    return np.where(ages == NODE_AGES[end], at_nodes[:, end], within)
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,17 @@ class _DailyBlock:
             growth = self._growth_of_shapes(np.maximum(begin, last_age), range(begin + 1, end + 1))
             interval_growth = growth[-1].copy()  # (B,)
             for mean, days in zip(means, daily, strict=True):
-                left = np.where(begin > k, mean[:, j], last_value)
-                right = mean[:, j + 1]
+                begin_value = np.where(begin > k, mean[:, j], last_value)
+                end_value = mean[:, j + 1]
                 rate = np.zeros_like(interval_growth)
-                np.divide(right - left, interval_growth, where=interval_growth > 0, out=rate)
+                np.divide(
+                    end_value - begin_value, interval_growth, where=interval_growth > 0, out=rate
+                )
                 value = growth * rate  # (D, B)
-                value += left
+                value += begin_value
                 # Rounding may end above a node.
-                np.minimum(value, right, out=days[begin + 1 : end + 1])
-                days[end] = right
+                np.minimum(value, end_value, out=days[begin + 1 : end + 1])
+                days[end] = end_value
 
     def _growth_of_shapes(self, begin: Ints, ages: range) -> Floats:
         """Growth of shapes, or of log age, from ages `begin` (B,) to each of `ages`: (D, B)."""
@@ -207,11 +209,12 @@ def interpolate_between_nodes(raw: Forecast, nodes: Forecast, final: Band) -> Ba
     def interpolate(final_cells: Floats, node_cells: Floats, raw_cells: Floats) -> Floats:
         if final_cells is node_cells:
             return np.where(is_ahead, raw_cells, np.nan)
-        left, right = intervals.ends(final_cells)
-        old_left, old_right = intervals.ends(node_cells)
-        cells = np.minimum(left + intervals.share * (right - left), right)  # rounding may be above
-        cells = np.where(intervals.end_age == raw.ages, right, cells)
-        is_same = (left == old_left) & (right == old_right)
+        begin_value, end_value = intervals.ends(final_cells)
+        old_begin_value, old_end_value = intervals.ends(node_cells)
+        cells = begin_value + intervals.share * (end_value - begin_value)
+        cells = np.minimum(cells, end_value)  # rounding may end above a node
+        cells = np.where(intervals.end_age == raw.ages, end_value, cells)
+        is_same = (begin_value == old_begin_value) & (end_value == old_end_value)
         return np.where(is_ahead, np.where(is_same, raw_cells, cells), np.nan)
 
     mean = interpolate(final.mean, nodes.raw.mean, raw.raw.mean)
@@ -247,9 +250,9 @@ class _ForecastIntervals:
         intervals = cls(interval, end_age, share, k < NODE_AGES, raw.curves.observed_value)
 
         # Log age tells the share only where the mean does not grow.
-        left, right = intervals.ends(nodes.raw.mean)
-        growth = right - left
-        np.divide(raw.raw.mean - left, growth, out=share, where=growth > 0)
+        begin_value, end_value = intervals.ends(nodes.raw.mean)
+        growth = end_value - begin_value
+        np.divide(raw.raw.mean - begin_value, growth, out=share, where=growth > 0)
         return intervals
 
     def ends(self, cells: Floats) -> tuple[Floats, Floats]:

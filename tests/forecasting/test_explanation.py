@@ -104,7 +104,7 @@ def test_what_is_observed_is_explained_too(curves: Curves) -> None:
     done = curves.observed_age == 360
     assert done.any()
     np.testing.assert_array_equal(made.forecast[done], curves.values[done, 360])
-    alike = model.fitted.date_effects.remove_from(curves).values[done, 360]
+    alike = model.fitted_pattern.date_effects.remove_from(curves).values[done, 360]
     np.testing.assert_allclose(made.segment_mean[done] + made.terms[done, 0], alike, rtol=1e-12)
     assert "observed, is" in made.sentences()[done][0]
 
