@@ -155,7 +155,7 @@ def shares(model: Model, past: Past) -> dict[str, float]:
         times["the pattern"] = perf_counter() - begun
         if "net" in spec.arguments:
             begun = perf_counter()
-            pattern.fitted.leave_one_out_curves(curves)
+            pattern.fitted_pattern.leave_one_out_curves(curves)
             times["the pattern without each cohort"] = perf_counter() - begun
         begun = perf_counter()
         fitted, cost = last.fit(past.history)

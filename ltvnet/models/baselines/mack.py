@@ -203,8 +203,8 @@ class Mack:
         Raises ValueError when no cohort has a complete age.
         """
         curves = with_complete_age(curves)
-        self.pattern.fit(curves)
-        self.ladder = ChainLadder.fit(curves, self.pattern.fitted.segment_curves, self.recent)
+        segment_curves = self.pattern.fit(curves).fitted_pattern.segment_curves
+        self.ladder = ChainLadder.fit(curves, segment_curves, self.recent)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:

@@ -61,7 +61,8 @@ def shared_interpolation_pattern(models: Sequence[Predictor]) -> FittedPattern |
 class Pattern(PatternConfig):
     """The historical pattern as a forecaster: a configuration that can be fitted.
 
-    `fit` estimates growth, levels and their credibility as of an origin; `fitted` holds them.
+    `fit` estimates growth, levels and their credibility as of an origin, which `fitted_pattern`
+    holds.
     """
 
     _fitted: FittedPattern | None = None
@@ -72,7 +73,7 @@ class Pattern(PatternConfig):
         return PatternConfig(**asdict(self))
 
     @property
-    def fitted(self) -> FittedPattern:
+    def fitted_pattern(self) -> FittedPattern:
         """The estimates of the last fit. Raises ValueError before the first."""
         if self._fitted is None:
             raise ValueError("the pattern was not fitted yet: call fit(curves) first")
@@ -135,19 +136,19 @@ class Pattern(PatternConfig):
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
-        return self.fitted.predict(curves, ages)
+        return self.fitted_pattern.predict(curves, ages)
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
         """Return what the forecast is made of: the segment, the cohort's level, its dates."""
-        return self.fitted.forecast_parts(curves, age)
+        return self.fitted_pattern.forecast_parts(curves, age)
 
     def interpolation_pattern(self) -> FittedPattern:
         """Return the pattern in whose shape forecasts grow between nodes, which is its own."""
-        return self.fitted
+        return self.fitted_pattern
 
     def state(self) -> State:
         """Return the configuration and what was estimated, as data."""
-        return self.fitted.state()
+        return self.fitted_pattern.state()
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:

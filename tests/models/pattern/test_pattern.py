@@ -94,7 +94,8 @@ def test_chain_ladder_is_exact_on_raa() -> None:
     pattern = Pattern(**CHAIN_LADDER)
     np.testing.assert_allclose(ultimate(pattern, curves), RAA_ULTIMATES, rtol=1e-6)
     factors = (
-        pattern.fitted.segment_curves.beta[0, 1:10] / pattern.fitted.segment_curves.beta[0, :9]
+        pattern.fitted_pattern.segment_curves.beta[0, 1:10]
+        / pattern.fitted_pattern.segment_curves.beta[0, :9]
     )
     published = [2.999359, 1.623523, 1.270888, 1.171675, 1.113385, 1.041935, 1.033264, 1.016936]
     np.testing.assert_allclose(factors[:8], published, atol=6e-7)
@@ -110,15 +111,15 @@ def test_chain_ladder_is_exact_on_taylor_ashe() -> None:
 @pytest.mark.parametrize(("rows", "published"), [(RAA, 1.10148212), (GENINS, 1.29243031)])
 def test_inverse_power_tail_is_the_published_one(rows: list[list[int]], published: float) -> None:
     pattern = Pattern(**CHAIN_LADDER | {"tail": "inverse_power"}).fit(triangle(rows))
-    beta = pattern.fitted.segment_curves.beta[0]
+    beta = pattern.fitted_pattern.segment_curves.beta[0]
     assert beta[109] / beta[9] == pytest.approx(published, rel=1e-7)
 
 
 def test_cape_cod_level_is_the_published_one() -> None:
     pattern = Pattern(**CHAIN_LADDER).fit(triangle(RAA))
-    assert pattern.fitted.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
+    assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
     pattern = Pattern(**CHAIN_LADDER).fit(triangle(GENINS))
-    assert pattern.fitted.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
+    assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
 
 
 def test_an_infinite_kappa_is_cape_cod() -> None:
@@ -155,8 +156,8 @@ def test_segments_that_grow_like_their_parent_keep_its_factors() -> None:
     curves = weekly(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
     pooled = Pattern(**DEFAULT | {"levels": 0}).fit(curves)
     shrunk = Pattern(**DEFAULT | {"credibility": 1e12}).fit(curves)
-    for beta in shrunk.fitted.segment_curves.beta:
-        np.testing.assert_allclose(beta, pooled.fitted.segment_curves.beta[0], rtol=1e-6)
+    for beta in shrunk.fitted_pattern.segment_curves.beta:
+        np.testing.assert_allclose(beta, pooled.fitted_pattern.segment_curves.beta[0], rtol=1e-6)
 
 
 def test_segments_of_different_shape_are_told_apart() -> None:
@@ -200,7 +201,7 @@ def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
     late = np.where(np.arange(AGES) < 7, 0.0, known.values)
     curves = replace(known, values=late).as_of("2024-03-01")
     pattern = Pattern(**DEFAULT).fit(curves)
-    assert pattern.fitted.segment_curves.first_revenue_age == 7
+    assert pattern.fitted_pattern.segment_curves.first_revenue_age == 7
     forecast = pattern.predict(curves)
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
     assert young.any() and (forecast.final.mean[young, NODES.index(30)] > 0).all()
@@ -222,9 +223,9 @@ def test_a_new_segment_stands_on_its_parent() -> None:
     stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
     forecast = pattern.predict(stranger)
     assert forecast.reason[0] == "unseen_category"
-    expected = pattern.fitted.expected_curves(stranger)
-    np.testing.assert_array_equal(expected.beta[0], pattern.fitted.segment_curves.beta[0])
-    assert expected.segment_level[0, 0] == pattern.fitted.segment_curves.level[0]
+    expected = pattern.fitted_pattern.expected_curves(stranger)
+    np.testing.assert_array_equal(expected.beta[0], pattern.fitted_pattern.segment_curves.beta[0])
+    assert expected.segment_level[0, 0] == pattern.fitted_pattern.segment_curves.level[0]
 
 
 def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
@@ -244,21 +245,21 @@ def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
     pattern = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves)
-    held_out = pattern.fitted.leave_one_out_curves(curves)
+    held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
     row = 21
     others = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves.take(np.arange(len(curves)) != row))
     # credibility is in units of all cohorts, which the closed form keeps
     unit = (
-        pattern.fitted.segment_curves.median_revenue_d7
-        / others.fitted.segment_curves.median_revenue_d7
+        pattern.fitted_pattern.segment_curves.median_revenue_d7
+        / others.fitted_pattern.segment_curves.median_revenue_d7
     )
     scaled = {"credibility": 10 * unit, "level_credibility": 10 * unit}
     others = Pattern(**DEFAULT | {"kappa": 1.0} | scaled).fit(
         curves.take(np.arange(len(curves)) != row)
     )
-    segment = others.fitted.segment_curves.segments.find_deepest(curves)[row]
+    segment = others.fitted_pattern.segment_curves.segments.find_deepest(curves)[row]
     np.testing.assert_allclose(
-        held_out.beta[row], others.fitted.segment_curves.beta[segment], rtol=1e-9
+        held_out.beta[row], others.fitted_pattern.segment_curves.beta[segment], rtol=1e-9
     )
 
 
@@ -267,9 +268,11 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
     curves = curves.take(curves.observed_age >= 0)
     pattern = Pattern(**DEFAULT).fit(curves)
     k = curves.observed_age
-    natural = pattern.fitted.leave_one_out_curves(curves).segment_level[np.arange(len(k)), k]
+    natural = pattern.fitted_pattern.leave_one_out_curves(curves).segment_level[
+        np.arange(len(k)), k
+    ]
     np.testing.assert_allclose(
-        natural, pattern.fitted.expected_curves(curves).segment_level[:, 0], rtol=1e-9
+        natural, pattern.fitted_pattern.expected_curves(curves).segment_level[:, 0], rtol=1e-9
     )
 
 
@@ -283,11 +286,11 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ltvnet.data.arrays.BLOCK", size)
             pattern = Pattern(**config).fit(curves)
-            held_out = pattern.fitted.leave_one_out_curves(curves)
+            held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
         found.append(
             (
-                pattern.fitted.kappas,
-                pattern.fitted.segment_curves.beta,
+                pattern.fitted_pattern.kappas,
+                pattern.fitted_pattern.segment_curves.beta,
                 held_out.beta,
                 held_out.cohort_level,
             )
@@ -300,8 +303,8 @@ def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     pattern = Pattern(**DEFAULT).fit(curves)
     exact, short = (
-        pattern.fitted.leave_one_out_curves(curves),
-        pattern.fitted.leave_one_out_curves(curves, np.float32),
+        pattern.fitted_pattern.leave_one_out_curves(curves),
+        pattern.fitted_pattern.leave_one_out_curves(curves, np.float32),
     )
     for name in ("beta", "segment_level", "cohort_level"):
         kept = getattr(short, name)
@@ -318,7 +321,7 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
     share = {
         half_life: Pattern(**DEFAULT | {"half_life": half_life})
         .fit(curves)
-        .fitted.segment_curves.beta[0]
+        .fitted_pattern.segment_curves.beta[0]
         for half_life in (None, 14.0)
     }
     growth = {key: beta[30] / beta[7] for key, beta in share.items()}
@@ -343,7 +346,7 @@ def test_kappa_is_the_smallest_within_one_standard_error() -> None:
 def test_kappa_is_one_where_nothing_can_be_learned() -> None:
     curves = weekly(20).as_of("2023-04-01")
     pattern = Pattern(**DEFAULT).fit(curves)
-    np.testing.assert_array_equal(pattern.fitted.kappas, 1.0)
+    np.testing.assert_array_equal(pattern.fitted_pattern.kappas, 1.0)
 
 
 def test_kappa_between_ages_is_log_linear() -> None:
@@ -366,7 +369,7 @@ def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
     mean = restored.predict(curves).raw.mean
     np.testing.assert_array_equal(mean, pattern.predict(curves).raw.mean)
     with pytest.raises(ValueError, match="restored from a bundle does not hold the sums"):
-        restored.fitted.leave_one_out_curves(curves)
+        restored.fitted_pattern.leave_one_out_curves(curves)
 
 
 def test_a_credible_ratio_lies_between_the_prior_and_actual_over_expected() -> None:
