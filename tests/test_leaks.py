@@ -29,6 +29,7 @@ from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.models.neural.covariates import CovariateScaling
 from ltvnet.models.neural.forecaster import FittedNet, NeuralForecaster
+from ltvnet.models.pattern.fitted_pattern import FittedPattern
 from ltvnet.models.pattern.pattern import Pattern
 
 ORIGIN, LATER = np.datetime64("2024-02-29"), np.datetime64("2025-06-01")
@@ -330,14 +331,12 @@ class Peeking(Pattern):
 
     later: Curves
 
-    def fit(self, curves: Curves) -> Self:
-        """Fit, then scale by what came true later."""
-        super().fit(curves)
+    def estimate(self, curves: Curves) -> FittedPattern:
+        """Estimate, then scale by what came true later."""
+        pattern = super().estimate(curves)
         known = np.nan_to_num(self.later.values[:, 30], posinf=0.0)
-        self.segment_curves = replace(
-            self.segment_curves, level=self.segment_curves.level * known.mean()
-        )
-        return self
+        level = pattern.segment_curves.level * known.mean()
+        return replace(pattern, segment_curves=replace(pattern.segment_curves, level=level))
 
 
 def test_a_forecaster_that_peeks_is_caught() -> None:
@@ -354,12 +353,12 @@ class PeekingScaler(Pattern):
 
     later: History
 
-    def fit(self, curves: Curves) -> Self:
-        """Fit with a unit from all users."""
-        super().fit(curves)
-        unit = self.segment_curves.median_revenue_d7 * float(np.nanmedian(self.later.users))
-        self.segment_curves = replace(self.segment_curves, median_revenue_d7=unit)
-        return self
+    def estimate(self, curves: Curves) -> FittedPattern:
+        """Estimate with a unit from all users."""
+        pattern = super().estimate(curves)
+        unit = pattern.segment_curves.median_revenue_d7 * float(np.nanmedian(self.later.users))
+        curves_in_unit = replace(pattern.segment_curves, median_revenue_d7=unit)
+        return replace(pattern, segment_curves=curves_in_unit)
 
 
 def test_a_scaler_that_peeks_is_caught() -> None:

@@ -110,7 +110,7 @@ def test_cdnow_by_day_is_at_its_noise_floor() -> None:
     curves = instantiate(config).history().as_of("1998-06-30")
     assert len(curves) == 84 and (curves.observed_age == 360).all()
     ladder = model("chain_ladder").fit(curves)
-    expected = ladder.leave_one_out_curves(curves)  # type: ignore[attr-defined]
+    expected = ladder.fitted_pattern.leave_one_out_curves(curves)  # type: ignore[attr-defined]
     forecast = (expected.cohort_level * expected.beta[:, [360]])[
         :, 7
     ]  # y(7) / beta(7), without the day

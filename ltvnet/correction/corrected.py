@@ -32,7 +32,8 @@ from ltvnet.forecasting.interpolation import interpolate_between_nodes, interval
 from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.models.pattern.pattern import Pattern, shared_interpolation_pattern
+from ltvnet.models.pattern.fitted_pattern import FittedPattern
+from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Corrected:
         )
         return final.at(requested_ages.tolist())
 
-    def interpolation_pattern(self) -> Pattern | None:
+    def interpolation_pattern(self) -> FittedPattern | None:
         """Pattern that all models follow between nodes, as what is corrected does then."""
         return shared_interpolation_pattern(self.models)
 

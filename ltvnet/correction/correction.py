@@ -20,6 +20,7 @@ from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.data.curves import NODES
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import AGE_BUCKETS, age_bucket
+from ltvnet.models.pattern.credibility import credible_ratio
 
 CORRECTION_KAPPAS = (20.0, 100.0, 500.0)
 """The grid of the correction's credibility, in median forecast increments."""
@@ -116,8 +117,7 @@ def _shrink_to_parents(segments: Segments, sums: Floats, constant: Floats) -> Fl
     top = np.zeros(1, dtype=np.int64)
     for level in [top, *segments.lower_levels()]:
         parent_factor = factor[segments.parent[level]]  # 1 above the top
-        actual = sums[level, :, 0] + constant * parent_factor
-        expected = sums[level, :, 1] + constant
-        ratio = np.divide(actual, expected, out=parent_factor.copy(), where=expected > 0)
-        factor[level] = np.maximum(ratio, 0.0)
+        actual = sums[level, :, 0]
+        expected = sums[level, :, 1]
+        factor[level] = credible_ratio(actual, expected, constant, parent_factor)
     return factor

@@ -22,13 +22,13 @@ TERMS = {
     "attributes": "by its attributes",
     "correction": "by what past forecasts taught",
 }
-"""What moves a forecast away from its segment, in the order in which it is added: in words."""
+"""Reasons for which a forecast differs from its segment, in the order in which they are added."""
 
-ADDED = "by what the model adds to the pattern"
+UNDIVIDED_GROWTH = "by what the model adds to the pattern"
 """The growth of a model that does not tell it from attributes, or of a mixture with one."""
 
-MATTERS = 0.01
-"""Share of a forecast below which a term is left out of the words."""
+MIN_SHARE_TOLD = 0.01
+"""Share of a forecast below which a term is left out of the sentence."""
 
 
 @runtime_checkable
@@ -36,43 +36,45 @@ class Explainable(Protocol):
     """A model that knows what its forecasts are made of."""
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
-        """What the means of cohorts at an age are made of."""
+        """Return what the means of cohorts at an age are made of."""
         ...
 
 
 @runtime_checkable
 class HasPattern(Protocol):
-    """A model that stands beside a pattern; what it adds to it is one thing."""
+    """A model that stands on a pattern; all that it adds to the pattern is one thing."""
 
     pattern: Explainable
 
 
 def uncorrected_parts(model: Predictor, curves: Curves, age: int) -> ForecastParts:
-    """What the means of cohorts at an age are made of, before their correction."""
+    """Return what the means of cohorts at an age are made of, before their correction."""
     if isinstance(model, Explainable):
         return model.forecast_parts(curves, age)
     assert isinstance(model, HasPattern), type(model)
-    return model.pattern.forecast_parts(curves, age)._replace(
-        with_own_growth=uncorrected_mean(model, curves, age), is_undivided=True
-    )
+    pattern_parts = model.pattern.forecast_parts(curves, age)
+    mean = uncorrected_mean(model, curves, age)
+    return pattern_parts._replace(with_own_growth=mean, is_undivided=True)
 
 
 def uncorrected_mean(model: Predictor, curves: Curves, age: int) -> Floats:
-    """The means (N,) of cohorts at an age as a model says them, before their correction."""
-    every = np.union1d(NODES, age).tolist()  # values that never fall with age depend on the others
-    return observed_or_forecast(curves, age, model.predict(curves, every).at([age]).raw.mean[:, 0])
+    """Return the means (N,) of cohorts at an age before their correction."""
+    # Values that never fall with age depend on the others: all nodes are forecast.
+    ages = np.union1d(NODES, age).tolist()
+    mean = model.predict(curves, ages).at([age]).raw.mean[:, 0]
+    return observed_or_forecast(curves, age, mean)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Forecasts taken apart: `forecast` = `segment` + the sum of `terms`.
+    """Forecasts taken apart: `forecast` = `segment_mean` + the sum of `terms`.
 
-    `curves` the cohorts, `horizon` the age, `names` (N,) of their segments; `segment` (N,) what
-    a typical cohort of it would have, were all dates alike; `terms` (N, T) by TERMS: what the
-    cohort earned so far, its dates (of revenue, and the trend by acquisition date), what else the
-    model reads from its observed days, its attributes, and what past forecasts taught; `forecast`
-    (N,): all in revenue per user, NaN without a complete age. Where the model is `whole`, growth
-    is all that it adds to the pattern, and attributes are 0.
+    `curves` the cohorts, `horizon` the age; `segment_mean` (N,) that of a typical cohort of the
+    segment, were all dates alike; `terms` (N, T) by TERMS: what the cohort earned so far, its
+    dates (of revenue, and the trend by acquisition date), what else the model reads from its
+    observed days, its attributes, and what past forecasts taught; `forecast` (N,): all in revenue
+    per user, NaN without a complete age. Where the model `is_undivided`, growth is all that it
+    adds to the pattern, and attributes are 0.
     """
 
     curves: Curves
@@ -84,44 +86,59 @@ class Explanation:
     is_undivided: bool
 
     def sentences(self, rows: Iterable[int] | None = None) -> Strings:
-        """A sentence a cohort, of some rows or of all (N,); None without a complete age."""
-        chosen = range(len(self.forecast)) if rows is None else rows
-        return np.array([self._sentence(row) for row in chosen], dtype=object)
+        """Return a sentence for each of some rows or of all (N,); None without a complete age."""
+        chosen_rows = range(len(self.forecast)) if rows is None else rows
+        return np.array([self._sentence(row) for row in chosen_rows], dtype=object)
 
     def _sentence(self, row: int) -> str | None:
-        """How far a forecast is from its segment, and the terms that matter, the largest first."""
-        forecast, usual = float(self.forecast[row]), float(self.segment_mean[row])
+        """Say how far a forecast is from its segment, and why: the largest terms first."""
+        forecast = float(self.forecast[row])
+        segment_mean = float(self.segment_mean[row])
         if np.isnan(forecast):
             return None
-        form = f",.{_digits(abs(forecast) or usual)}f"
-        terms = sorted(zip(self.terms[row].tolist(), TERMS, strict=True), key=lambda t: -abs(t[0]))
+
+        money = f",.{_decimals(abs(forecast) or segment_mean)}f"
+        is_observed = self.curves.observed_age[row] >= self.horizon
+        observed = ", observed," if is_observed else ""
+        sentence = (
+            f"D{self.horizon} of {forecast:{money}}{observed} is "
+            f"{_compare(forecast, segment_mean)} the {segment_mean:{money}} of "
+            f"{self.segment_names[row]}"
+        )
+
+        amounts = zip(self.terms[row].tolist(), TERMS, strict=True)
+        largest_first = sorted(amounts, key=lambda amount_and_term: -abs(amount_and_term[0]))
         reasons = [
-            f"{term:+{form}} {self._because(name, more=term > 0)}"
-            for term, name in terms
-            if term and abs(term) >= MATTERS * abs(forecast)
+            f"{amount:+{money}} {self._because(term, more=amount > 0)}"
+            for amount, term in largest_first
+            if amount and abs(amount) >= MIN_SHARE_TOLD * abs(forecast)
         ]
-        known = ", observed," if self.curves.observed_age[row] >= self.horizon else ""
-        said = f"D{self.horizon} of {forecast:{form}}{known} is {_compared(forecast, usual)} "
-        said += f"the {usual:{form}} of {self.segment_names[row]}"
-        return f"{said}: {', '.join(reasons)}" if reasons else said
+        return f"{sentence}: {', '.join(reasons)}" if reasons else sentence
 
     def _because(self, term: str, *, more: bool) -> str:
+        """Word the reason of a term that adds to a forecast, or takes from it."""
         if term == "growth" and self.is_undivided:
-            return ADDED
+            return UNDIVIDED_GROWTH
         return TERMS[term].format(more="more" if more else "less")
 
 
-def _digits(amount: float) -> int:
+def _decimals(amount: float) -> int:
     """Decimals of amounts beside one of this size, so that its hundredth is seen."""
-    return 0 if amount >= 100 else 2 if amount >= 1 or amount <= 0 else 2 - floor(log10(amount))
+    if amount >= 100:
+        return 0
+    if amount >= 1 or amount <= 0:
+        return 2
+    return 2 - floor(log10(amount))
 
 
-def _compared(amount: float, usual: float) -> str:
-    """How an amount is to the usual one: 24 % above, 3 % below, about."""
+def _compare(amount: float, usual: float) -> str:
+    """Compare an amount with the usual one in words: 24 % above, 3 % below, about."""
     if usual <= 0:
         return "above" if amount > usual else "about"
-    share = round(100 * (amount / usual - 1))
-    return f"{abs(share):,} % {'above' if share > 0 else 'below'}" if share else "about"
+    percent = round(100 * (amount / usual - 1))
+    if not percent:
+        return "about"
+    return f"{abs(percent):,} % {'above' if percent > 0 else 'below'}"
 
 
 def explain(model: Predictor, forecast: Forecast) -> Explanation:
@@ -130,23 +147,28 @@ def explain(model: Predictor, forecast: Forecast) -> Explanation:
     At D360 where they support none. Raises ValueError for a forecast that lacks that age.
     """
     curves = forecast.curves
-    horizon = next((age for age in NODES[::-1] if 0 < age <= forecast.last_supported_age), MAX_AGE)
-    cells = forecast.at([horizon])
-    found = uncorrected_parts(model, curves, horizon)
-    raw, final = (
-        observed_or_forecast(curves, horizon, band.mean[:, 0]) for band in (cells.raw, cells.final)
-    )
+    supported = [age for age in NODES if 0 < age <= forecast.last_supported_age]
+    horizon = supported[-1] if supported else MAX_AGE
+
+    at_horizon = forecast.at([horizon])
+    parts = uncorrected_parts(model, curves, horizon)
     steps = (
-        found.typical_of_segment,
-        found.with_own_revenue,
-        found.with_own_dates,
-        found.with_own_growth,
-        raw,
-        final,
+        parts.typical_of_segment,
+        parts.with_own_revenue,
+        parts.with_own_dates,
+        parts.with_own_growth,
+        observed_or_forecast(curves, horizon, at_horizon.raw.mean[:, 0]),
+        observed_or_forecast(curves, horizon, at_horizon.final.mean[:, 0]),
     )
-    told = np.stack(steps, axis=1)  # (N, T + 1)
-    told[curves.observed_age < 0] = np.nan
-    terms = np.diff(told, axis=1)
+    amounts = np.stack(steps, axis=1)  # (N, T + 1)
+    amounts[curves.observed_age < 0] = np.nan
+
     return Explanation(
-        curves, horizon, found.segment_names, told[:, 0], terms, told[:, -1], found.is_undivided
+        curves=curves,
+        horizon=horizon,
+        segment_names=parts.segment_names,
+        segment_mean=amounts[:, 0],
+        terms=np.diff(amounts, axis=1),
+        forecast=amounts[:, -1],
+        is_undivided=parts.is_undivided,
     )

@@ -1,6 +1,6 @@
-"""What a forecast is, what a forecaster does, and which forecasters there are.
+"""A forecast: mean and quantiles of cohorts at ages, how far to trust them, and their parts.
 
-Shapes: N cohorts, H ages asked for.
+Shapes: N cohorts, H ages asked for, J nodes, R sums over cohorts.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from ltvnet.data.arrays import Bools, Floats, Ints, Strings
 from ltvnet.data.curves import MAX_AGE, Curves, validate_ages
 
 QUANTITIES = ("mean", "p10", "p50", "p90")
+"""Fields of a band, in the order of its columns in tables."""
 
 AxisIndex = int | slice | EllipsisType | None | NDArray[np.integer[Any]] | Bools
 CellIndex = AxisIndex | tuple[AxisIndex, ...]
@@ -54,15 +55,15 @@ class Band:
 
 
 class PortfolioSpread(Protocol):
-    """How uncertain sums over cohorts are."""
+    """Uncertainty of sums over cohorts."""
 
     @property
     def borrowed(self) -> Bools:
-        """Which NODES (J,) took the uncertainty of others."""
+        """Return which NODES (J,) took the uncertainty of others."""
         ...
 
     def half_width(self, grown: Floats, squared: Floats) -> Floats:
-        """Half the width (R, J) of the 80 % interval of sums at NODES.
+        """Return half the width (R, J) of the 80 % interval of sums at NODES.
 
         `grown` (R, J) sum of users x forecast growth, `squared` (R, J) sum of its squares; NaN
         where it is not known.
@@ -76,10 +77,11 @@ class Forecast:
 
     `curves` the cohorts as they were known; `ages` (H,) increasing; `pattern` (N, H) the
     historical pattern; `raw` as the model issued it; `final` corrected and calibrated, the same
-    object as `raw` where nothing was corrected; `reason` (N,) one word a row; `reach` the last
-    age that the data support: later cells are extrapolated. `calibrated` says whether `final`
-    has intervals that were checked on the past, `borrowed` (N, H) which of them are those of
-    another horizon, `totals` how uncertain sums over cohorts are (None: not known).
+    object as `raw` where nothing was corrected; `reason` (N,) one word a row;
+    `last_supported_age` the last age that the data support: later cells are extrapolated.
+    `is_calibrated` says whether `final` has intervals that were checked on the past, `is_borrowed`
+    (N, H) which of them are those of another horizon (None: not known), `portfolio_spread` the
+    uncertainty of sums over cohorts (None: not known).
     """
 
     curves: Curves
@@ -102,48 +104,47 @@ class Forecast:
         assert self.reason.shape == shape[:1]
 
     def at(self, ages: Sequence[int]) -> "Forecast":
-        """The same forecast at some of its ages. Raises ValueError for an age it lacks."""
+        """Return the forecast at some of its ages. Raises ValueError for an age it lacks."""
         if np.array_equal(ages, self.ages):
             return self
         if missing := sorted(set(ages) - set(self.ages.tolist())):
             raise ValueError(f"expected ages that were forecast, got also {missing}")
-        found = np.searchsorted(self.ages, validate_ages(ages))
-        together = found[-1] - found[0] == len(found) - 1
-        place = slice(found[0], found[-1] + 1) if together else found  # a view, not a copy
 
-        cells = (slice(None), place)
+        column = np.searchsorted(self.ages, validate_ages(ages))
+        first, last = int(column[0]), int(column[-1])
+        is_range = last - first == len(column) - 1
+        columns = slice(first, last + 1) if is_range else column  # a slice is a view, not a copy
+        cells = (slice(None), columns)
+
         raw = self.raw.take(cells)
-        final = raw if self.final is self.raw else self.final.take(cells)
-        pattern = self.pattern[:, place]
-        borrowed = None if self.is_borrowed is None else self.is_borrowed[:, place]
         return replace(
             self,
-            ages=self.ages[place],
-            pattern=pattern,
+            ages=self.ages[columns],
+            pattern=self.pattern[cells],
             raw=raw,
-            final=final,
-            is_borrowed=borrowed,
+            final=raw if self.final is self.raw else self.final.take(cells),
+            is_borrowed=None if self.is_borrowed is None else self.is_borrowed[cells],
         )
 
     @property
     def is_extrapolated(self) -> Bools:
-        """Which cells (N, H) lie beyond the ages that the data support."""
+        """Return which cells (N, H) lie beyond the ages that the data support."""
         return self.is_ahead & (self.ages > self.last_supported_age)
 
     @property
     def is_ahead(self) -> Bools:
-        """Which cells (N, H) are forecast: later than an observed age that is at least 0."""
+        """Return which cells (N, H) are forecast: later than an observed age of at least 0."""
         k = self.curves.observed_age[:, None]
         return (k >= 0) & (self.ages > k)
 
 
 class ForecastParts(NamedTuple):
-    """What the mean of cohorts at an age is made of: (N,) each, as one thing more is known.
+    """The mean of cohorts at an age, (N,) each, as one thing more about them is known.
 
-    `names` of the segments; `segment` of a typical cohort of the segment, were all dates alike;
-    `level` with what the cohort earned so far; `pattern` on its own dates; `shape` with what else
-    a model reads from its observed days, whatever its attributes, or where it is `whole` all that
-    the model says.
+    `segment_names`; `typical_of_segment` the mean of a typical cohort of the segment, were all
+    dates alike; `with_own_revenue` with what the cohort earned so far; `with_own_dates` on its own
+    dates; `with_own_growth` with what else a model reads from its observed days, whatever its
+    attributes, or where it `is_undivided` all that the model adds.
     """
 
     segment_names: Strings
@@ -154,32 +155,35 @@ class ForecastParts(NamedTuple):
     is_undivided: bool = False
 
 
-def observed_or_forecast(curves: Curves, age: int, ahead: Floats) -> Floats:
-    """Values (N,) at an age: observed where it has come, as forecast `ahead` (N,) elsewhere."""
-    cells: Floats = np.where(curves.observed_age >= age, curves.values[:, age], ahead)
-    return cells
+def observed_or_forecast(curves: Curves, age: int, forecast: Floats) -> Floats:
+    """Return values (N,) at an age: as observed where it has come, as `forecast` (N,) elsewhere."""
+    values: Floats = np.where(curves.observed_age >= age, curves.values[:, age], forecast)
+    return values
 
 
-def reasons(curves: Curves, new: Bools, reach: int, *, no_signal: bool) -> Strings:
-    """The word that says how far to trust each row's forecast: (N,), the gravest that applies.
+def forecast_reasons(
+    curves: Curves, has_new_category: Bools, last_supported_age: int, *, no_signal: bool
+) -> Strings:
+    """Return one word (N,) on how far to trust each row's forecast: the gravest that applies.
 
-    `new` (N,) rows with an unseen category, `no_signal` whether history holds no revenue at all,
-    `reach` the last age that the data support.
+    `has_new_category` (N,) of rows, `no_signal` where history holds no revenue at all,
+    `last_supported_age` the last that the data support.
     """
-    k, value = curves.observed_age, curves.observed_value
-    cases = [
-        (k < 0, "no_complete_age"),
-        (k >= MAX_AGE, "complete"),
-        (np.full(len(k), no_signal), "no_signal"),
-        (value <= 0, "zero_revenue_so_far"),
-        (new, "unseen_category"),
-        (k < YOUNG, "young"),
-        (np.full(len(k), reach < MAX_AGE), "extrapolated"),
-    ]
-    words = [word for _, word in cases]
-    return np.select([rows for rows, _ in cases], words, "ok").astype(object)
+    k = curves.observed_age
+    has_unsupported_ages = last_supported_age < MAX_AGE
+    cases = {
+        "no_complete_age": k < 0,
+        "complete": k >= MAX_AGE,
+        "no_signal": np.full(len(k), no_signal),
+        "zero_revenue_so_far": curves.observed_value <= 0,
+        "unseen_category": has_new_category,
+        "young": k < YOUNG,
+        "extrapolated": np.full(len(k), has_unsupported_ages),
+    }
+    return np.select(list(cases.values()), list(cases), "ok").astype(object)
 
 
 def age_bucket(age: Ints) -> Ints:
-    """Which of BUCKETS an observed age is in; those without a complete age in the first."""
-    return np.maximum(np.searchsorted(np.array(AGE_BUCKETS), age, side="right") - 1, 0)
+    """Return the index in AGE_BUCKETS of observed ages; 0 for those without a complete age."""
+    index = np.searchsorted(np.array(AGE_BUCKETS), age, side="right") - 1
+    return np.maximum(index, 0)

@@ -9,7 +9,7 @@ from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
-"""What a fitted forecaster is made of: JSON values, and arrays by name."""
+"""A fitted forecaster as data: JSON values, and arrays by name."""
 
 
 @runtime_checkable
@@ -21,12 +21,12 @@ class Predictor(Protocol):
         ...
 
     def state(self) -> State:
-        """The fitted forecaster as data."""
+        """Return the fitted forecaster as data."""
         ...
 
     @classmethod
     def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        """The forecaster that `state()` described."""
+        """Restore the forecaster that `state()` described."""
         ...
 
 
@@ -40,10 +40,14 @@ class Forecaster(Predictor, Protocol):
 
 
 def strip_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    """Select the arrays whose names begin with `prefix`, and take it off their names."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def add_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays with names that begin with `prefix`, which `below` takes off again."""
+    """Put `prefix` before the name of each array; `strip_prefix` takes it off again."""
     return {prefix + name: array for name, array in arrays.items()}

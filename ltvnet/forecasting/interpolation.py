@@ -1,6 +1,9 @@
-"""Values between nodes: growth by interval, and every day in the shape of a pattern.
+"""Values between nodes: growth by interval, and every day in the shape of a pattern or of log age.
 
-Legend: N cohorts, E entries, H ages, A all ages, J nodes, I intervals, P shapes.
+Interval j is (node_j, node_j+1]; the first that a cohort grows in begins at its observed age k.
+
+Shapes: N cohorts, E entries, H ages asked for, A all ages, J nodes, I = J - 1 intervals, P shapes,
+B cohorts of a block, D days of an interval.
 """
 
 from collections.abc import Sequence
@@ -10,189 +13,249 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
+from ltvnet.data.arrays import Bools, Floats, Ints
+from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves
+from ltvnet.forecasting.forecast import Band, Forecast
 
-DAYS_TOGETHER = 2048
-"""Cohorts whose means at every day are made together."""
+DAILY_BLOCK = 2048
+"""Cohorts whose means at every day are made at a time."""
+
+
+def interval_index(ages: Ints) -> Ints:
+    """Return the interval (node_j, node_j+1] that holds each age: j; 0 for age 0."""
+    return np.maximum(np.searchsorted(NODE_AGES, ages) - 1, 0)
+
+
+def fraction_of_interval(log_age: Floats, log_begin: Floats, log_end: Floats) -> Floats:
+    """Return the share of an interval that lies before an age, all as log(1 + age); they broadcast.
+
+    0 where the interval has no length.
+    """
+    length = log_end - log_begin
+    elapsed = log_age - log_begin
+    return np.divide(elapsed, length, out=np.zeros_like(length), where=length > 0)
+
+
+def interpolate_in_log_age(curves: Curves, at_nodes: Floats, ages: Ints) -> Floats:
+    """Return values at any ages (N, H) from those at NODES (N, J): linear in log(1 + age).
+
+    The first interval begins with what was observed; one with an end that is NaN is NaN.
+    """
+    k = curves.observed_age[:, None]
+    value = np.where(k < NODE_AGES, at_nodes, curves.observed_value[:, None])
+    log_node = np.log1p(np.maximum(NODE_AGES, k))  # (N, J)
+
+    begin = interval_index(ages)  # (H,)
+    end = np.searchsorted(NODE_AGES, ages)  # the same as begin at age 0
+    share = fraction_of_interval(np.log1p(ages), log_node[:, begin], log_node[:, end])  # (N, H)
+    within = value[:, begin] + share * (value[:, end] - value[:, begin])
+    return np.where(ages == NODE_AGES[end], at_nodes[:, end], within)
 
 
 @dataclass(frozen=True)
 class InterpolationShape:
-    """How means go from node to node: they grow as `shape` (P, A) does.
+    """Daily shapes in proportion to which means grow from node to node.
 
-    `which` (N,) of the shapes each cohort has.
+    `shape` (P, A) distinct proportions earned by age; `shape_index` (N,) of each cohort's.
     """
 
     shape: Floats
     shape_index: Ints
 
     def daily_means(self, curves: Curves, means: Sequence[Floats]) -> list[NDArray[np.float32]]:
-        """Means at every age (A, N) of cohorts whose `means` (N, J) at NODES are known.
+        """Return means at every age (A, N) of cohorts from each of their `means` (N, J) at NODES.
 
-        At ages observed they are what was observed. Where the shape does not grow, theirs is that
-        of log age.
+        At ages observed they are what was observed. Where the shape does not grow, means grow as
+        log age does.
         """
-        made = [np.empty((AGES, len(curves)), np.float32) for _ in means]
-        shape = np.ascontiguousarray(self.shape.T)
-        for first in range(0, len(curves), DAYS_TOGETHER):
-            rows = slice(first, first + DAYS_TOGETHER)
-            known = curves.values[rows], curves.observed_age[rows]
-            own = [mean[rows] for mean in means]
-            _fill([cells[:, rows] for cells in made], shape, self.shape_index[rows], known, own)
-        return made
+        daily = [np.empty((AGES, len(curves)), np.float32) for _ in means]
+        shape_by_age = np.ascontiguousarray(self.shape.T)  # (A, P)
+        for first in range(0, len(curves), DAILY_BLOCK):
+            rows = slice(first, first + DAILY_BLOCK)
+            block = _DailyBlock(
+                shape_by_age=shape_by_age,
+                shape_index=self.shape_index[rows],
+                observed_age=curves.observed_age[rows],
+                values=curves.values[rows],
+            )
+            block_daily = [days[:, rows] for days in daily]
+            block.fill_intervals(block_daily, [mean[rows] for mean in means])
+            block.fill_observed(block_daily)
+        return daily
 
 
-def _fill(
-    made: Sequence[NDArray[np.float32]],
-    shape: Floats,
-    which: Ints,
-    known: tuple[Floats, Ints],
-    means: Sequence[Floats],
-) -> None:
-    """Means at every age, `made` (A, N), as `Course.days` has them, of a block of cohorts.
+@dataclass(frozen=True)
+class _DailyBlock:
+    """Cohorts whose means at every day are made together.
 
-    `shape` (A, P), `which` (N,) of them, values (N, A) that are `known` up to ages (N,), and
-    `means` (N, J) at NODES.
+    `shape_by_age` (A, P), `shape_index` (B,) of each cohort's, `observed_age` (B,), and `values`
+    (B, A) observed.
     """
-    values, k = known
-    now = np.maximum(k, 0)
-    value = np.where(k < 0, np.nan, values[np.arange(len(k)), now])
-    for j, (begin, end) in enumerate(pairwise(NODES)):
-        if (k >= end).all():
-            continue
-        part = _gained(shape, which, np.maximum(begin, now), range(begin + 1, end + 1))  # (H, N)
-        whole = part[-1].copy()
-        for mean, cells in zip(means, made, strict=True):
-            left, right = np.where(begin > k, mean[:, j], value), mean[:, j + 1]
-            each = np.divide(right - left, whole, where=whole > 0, out=np.zeros_like(whole))
-            days = part * each
-            days += left
-            np.minimum(days, right, out=cells[begin + 1 : end + 1])  # rounding may end above a node
-            cells[end] = right
-    seen = int(now.max()) + 1
-    observed = np.arange(seen)[:, None] <= k
-    for cells in made:
-        np.copyto(cells[:seen], values[:, :seen].T, where=observed, casting="same_kind")
-        cells[0, k < 0] = np.nan
+
+    shape_by_age: Floats
+    shape_index: Ints
+    observed_age: Ints
+    values: Floats
+
+    def fill_intervals(self, daily: Sequence[NDArray[np.float32]], means: Sequence[Floats]) -> None:
+        """Write means at the days after each node into `daily` (A, B), from `means` (B, J)."""
+        k = self.observed_age
+        last_age = np.maximum(k, 0)
+        last_value = np.where(k < 0, np.nan, self.values[np.arange(len(k)), last_age])
+
+        for j, (begin, end) in enumerate(pairwise(NODES)):
+            if (k >= end).all():
+                continue
+            growth = self._growth_of_shapes(np.maximum(begin, last_age), range(begin + 1, end + 1))
+            interval_growth = growth[-1].copy()  # (B,)
+            for mean, days in zip(means, daily, strict=True):
+                begin_value = np.where(begin > k, mean[:, j], last_value)
+                end_value = mean[:, j + 1]
+                rate = np.zeros_like(interval_growth)
+                np.divide(
+                    end_value - begin_value, interval_growth, where=interval_growth > 0, out=rate
+                )
+                value = growth * rate  # (D, B)
+                value += begin_value
+                # Rounding may end above a node.
+                np.minimum(value, end_value, out=days[begin + 1 : end + 1])
+                days[end] = end_value
+
+    def _growth_of_shapes(self, begin: Ints, ages: range) -> Floats:
+        """Growth of shapes, or of log age, from ages `begin` (B,) to each of `ages`: (D, B)."""
+        growth = self.shape_by_age[ages.start : ages.stop].take(self.shape_index, axis=1)
+        growth -= self.shape_by_age[begin, self.shape_index]
+        flat = np.flatnonzero(growth[-1] <= 0)
+        if len(flat):
+            growth[:, flat] = np.log1p(ages)[:, None] - np.log1p(begin[flat])
+        return growth
+
+    def fill_observed(self, daily: Sequence[NDArray[np.float32]]) -> None:
+        """Write observed values into `daily` (A, B); NaN at age 0 where none is complete."""
+        age_count = int(np.maximum(self.observed_age, 0).max()) + 1
+        is_observed = np.arange(age_count)[:, None] <= self.observed_age
+        for days in daily:
+            observed = self.values[:, :age_count].T
+            np.copyto(days[:age_count], observed, where=is_observed, casting="same_kind")
+            days[0, self.observed_age < 0] = np.nan
 
 
-def _gained(shape: Floats, which: Ints, low: Ints, ages: range) -> Floats:
-    """What shapes (A, P) gain from ages `low` (N,) to each of `ages`: (H, N), or log age does."""
-    part = shape[ages.start : ages.stop].take(which, axis=1)
-    part -= shape[low, which]
-    flat = np.flatnonzero(part[-1] <= 0)
-    if len(flat):
-        part[:, flat] = np.log1p(ages)[:, None] - np.log1p(low[flat])
-    return part
+def interval_growth(values: Floats, observed_age: Ints, observed_value: Floats) -> Floats:
+    """Return growth in each interval after the observed age: (E, I), 0 before it.
 
-
-def interval_growth(values: Floats, observed: Ints, value: Floats) -> Floats:
-    """Growth in each interval after the observed age: (E, I), 0 before it.
-
-    `values` (E, J) at NODES, `observed` and `value` (E,) the age and value it grows from. Nodes
+    `values` (E, J) at NODES, `observed_age` and `observed_value` (E,) that they grow from. Nodes
     that were not forecast (NaN: the prefix was cut) leave their growth to the next one that was.
     """
-    ahead = np.array(NODES) > observed[:, None]
-    cells = np.where(ahead, values, value[:, None])
-    unknown = np.isnan(cells)
-    cut = np.flatnonzero(unknown.any(axis=1))
-    last = np.maximum.accumulate(np.where(unknown[cut], 0, np.arange(len(NODES))), axis=1)
-    cells[cut] = np.take_along_axis(cells[cut], last, axis=1)
+    is_ahead = observed_age[:, None] < NODE_AGES
+    cells = np.where(is_ahead, values, observed_value[:, None])
+
+    is_missing = np.isnan(cells)
+    rows = np.flatnonzero(is_missing.any(axis=1))
+    node = np.where(is_missing[rows], 0, np.arange(len(NODES)))
+    last_node = np.maximum.accumulate(node, axis=1)
+    cells[rows] = np.take_along_axis(cells[rows], last_node, axis=1)
     return np.diff(cells, axis=1)
 
 
-def accumulate_growth(grown: Floats, observed: Ints, value: Floats) -> Floats:
-    """Values at NODES (E, J) from growth in each interval (E, I); NaN at ages observed."""
-    ahead = np.array(NODES) > observed[:, None]
-    total = np.concatenate((np.zeros((len(grown), 1)), np.cumsum(grown, axis=1)), axis=1)
-    return np.where(ahead, value[:, None] + total, np.nan)
+def accumulate_growth(growth: Floats, observed_age: Ints, observed_value: Floats) -> Floats:
+    """Return values at NODES (E, J) from growth by interval (E, I); NaN at ages observed."""
+    is_ahead = observed_age[:, None] < NODE_AGES
+    start = np.zeros((len(growth), 1))
+    total = np.concatenate((start, np.cumsum(growth, axis=1)), axis=1)
+    return np.where(is_ahead, observed_value[:, None] + total, np.nan)
 
 
-def rescale_growth(band: Band, mean: Floats, observed: Ints, value: Floats) -> Band:
-    """A band whose mean grows by `mean` (E, I) instead, quantile increments in proportion.
+def rescale_growth(
+    band: Band, mean_growth: Floats, observed_age: Ints, observed_value: Floats
+) -> Band:
+    """Return the band whose mean grows by `mean_growth` (E, I), its quantiles in proportion.
 
     An interval in which the band's mean does not grow leaves its quantiles as they are; a row
     whose growth stays the same keeps every bit, and cells that were not forecast stay NaN.
     """
-    own = interval_growth(band.mean, observed, value)
-    ratio = np.divide(mean, own, out=np.ones_like(mean), where=own > 0)
-    same = (mean == own).all(axis=1)[:, None]
+    old_growth = interval_growth(band.mean, observed_age, observed_value)
+    ratio = np.divide(mean_growth, old_growth, out=np.ones_like(mean_growth), where=old_growth > 0)
+    is_same_row = (mean_growth == old_growth).all(axis=1)[:, None]
 
-    def grown(cells: Floats, growth: Floats) -> Floats:
-        return np.where(same | np.isnan(cells), cells, accumulate_growth(growth, observed, value))
+    def with_growth(cells: Floats, growth: Floats) -> Floats:
+        moved = accumulate_growth(growth, observed_age, observed_value)
+        return np.where(is_same_row | np.isnan(cells), cells, moved)
 
-    def quantile(cells: Floats) -> Floats:
-        return grown(cells, interval_growth(cells, observed, value) * ratio)
+    def rescale(cells: Floats) -> Floats:
+        return with_growth(cells, interval_growth(cells, observed_age, observed_value) * ratio)
 
-    different = {id(cells): cells for cells in (band.p10, band.p50, band.p90)}
-    moved = {key: quantile(cells) for key, cells in different.items()}
-    p10, p50, p90 = (moved[id(cells)] for cells in (band.p10, band.p50, band.p90))
-    return Band(grown(band.mean, mean), p10, p50, p90)
+    # Quantiles are often one array: it is rescaled once.
+    distinct = {id(cells): cells for cells in (band.p10, band.p50, band.p90)}
+    rescaled = {key: rescale(cells) for key, cells in distinct.items()}
+    return Band(
+        mean=with_growth(band.mean, mean_growth),
+        p10=rescaled[id(band.p10)],
+        p50=rescaled[id(band.p50)],
+        p90=rescaled[id(band.p90)],
+    )
 
 
 def interpolate_between_nodes(raw: Forecast, nodes: Forecast, final: Band) -> Band:
-    """A band at NODES spread over the ages of `raw`, each interval in the shape of its raw mean.
+    """Return a band at NODES at all ages of `raw`, each interval in the shape of its raw mean.
 
     `nodes` is `raw` at NODES. Where the raw mean does not grow, the shape is that of log age; an
     interval whose ends are as they were keeps every bit.
     """
-    observed, value = raw.curves.observed_age, raw.curves.observed_value
-    ages, grid = raw.ages, np.array(NODES)
-    if np.array_equal(ages, grid):
-        return Band(*(np.where(raw.is_ahead, getattr(final, name), np.nan) for name in QUANTITIES))
-    right = np.maximum(np.searchsorted(grid, ages), 1)  # (H,)
-    begin = np.maximum(grid[right - 1], observed[:, None])  # (N, H)
-    ahead = grid > observed[:, None]  # (N, J)
+    is_ahead = raw.is_ahead
+    if np.array_equal(raw.ages, NODES):
+        return final.map(lambda cells: np.where(is_ahead, cells, np.nan))
+    intervals = _ForecastIntervals.of_forecast(raw, nodes)
 
-    def ends(cells: Floats) -> tuple[Floats, Floats]:
-        filled = np.where(ahead, cells, value[:, None])
-        return filled[:, right - 1], filled[:, right]
+    def interpolate(final_cells: Floats, node_cells: Floats, raw_cells: Floats) -> Floats:
+        if final_cells is node_cells:
+            return np.where(is_ahead, raw_cells, np.nan)
+        begin_value, end_value = intervals.ends(final_cells)
+        old_begin_value, old_end_value = intervals.ends(node_cells)
+        cells = begin_value + intervals.share * (end_value - begin_value)
+        cells = np.minimum(cells, end_value)  # rounding may end above a node
+        cells = np.where(intervals.end_age == raw.ages, end_value, cells)
+        is_same = (begin_value == old_begin_value) & (end_value == old_end_value)
+        return np.where(is_ahead, np.where(is_same, raw_cells, cells), np.nan)
 
-    low, high = ends(nodes.raw.mean)
-    grown = high - low
-    length = np.log1p(grid[right]) - np.log1p(begin)
-    part = np.log1p(ages) - np.log1p(begin)
-    share = np.divide(part, length, out=np.zeros_like(length), where=length > 0)
-    share = np.divide(raw.raw.mean - low, grown, out=share, where=grown > 0)
-
-    def spread(name: str) -> Floats:
-        if getattr(final, name) is getattr(nodes.raw, name):
-            return np.where(raw.is_ahead, getattr(raw.raw, name), np.nan)
-        left, to = ends(getattr(final, name))
-        before, after = ends(getattr(nodes.raw, name))
-        cells = np.minimum(left + share * (to - left), to)  # rounding may end above a node
-        cells = np.where(grid[right] == ages, to, cells)
-        same = (left == before) & (to == after)
-        return np.where(raw.is_ahead, np.where(same, getattr(raw.raw, name), cells), np.nan)
-
-    mean, p10, p50, p90 = map(spread, QUANTITIES)
+    mean = interpolate(final.mean, nodes.raw.mean, raw.raw.mean)
+    p10 = interpolate(final.p10, nodes.raw.p10, raw.raw.p10)
+    p50 = interpolate(final.p50, nodes.raw.p50, raw.raw.p50)
+    p90 = interpolate(final.p90, nodes.raw.p90, raw.raw.p90)
     return Band(mean, np.minimum(p10, p50), p50, np.maximum(p90, p50))
 
 
-def interpolate_in_log_age(curves: Curves, node_values: Floats, ages: Ints) -> Floats:
-    """Interpolate values at NODES (N, J) to other ages, linearly in log(1 + age): (N, H).
+@dataclass(frozen=True)
+class _ForecastIntervals:
+    """Intervals that hold the ages of a forecast.
 
-    The first interval begins with what was observed; an interval with an end that is NaN is NaN.
+    `interval` (H,) of each age and `end_age` (H,) its end; `share` (N, H) of the growth in the
+    interval that the raw mean has by the age; `is_ahead` (N, J) nodes after the observed age,
+    `observed_value` (N,).
     """
-    nodes = np.array(NODES)
-    observed_age = curves.observed_age[:, None]
-    is_ahead = nodes > observed_age  # (N, J)
-    values = np.where(is_ahead, node_values, curves.observed_value[:, None])
-    log_age = np.log1p(np.maximum(nodes, observed_age))  # (N, J)
 
-    right = np.searchsorted(nodes, ages)  # (H,)
-    left = np.maximum(right - 1, 0)
-    share = fraction_of_interval(np.log1p(ages), log_age[:, left], log_age[:, right])  # (N, H)
-    within = values[:, left] + share * (values[:, right] - values[:, left])
-    return np.where(ages == nodes[right], node_values[:, right], within)
+    interval: Ints
+    end_age: Ints
+    share: Floats
+    is_ahead: Bools
+    observed_value: Floats
 
+    @classmethod
+    def of_forecast(cls, raw: Forecast, nodes: Forecast) -> "_ForecastIntervals":
+        """Find the intervals of the ages of `raw`, and the share of growth of its mean."""
+        k = raw.curves.observed_age[:, None]
+        interval = interval_index(raw.ages)
+        end_age = NODE_AGES[interval + 1]
+        log_begin = np.log1p(np.maximum(NODE_AGES[interval], k))  # (N, H)
+        share = fraction_of_interval(np.log1p(raw.ages), log_begin, np.log1p(end_age))
+        intervals = cls(interval, end_age, share, k < NODE_AGES, raw.curves.observed_value)
 
-def fraction_of_interval(position: Floats, begin: Floats, end: Floats) -> Floats:
-    """Share of an interval that lies before a position within it; 0 where it has no length.
+        # Log age tells the share only where the mean does not grow.
+        begin_value, end_value = intervals.ends(nodes.raw.mean)
+        growth = end_value - begin_value
+        np.divide(raw.raw.mean - begin_value, growth, out=share, where=growth > 0)
+        return intervals
 
-    `begin` and `end` share a shape, to which `position` broadcasts.
-    """
-    length = end - begin
-    return np.divide(position - begin, length, out=np.zeros_like(length), where=length > 0)
+    def ends(self, cells: Floats) -> tuple[Floats, Floats]:
+        """Return values (N, H) at the begin and the end of each interval, of `cells` at NODES."""
+        from_observed = np.where(self.is_ahead, cells, self.observed_value[:, None])
+        return from_observed[:, self.interval], from_observed[:, self.interval + 1]

@@ -181,7 +181,7 @@ def _pattern_seconds(spec: "ModelSpec", curves: "Curves") -> dict[str, float]:
     seconds["the pattern"] = perf_counter() - start
     if "net" in spec.arguments:
         start = perf_counter()
-        pattern.leave_one_out_curves(curves)
+        pattern.fitted_pattern.leave_one_out_curves(curves)
         seconds["the pattern without each cohort"] = perf_counter() - start
     return seconds
 

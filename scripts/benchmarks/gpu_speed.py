@@ -68,7 +68,7 @@ class UntrainedNet:
 
         pattern_arguments = dict(arguments["pattern"])
         pattern_arguments.pop("name", None)
-        pattern = Pattern(**pattern_arguments).fit(curves)
+        pattern = Pattern(**pattern_arguments).estimate(curves)
         covariates = CovariateConfig(**arguments["covariates"])
         scaling = InputScaling.fit(curves, pattern.segment_curves.median_revenue_d7, covariates)
         torch.manual_seed(job.seed)

@@ -474,7 +474,7 @@ def test_models_follow_one_pattern_or_none(past: History, curves: Curves) -> Non
     one, same = (forecaster(CHAIN_LADDER).fit(known) for _ in range(2))
     other = forecaster(CHAIN_LADDER | {"half_life": 50.0}).fit(known)
     alone = forecaster({"name": "power_law", "pattern": CHAIN_LADDER})
-    assert shared_interpolation_pattern([one, same]) is one
+    assert shared_interpolation_pattern([one, same]) is one.interpolation_pattern()
     assert shared_interpolation_pattern([one, other]) is None
     assert shared_interpolation_pattern([alone]) is None
 

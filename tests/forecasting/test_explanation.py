@@ -25,7 +25,7 @@ from ltvnet.forecasting.forecast import observed_or_forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.models.neural.forecaster import NeuralForecaster
 from ltvnet.models.pattern.calendar_effects import Calendar
-from ltvnet.models.pattern.date_effects import Dates, Trend
+from ltvnet.models.pattern.date_effects import DateEffects, Trend
 from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.prediction import bundle
 from ltvnet.prediction.batch import OutputOptions, predict
@@ -104,7 +104,7 @@ def test_what_is_observed_is_explained_too(curves: Curves) -> None:
     done = curves.observed_age == 360
     assert done.any()
     np.testing.assert_array_equal(made.forecast[done], curves.values[done, 360])
-    alike = model.date_effects.without(curves).values[done, 360]
+    alike = model.fitted_pattern.date_effects.remove_from(curves).values[done, 360]
     np.testing.assert_allclose(made.segment_mean[done] + made.terms[done, 0], alike, rtol=1e-12)
     assert "observed, is" in made.sentences()[done][0]
 
@@ -150,10 +150,11 @@ def test_parts_by_hand() -> None:
 
 def test_dates_ahead_by_hand() -> None:
     """All dates after the origin earn half as much again: so does what is left to grow."""
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(proportional(*[1.0] * 60))
     curves = proportional(2.0, 1.0, 0.5)
     before = told(model, curves).terms[:, 0]
-    model.date_effects = Dates(Calendar(DAY + 1, np.full(361, 1.5)), Trend.none(DAY))
+    calendar = Calendar(DAY + 1, np.full(361, 1.5))
+    model = replace(model, date_effects=DateEffects(calendar, Trend.neutral(DAY)))
     made = told(model, curves)
     np.testing.assert_allclose(made.terms[:, 0], before, rtol=1e-12, atol=1e-12)
     grown = made.segment_mean + made.terms[:, 0] - curves.observed_value
@@ -163,9 +164,10 @@ def test_dates_ahead_by_hand() -> None:
 
 def test_dates_past_by_hand() -> None:
     """If all dates so far earned half as much again, a third of what was earned is theirs."""
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(proportional(*[1.0] * 60))
     usual = told(model, proportional(2.0))
-    model.date_effects = Dates(Calendar(DAY - 400, np.full(401, 1.5)), Trend.none(DAY))
+    calendar = Calendar(DAY - 400, np.full(401, 1.5))
+    model = replace(model, date_effects=DateEffects(calendar, Trend.neutral(DAY)))
     curves = proportional(2.0 * 1.5)
     made = told(model, curves)
     np.testing.assert_allclose(made.terms[:, 0], usual.terms[:, 0], rtol=1e-12)

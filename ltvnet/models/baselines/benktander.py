@@ -27,8 +27,8 @@ from ltvnet.models.baselines.fallback import (
     share_earned_by_age,
     with_complete_age,
 )
-from ltvnet.models.pattern.credibility import SegmentCurves
 from ltvnet.models.pattern.development import Development, cohort_development, ratio_of_sums
+from ltvnet.models.pattern.segment_curves import SegmentCurves
 
 Prior = Literal["cape_cod", "mean_ultimate", "additive"]
 
@@ -92,7 +92,7 @@ class Benktander:
         Raises ValueError when no cohort has a complete age.
         """
         curves = with_complete_age(curves)
-        segment_curves = self.pattern.fit(curves).segment_curves
+        segment_curves = self.pattern.fit(curves).fitted_pattern.segment_curves
 
         if self.prior == "additive":
             mean_curve = additive_curve(curves, segment_curves.last_supported_age, self.half_life)

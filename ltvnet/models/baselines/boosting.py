@@ -31,7 +31,7 @@ from ltvnet.models.baselines.fallback import (
     restore_baseline,
     with_complete_age,
 )
-from ltvnet.models.pattern.pattern import ExpectedCurves
+from ltvnet.models.pattern.expected_curves import ExpectedCurves
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -363,7 +363,7 @@ class Boosting:
         ValueError when no age is complete.
         """
         curves = with_complete_age(curves)
-        unit = self.pattern.fit(curves).segment_curves.median_revenue_d7
+        unit = self.pattern.fit(curves).fitted_pattern.segment_curves.median_revenue_d7
         self.scaling = TreeScaling.from_curves(curves, unit)
         self.booster = None
         self.smear = np.ones(len(NODES))
@@ -378,12 +378,13 @@ class Boosting:
     def _learn_from(self, curves: Curves) -> None:
         """Grow trees on the cohorts' tasks and measure the smearing, where revenue grew at all."""
         if self.target == "departure":
-            expected = self.pattern.leave_one_out_curves(curves)
+            expected = self.pattern.fitted_pattern.leave_one_out_curves(curves)
         else:
-            expected = self.pattern.expected_curves(curves)
+            expected = self.pattern.fitted_pattern.expected_curves(curves)
         inputs = TreeInputs(curves, expected, self.scaling)
 
-        tasks = training_tasks(curves, self.pattern.segment_curves.last_supported_age, self.seed)
+        last_supported_age = self.pattern.fitted_pattern.segment_curves.last_supported_age
+        tasks = training_tasks(curves, last_supported_age, self.seed)
         targets = inputs.targets(tasks, self.target)
         has_target = np.isfinite(targets)
         if not has_target.any():
@@ -457,7 +458,8 @@ class Boosting:
         if self.booster is None or not len(cohort_index):
             return node_values
 
-        inputs = TreeInputs(curves, self.pattern.expected_curves(curves), self.scaling)
+        expected = self.pattern.fitted_pattern.expected_curves(curves)
+        inputs = TreeInputs(curves, expected, self.scaling)
         tasks = TreeTasks(cohort_index, curves.observed_age[cohort_index], node_index)
         outputs = self._tree_outputs(self.booster, inputs.features(tasks, self.target))
         growth = inputs.growth(tasks, self.target, outputs) * self.smear[node_index]

@@ -27,13 +27,13 @@ from ltvnet.models.baselines.fallback import (
     share_earned_by_age,
     with_complete_age,
 )
-from ltvnet.models.pattern.credibility import SegmentCurves
 from ltvnet.models.pattern.development import (
     STEP_END_AGES,
     Development,
     cohort_development,
     ratio_of_sums,
 )
+from ltvnet.models.pattern.segment_curves import SegmentCurves
 
 NORMAL_P90 = 1.2816
 """Standard errors between the mean and P90 of a normal distribution."""
@@ -203,8 +203,8 @@ class Mack:
         Raises ValueError when no cohort has a complete age.
         """
         curves = with_complete_age(curves)
-        self.pattern.fit(curves)
-        self.ladder = ChainLadder.fit(curves, self.pattern.segment_curves, self.recent)
+        segment_curves = self.pattern.fit(curves).fitted_pattern.segment_curves
+        self.ladder = ChainLadder.fit(curves, segment_curves, self.recent)
         return self
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:

@@ -27,7 +27,7 @@ from ltvnet.models.neural.lookup_tables import (
 from ltvnet.models.neural.nets.heads import TaskInputs, TaskTargets
 from ltvnet.models.neural.task_inputs import INPUT_GAIN, TaskInputBuilder
 from ltvnet.models.neural.task_targets import TaskTargetBuilder
-from ltvnet.models.pattern.pattern import CurrentExpectation, ExpectedCurves
+from ltvnet.models.pattern.expected_curves import CurrentExpectation, ExpectedCurves
 
 DAMPING_VOLUME = 0.1
 """Revenue by which log ratios are damped, in volume units: ratios of less are mostly chance."""

@@ -25,6 +25,7 @@ from ltvnet.forecasting.evidence import (
     confidence,
     count_mature_cohorts,
     why_insufficient,
+    within_one_standard_error,
 )
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
@@ -35,7 +36,9 @@ from ltvnet.models.neural.input_scaling import InputScaling
 from ltvnet.models.neural.nets.heads import InputSizes, TaskInputs, log_multiples
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
 from ltvnet.models.neural.validation import ValidationSet
-from ltvnet.models.pattern.pattern import CurrentExpectation, Pattern
+from ltvnet.models.pattern.expected_curves import CurrentExpectation
+from ltvnet.models.pattern.fitted_pattern import FittedPattern
+from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ class FittedNet:
     `confidence` in 0..1 scales the mean's departure; `scaling` makes the net's inputs.
     """
 
-    pattern: Pattern
+    pattern: FittedPattern
     scaling: InputScaling
     confidence: float
     net: nn.Module | None
@@ -162,7 +165,7 @@ class NeuralForecaster:
         complete age, or for a forecaster that was restored.
         """
         self._check_can_fit()
-        pattern = replace(self.pattern).fit(curves)
+        pattern = self.pattern.estimate(curves)
         scaling = InputScaling.fit(
             curves, pattern.segment_curves.median_revenue_d7, self.covariates
         )
@@ -277,7 +280,7 @@ class NeuralForecaster:
         if self.fitted.net is not None:
             self.fitted.net.to(device)
 
-    def interpolation_pattern(self) -> Pattern:
+    def interpolation_pattern(self) -> FittedPattern:
         """The pattern in whose shape forecasts grow between nodes."""
         return self.fitted.pattern
 
@@ -373,7 +376,7 @@ class NeuralForecaster:
             weights = strip_prefix(arrays, "net/")
             net.load_state_dict({k: torch.from_numpy(w.copy()) for k, w in weights.items()})
             net.eval()
-        pattern = Pattern.from_state(values["pattern"], strip_prefix(arrays, "pattern/"))
+        pattern = FittedPattern.from_state(values["pattern"], strip_prefix(arrays, "pattern/"))
 
         # a state has no config of training: this one lacks what only a fit needs
         forecaster = cls.__new__(cls)
@@ -398,14 +401,7 @@ def best_epoch(scores: Floats) -> int:
     standard error is that of the difference to the best over weeks. A short validation is noisy,
     and the last steps of a one-cycle schedule are its best ones: only a real loss stops earlier.
     """
-    best = np.argmin(scores.sum(axis=1))
-    excess = scores - scores[best]
-    weeks = scores.shape[1]
-    if weeks > 1:
-        error = excess.std(axis=1, ddof=1) * np.sqrt(weeks)
-    else:
-        error = np.full(len(excess), np.inf)
-    return int(np.flatnonzero(excess.sum(axis=1) <= error)[-1])
+    return int(np.flatnonzero(within_one_standard_error(scores))[-1])
 
 
 def build_net(net: Mapping[str, Any], sizes: InputSizes) -> nn.Module:

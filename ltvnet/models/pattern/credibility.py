@@ -1,27 +1,30 @@
-"""How credible a cohort's own level is: kappa, learned by forecasting again what has come true.
+"""Credibility: how far what was seen moves growth and levels away from what was expected.
 
-Shapes: N cohorts, A ages, J intervals between nodes, S segments, R rows, G kappas.
+Buhlmann and Straub (1970): a ratio of actual to expected weighs by its volume against a prior.
+
+Shapes: A ages, J intervals between nodes, R rows.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves
-from ltvnet.data.segments import Segments
-from ltvnet.models.pattern.development import Standing
+from ltvnet.models.pattern.decay_tilt import decay_sensitivity, estimate_decay_tilt
+from ltvnet.models.pattern.development import INTERVAL_DAYS, Development, sum_by_interval
 
-KAPPA_AGES = np.array([0, 1, 3, 7, 14, 30, 60, 120])
-"""Observed ages at which kappa is learned; between them its log is linear in log(1 + age)."""
 
-KAPPAS = np.array([1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 64])
-"""The grid of kappa, in revenue that a median cohort is expected to earn by D7."""
+def credible_ratio(
+    actual: Floats, expected: Floats, constant: float | Floats, prior: float | Floats = 1.0
+) -> Floats:
+    """Move a prior ratio to actual over expected, by volume, and not below 0.
 
-KAPPA_ORIGINS, KAPPA_EVERY, KAPPA_COHORTS = 12, 28, 30
-"""Past origins that kappa is learned from: how many, days apart, cohorts needed at each."""
+    (K x prior + actual) / (K + expected), with `constant` = K in the unit of actual and expected;
+    all broadcast. Where nothing was expected and K = 0 the prior stays.
+    """
+    volume = constant + expected
+    has_volume = True if volume.min(initial=1.0) > 0 else volume > 0
+    ratio: Floats = np.full(volume.shape, prior)
+    np.divide(constant * prior + actual, volume, out=ratio, where=has_volume)
+    return np.maximum(ratio, 0.0, out=ratio)
 
 
 def credible_level(prior: Floats, earned: Floats, own: Floats, constant: float | Floats) -> Floats:
@@ -31,108 +34,39 @@ def credible_level(prior: Floats, earned: Floats, own: Floats, constant: float |
     = K in currency; all broadcast. K = 0 is the chain ladder; where nothing was expected and
     nothing seen the prior stays.
     """
-    volume = constant + prior * earned
-    known = True if volume.min(initial=1.0) > 0 else volume > 0
-    ratio = np.divide(constant + own, volume, out=np.ones_like(volume), where=known)
-    level: Floats = prior * np.maximum(ratio, 0.0, out=ratio)
+    level: Floats = prior * credible_ratio(own, prior * earned, constant)
     return level
 
 
-@dataclass(frozen=True)
-class SegmentCurves:
-    """What was measured as of an origin.
+def credible_growth(
+    parent_growth: Floats,
+    development: Development,
+    credibility: float,
+    tilt_constant: float = np.inf,
+    parent_index: Ints | slice = slice(None),
+) -> Floats:
+    """Shrink a segment's daily growth (R, A - 1) to its parent's.
 
-    `reach` last age that enough cohorts reached, `first` the first age with revenue, `unit`
-    revenue (currency) that a median cohort is expected to earn by D7, `tilting` the constant of
-    `development.tilt`, `beta` (S, A) proportion earned by age, `level` (S,) value per user at last.
+    `parent_growth` (P, A - 1) of distinct parents, `parent_index` (R,) of each segment's. The
+    parent's growth is first tilted as the segment's is over all ages (`tilt_constant` of
+    `estimate_decay_tilt`; infinite: not at all): late growth of a young segment is told by its
+    early growth. Then each interval's actual over expected growth counts against the parent's
+    daily factors, with `credibility` (currency) of revenue that grew as the tilted parent did:
+    Buhlmann-Straub with a constant volume. Curves proportional to the parent's are left as they
+    are.
     """
+    growth: Floats = parent_growth[parent_index]
+    expected = sum_by_interval(development.base * growth)
+    actual = sum_by_interval(development.gain)
 
-    segments: Segments
-    last_supported_age: int
-    first_revenue_age: int
-    median_revenue_d7: float
-    tilting: float
-    beta: Floats
-    level: Floats
+    tilted = np.ones_like(expected)
+    if np.isfinite(tilt_constant):
+        sensitivity = decay_sensitivity(parent_growth)[parent_index]
+        tilt = estimate_decay_tilt(actual, expected, sensitivity, tilt_constant)
+        tilted = np.exp(tilt * sensitivity)
 
-
-def earned_by(line: Sequence[Ints], beta: Floats, users: Floats, age: Ints) -> Floats:
-    """Users x proportion earned at an age, (N,) each, summed over each segment: (S,).
-
-    `line` the segments of the cohorts at every level.
-    """
-    earned = np.zeros(len(beta))
-    for ids in line:
-        earned += np.bincount(ids, users * beta[ids, age], len(beta))
-    return earned
-
-
-@dataclass(frozen=True)
-class KappaErrors:
-    """Absolute errors of growth at one past origin and observed age, for every kappa of the grid.
-
-    `age` the position in KAPPA_AGES; `start` (R,) first acquisition day; `loss` (R, G) users x
-    error x step in log age, in currency.
-    """
-
-    age: int
-    start: NDArray[np.datetime64]
-    loss: Floats
-
-
-def replay_kappa_errors(
-    measured: SegmentCurves, known: Standing, curves: Curves, found: Ints
-) -> Iterator[KappaErrors]:
-    """Forecast cohorts that were within a week of each age, and compare with what is known now.
-
-    `measured` and `known` as of the past origin, `curves` as of now; `found` (N,) the segments of
-    the cohorts.
-    """
-    nodes = np.array(NODES)
-    weight = np.diff(np.log1p(nodes), prepend=0.0)
-    for position, age in enumerate(KAPPA_AGES):
-        rows = np.flatnonzero((known.age >= age) & (known.age < age + 7))
-        natural, reached = known.age[rows, None], curves.observed_age[rows, None]
-        beta, users = measured.beta[found[rows]], curves.users[rows]
-        own = curves.values[rows, age]
-        level = credible_level(
-            measured.level[found[rows]][:, None],
-            (users * beta[:, age])[:, None],
-            (users * own)[:, None],
-            KAPPAS * measured.median_revenue_d7,
-        )  # (R, G)
-        grown = level[:, :, None] * (beta[:, nodes] - beta[:, [age]])[:, None, :]  # (R, G, J + 1)
-        actual = curves.values[rows[:, None], nodes] - own[:, None]  # (R, J + 1)
-        error = np.abs(actual[:, None, :] - grown)
-        scored = (nodes > natural) & (nodes <= reached) & (nodes <= measured.last_supported_age)
-        loss = np.where(scored[:, None, :], error * weight, 0.0).sum(axis=2) * users[:, None]
-        yield KappaErrors(position, curves.start[rows], loss)
-
-
-def fit_kappas(replays: Iterator[KappaErrors]) -> Floats:
-    """Kappa at each of KAPPA_AGES: the smallest within one standard error of the best.
-
-    The standard error is that of the difference to the best, clustered on the acquisition week;
-    ages with fewer than 8 weeks take their neighbours' kappa, none at all 1; smoothed over
-    neighbours.
-    """
-    chosen = np.full(len(KAPPA_AGES), np.nan)
-    by_age: dict[int, list[KappaErrors]] = {}
-    for one in replays:
-        by_age.setdefault(one.age, []).append(one)
-    for age, parts in by_age.items():
-        start, week = np.unique(np.concatenate([p.start for p in parts]), return_inverse=True)
-        loss = np.zeros((len(start), len(KAPPAS)))  # (weeks, G)
-        np.add.at(loss, week, np.concatenate([p.loss for p in parts]))
-        if len(loss) >= 8:
-            best = loss.sum(axis=0).argmin()
-            worse = loss - loss[:, [best]]
-            error = worse.std(axis=0, ddof=1) * np.sqrt(len(loss))
-            chosen[age] = np.log(KAPPAS[np.argmax(worse.sum(axis=0) <= error)])
-    known = np.isfinite(chosen)
-    if not known.any():
-        return np.ones(len(KAPPA_AGES))
-    filled = np.interp(np.arange(len(chosen)), np.flatnonzero(known), chosen[known])
-    padded = np.pad(filled, 1, mode="edge")
-    smooth: Floats = np.exp((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4)
-    return smooth
+    constant = credibility * sum_by_interval(parent_growth)[parent_index]
+    ratio = credible_ratio(actual, expected, constant, tilted)
+    credible: Floats = np.repeat(ratio, INTERVAL_DAYS, axis=1)
+    credible *= growth
+    return credible

@@ -98,7 +98,7 @@ def test_no_more_cohorts_than_can_be_taught(
 
 @pytest.mark.parametrize("target", ["ratio", "departure"])
 def test_answers_stand_for_the_growth_that_they_were_taught(curves: Curves, target: str) -> None:
-    pattern = boosting().fit(curves).pattern
+    pattern = boosting().fit(curves).pattern.fitted_pattern
     scaling = TreeScaling.from_curves(curves, pattern.segment_curves.median_revenue_d7)
     inputs = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
     tasks = training_tasks(curves, 360, 0)

@@ -9,7 +9,7 @@ from cohorts import curve, history, weekly
 from ltvnet.data.arrays import Ints
 from ltvnet.data.curves import AGES, Curves
 from ltvnet.models.pattern.calendar_effects import Calendar
-from ltvnet.models.pattern.date_effects import SPAN, Dates, Trend
+from ltvnet.models.pattern.date_effects import MIN_TREND_YEARS, DateEffects, Trend
 
 DAY = "2024-12-29"
 
@@ -32,7 +32,7 @@ def together(curves: Curves) -> Ints:
 @pytest.mark.parametrize("rate", [-0.3, 0.2])
 def test_a_trend_is_found(rate: float) -> None:
     curves = trending(rate)
-    found = Trend.learned(curves, together(curves)).rate
+    found = Trend.fit(curves, together(curves)).rate
     assert found == pytest.approx(rate, abs=0.06)
 
 
@@ -41,29 +41,29 @@ def test_chance_is_no_trend() -> None:
     for seed in range(10):
         curves = weekly(100, seed=seed).as_of(DAY)
         segment = np.unique(curves.attributes["Apps"], return_inverse=True)[1]
-        assert abs(Trend.learned(curves, segment).rate) < 0.06
+        assert abs(Trend.fit(curves, segment).rate) < 0.06
 
 
 def test_less_than_a_year_tells_no_trend() -> None:
     curves = trending(-0.3)
-    year = int(np.ceil(SPAN * 365.25 / 7))
+    year = int(np.ceil(MIN_TREND_YEARS * 365.25 / 7))
     for weeks, told in ((year, False), (year + 1, True)):
         part = curves.take(np.arange(weeks))
-        assert (Trend.learned(part, together(part)).rate != 0) == told
+        assert (Trend.fit(part, together(part)).rate != 0) == told
 
 
 def test_segments_that_come_and_go_widen_the_error() -> None:
     """Campaigns of other growth that follow each other look like a trend, but are few."""
     curves = trending(-0.3, noise=0.01)
-    many = Trend.learned(curves, together(curves)).rate
-    few = Trend.learned(curves, np.arange(len(curves)) // 34).rate
+    many = Trend.fit(curves, together(curves)).rate
+    few = Trend.fit(curves, np.arange(len(curves)) // 34).rate
     assert many < few <= 0
 
 
 def test_money_in_another_unit_is_the_same_trend() -> None:
     curves = trending(0.2)
     dear = replace(curves, values=1024 * curves.values)
-    assert Trend.learned(dear, together(dear)) == Trend.learned(curves, together(curves))
+    assert Trend.fit(dear, together(dear)) == Trend.fit(curves, together(curves))
 
 
 def test_a_multiplier_by_hand() -> None:
@@ -80,8 +80,8 @@ def test_a_multiplier_by_hand() -> None:
 
 def test_without_a_trend_later_growth_is_alike() -> None:
     curves = trending(-0.3, noise=0.01)
-    dates = Dates(Calendar.none(curves.origin), Trend(curves.origin, -0.3))
-    plain = dates.without(curves)
+    dates = DateEffects(Calendar.neutral(curves.origin), Trend(curves.origin, -0.3))
+    plain = dates.remove_from(curves)
     late = plain.observed_age >= 60
     growth = plain.values[late, 60] / plain.values[late, 7]
     assert growth.std() < 0.02 * growth.mean()
@@ -89,7 +89,7 @@ def test_without_a_trend_later_growth_is_alike() -> None:
 
 def test_dates_that_are_not_wanted_are_alike() -> None:
     curves = trending(-0.3)
-    dates = Dates.learned(curves, together(curves), calendar=False, trend=False)
-    assert dates.alike and dates.without(curves) is curves
-    both = Dates.learned(curves, together(curves), calendar=True, trend=True)
-    assert not both.alike
+    dates = DateEffects.fit(curves, together(curves), calendar=False, trend=False)
+    assert dates.is_neutral and dates.remove_from(curves) is curves
+    both = DateEffects.fit(curves, together(curves), calendar=True, trend=True)
+    assert not both.is_neutral

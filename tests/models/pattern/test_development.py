@@ -11,20 +11,23 @@ from hypothesis import strategies as st
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES
 from ltvnet.data.segments import Segments
-from ltvnet.models.pattern.development import (
-    MOST_TILT,
-    Development,
-    Triangle,
-    by_interval,
-    cohort_development,
-    credible_growth,
-    lean,
-    ratio_of_sums,
-    share_earned,
-    tilt,
-    tilt_constant,
+from ltvnet.models.pattern.credibility import credible_growth
+from ltvnet.models.pattern.decay_tilt import (
+    MAX_TILT,
+    decay_sensitivity,
+    estimate_decay_tilt,
+    tilt_credibility,
+    tilt_credibility_by_day,
     tilt_scores,
     tilt_weights,
+)
+from ltvnet.models.pattern.development import (
+    Development,
+    Triangle,
+    cohort_development,
+    ratio_of_sums,
+    share_earned,
+    sum_by_interval,
 )
 
 LOG = np.log1p(np.arange(AGES))
@@ -46,17 +49,19 @@ def developed(decay: float, last: int, level: float = 1e6) -> Development:
 @given(st.floats(0.2, 2.0))
 def test_lean_is_the_derivative_of_log_growth(decay: float) -> None:
     step = 1e-6
-    before, after = (by_interval(growth(decay + s)) for s in (-step, step))
-    assert np.allclose(lean(growth(decay)), -np.log(after / before) / (2 * step), rtol=1e-5)
+    before, after = (sum_by_interval(growth(decay + s)) for s in (-step, step))
+    assert np.allclose(
+        decay_sensitivity(growth(decay)), -np.log(after / before) / (2 * step), rtol=1e-5
+    )
 
 
 @given(st.floats(-0.45, 0.45), st.floats(0.3, 1.5))
 def test_a_tilt_is_found_where_nothing_holds_it_back(theta: float, decay: float) -> None:
-    leans, expected = lean(growth(decay)), 100 * by_interval(growth(decay))
+    leans, expected = decay_sensitivity(growth(decay)), 100 * sum_by_interval(growth(decay))
     actual = expected * np.exp(theta * leans)
-    assert tilt(actual, expected, leans, 0.0)[0, 0] == pytest.approx(theta, abs=2e-3)
-    assert abs(tilt(actual, expected, leans, 1e12)[0, 0]) < 1e-6
-    assert abs(tilt(100 * actual, expected, leans, 0.0)[0, 0]) <= MOST_TILT
+    assert estimate_decay_tilt(actual, expected, leans, 0.0)[0, 0] == pytest.approx(theta, abs=2e-3)
+    assert abs(estimate_decay_tilt(actual, expected, leans, 1e12)[0, 0]) < 1e-6
+    assert abs(estimate_decay_tilt(100 * actual, expected, leans, 0.0)[0, 0]) <= MAX_TILT
 
 
 def test_a_young_segment_tells_its_late_growth_by_its_early_growth() -> None:
@@ -79,7 +84,7 @@ def test_segments_that_differ_by_chance_only_are_not_tilted() -> None:
         cohorts = [developed(decay, 360, 1e3 * rng.gamma(20.0)) for decay in decays]
         own = Development(*(np.concatenate([getattr(c, x) for c in cohorts])
                             for x in ("base", "gain")))  # fmt: skip
-        return tilt_constant(tilt_scores(tilt_weights(top), own), found)
+        return tilt_credibility(tilt_scores(tilt_weights(top), own), found)
 
     noise = rng.normal(0.0, 0.1, 200)
     alike = [constant(1.0 + noise[rng.permutation(200)]) for _ in range(5)]
@@ -87,8 +92,8 @@ def test_segments_that_differ_by_chance_only_are_not_tilted() -> None:
     assert np.isfinite(apart) and apart < 0.1 * min(alike)
     one = Development(*(np.repeat(x, 3, axis=0) for x in vars(developed(1.0, 360)).values()))
     told = tilt_scores(tilt_weights(top), one)
-    assert tilt_constant(told, np.zeros(3, dtype=int)) == np.inf
-    assert tilt_constant(told, np.arange(3)) == np.inf  # a cohort each: nothing to tell by
+    assert tilt_credibility(told, np.zeros(3, dtype=int)) == np.inf
+    assert tilt_credibility(told, np.arange(3)) == np.inf  # a cohort each: nothing to tell by
 
 
 def test_without_a_tilt_growth_is_credible_by_interval() -> None:
@@ -110,14 +115,16 @@ def test_lean_counts_from_the_first_revenue() -> None:
         return np.divide(revenue[1:], value, out=np.zeros(AGES - 1), where=value > 0)[None]
 
     step = 1e-6
-    before, after = (by_interval(late(0.8 + s))[:, 2:] for s in (-step, step))
-    assert np.allclose(lean(late(0.8))[:, 2:], -np.log(after / before) / (2 * step), rtol=1e-5)
+    before, after = (sum_by_interval(late(0.8 + s))[:, 2:] for s in (-step, step))
+    assert np.allclose(
+        decay_sensitivity(late(0.8))[:, 2:], -np.log(after / before) / (2 * step), rtol=1e-5
+    )
 
 
 def test_a_day_of_full_refunds_has_a_lean() -> None:
     falling = growth(1.0)
     falling[0, 20] = -1.0
-    assert np.isfinite(lean(falling)).all()
+    assert np.isfinite(decay_sensitivity(falling)).all()
 
 
 @pytest.mark.parametrize("half_life", [None, 60.0])
@@ -130,12 +137,15 @@ def test_what_stood_on_past_days_is_what_curves_of_these_days_show(half_life: fl
     segments = Segments.from_curves(curves, None)
     triangle = Triangle(curves, segments, segments.find_deepest(curves), half_life)
     ago = [0, 28, 200]
-    for days, standing in zip(ago, triangle.standings(ago, 5), strict=True):
+    for days, standing in zip(ago, triangle.past_knowledge(ago, 5), strict=True):
         then = curves.as_of(curves.origin - np.timedelta64(days, "D"))
         then = then.take(then.observed_age >= 0)
         own = cohort_development(then, then.age_reached_by(5), half_life)
         found = segments.find_deepest(then)
-        assert standing.reach == then.age_reached_by(5) and standing.first == 0
+        assert (
+            standing.last_supported_age == then.age_reached_by(5)
+            and standing.first_revenue_age == 0
+        )
         assert standing.age[: len(then)].tolist() == then.observed_age.tolist()
         assert (standing.age[len(then) :] == -1).all()
         for name in ("base", "gain"):
@@ -153,14 +163,16 @@ def test_the_tilt_of_a_past_day_is_that_of_its_curves() -> None:
     segments = Segments.from_curves(curves, None)
     found = segments.find_deepest(curves)
     triangle = Triangle(curves, segments, found, None)
-    standings = triangle.standings([0, 84], 5)
+    standings = triangle.past_knowledge([0, 84], 5)
     then = curves.as_of(curves.origin - np.timedelta64(84, "D"))
     then = then.take(then.observed_age >= 0)
     own = cohort_development(then, then.age_reached_by(5), None)
     pooled = Development(own.base.sum(axis=0)[None], own.gain.sum(axis=0)[None])
     weights = tilt_weights(ratio_of_sums(pooled))
-    direct = tilt_constant(tilt_scores(weights, own), found[: len(then)])
-    assert triangle.tiltings(standings, [0, 84])[1] == pytest.approx(direct, rel=1e-9)
+    direct = tilt_credibility(tilt_scores(weights, own), found[: len(then)])
+    assert tilt_credibility_by_day(triangle, standings, [0, 84])[1] == pytest.approx(
+        direct, rel=1e-9
+    )
 
 
 def test_segments_that_share_a_parent_need_it_once() -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.pattern.credibility import (
+from ltvnet.models.pattern.credibility import credible_level, credible_ratio
+from ltvnet.models.pattern.kappa_selection import (
     KAPPA_AGES,
-    KAPPAS,
+    KAPPA_GRID,
     KappaErrors,
-    credible_level,
     fit_kappas,
 )
 from ltvnet.models.pattern.pattern import Pattern
@@ -93,7 +93,10 @@ def test_chain_ladder_is_exact_on_raa() -> None:
     curves = triangle(RAA)
     pattern = Pattern(**CHAIN_LADDER)
     np.testing.assert_allclose(ultimate(pattern, curves), RAA_ULTIMATES, rtol=1e-6)
-    factors = pattern.segment_curves.beta[0, 1:10] / pattern.segment_curves.beta[0, :9]
+    factors = (
+        pattern.fitted_pattern.segment_curves.beta[0, 1:10]
+        / pattern.fitted_pattern.segment_curves.beta[0, :9]
+    )
     published = [2.999359, 1.623523, 1.270888, 1.171675, 1.113385, 1.041935, 1.033264, 1.016936]
     np.testing.assert_allclose(factors[:8], published, atol=6e-7)
 
@@ -108,15 +111,15 @@ def test_chain_ladder_is_exact_on_taylor_ashe() -> None:
 @pytest.mark.parametrize(("rows", "published"), [(RAA, 1.10148212), (GENINS, 1.29243031)])
 def test_inverse_power_tail_is_the_published_one(rows: list[list[int]], published: float) -> None:
     pattern = Pattern(**CHAIN_LADDER | {"tail": "inverse_power"}).fit(triangle(rows))
-    beta = pattern.segment_curves.beta[0]
+    beta = pattern.fitted_pattern.segment_curves.beta[0]
     assert beta[109] / beta[9] == pytest.approx(published, rel=1e-7)
 
 
 def test_cape_cod_level_is_the_published_one() -> None:
     pattern = Pattern(**CHAIN_LADDER).fit(triangle(RAA))
-    assert pattern.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
+    assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
     pattern = Pattern(**CHAIN_LADDER).fit(triangle(GENINS))
-    assert pattern.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
+    assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
 
 
 def test_an_infinite_kappa_is_cape_cod() -> None:
@@ -153,13 +156,13 @@ def test_segments_that_grow_like_their_parent_keep_its_factors() -> None:
     curves = weekly(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
     pooled = Pattern(**DEFAULT | {"levels": 0}).fit(curves)
     shrunk = Pattern(**DEFAULT | {"credibility": 1e12}).fit(curves)
-    for beta in shrunk.segment_curves.beta:
-        np.testing.assert_allclose(beta, pooled.segment_curves.beta[0], rtol=1e-6)
+    for beta in shrunk.fitted_pattern.segment_curves.beta:
+        np.testing.assert_allclose(beta, pooled.fitted_pattern.segment_curves.beta[0], rtol=1e-6)
 
 
 def test_segments_of_different_shape_are_told_apart() -> None:
     curves = weekly(60, ("a", "b"), noise=0.05).as_of("2024-06-01")
-    beta = Pattern(**DEFAULT).fit(curves).segment_curves.beta
+    beta = Pattern(**DEFAULT).estimate(curves).segment_curves.beta
     assert beta[1, 7] > beta[0, 7] > beta[2, 7]  # (1 + a)^0.3 earns earlier than (1 + a)^0.4
     true = (8 / 361) ** np.array([0.3, 0.4])
     np.testing.assert_allclose(beta[1:, 7], true, rtol=0.08)
@@ -198,7 +201,7 @@ def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
     late = np.where(np.arange(AGES) < 7, 0.0, known.values)
     curves = replace(known, values=late).as_of("2024-03-01")
     pattern = Pattern(**DEFAULT).fit(curves)
-    assert pattern.segment_curves.first_revenue_age == 7
+    assert pattern.fitted_pattern.segment_curves.first_revenue_age == 7
     forecast = pattern.predict(curves)
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
     assert young.any() and (forecast.final.mean[young, NODES.index(30)] > 0).all()
@@ -220,9 +223,9 @@ def test_a_new_segment_stands_on_its_parent() -> None:
     stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
     forecast = pattern.predict(stranger)
     assert forecast.reason[0] == "unseen_category"
-    expected = pattern.expected_curves(stranger)
-    np.testing.assert_array_equal(expected.beta[0], pattern.segment_curves.beta[0])
-    assert expected.segment_level[0, 0] == pattern.segment_curves.level[0]
+    expected = pattern.fitted_pattern.expected_curves(stranger)
+    np.testing.assert_array_equal(expected.beta[0], pattern.fitted_pattern.segment_curves.beta[0])
+    assert expected.segment_level[0, 0] == pattern.fitted_pattern.segment_curves.level[0]
 
 
 def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
@@ -242,17 +245,22 @@ def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
     pattern = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves)
-    held_out = pattern.leave_one_out_curves(curves)
+    held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
     row = 21
     others = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves.take(np.arange(len(curves)) != row))
     # credibility is in units of all cohorts, which the closed form keeps
-    unit = pattern.segment_curves.median_revenue_d7 / others.segment_curves.median_revenue_d7
+    unit = (
+        pattern.fitted_pattern.segment_curves.median_revenue_d7
+        / others.fitted_pattern.segment_curves.median_revenue_d7
+    )
     scaled = {"credibility": 10 * unit, "level_credibility": 10 * unit}
     others = Pattern(**DEFAULT | {"kappa": 1.0} | scaled).fit(
         curves.take(np.arange(len(curves)) != row)
     )
-    segment = others.segment_curves.segments.find_deepest(curves)[row]
-    np.testing.assert_allclose(held_out.beta[row], others.segment_curves.beta[segment], rtol=1e-9)
+    segment = others.fitted_pattern.segment_curves.segments.find_deepest(curves)[row]
+    np.testing.assert_allclose(
+        held_out.beta[row], others.fitted_pattern.segment_curves.beta[segment], rtol=1e-9
+    )
 
 
 def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
@@ -260,9 +268,11 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
     curves = curves.take(curves.observed_age >= 0)
     pattern = Pattern(**DEFAULT).fit(curves)
     k = curves.observed_age
-    natural = pattern.leave_one_out_curves(curves).segment_level[np.arange(len(k)), k]
+    natural = pattern.fitted_pattern.leave_one_out_curves(curves).segment_level[
+        np.arange(len(k)), k
+    ]
     np.testing.assert_allclose(
-        natural, pattern.expected_curves(curves).segment_level[:, 0], rtol=1e-9
+        natural, pattern.fitted_pattern.expected_curves(curves).segment_level[:, 0], rtol=1e-9
     )
 
 
@@ -276,9 +286,14 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ltvnet.data.arrays.BLOCK", size)
             pattern = Pattern(**config).fit(curves)
-            held_out = pattern.leave_one_out_curves(curves)
+            held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
         found.append(
-            (pattern.kappas, pattern.segment_curves.beta, held_out.beta, held_out.cohort_level)
+            (
+                pattern.fitted_pattern.kappas,
+                pattern.fitted_pattern.segment_curves.beta,
+                held_out.beta,
+                held_out.cohort_level,
+            )
         )
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
@@ -288,8 +303,8 @@ def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     pattern = Pattern(**DEFAULT).fit(curves)
     exact, short = (
-        pattern.leave_one_out_curves(curves),
-        pattern.leave_one_out_curves(curves, np.float32),
+        pattern.fitted_pattern.leave_one_out_curves(curves),
+        pattern.fitted_pattern.leave_one_out_curves(curves, np.float32),
     )
     for name in ("beta", "segment_level", "cohort_level"):
         kept = getattr(short, name)
@@ -304,7 +319,9 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
     rows = [(str(d), str(d + 6), {}, 100.0, c) for d, c in zip(days, steep, strict=True)]
     curves = history(rows).as_of(days[-1] + 6)
     share = {
-        half_life: Pattern(**DEFAULT | {"half_life": half_life}).fit(curves).segment_curves.beta[0]
+        half_life: Pattern(**DEFAULT | {"half_life": half_life})
+        .fit(curves)
+        .fitted_pattern.segment_curves.beta[0]
         for half_life in (None, 14.0)
     }
     growth = {key: beta[30] / beta[7] for key, beta in share.items()}
@@ -314,30 +331,51 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
 
 def test_kappa_is_the_smallest_within_one_standard_error() -> None:
     weeks = np.arange(20).astype("datetime64[D]")
-    base = np.full((20, len(KAPPAS)), 5.0)
+    base = np.full((20, len(KAPPA_GRID)), 5.0)
     clearly = base.copy()
     clearly[:, 4] = 1.0  # kappa = 1 is better in every week
     chosen = fit_kappas(iter([KappaErrors(age, weeks, clearly) for age in range(len(KAPPA_AGES))]))
-    np.testing.assert_allclose(chosen, KAPPAS[4])
+    np.testing.assert_allclose(chosen, KAPPA_GRID[4])
     noise = np.random.default_rng(0).normal(0, 1, 20)
     within = base.copy()
     within[:, 4] -= 0.01 * (1 + 50 * noise)  # better on average, but far within the noise
     chosen = fit_kappas(iter([KappaErrors(age, weeks, within) for age in range(len(KAPPA_AGES))]))
-    np.testing.assert_allclose(chosen, KAPPAS[0])
+    np.testing.assert_allclose(chosen, KAPPA_GRID[0])
 
 
 def test_kappa_is_one_where_nothing_can_be_learned() -> None:
     curves = weekly(20).as_of("2023-04-01")
     pattern = Pattern(**DEFAULT).fit(curves)
-    np.testing.assert_array_equal(pattern.kappas, 1.0)
+    np.testing.assert_array_equal(pattern.fitted_pattern.kappas, 1.0)
 
 
 def test_kappa_between_ages_is_log_linear() -> None:
-    pattern = Pattern(**DEFAULT | {"kappa": 2.0})
-    pattern.kappas = np.exp(np.log1p(KAPPA_AGES))
-    np.testing.assert_allclose(
-        pattern.kappa_at(np.array([0, 5, 50, 120, 300])), [1, 6, 51, 121, 121]
-    )
+    pattern = Pattern(**DEFAULT).estimate(weekly(9).as_of("2023-03-01"))
+    pattern = replace(pattern, kappas=np.exp(np.log1p(KAPPA_AGES)))
+    at_ages = pattern.kappa_at(np.array([0, 5, 50, 120, 300]))
+    np.testing.assert_allclose(at_ages, [1, 6, 51, 121, 121])
+
+
+def test_a_pattern_forecasts_only_when_it_was_fitted() -> None:
+    with pytest.raises(ValueError, match="the pattern was not fitted yet: call fit"):
+        Pattern(**DEFAULT).predict(weekly(9).as_of("2023-03-01"))
+
+
+def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
+    curves = weekly(30).as_of("2023-07-01")
+    pattern = Pattern(**DEFAULT).fit(curves)
+    restored = Pattern.from_state(*pattern.state())
+    assert restored.config == pattern.config
+    mean = restored.predict(curves).raw.mean
+    np.testing.assert_array_equal(mean, pattern.predict(curves).raw.mean)
+    with pytest.raises(ValueError, match="restored from a bundle does not hold the sums"):
+        restored.fitted_pattern.leave_one_out_curves(curves)
+
+
+def test_a_credible_ratio_lies_between_the_prior_and_actual_over_expected() -> None:
+    actual, expected = np.array([30.0, 0.0, -90.0]), np.array([10.0, 0.0, 1.0])
+    assert credible_ratio(actual, expected, 10.0).tolist() == [2.0, 1.0, 0.0]
+    assert credible_ratio(actual, expected, 0.0, 7.0).tolist() == [3.0, 7.0, 0.0]
 
 
 @pytest.mark.parametrize(
