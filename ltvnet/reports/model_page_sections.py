@@ -34,7 +34,7 @@ from ltvnet.data.arrays import Ints
 from ltvnet.data.curves import HORIZONS, MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast
-from ltvnet.forecasting.rollup import sum_revenue
+from ltvnet.forecasting.rollup import rollup_revenue
 from ltvnet.reports import leaderboard_tables
 from ltvnet.reports.findings import NO_REVENUE
 from ltvnet.reports.html import html_table, paragraph
@@ -237,7 +237,7 @@ def _factor_rows(correction: Correction, record: BacktestRecord, bucket: int) ->
 
 def rollup_section(forecast: Forecast) -> str:
     """Show users, spend, revenue and what is forecast of it, by campaign and in total."""
-    attribute, sums = sum_revenue(forecast)
+    attribute, sums = rollup_revenue(forecast)
     rows = []
     shown_sums = pd.concat([sums[:-1][:ROLLUP_ROWS], sums[-1:]])
     for name, values in zip(shown_sums.index, shown_sums.to_numpy().tolist(), strict=True):
