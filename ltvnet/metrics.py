@@ -15,27 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 Labels = NDArray[Any]
 
 CONFIDENCE = 0.95
 """Level of the intervals of a comparison."""
 
 
-def wape(actual: Floats, forecast: Floats, weight: Floats) -> float:
+def wape(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> float:
     """Weighted absolute percentage error: sum of w |f - a| over sum of w |a|; NaN without cells."""
     a, f, w = _valid_cells(actual, forecast, weight)
     return _divide(_absolute_sum(f - a, w), _absolute_sum(a, w))
 
 
-def bias(actual: Floats, forecast: Floats, weight: Floats) -> float:
+def bias(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> float:
     """Weighted relative bias: sum of w (f - a) over sum of w |a|; above 0 is too high."""
     a, f, w = _valid_cells(actual, forecast, weight)
     error = float((f - a) @ w)
     return _divide(error, _absolute_sum(a, w))
 
 
-def median_ape(actual: Floats, forecast: Floats, weight: Floats) -> float:
+def median_ape(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> float:
     """Weighted median of |f - a| / |a| over the cells where a is not 0: a share.
 
     Half of the weight lies on either side; where the middle falls between two cells, their mean.
@@ -46,7 +46,7 @@ def median_ape(actual: Floats, forecast: Floats, weight: Floats) -> float:
     return _weighted_median(np.abs(f - a) / np.abs(a), w)
 
 
-def rmse(actual: Floats, forecast: Floats, weight: Floats) -> float:
+def rmse(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> float:
     """Root of the weighted mean squared error, in the units of `actual`."""
     a, f, w = _valid_cells(actual, forecast, weight)
     squared_error = float((f - a) ** 2 @ w)
@@ -54,7 +54,9 @@ def rmse(actual: Floats, forecast: Floats, weight: Floats) -> float:
     return float(np.sqrt(mean_square))
 
 
-def pinball(actual: Floats, quantile_forecast: Floats, weight: Floats, *, level: float) -> float:
+def pinball(
+    actual: FloatArray, quantile_forecast: FloatArray, weight: FloatArray, *, level: float
+) -> float:
     """Pinball loss of the quantile at `level`, over sum of w |a|, so without units.
 
     Koenker and Bassett (1978): level x (a - q) above the quantile, (1 - level) x (q - a) below.
@@ -66,19 +68,21 @@ def pinball(actual: Floats, quantile_forecast: Floats, weight: Floats, *, level:
     return _divide(float(loss @ w), _absolute_sum(a, w))
 
 
-def inside_interval(actual: Floats, lower: Floats, upper: Floats) -> Floats:
+def inside_interval(actual: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
     """Mark each actual in [lower, upper] by 1, others by 0, NaN where one is unknown: (N,)."""
     is_known = np.isfinite(actual) & np.isfinite(lower) & np.isfinite(upper)
     return np.where(is_known, (actual >= lower) & (actual <= upper), np.nan)
 
 
-def coverage(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
+def coverage(actual: FloatArray, lower: FloatArray, upper: FloatArray, weight: FloatArray) -> float:
     """Weighted share of cells whose actual lies in [lower, upper]."""
     inside, w = _valid_cells(inside_interval(actual, lower, upper), weight)
     return _divide(float(inside @ w), float(w.sum()))
 
 
-def interval_width(actual: Floats, lower: Floats, upper: Floats, weight: Floats) -> float:
+def interval_width(
+    actual: FloatArray, lower: FloatArray, upper: FloatArray, weight: FloatArray
+) -> float:
     """Weighted width of intervals: sum of w (upper - lower) over sum of w |a|, without units."""
     a, low, high, w = _valid_cells(actual, lower, upper, weight)
     width = float((high - low) @ w)
@@ -93,7 +97,7 @@ def skill(score: float, reference: float) -> float:
     return 1 - _divide(score, reference)
 
 
-def gini(actual: Floats, forecast: Floats, weight: Floats) -> float:
+def gini(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> float:
     """Normalised Gini of the ranking: 1 in the order of the actuals, 0 at random, -1 reversed.
 
     Concentration of w x actual along the forecasts over that along the actuals, each as a
@@ -107,7 +111,7 @@ def gini(actual: Floats, forecast: Floats, weight: Floats) -> float:
     return _divide(by_forecast, by_actual)
 
 
-def spearman(actual: Floats, forecast: Floats) -> float:
+def spearman(actual: FloatArray, forecast: FloatArray) -> float:
     """Spearman's rank correlation, every cell weighing 1 and ties taking their mean rank.
 
     NaN where all actuals or all forecasts are equal.
@@ -119,7 +123,7 @@ def spearman(actual: Floats, forecast: Floats) -> float:
     return _divide(float(a_ranks @ f_ranks), norm)
 
 
-def noise_floor(value: Floats, standard_error: Floats, weight: Floats) -> float:
+def noise_floor(value: FloatArray, standard_error: FloatArray, weight: FloatArray) -> float:
     """WAPE that is left to a forecaster who knows the expectation of every cohort.
 
     `standard_error` of each `value` from the sampling of users, in its units. A normal error of
@@ -130,7 +134,7 @@ def noise_floor(value: Floats, standard_error: Floats, weight: Floats) -> float:
     return _divide(expected_error, _absolute_sum(v, w))
 
 
-def pit(actual: Floats, p10: Floats, p50: Floats, p90: Floats) -> Floats:
+def pit(actual: FloatArray, p10: FloatArray, p50: FloatArray, p90: FloatArray) -> FloatArray:
     """Probability integral transform of each actual, uniform if the quantiles are right: (N,).
 
     Linear between the three quantiles; beyond p10 and p90 the slope of the adjacent half goes on
@@ -186,7 +190,13 @@ class Comparison:
 
 
 def compare_wape(
-    loss: Floats, reference: Floats, scale: Floats, clusters: Labels, *, draws: int, seed: int
+    loss: FloatArray,
+    reference: FloatArray,
+    scale: FloatArray,
+    clusters: Labels,
+    *,
+    draws: int,
+    seed: int,
 ) -> Comparison:
     """Compare two forecasters' WAPE by a paired bootstrap of whole clusters.
 
@@ -215,7 +225,7 @@ def compare_wape(
     )
 
 
-def _bootstrap_bounds(cluster_sums: Floats, draws: int, seed: int) -> Floats:
+def _bootstrap_bounds(cluster_sums: FloatArray, draws: int, seed: int) -> FloatArray:
     """Lower and upper bound (2, 2) of difference and skill, from sums of clusters (G, 3)."""
     cluster_count = len(cluster_sums)
     if cluster_count < 2:
@@ -225,11 +235,11 @@ def _bootstrap_bounds(cluster_sums: Floats, draws: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     times_drawn = rng.multinomial(cluster_count, equal_chances, size=draws)  # (D, G)
     replicates = _difference_and_skill(times_drawn @ cluster_sums)  # (D, 2)
-    bounds: Floats = np.quantile(replicates, _expanded_levels(cluster_count), axis=0)
+    bounds: FloatArray = np.quantile(replicates, _expanded_levels(cluster_count), axis=0)
     return bounds
 
 
-def clustered_standard_error(inside: Floats, weight: Floats, clusters: Labels) -> float:
+def clustered_standard_error(inside: FloatArray, weight: FloatArray, clusters: Labels) -> float:
     """Standard error of the weighted mean of `inside`, rows of one cluster varying together.
 
     All (N,); `inside` is any share, such as that of `inside_interval`. The linearised ratio
@@ -251,7 +261,7 @@ def clustered_standard_error(inside: Floats, weight: Floats, clusters: Labels) -
     return float(np.sqrt(correction * (deviation @ deviation)) / total_weight)
 
 
-def _is_valid(*arrays: Floats) -> NDArray[np.bool_]:
+def _is_valid(*arrays: FloatArray) -> NDArray[np.bool_]:
     """Return where all arrays are finite and the last, the weight, is above 0: (N,)."""
     is_valid = np.isfinite(arrays[0])
     for array in arrays[1:]:
@@ -259,13 +269,13 @@ def _is_valid(*arrays: Floats) -> NDArray[np.bool_]:
     return is_valid & (arrays[-1] > 0)
 
 
-def _valid_cells(*arrays: Floats) -> list[Floats]:
+def _valid_cells(*arrays: FloatArray) -> list[FloatArray]:
     """Return the cells of each array, the last of which is the weight, that count: (N,) each."""
     is_valid = _is_valid(*arrays)
     return [array[is_valid] for array in arrays]
 
 
-def _absolute_sum(values: Floats, weight: Floats) -> float:
+def _absolute_sum(values: FloatArray, weight: FloatArray) -> float:
     """Weighted sum of the sizes of values (N,)."""
     return float(np.abs(values) @ weight)
 
@@ -275,7 +285,7 @@ def _divide(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else float("nan")
 
 
-def _weighted_median(values: Floats, weight: Floats) -> float:
+def _weighted_median(values: FloatArray, weight: FloatArray) -> float:
     """Value with half of the weight on either side; NaN without values."""
     if not len(values):
         return float("nan")
@@ -287,23 +297,23 @@ def _weighted_median(values: Floats, weight: Floats) -> float:
     return float(values[order][middle].mean())
 
 
-def _centered_ranks(values: Floats, weight: Floats) -> Floats:
+def _centered_ranks(values: FloatArray, weight: FloatArray) -> FloatArray:
     """Share of the weight below each value, ties counting half, less its mean of a half: (N,)."""
     _, value_index = np.unique(values, return_inverse=True)
     value_weight = np.bincount(value_index, weight)
     share_below = (np.cumsum(value_weight) - value_weight / 2) / value_weight.sum()
-    centered: Floats = share_below - 0.5
+    centered: FloatArray = share_below - 0.5
     return centered[value_index]
 
 
-def _cluster_sums(columns: Sequence[Floats], clusters: Labels) -> Floats:
+def _cluster_sums(columns: Sequence[FloatArray], clusters: Labels) -> FloatArray:
     """Sums of columns (N,) over the rows of each cluster: (G, C)."""
     labels, cluster_index = np.unique(clusters, return_inverse=True)
     sums = [np.bincount(cluster_index, column, len(labels)) for column in columns]
     return np.stack(sums, axis=1)
 
 
-def _difference_and_skill(sums: Floats) -> Floats:
+def _difference_and_skill(sums: FloatArray) -> FloatArray:
     """Difference of the WAPEs and skill from sums (D, 3) of loss, reference and scale: (D, 2)."""
     loss, reference, scale = sums.T
     unknown = np.full(len(sums), np.nan)
@@ -312,7 +322,7 @@ def _difference_and_skill(sums: Floats) -> Floats:
     return np.stack([difference, 1 - remaining], axis=1)
 
 
-def _expanded_levels(cluster_count: int) -> Floats:
+def _expanded_levels(cluster_count: int) -> FloatArray:
     """Levels of the bootstrap quantiles that match a t interval of G clusters: (2,)."""
     t = stdtrit(cluster_count - 1, (1 - CONFIDENCE) / 2)
     lower_level = ndtr(np.sqrt(cluster_count / (cluster_count - 1)) * t)

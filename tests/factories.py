@@ -36,8 +36,12 @@ def forecaster(config: Config, seed: int = 0) -> Forecaster:
 
 
 def past_replay(
-    config: Config, history: History, origins: Any, plan: ReplayPlan, ledger: Any
-) -> Replay:  # noqa: ANN401
+    config: Config,
+    history: History,
+    origins: Any,
+    plan: ReplayPlan,
+    ledger: Any,  # noqa: ANN401
+) -> Replay:
     """Past days to be replayed with the model of a config; `ledger` also as a folder."""
     kept = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
     return Replay(ModelSpec.from_config(config), run_context(), history, origins, plan, kept)

@@ -80,7 +80,7 @@ def _scored_age_bucket(record: BacktestRecord) -> tuple[str, Bools]:
 
 
 def scored_nodes(record: BacktestRecord, stage: ScoredStage, age: int) -> dict[int, ScoreCells]:
-    """Return the forecasts from an observed age at each node, a week later or more, that matured."""
+    """Return matured forecasts from an observed age at each node that is a week later or more."""
     later_nodes = [node for node in NODES if node >= age + 7]
     cells = {node: cells_at_age(record, stage, age, node) for node in later_nodes}
     return {node: cells[node] for node in later_nodes if len(cells[node])}

@@ -369,7 +369,7 @@ def _rank_keys(keys: pd.MultiIndex) -> tuple[Ints, pd.MultiIndex]:
 def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
     """Build the rows of a file, a cell each; raise ValueError for an attribute named like one."""
     entry, node = np.nonzero(entries.has_forecast)  # (C,) each
-    keys = _key_columns(entries, entry)
+    keys = _cell_key_columns(entries, entry)
 
     columns: dict[str, Any] = {
         name: pa.repeat(pa.scalar(value), len(entry)) for name, value in issuer.items()
@@ -389,7 +389,7 @@ def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _key_columns(entries: LedgerEntries, entry: Ints) -> dict[str, pa.DictionaryArray]:
+def _cell_key_columns(entries: LedgerEntries, entry: Ints) -> dict[str, pa.DictionaryArray]:
     """Columns of the key of each cell's entry (C,): start, end and attributes."""
     attributes = list(map(str, entries.keys.names))[DATE_LEVELS:]
     reserved = {*_ISSUER_COLUMNS, *_FIXED_COLUMNS, "origin"}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ltvnet.data.arrays import ONE_DAY
 from ltvnet.data.curves import MAX_AGE, Curves, History, parse_day, validate_ages
 
-ONE_DAY = np.timedelta64(1, "D")
 ONE_WEEK = np.timedelta64(7, "D")
 
 _MIN_WEEKS_OF_HISTORY = 8

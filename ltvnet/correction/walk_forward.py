@@ -20,7 +20,7 @@ from ltvnet.correction.correction import CORRECTION_KAPPAS, Correction
 from ltvnet.correction.intervals import CalibrationSample, Intervals, TotalsUncertainty
 from ltvnet.correction.past_errors import MaturedForecasts, best_trial_by_bucket
 from ltvnet.correction.stages import LearnedStages, deepest_known_segment, forecasts_at_stage
-from ltvnet.data.arrays import Floats, Ints
+from ltvnet.data.arrays import ONE_DAY, Floats, Ints
 from ltvnet.data.curves import NODE_AGES, NODES, History
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import QUANTITIES, Band
@@ -226,7 +226,7 @@ class _Past:
             users=entries.users,
             week_index=pd.factorize(entries.acquisition_week)[0],
             origin_index=np.unique(entries.origin, return_inverse=True)[1],
-            days_ago=((self.date - entries.origin) / np.timedelta64(1, "D")).astype(np.float64),
+            days_ago=((self.date - entries.origin) / ONE_DAY).astype(np.float64),
             forecast_growth=interval_growth(
                 entries.bands[stage].mean, observed_age, observed_value
             ),

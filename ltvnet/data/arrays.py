@@ -21,6 +21,8 @@ Bools = NDArray[np.bool_]
 Days = NDArray[np.datetime64]
 Strings = NDArray[np.object_]
 
+ONE_DAY = np.timedelta64(1, "D")
+
 
 def block_slices(count: int) -> Iterator[slice]:
     """Yield slices of at most BLOCK rows that cover `count` rows."""
@@ -68,3 +70,9 @@ def key_ranks(columns: Sequence[Categorical]) -> Ints:
         ranks = ranks * len(values) + codes
         rank_count *= len(values)
     return ranks
+
+
+def ratio_or_zero(numerator: Floats | np.float64, denominator: Floats | np.float64) -> Floats:
+    """Ratio of arrays that broadcast; 0 where the denominator is not positive."""
+    zeros = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
+    return np.divide(numerator, denominator, out=zeros, where=denominator > 0)

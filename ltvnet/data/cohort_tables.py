@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Floats
+from ltvnet.data.arrays import ONE_DAY, Floats
 from ltvnet.data.checks import (
     KeyHashes,
     find_duplicates,
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 ColumnArrays = dict[str, NDArray[Any]]
 """A table by the names of its columns: (N,) each."""
 
-_ONE_DAY = np.timedelta64(1, "D")
 _ALL_ROWS = sys.maxsize
 _ROWS_TO_DATE = 1 << 14  # rows in memory at once to find the last complete day of a file
 
@@ -206,7 +205,7 @@ class Files:
         unknown = np.datetime64("NaT", "D")
         last_days = [table.last_complete_day() for table in self._parse(tables, file, None)]
         latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
-        last_day: np.datetime64 = latest + self.lag_days * _ONE_DAY
+        last_day: np.datetime64 = latest + self.lag_days * ONE_DAY
         return last_day
 
     def _find_dates(self) -> dict[Path, np.datetime64]:
@@ -252,7 +251,7 @@ class Files:
 
     def _last_possible_age(self, table: ParsedTable, date: np.datetime64) -> Floats:
         """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
-        age: Floats = (date - table.end) / _ONE_DAY - self.lag_days
+        age: Floats = (date - table.end) / ONE_DAY - self.lag_days
         return age
 
     def _find_faults(

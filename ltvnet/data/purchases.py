@@ -5,7 +5,6 @@ names); lines have amount too, and whether it counts. Nothing later than the las
 is in them.
 """
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
@@ -46,9 +45,6 @@ _RULE_REPORTS = {
 _OUTCOMES = ("where", "customer", "date", "amount", "until", "refunds", "left")
 """Outcomes of a line, by their number in SQL: the rule that leaves it out, a bad cell, or kept."""
 
-_MAX_WHOLE_BYTES = 1 << 26  # of a file up to which each of its bytes enters its fingerprint
-_END_BYTES = 1 << 20  # at either end that enter the fingerprint of a larger file
-
 
 def matching_files(pattern: str) -> list[Path]:
     """Find the files that a path or a glob names, sorted.
@@ -69,26 +65,6 @@ def matching_files(pattern: str) -> list[Path]:
     if empty := [file for file in files if not file.stat().st_size]:
         raise ValueError(f"{empty[0]}: expected a table, got an empty file; export it again")
     return files
-
-
-def file_fingerprint(path: Path) -> str:
-    """Hash a file's name and content.
-
-    Up to 64 MiB every byte enters; of a larger file its size, its time of modification, and
-    its first and last MiB.
-    """
-    digest = hashlib.sha256(path.name.encode())
-    status = path.stat()
-
-    with path.open("rb") as file:
-        if status.st_size <= _MAX_WHOLE_BYTES:
-            digest.update(file.read())
-        else:
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-            digest.update(file.read(_END_BYTES))
-            file.seek(-_END_BYTES, 2)
-            digest.update(file.read())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

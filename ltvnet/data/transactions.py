@@ -8,7 +8,6 @@ customer's own acquisition, and divides by its users.
 Shapes: N cohorts, A ages, J nodes, B attributes.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -26,10 +25,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.data import purchases
+from ltvnet.data import fingerprints, purchases
 from ltvnet.data.arrays import Days, Floats, Ints
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, History
-from ltvnet.data.purchases import Purchases, check_word, file_fingerprint, matching_files, sql_date
+from ltvnet.data.fingerprints import Fingerprint, file_fingerprint
+from ltvnet.data.purchases import Purchases, check_word, matching_files, sql_date
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -214,18 +214,19 @@ class Transactions(Purchases):
         choices = {
             name: value for name, value in asdict(self).items() if name not in without_effect
         }
-        key = hashlib.sha256(json.dumps(choices, default=list).encode())
+        key = Fingerprint().add_json(choices, default=list)
 
         files = matching_files(self.path)
         if self.users:
             files += matching_files(self.users)
-        for path in (Path(__file__), Path(purchases.__file__), *files):
-            key.update(file_fingerprint(path).encode())
+        code = [Path(str(module.__file__)) for module in (purchases, fingerprints)]
+        for path in (Path(__file__), *code, *files):
+            key.add_text(file_fingerprint(path))
 
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ltvnet")
         if self.cache is not None:
             folder = Path(self.cache)
-        return folder.expanduser() / f"{key.hexdigest()[:32]}.npz"
+        return folder.expanduser() / f"{key.hex(32)}.npz"
 
     def _prepare(self) -> PreparedCohorts:
         """Make the cohorts of the files, in a database that spills to a temporary folder."""

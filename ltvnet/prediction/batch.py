@@ -24,7 +24,7 @@ from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.arrays import Bools
+from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
@@ -421,7 +421,7 @@ def _refuse_lost_users(bundle: Bundle, curves: Curves) -> None:
 
 
 def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
-    days = int((curves.origin - bundle.as_of) / np.timedelta64(1, "D"))
+    days = int((curves.origin - bundle.as_of) / ONE_DAY)
     if days > STALE_DAYS:
         log.warning(
             "the data are %d days newer than the bundle, trained as of %s: train anew",

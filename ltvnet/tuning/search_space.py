@@ -81,7 +81,7 @@ class Choices:
         """Return whether a value is one of the choices; 1 is not true."""
         return any(
             choice == value
-            and _is_number(choice) == _is_number(value)
+            and _is_finite_number(choice) == _is_finite_number(value)
             and isinstance(choice, bool) == isinstance(value, bool)
             for choice in self.values
         )
@@ -114,14 +114,14 @@ class Range:
     def __post_init__(self) -> None:
         """Check the bounds."""
         name = f"space.{self.key}"
-        has_numbers = _is_number(self.low) and _is_number(self.high)
+        has_numbers = _is_finite_number(self.low) and _is_finite_number(self.high)
         if not has_numbers or not self.low < self.high:
             raise ValueError(f"expected numbers {name}.low < high, got {self.low} and {self.high}")
         if not isinstance(self.log, bool) or (
             self.log and (self.low <= 0 or self.step is not None)
         ):
             raise ValueError(f"expected {name} with log=true and low > 0 and without step")
-        if self.step is not None and not (_is_number(self.step) and self.step > 0):
+        if self.step is not None and not (_is_finite_number(self.step) and self.step > 0):
             raise ValueError(f"expected {name}.step above 0, got {self.step}")
 
     def decode(self, value: Value) -> Value:
@@ -150,7 +150,7 @@ class Range:
 
     def contains(self, value: Value) -> bool:
         """Return whether a value is a number of the range, on its steps."""
-        if not _is_number(value) or not self.low <= value <= self.high:
+        if not _is_finite_number(value) or not self.low <= value <= self.high:
             return False
         step = self.step
         if step is None and self.is_integer:
@@ -409,5 +409,5 @@ def _as_text(value: Value) -> str:
     return value if isinstance(value, str) else json.dumps(value)  # null and true, as in YAML
 
 
-def _is_number(value: Value) -> bool:
+def _is_finite_number(value: Value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)

@@ -48,7 +48,7 @@ def fit(setting: Any, known: pd.DataFrame, statics: pd.DataFrame) -> tuple[Any, 
     fitted = NeuralForecast(models=[network], freq=1)
     length = known.groupby("unique_id")["y"].transform("size")
     known = known[length > setting["arguments"]["input_size"]]  # shorter ones have no target
-    fitted.fit(df=known, static_df=own(statics, known))
+    fitted.fit(df=known, static_df=statics_of(statics, known))
     return fitted, fitted.models[0]
 
 
@@ -58,13 +58,13 @@ def forecast(
     statics: pd.DataFrame,
 ) -> pd.DataFrame:
     """Revenue per user of each task by age, as the network sees it."""
-    said = fitted.predict(df=tasks, static_df=own(statics, tasks)).reset_index()
+    said = fitted.predict(df=tasks, static_df=statics_of(statics, tasks)).reset_index()
     (name,) = set(said) - {"index", "unique_id", "ds"}
     said = said.rename(columns={name: "y"})
     return said.loc[said["ds"] <= LAST, ["unique_id", "ds", "y"]]
 
 
-def own(statics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+def statics_of(statics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """The statics of the series in a frame."""
     return statics[statics["unique_id"].isin(frame["unique_id"])]
 

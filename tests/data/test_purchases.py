@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from shop import LINES, cohorts, made, source, value
 
-from ltvnet.data.purchases import file_fingerprint
+from ltvnet.data.fingerprints import file_fingerprint
 
 
 def test_where_leaves_lines_out_before_anything_else(tmp_path: Path) -> None:

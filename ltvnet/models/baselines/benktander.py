@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Floats
+from ltvnet.data.arrays import Floats, ratio_or_zero
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
@@ -22,7 +22,6 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
-    ratio_or_zero,
     restore_baseline,
     share_earned_by_age,
     with_complete_age,

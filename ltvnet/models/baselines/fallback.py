@@ -90,12 +90,6 @@ def share_earned_by_age(growth: Floats, first: int) -> Floats:
     return share
 
 
-def ratio_or_zero(numerator: Floats | np.float64, denominator: Floats | np.float64) -> Floats:
-    """Ratio of arrays that broadcast; 0 where the denominator is not positive."""
-    zeros = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
-    return np.divide(numerator, denominator, out=zeros, where=denominator > 0)
-
-
 def baseline_state(
     pattern: Pattern, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> State:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Bools, Floats, Ints
+from ltvnet.data.arrays import Bools, Floats, Ints, ratio_or_zero
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State
@@ -22,7 +22,6 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
-    ratio_or_zero,
     restore_baseline,
     share_earned_by_age,
     with_complete_age,
@@ -119,7 +118,7 @@ class ChainLadder:
         The part of Mack's error that is chance, for revenue of 1 at the last age.
         """
         steps = ratio_or_zero(self.variance / self.factors**2, self.beta[:-1])
-        return _cumulative_sum(steps)
+        return _sum_of_earlier_steps(steps)
 
     @cached_property
     def estimation_variance(self) -> Floats:
@@ -128,7 +127,7 @@ class ChainLadder:
         The part of Mack's error that the measured factors have.
         """
         steps = ratio_or_zero(self.variance / self.factors**2, self.base)
-        return _cumulative_sum(steps)
+        return _sum_of_earlier_steps(steps)
 
     def value(self, curves: Curves, ages: Ints) -> Floats:
         """Value per user (N, H) by the chain ladder; NaN where there is nothing to multiply."""
@@ -175,7 +174,7 @@ class ChainLadder:
         return float(np.sqrt((error**2).sum() + covariance.sum()))
 
 
-def _cumulative_sum(steps: Floats) -> Floats:
+def _sum_of_earlier_steps(steps: Floats) -> Floats:
     """Sum of the steps before each age (A,), 0 at the first, of steps (A - 1,)."""
     return np.concatenate([[0.0], np.cumsum(steps)])
 

@@ -17,16 +17,15 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Bools, Days, Floats
+from ltvnet.data.arrays import ONE_DAY, Bools, Days, Floats
 from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves
 
 log = logging.getLogger(__name__)
 
 TWO_YEARS = 730  # days
 YEAR = 365.25  # days
-DAY = np.timedelta64(1, "D")
 
-SEASON = 2
+SEASON_FEATURES = 2
 """Number of the first calendar features: sine and cosine of the position in the year."""
 
 WEEKEND = 2 / 7
@@ -134,7 +133,7 @@ class CalendarFeatures:
         if holidays is not None and holidays not in curves.attributes:
             names = ", ".join(curves.attributes)
             raise ValueError(f"expected covariates.holidays out of {names}, got {holidays!r}")
-        if curves.origin - curves.start.min() < TWO_YEARS * DAY:
+        if curves.origin - curves.start.min() < TWO_YEARS * ONE_DAY:
             return None
 
         has_short_cohorts = bool(_lasts_two_days(curves).any())
@@ -147,7 +146,7 @@ class CalendarFeatures:
     @property
     def feature_count(self) -> int:
         """Number C of features."""
-        return SEASON + self.weekend + (self.holidays is not None)
+        return SEASON_FEATURES + self.weekend + (self.holidays is not None)
 
     def features(self, curves: Curves) -> Floats:
         """At the day on which a cohort reaches each node, and since the node before: (N, J, C).
@@ -156,13 +155,13 @@ class CalendarFeatures:
         share of holidays.
         """
         dates = curves.end[:, None] + NODE_AGES  # (N, J)
-        previous_dates = np.concatenate((dates[:, :1] - DAY, dates[:, :-1]), axis=1)
-        angle = 2 * np.pi * (dates - dates.astype("datetime64[Y]")) / (YEAR * DAY)
+        previous_dates = np.concatenate((dates[:, :1] - ONE_DAY, dates[:, :-1]), axis=1)
+        angle = 2 * np.pi * (dates - dates.astype("datetime64[Y]")) / (YEAR * ONE_DAY)
         columns = [np.sin(angle), np.cos(angle)]
 
         if self.weekend:
-            working_days = np.busday_count(previous_dates + DAY, dates + DAY)
-            working_share = working_days / ((dates - previous_dates) / DAY)
+            working_days = np.busday_count(previous_dates + ONE_DAY, dates + ONE_DAY)
+            working_share = working_days / ((dates - previous_dates) / ONE_DAY)
             weekend_excess = 1.0 - working_share - WEEKEND
             columns.append(np.where(_lasts_two_days(curves)[:, None], weekend_excess, 0.0))
         if self.holidays is not None:
@@ -238,8 +237,8 @@ class CovariateScaling:
         spend_count = 0 if self.median_spend is None else 2
         if self.calendar is None:
             return spend_count
-        future_count = len(NODES) * (self.calendar.feature_count - SEASON)
-        return spend_count + SEASON + future_count
+        future_count = len(NODES) * (self.calendar.feature_count - SEASON_FEATURES)
+        return spend_count + SEASON_FEATURES + future_count
 
     def covariate_arrays(self, curves: Curves) -> CovariateArrays:
         """Covariates of cohorts. At a node as of its age, at which series are cut.
@@ -267,8 +266,8 @@ class CovariateScaling:
         if self.calendar is not None:
             calendar = self.calendar.features(curves)  # (N, J, C)
             node_columns.append(calendar)
-            static_columns.append(calendar[:, 0, :SEASON])
-            future_calendar = calendar[:, :, SEASON:]
+            static_columns.append(calendar[:, 0, :SEASON_FEATURES])
+            future_calendar = calendar[:, :, SEASON_FEATURES:]
         return CovariateArrays(
             at_nodes=np.concatenate(node_columns, axis=2),
             future_calendar=future_calendar,
@@ -310,7 +309,7 @@ def _spend_per_user(curves: Curves) -> Floats:
 
 def _lasts_two_days(curves: Curves) -> Bools:
     """Cohorts (N,) acquired within two days: a weekend is one for all of their users."""
-    is_short: Bools = curves.end - curves.start <= DAY
+    is_short: Bools = curves.end - curves.start <= ONE_DAY
     return is_short
 
 
@@ -330,7 +329,7 @@ def _holiday_share(curves: Curves, attribute: str, previous_dates: Days, dates: 
         rows = countries == country
         holidays_by_date = np.searchsorted(holiday_dates, dates[rows], side="right")
         holidays_before = np.searchsorted(holiday_dates, previous_dates[rows], side="right")
-        day_count = (dates - previous_dates)[rows] / DAY
+        day_count = (dates - previous_dates)[rows] / ONE_DAY
         share[rows] = np.subtract(holidays_by_date, holidays_before) / day_count
     return share
 

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from ltvnet.data.arrays import Bools, Days, Floats, Ints, block_slices
+from ltvnet.data.arrays import Bools, Days, Floats, Ints, block_slices, ratio_or_zero
 from ltvnet.data.curves import AGES, Curves
 from ltvnet.models.pattern.gaussian_process import DateProcess
 
@@ -97,12 +97,6 @@ def _date_index(middle_days: Days, begin: np.datetime64) -> Ints:
     return (middle_days - begin).astype(np.int64)[:, None] + np.arange(AGES)
 
 
-def _ratio_or_zero(numerator: Floats, denominator: Floats) -> Floats:
-    """Divide, with 0 where there is nothing to divide by."""
-    out = np.zeros(np.shape(numerator))
-    return np.divide(numerator, denominator, out=out, where=denominator > 0)
-
-
 def fit_proportional_curves(gain: Floats, is_known: Bools) -> tuple[Floats, Floats]:
     """Fit the level (N,) and shape (A,) of increments (N, A) by the chain ladder: no date effects.
 
@@ -110,14 +104,14 @@ def fit_proportional_curves(gain: Floats, is_known: Bools) -> tuple[Floats, Floa
     """
     value = np.cumsum(gain, axis=1)
     base = np.where(is_known[:, 1:], value[:, :-1], 0.0).sum(axis=0)
-    growth = _ratio_or_zero(gain[:, 1:].sum(axis=0), base)
+    growth = ratio_or_zero(gain[:, 1:].sum(axis=0), base)
 
     earned = np.cumprod(np.append(1.0, 1.0 + growth))
     first_revenue_age = int(np.argmax(gain.any(axis=0)))
     earned[:first_revenue_age] = 0.0  # nothing grows out of ages without revenue
 
     last_age = is_known.sum(axis=1) - 1
-    level = _ratio_or_zero(value[:, -1], earned[last_age])
+    level = ratio_or_zero(value[:, -1], earned[last_age])
     return level, np.diff(earned, prepend=0.0)
 
 
@@ -163,10 +157,10 @@ def estimate_date_multipliers(curves: Curves, begin: np.datetime64) -> tuple[Flo
     for _ in range(FITTING_ROUNDS):
         undated = (level[:, None] * shape)[is_known]
         expected = np.bincount(date_of_cell, undated, date_count).astype(np.float64)
-        multiplier[:date_count] = _ratio_or_zero(date_gain, expected)
+        multiplier[:date_count] = ratio_or_zero(date_gain, expected)
         cell_multiplier = multiplier[date]  # (G, A)
-        shape = _ratio_or_zero(gain.sum(axis=0), level @ cell_multiplier)
-        level = _ratio_or_zero(gain.sum(axis=1), cell_multiplier @ shape)
+        shape = ratio_or_zero(gain.sum(axis=0), level @ cell_multiplier)
+        level = ratio_or_zero(gain.sum(axis=1), cell_multiplier @ shape)
 
     fitted = undated * multiplier[date_of_cell]
     dispersion = _dispersion(gain[is_known], fitted, len(level) + AGES + date_count)

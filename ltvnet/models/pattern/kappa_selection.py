@@ -27,7 +27,7 @@ REPLAY_EVERY_DAYS = 28
 MIN_REPLAY_COHORTS = 30
 """Past origins that kappa is learned from: how many, days apart, cohorts needed at each."""
 
-MIN_WEEKS = 8
+MIN_KAPPA_WEEKS = 8
 """Acquisition weeks below which an age takes the kappa of its neighbours."""
 
 
@@ -93,7 +93,7 @@ def fit_kappas(replays: Iterator[KappaErrors]) -> Floats:
     """Choose kappa at each of KAPPA_AGES: the smallest within one standard error of the best.
 
     The standard error is that of the difference to the best, clustered on the acquisition week;
-    ages with fewer than MIN_WEEKS take their neighbours' kappa, none at all 1; smoothed over
+    ages with fewer than MIN_KAPPA_WEEKS take their neighbours' kappa, none at all 1; smoothed over
     neighbours.
     """
     by_age: dict[int, list[KappaErrors]] = {}
@@ -106,7 +106,7 @@ def fit_kappas(replays: Iterator[KappaErrors]) -> Floats:
         weeks, week_index = np.unique(start, return_inverse=True)
         loss = np.zeros((len(weeks), len(KAPPA_GRID)))  # (W, G)
         np.add.at(loss, week_index, np.concatenate([errors.loss for errors in age_errors]))
-        if len(loss) >= MIN_WEEKS:
+        if len(loss) >= MIN_KAPPA_WEEKS:
             smallest = np.argmax(within_one_standard_error(loss.T))
             log_kappa[age_index] = np.log(KAPPA_GRID[smallest])
 

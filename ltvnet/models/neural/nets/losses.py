@@ -64,7 +64,7 @@ def forecast_growth(raw: Tensor, targets: TaskTargets, confidence: float) -> Gro
     multiple = z.exp()
 
     growth = z.new_empty((*z.shape[:2], z.shape[2] + 1))  # (Q, B, T)
-    growth[..., :-1] = _cumulative_sum(multiple * targets.interval_growth)
+    growth[..., :-1] = _accumulate_intervals(multiple * targets.interval_growth)
 
     # to the last age: whole intervals before the one that holds it, and its part of that one
     last_interval = _last_interval(targets)
@@ -105,7 +105,7 @@ def _gradient_over_z(
     last_interval = _last_interval(targets)
     interval_before = (interval_count - last_interval).clamp_(max=interval_count - 1)  # reversed
     reversed_gradient.scatter_add_(2, interval_before, at_last_age * (last_interval > 0))
-    gradient = _cumulative_sum(reversed_gradient).flip(2).mul_(targets.interval_growth)
+    gradient = _accumulate_intervals(reversed_gradient).flip(2).mul_(targets.interval_growth)
     in_interval = at_last_age * targets.last_interval_growth.unsqueeze(1)
     gradient.scatter_add_(2, last_interval, in_interval)
     return gradient.mul_(forecast.multiple)
@@ -174,7 +174,7 @@ def pinball_loss(quantiles: Tensor, targets: TaskTargets) -> LossAndGradient:
     return LossAndGradient(loss, slope.div_(-targets.pattern_growth))
 
 
-def _cumulative_sum(growth: Tensor) -> Tensor:
+def _accumulate_intervals(growth: Tensor) -> Tensor:
     """Cumulative sums over intervals: (Q, B, I). A GPU adds up rows, not what is next in memory."""
     if growth.device.type == "cpu":
         return growth.cumsum(2)
