@@ -20,7 +20,6 @@ from ltvnet.backtesting.origins import ReplayPlan, choose_origins, past_origins
 from ltvnet.backtesting.replay import Replay
 from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord, ScoredStage
 from ltvnet.correction.walk_forward import ValidationConfig, mean_band, replay_and_correct
-from ltvnet.data.arrays import Bools
 from ltvnet.data.curves import History, parse_day
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.model_spec import ModelSpec
@@ -322,11 +321,7 @@ def bias_by_horizon(record: BacktestRecord, stage: ScoredStage) -> dict[str, flo
 
     Horizons at which it is not known are left out.
     """
-    entries = record.entries
-    is_scored_age = np.isin(entries.observed_age, SCORED_AGES)
-    is_same_week = entries.natural_age < entries.observed_age + 7  # each cohort counts once
-    rows: Bools = is_scored_age & is_same_week
-
+    rows = record.entries.at_observed_ages(SCORED_AGES)
     biases: dict[str, float] = {}
     for horizon in BIAS_HORIZONS:
         cells = record.select_cells(stage, rows, horizon)

@@ -169,8 +169,9 @@ def _as_growth_lstm(model: object) -> "GrowthLSTM":
 
 def young_cohorts(curves: "Curves") -> "Curves":
     """Return the cohorts that passed AGE within the last week."""
-    observed_age = curves.observed_age
-    return curves.take((observed_age >= AGE) & (observed_age < AGE + 7))
+    from ltvnet.data.curves import is_within_week_past
+
+    return curves.take(is_within_week_past(curves.observed_age, AGE))
 
 
 def random_split(count: int, seed: int) -> Bools:
