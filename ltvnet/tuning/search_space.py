@@ -157,6 +157,7 @@ class Range:
             step = 1
         if step is None:
             return True
+
         part_of_step = (value - self.low) / step % 1
         return bool(np.isclose(part_of_step, [0, 1]).any())
 
@@ -164,6 +165,7 @@ class Range:
         """Return the values of a grid: every step, or `count` numbers, both bounds among them."""
         if self.step is not None:
             return self._steps()
+
         space = np.geomspace if self.log else np.linspace
         numbers = space(self.low, self.high, count)
         numbers[[0, -1]] = self.low, self.high  # exactly
@@ -210,6 +212,7 @@ class SearchSpace:
                 "expected space.KEY=... with ranges or choices of keys of the config, such as "
                 "+space.model.training.rate={low: 0.001, high: 0.01, log: true}, got none"
             )
+
         for dimension in dimensions:
             key = dimension.key
             default = config_value(config, key)
@@ -350,6 +353,7 @@ def _parse_dimension(space: Any, config: Mapping[str, Any], key: str) -> Dimensi
             f"expected space.{key} with {', '.join(sorted(allowed_keys))}, got "
             f"{', '.join(unknown_keys)}"
         )
+
     when = _parse_conditions(space.get("when", {}), config, key)
     if "choices" in space:
         return Choices(key=key, values=_parse_choices(space["choices"], key), when=when)

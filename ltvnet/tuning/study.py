@@ -131,6 +131,7 @@ class StudySettings:
                 "sqlite:///sweep.db, got memory: it belongs to one process",
             ),
         ]
+
         for is_broken, message in faults:
             if is_broken:
                 raise ValueError(message)
@@ -239,6 +240,7 @@ def _create_or_load(
         )
     except DuplicatedStudyError:
         return optuna.load_study(study_name=settings.study, storage=storage)
+
     study.set_user_attr(TASK, fingerprints)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -256,6 +258,7 @@ def _refuse_other_task(study: Study, settings: StudySettings, fingerprints: dict
             f"another {' and another '.join(changed_names)}: set sweep.study=NAME for a study of "
             "its own"
         )
+
     if len(study.directions) != len(settings.objectives):
         raise ValueError(
             f"the study {settings.study} was begun with {len(study.directions)} objectives, got "
@@ -331,6 +334,7 @@ class MedianOfDayPruner(BasePruner):
         day = trial.last_step
         if day is None or day <= self.warmup:
             return False
+
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         other_scores = [
             other.intermediate_values[day] for other in finished if day in other.intermediate_values
@@ -396,6 +400,7 @@ def key_importances(study: Study) -> dict[str, float]:
             target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
             normalize=False,  # else keys that say nothing would share what there is
         )
+
     total = sum(importances.values())
     if not total > 0:
         return {}

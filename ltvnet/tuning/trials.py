@@ -96,6 +96,7 @@ class TrialFolder:
         self.values = values
         self.days = 0
         self.results: dict[str, float] = {}
+
         config = {key: value for key, value in config.items() if key != "sweep"}
         with atomic_write(folder / ".hydra" / "config.yaml") as path:
             path.write_text(json.dumps(config, indent=1, default=str))  # which is YAML
@@ -128,6 +129,7 @@ class TrialFolder:
         }
         self.writer.add_hparams(hyperparameters, metrics_by_name, run_name=".")
         self.writer.close()
+
         with atomic_write(self.folder / "metrics.json") as path:
             path.write_text(json.dumps({**self.results, "days": self.days}, indent=1))
 
@@ -192,6 +194,7 @@ class SweepTask:
         validation = self.config["validation"]
         plan = ReplayPlan(**validation["plan"])
         replay = self.replay(self.config, self.origins)
+
         contents = {
             "data, model or days": [replay.identity, *map(str, self.origins)],
             "validation": [validation["learning"], plan.window, plan.refit, list(plan.ages)],
@@ -236,6 +239,7 @@ class SweepTask:
         """
         config = self.trial_config(values)
         replay = self.replay(config, self.origins)
+
         days_reported = 0
         # The members of a mixture are replayed side by side; days that earlier trials or another
         # process replayed are there before the first step.
