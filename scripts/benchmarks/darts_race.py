@@ -31,13 +31,13 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     settings = json.loads((folder / "settings.json").read_text())
-    known = pd.read_parquet(folder / "known.parquet")
-    costs = {name: cost(setting, known) for name, setting in settings.items()}
+    curves = pd.read_parquet(folder / "known.parquet")
+    costs = {name: time_fit(setting, curves) for name, setting in settings.items()}
     (folder / "costs.json").write_text(json.dumps(costs))
 
 
-def cost(setting: Any, known: pd.DataFrame) -> dict[str, float]:  # noqa: ANN401
-    """Seconds of one fit, windows seen and parameters.
+def time_fit(setting: Any, curves: pd.DataFrame) -> dict[str, float]:  # noqa: ANN401
+    """Fit once; return its seconds, windows seen and parameters.
 
     The library pads nothing: a window needs the whole horizon, and series that end before it are
     left out. Those that are left stand in the list as often as makes an epoch a share of the
@@ -45,17 +45,19 @@ def cost(setting: Any, known: pd.DataFrame) -> dict[str, float]:  # noqa: ANN401
     """
     arguments = setting["arguments"]
     shortest = arguments["input_chunk_length"] + arguments["output_chunk_length"]
-    rows = [part.to_numpy(np.float32) for _, part in known.groupby("unique_id")["y"]]
-    series = [TimeSeries.from_values(row) for row in rows if len(row) >= shortest]
-    each = sum(len(one) - shortest + 1 for one in series)
-    again = max(1, round(setting["windows"] / arguments["n_epochs"] / each))
+    values = [curve.to_numpy(np.float32) for _, curve in curves.groupby("unique_id")["y"]]
+    series = [TimeSeries.from_values(curve) for curve in values if len(curve) >= shortest]
+    window_count = sum(len(curve) - shortest + 1 for curve in series)
+    windows_an_epoch = setting["windows"] / arguments["n_epochs"]
+    repeats = max(1, round(windows_an_epoch / window_count))
+
     model = getattr(models, setting["model"])(**arguments, pl_trainer_kwargs=QUIET)
-    begun = time.perf_counter()
-    model.fit(series * again)
+    start = time.perf_counter()
+    model.fit(series * repeats)
     return {
-        "seconds": time.perf_counter() - begun,
-        "windows": each * again * arguments["n_epochs"],
-        "parameters": sum(p.numel() for p in model.model.parameters()),
+        "seconds": time.perf_counter() - start,
+        "windows": window_count * repeats * arguments["n_epochs"],
+        "parameters": sum(weight.numel() for weight in model.model.parameters()),
     }
 
 

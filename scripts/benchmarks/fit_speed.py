@@ -81,7 +81,8 @@ def measure_overheads(case: Case, settings: DictConfig) -> Iterator[Measurement]
 
 def measure_data_path(case: Case, settings: DictConfig) -> Iterator[Measurement]:
     """Yield examples a second without a net: ours, and those of a DataLoader of single windows."""
-    epochs, item_count = settings.examples.epochs, settings.examples["items"]
+    epochs = settings.examples.epochs
+    item_count = settings.examples["items"]
     runs = {
         "ours": lambda: make_examples(case.windows, epochs),
         "items": lambda: load_items(case, item_count),

@@ -59,7 +59,8 @@ def measurements(config: DictConfig) -> list[Measurement]:
     settings = config.keras
     job = compose("train", ["model=growth_lstm", *settings.overrides])
     job.out = config.out
-    spec, context = model_spec(job), run_context(job, None)
+    spec = model_spec(job)
+    context = run_context(job, None)
     source = instantiate(job.data)
     known_curves = source.history().as_of(source.origin)
     curves = largest_cohorts(known_curves, settings.cohorts, WEEK + settings.days)
@@ -114,7 +115,8 @@ def run_keras(config: DictConfig, net: Mapping[str, Any], split: WindowSplit) ->
     These are seconds and errors of epochs, seconds of calls, parameters and versions. They are
     kept in `out` as long as they are of exactly these windows and settings.
     """
-    settings, folder = config.keras, Path(config.out) / "keras"
+    settings = config.keras
+    folder = Path(config.out) / "keras"
     python = library_python(settings, Path(config.out))
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: array.astype(np.float32) for name, array in vars(split).items()}
@@ -122,7 +124,8 @@ def run_keras(config: DictConfig, net: Mapping[str, Any], split: WindowSplit) ->
     fit_settings = {name: settings[name] for name in ("epochs", "batch_size", "threads", "calls")}
     (folder / "settings.json").write_text(json.dumps({**fit_settings, **net, "seed": 0}))
 
-    inputs_hash, stamp = hash_inputs(folder), folder / "stamp"
+    inputs_hash = hash_inputs(folder)
+    stamp = folder / "stamp"
     if not stamp.exists() or stamp.read_text() != inputs_hash:
         log_file = folder / "peer.log"
         if not run_logged([python, PEER, folder], log_file):
@@ -130,8 +133,8 @@ def run_keras(config: DictConfig, net: Mapping[str, Any], split: WindowSplit) ->
         stamp.write_text(inputs_hash)
 
     costs: dict[str, Any] = json.loads((folder / "costs.json").read_text())
-    seconds, error = sum(costs["seconds"]), costs["errors"][-1]
-    log.info("Keras %s: %.0f s to error %.4g", costs["versions"], seconds, error)
+    seconds = sum(costs["seconds"])
+    log.info("Keras %s: %.0f s to error %.4g", costs["versions"], seconds, costs["errors"][-1])
     return costs
 
 
@@ -202,7 +205,8 @@ def compare_costs(
     epoch_count = len(keras_costs["seconds"])
     epoch_seconds = float(np.median(keras_costs["seconds"]))
     first_good_epoch = 1 + int(np.argmax(np.array(errors) <= errors[-1]))
-    keras_fit, keras_first = epoch_count * epoch_seconds, first_good_epoch * epoch_seconds
+    keras_fit = epoch_count * epoch_seconds
+    keras_first = first_good_epoch * epoch_seconds
     our_fit = float(np.median(fit_seconds))
 
     call_seconds = float(np.median(keras_costs["calls"]))

@@ -21,25 +21,26 @@ class Clock(keras.callbacks.Callback):
     """Seconds of training in each epoch, validation left out."""
 
     def __init__(self) -> None:
-        """No epoch yet."""
+        """Begin without any epoch."""
         super().__init__()
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401, ARG002
         """Start an epoch."""
-        self.begun, self.validating = time.perf_counter(), 0.0
+        self.epoch_start = time.perf_counter()
+        self.validating = 0.0
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ANN401, ARG002
         """Stop the clock."""
-        self.test = time.perf_counter()
+        self.test_start = time.perf_counter()
 
     def on_test_end(self, logs: Any = None) -> None:  # noqa: ANN401, ARG002
         """Go on."""
-        self.validating = time.perf_counter() - self.test
+        self.validating = time.perf_counter() - self.test_start
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401, ARG002
         """Note the epoch."""
-        self.seconds.append(time.perf_counter() - self.begun - self.validating)
+        self.seconds.append(time.perf_counter() - self.epoch_start - self.validating)
 
 
 def main(folder: Path) -> None:
@@ -49,9 +50,12 @@ def main(folder: Path) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(settings["threads"])
     keras.utils.set_random_seed(settings["seed"])
     with np.load(folder / "windows.npz") as file:
-        x, y, x_held, y_held = (file[name] for name in ("x", "y", "x_held", "y_held"))
-    net, clock = built(settings, x.shape[1]), Clock()
-    said = net.fit(
+        x, y = file["x"], file["y"]
+        x_held, y_held = file["x_held"], file["y_held"]
+
+    net = build_net(settings, x.shape[1])
+    clock = Clock()
+    history = net.fit(
         x[..., None],
         y,
         batch_size=settings["batch_size"],
@@ -63,19 +67,20 @@ def main(folder: Path) -> None:
     )
     costs = {
         "seconds": clock.seconds,
-        "errors": said.history["val_loss"],
-        "calls": calls(net, x_held[: settings["calls"] + 1, :, None]),
+        "errors": history.history["val_loss"],
+        "calls": time_calls(net, x_held[: settings["calls"] + 1, :, None]),
         "parameters": net.count_params(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
     (folder / "costs.json").write_text(json.dumps(costs))
 
 
-def built(settings: Any, days: int) -> Any:  # noqa: ANN401 the library has no types
-    """The compiled network."""
-    layers, units = [keras.Input((days, 1))], settings["units"]
-    for place, size in enumerate(units):
-        layers.append(keras.layers.LSTM(size, return_sequences=place < len(units) - 1))
+def build_net(settings: Any, days: int) -> Any:  # noqa: ANN401 the library has no types
+    """Return the compiled network."""
+    layers = [keras.Input((days, 1))]
+    last_layer = len(settings["units"]) - 1
+    for layer, units in enumerate(settings["units"]):
+        layers.append(keras.layers.LSTM(units, return_sequences=layer < last_layer))
         layers.append(keras.layers.Dropout(settings["dropout"]))
     layers.append(keras.layers.Dense(settings["dense"], activation="relu"))
     layers.append(keras.layers.Dense(1, activation="softplus"))
@@ -84,13 +89,13 @@ def built(settings: Any, days: int) -> Any:  # noqa: ANN401 the library has no t
     return net
 
 
-def calls(net: Any, windows: Any) -> list[float]:  # noqa: ANN401
-    """Seconds of a predict call for each window but the first, which builds the function."""
+def time_calls(net: Any, windows: Any) -> list[float]:  # noqa: ANN401
+    """Return seconds of a predict call for each window but the first, which builds the function."""
     seconds = []
     for row in range(len(windows)):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         net.predict(windows[row : row + 1], verbose=0)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return seconds[1:]
 
 

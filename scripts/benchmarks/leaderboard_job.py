@@ -86,9 +86,9 @@ def prepare_part(config: DictConfig, name: str, overrides: Sequence[str]) -> Bac
 def without_keys(value: object, names: Collection[str]) -> object:
     """Return a config without some keys, at any depth."""
     if isinstance(value, Mapping):
-        return {key: without_keys(part, names) for key, part in value.items() if key not in names}
+        return {key: without_keys(inner, names) for key, inner in value.items() if key not in names}
     if isinstance(value, list):
-        return [without_keys(part, names) for part in value]
+        return [without_keys(inner, names) for inner in value]
     return value
 
 

@@ -25,26 +25,27 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     settings = json.loads((folder / "settings.json").read_text())
-    known = pd.read_parquet(folder / "known.parquet")
-    costs = {name: cost(setting, known) for name, setting in settings.items()}
+    curves = pd.read_parquet(folder / "known.parquet")
+    costs = {name: time_fit(setting, curves) for name, setting in settings.items()}
     (folder / "costs.json").write_text(json.dumps(costs))
 
 
-def cost(setting: Any, known: pd.DataFrame) -> dict[str, float]:  # noqa: ANN401
-    """Seconds of one fit, windows seen and parameters; no cohort is too short to teach."""
+def time_fit(setting: Any, curves: pd.DataFrame) -> dict[str, float]:  # noqa: ANN401
+    """Fit once; return seconds, windows seen and parameters; no cohort is too short to teach."""
     arguments = setting["arguments"]
-    length = known.groupby("unique_id")["y"].transform("size")
-    known = known[length > arguments["input_size"]]
+    length = curves.groupby("unique_id")["y"].transform("size")
+    long_curves = curves[length > arguments["input_size"]]
     steps = math.ceil(setting["windows"] / arguments["windows_batch_size"])
-    build = getattr(models, setting["model"])
-    network = build(**arguments, **QUIET, max_steps=steps, accelerator="cpu")
+
+    model_class = getattr(models, setting["model"])
+    network = model_class(**arguments, **QUIET, max_steps=steps, accelerator="cpu")
     library = NeuralForecast(models=[network], freq=1)
-    begun = time.perf_counter()
-    library.fit(df=known)
+    start = time.perf_counter()
+    library.fit(df=long_curves)
     return {
-        "seconds": time.perf_counter() - begun,
+        "seconds": time.perf_counter() - start,
         "windows": steps * arguments["windows_batch_size"],
-        "parameters": sum(p.numel() for p in library.models[0].parameters()),
+        "parameters": sum(weight.numel() for weight in library.models[0].parameters()),
     }
 
 

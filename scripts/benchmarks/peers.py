@@ -116,7 +116,8 @@ def write_tasks(
         frame.to_parquet(folder / f"{name}.parquet", index=False)
     (folder / "settings.json").write_text(json.dumps(settings, sort_keys=True))
 
-    inputs_hash, stamp = hash_inputs(folder, curves.origin), folder / "stamp"
+    inputs_hash = hash_inputs(folder, curves.origin)
+    stamp = folder / "stamp"
     if not stamp.exists() or stamp.read_text() != inputs_hash:
         (folder / "costs.json").unlink(missing_ok=True)  # it goes with forecasts of something else
         stamp.write_text(inputs_hash)

@@ -43,12 +43,14 @@ def measurements(config: DictConfig) -> list[Measurement]:
     target of the table of every `wide` day, `gib` that a process may hold, and `repeats`, of which
     medians count.
     """
-    settings, out = config.predict, Path(config.out).resolve()
+    settings = config.predict
+    out = Path(config.out).resolve()
     curves = forecastable_cohorts(settings)
     bundles = {net: train_bundle(settings, out, net) for net in settings.nets}
     sizes = sorted(settings.cohorts)
     tables = {count: write_cohort_table(curves, out, count) for count in sizes}
-    first_net, largest = next(iter(bundles)), sizes[-1]
+    first_net = next(iter(bundles))
+    largest = sizes[-1]
 
     bare_seconds, net_costs = _measure_in_turn(settings, out, bundles, tables[largest])
     long_table = long_table_overrides(settings)

@@ -25,7 +25,8 @@ def measurements(config: DictConfig) -> list[Measurement]:
     a customer, `pandas` lines for pandas, attributes `by`, DuckDB's `threads` and `memory`, and
     `repeats`, of which medians count.
     """
-    settings, out = config.prepare, Path(config.out).resolve()
+    settings = config.prepare
+    out = Path(config.out).resolve()
     if list(settings.lines) != sorted(set(settings.lines)) or len(settings.lines) < 2:
         raise ValueError(f"expected prepare.lines to grow, got {list(settings.lines)}")
     costs = {count: cost_by_way(settings, out, count) for count in settings.lines}
@@ -105,7 +106,8 @@ def compare_costs(
     count = max(costs)
     largest = costs[count]
     ours = largest["prepare"]
-    size, pandas_size = f"{count / 1e6:g} M lines", f"{pandas_lines / 1e6:g} M lines"
+    size = f"{count / 1e6:g} M lines"
+    pandas_size = f"{pandas_lines / 1e6:g} M lines"
     pandas_seconds_at_size = pandas_cost.seconds * count / pandas_lines
 
     our_costs = [by_way["prepare"] for by_way in costs.values()]

@@ -47,7 +47,8 @@ def measurements(config: DictConfig) -> list[Measurement]:
     `config.race`: `overrides` of configs/train.yaml, `repeats`; of each library its `requirements`
     and `environment` (see peers.py) and `nets`, name of ours -> model and arguments.
     """
-    settings, out = config.race, Path(config.out)
+    settings = config.race
+    out = Path(config.out)
     job = compose("train", settings.overrides)
     job.out = config.out
     source = instantiate(job.data)
@@ -65,7 +66,10 @@ def measurements(config: DictConfig) -> list[Measurement]:
             write_race(out / name, curves, library_settings(settings[name].nets, our_runs))
             for net, run in run_library(python, name, out / name).items():
                 runs.setdefault((name, net), []).append(run)
-    return [line for net in settings.darts.nets for line in compare_runs(net, runs)]
+    results: list[Measurement] = []
+    for net in settings.darts.nets:
+        results += compare_runs(net, runs)
+    return results
 
 
 def fit_ours(net: str, overrides: Sequence[str], curves: "Curves") -> FitRun:
@@ -73,7 +77,8 @@ def fit_ours(net: str, overrides: Sequence[str], curves: "Curves") -> FitRun:
     from ltvnet.forecasting.registry import create_forecaster
 
     job = compose("train", [f"model={net}", *overrides])
-    spec, context = model_spec(job), run_context(job, None)
+    spec = model_spec(job)
+    context = run_context(job, None)
     with record_training(spec.arguments["training"]["tasks"]) as training_runs:
         start = time.perf_counter()
         create_forecaster(spec, context).fit(curves)

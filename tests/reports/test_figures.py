@@ -28,7 +28,7 @@ DAYS = [np.datetime64("2023-02-05") + np.timedelta64(28, "D") * i for i in range
 NAMES = ("a", "b")
 
 
-def past(names: Sequence[str] = NAMES) -> History:
+def twenty_weeks(names: Sequence[str] = NAMES) -> History:
     """Twenty weekly cohorts of two campaigns, the first with twice the users."""
     weeks = [np.datetime64("2023-01-02") + np.timedelta64(7, "D") * i for i in range(20)]
     rows = [
@@ -39,7 +39,7 @@ def past(names: Sequence[str] = NAMES) -> History:
     return history(rows, hierarchy=("Campaign",))
 
 
-def issued(
+def forecast_from_truth(
     known: History, day: np.datetime64, factors: Sequence[float], pattern: float
 ) -> Forecast:
     """What comes true times a factor for each campaign, and times another one for the pattern."""
@@ -52,7 +52,7 @@ def issued(
     return Forecast(curves, np.array(NODES), pattern * actual, band, band, words, 360)
 
 
-def made(
+def past_record(
     factors: Sequence[Sequence[float]] = ((1.1, 0.9),) * 4,
     pattern: float = 1.3,
     until: str = "2029-12-31",
@@ -60,22 +60,26 @@ def made(
     days: Sequence[np.datetime64] = DAYS,
 ) -> BacktestRecord:
     """Forecasts of D180 from D7 off by 10 % a cohort and 3.3 % too high, the pattern by 30 %."""
-    known = past(names)
+    known = twenty_weeks(names)
     parts = [
-        LedgerEntries.from_forecast(issued(known, day, own, pattern), known.as_of(day).observed_age)
+        LedgerEntries.from_forecast(
+            forecast_from_truth(known, day, own, pattern), known.as_of(day).observed_age
+        )
         for day, own in zip(days, factors, strict=False)
     ]
     return build_record("net", LedgerEntries.concatenate(parts), known.until(until))
 
 
-def one() -> BacktestRecord:
+def single_forecast() -> BacktestRecord:
     """A single forecast of a single cohort at D7."""
-    found = made([(1.1, 0.9)])
+    found = past_record([(1.1, 0.9)])
     rows = found.entries.attributes["Campaign"] == "a"
     return replace(found, entries=found.entries.take(rows), actual=found.actual[rows])
 
 
-def banded(found: BacktestRecord, p10: Floats | float, p90: Floats | float) -> BacktestRecord:
+def with_intervals(
+    found: BacktestRecord, p10: Floats | float, p90: Floats | float
+) -> BacktestRecord:
     """The same forecasts with other intervals, in multiples of the mean."""
     mean = found.entries.bands["final"].mean
     band = Band(mean, mean * p10, mean, mean * p90)
@@ -83,7 +87,7 @@ def banded(found: BacktestRecord, p10: Floats | float, p90: Floats | float) -> B
     return replace(found, entries=entries)
 
 
-def title(figure: Figure | None) -> str:
+def title_of(figure: Figure | None) -> str:
     assert figure is not None
     return figure.get_suptitle().replace("\n", " ")
 
@@ -109,40 +113,40 @@ def test_a_direction_is_said() -> None:
 
 
 def test_the_headline_is_the_longest_horizon_up_to_half_a_year_from_day_7() -> None:
-    found = findings.choose_headline(made(), (7, 30))
+    found = findings.choose_headline(past_record(), (7, 30))
     assert isinstance(found, Headline)
     assert (found.age_label, found.horizon, len(found.cells)) == ("7", 180, 8)
-    early = findings.choose_headline(made(until="2023-05-30"), (7, 30))
+    early = findings.choose_headline(past_record(until="2023-05-30"), (7, 30))
     assert early is not None and (early.age_label, early.horizon) == ("7", 90)
-    assert findings.choose_headline(made(until=str(DAYS[0])), (7, 30)) is None
-    own = findings.choose_headline(made(), ())
+    assert findings.choose_headline(past_record(until=str(DAYS[0])), (7, 30)) is None
+    own = findings.choose_headline(past_record(), ())
     assert own is not None and (own.age_label, own.horizon) == ("7-13", 180)
 
 
 def test_the_heat_map_shows_the_relative_error_of_the_sum() -> None:
-    grid = bias_grid(made())
+    grid = bias_grid(past_record())
     assert grid is not None and grid.age_label == "7-13"
     assert grid.horizons.tolist() == [14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360]
     np.testing.assert_array_equal(grid.origins, DAYS)
     np.testing.assert_allclose(grid.bias, (200 * 0.1 - 100 * 0.1) / 300)
-    figure = figures.accuracy_by_day(made())
+    figure = figures.accuracy_by_day(past_record())
     assert figure is not None
     (mesh,) = [one for one in figure.axes[0].collections if isinstance(one, QuadMesh)]
     np.testing.assert_allclose(mesh.get_array(), grid.bias)
     assert mesh.get_clim() == (-0.05, 0.05)  # white is 0
-    assert "within 5 % of what came true on each of 4 days" in title(figure)
+    assert "within 5 % of what came true on each of 4 days" in title_of(figure)
     assert {text.get_text() for text in figure.axes[0].texts} == {"+3"}
 
 
 def test_cells_that_have_not_matured_are_left_grey() -> None:
-    found = made(until="2023-06-30")
+    found = past_record(until="2023-06-30")
     grid, figure = bias_grid(found), figures.accuracy_by_day(found)
     assert grid is not None and figure is not None
     ages = np.array([(np.datetime64("2023-06-30") - day).astype(int) + 7 for day in DAYS])
     np.testing.assert_array_equal(np.isfinite(grid.bias), grid.horizons <= ages[:, None])
     (mesh,) = [one for one in figure.axes[0].collections if isinstance(one, QuadMesh)]
     np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), np.isnan(grid.bias))
-    assert figures.accuracy_by_day(made(until=str(DAYS[0]))) is None
+    assert figures.accuracy_by_day(past_record(until=str(DAYS[0]))) is None
 
 
 @pytest.mark.parametrize(
@@ -155,15 +159,15 @@ def test_cells_that_have_not_matured_are_left_grey() -> None:
     ],
 )
 def test_the_heat_map_says_how_errors_went(factors: Sequence[float], words: str) -> None:
-    found = made([(factor, factor) for factor in factors])
+    found = past_record([(factor, factor) for factor in factors])
     assert (
-        title(figures.accuracy_by_day(found))
+        title_of(figures.accuracy_by_day(found))
         == f"D180 forecasts, summed over cohorts, were {words}"
     )
 
 
 def test_errors_by_horizon_are_the_scores() -> None:
-    found = made()
+    found = past_record()
     oracle = replace(found, oracle_forecast=found.actual * 1.05)
     lines = {line.name: line for line in figures.error_lines([oracle], 7)}
     assert list(lines) == ["best possible", "pattern alone", "net"]
@@ -179,7 +183,7 @@ def test_errors_by_horizon_are_the_scores() -> None:
         assert drawn.get_linestyle() == line.dash
     assert {text.get_text().strip() for text in figure.axes[0].texts} == set(lines)
     words = "best possible 5.0 %, net 10.0 %, pattern alone 30.0 %"
-    assert title(figure) == f"Error of a D180 forecast made on day 7: {words}"
+    assert title_of(figure) == f"Error of a D180 forecast made on day 7: {words}"
 
 
 @pytest.mark.parametrize(
@@ -192,10 +196,10 @@ def test_errors_by_horizon_are_the_scores() -> None:
     ],
 )
 def test_no_more_than_two_ages_are_drawn(ages: Sequence[int], shown: Sequence[int]) -> None:
-    known = past()
+    known = twenty_weeks()
     cut = [
         LedgerEntries.from_forecast(
-            issued(known, day, (1.1, 0.9), 1.3), known.as_of(day).observed_age
+            forecast_from_truth(known, day, (1.1, 0.9), 1.3), known.as_of(day).observed_age
         )
         for day in DAYS
     ]
@@ -211,7 +215,7 @@ def test_no_more_than_two_ages_are_drawn(ages: Sequence[int], shown: Sequence[in
 
 
 def test_no_revenue_is_not_drawn() -> None:
-    found = made()
+    found = past_record()
     nothing = replace(found, actual=0 * found.actual)
     assert bias_grid(nothing) is None and figures.accuracy_by_day(nothing) is None
     assert figures.error_by_horizon([nothing], (7, 30)) is None
@@ -220,22 +224,25 @@ def test_no_revenue_is_not_drawn() -> None:
 def test_one_miss_is_singular() -> None:
     several = "The 2 cohorts with the largest misses at D180 make up 100 % of all error; 1 of them"
     alone = "The cohort with the largest miss at D180 makes up 100 % of all error"
-    for found, words in ((one(), alone), (made([(1.1, 0.9)]), f"{several} was forecast too low")):
+    for found, words in (
+        (single_forecast(), alone),
+        (past_record([(1.1, 0.9)]), f"{several} was forecast too low"),
+    ):
         headline = findings.choose_headline(found, (7,))
         assert headline is not None
-        assert title(figures.worst_cohorts(found, headline)) == words
+        assert title_of(figures.worst_cohorts(found, headline)) == words
 
 
 def test_a_noise_floor_is_drawn_from_standard_errors() -> None:
-    found = made()
+    found = past_record()
     floor, *_ = figures.error_lines([replace(found, standard_error=found.actual * 0.1)], 7)
     assert floor.name == "noise floor"
     np.testing.assert_allclose(floor.y, 0.1 * np.sqrt(2 / np.pi))
 
 
 def test_a_model_that_is_the_pattern_has_no_line_of_its_own() -> None:
-    same = made([(1.3, 1.3)] * 4)
-    assert scores.is_pattern_forecast(same) and not scores.is_pattern_forecast(made())
+    same = past_record([(1.3, 1.3)] * 4)
+    assert scores.is_pattern_forecast(same) and not scores.is_pattern_forecast(past_record())
     assert [line.name for line in figures.error_lines([same], 7)] == ["pattern alone"]
     assert figures.error_by_horizon([same], (3,)) is None
 
@@ -246,7 +253,7 @@ def test_errors_by_epoch_are_the_losses() -> None:
     assert figure is not None
     for drawn, values in zip(figure.axes[0].get_lines(), losses.values(), strict=False):
         assert list(drawn.get_xdata()) == [1, 2, 3] and list(drawn.get_ydata()) == values
-    assert title(figure) == "The validation error was lowest at epoch 2 of 3"
+    assert title_of(figure) == "The validation error was lowest at epoch 2 of 3"
     assert figures.error_by_epoch({}) is None and figures.error_by_epoch({"training": []}) is None
 
 
@@ -260,23 +267,23 @@ def test_names_of_lines_do_not_overlap() -> None:
 
 def test_coverage_is_the_share_of_outcomes_inside() -> None:
     # outcomes are 1 / 1.1 and 1 / 0.9 of the mean, so [0.88, 1.05] holds the first campaign's
-    found = made()
+    found = past_record()
     figure = figures.coverage_by_horizon(found)
     assert figure is not None
     points = figure.axes[0].containers[0].lines[0]
     np.testing.assert_allclose(points.get_ydata(), 0.5)
-    assert "too narrow at D30 (50 %), D60 (50 %), D90 (50 %)" in title(figure)
+    assert "too narrow at D30 (50 %), D60 (50 %), D90 (50 %)" in title_of(figure)
     bars = np.array([bar.get_height() for bar in figure.axes[1].patches])
     fell = metrics.pit(np.array([1 / 1.1, 1 / 0.9]), *np.array([[0.88] * 2, [1] * 2, [1.05] * 2]))
     np.testing.assert_allclose(bars, np.histogram(fell, 10, (0, 1))[0] / 2)
-    assert figures.coverage_by_horizon(banded(found, float("nan"), float("nan"))) is None
-    wide = title(figures.coverage_by_horizon(banded(found, 0.5, 2.0)))
+    assert figures.coverage_by_horizon(with_intervals(found, float("nan"), float("nan"))) is None
+    wide = title_of(figures.coverage_by_horizon(with_intervals(found, 0.5, 2.0)))
     assert "too wide at D30 (100 %)" in wide
 
 
 def test_the_worst_cohorts_miss_the_most_money() -> None:
     factors = [(1.0, 1.5), (1.2, 1.0), (1.0, 1.0), (1.0, 0.7)]
-    found = made(factors)
+    found = past_record(factors)
     headline = findings.choose_headline(found, (7,))
     assert headline is not None
     at, missed = largest_misses(found, headline.entry_mask, headline.horizon)
@@ -286,7 +293,7 @@ def test_the_worst_cohorts_miss_the_most_money() -> None:
     assert len(np.unique(found.entries.cohort_index[at])) == len(at) == 8
     figure = figures.worst_cohorts(found, headline)
     words = "The 8 cohorts with the largest misses at D180 make up 100 % of all error; 1 of them"
-    assert title(figure).startswith(words)
+    assert title_of(figure).startswith(words)
     first, row = figure.axes[0], int(at[0])
     mean = {line.get_label(): line for line in first.get_lines()}["forecast"]
     later = np.array(NODES) > 7
@@ -297,7 +304,7 @@ def test_the_worst_cohorts_miss_the_most_money() -> None:
 
 
 def test_names_are_text_and_no_formulas() -> None:
-    found = made(names=("$a_1$ $", "<b> & ${"))
+    found = past_record(names=("$a_1$ $", "<b> & ${"))
     headline = findings.choose_headline(found, (7,))
     assert headline is not None
     figure = figures.worst_cohorts(found, headline)
