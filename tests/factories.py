@@ -1,6 +1,6 @@
 """What tests make models of: specs of configs, and where they are fitted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ def forecaster(config: Config, seed: int = 0) -> Forecaster:
 def past_replay(
     config: Config,
     history: History,
-    origins: Any,
+    origins: Sequence[np.datetime64],
     plan: ReplayPlan,
-    ledger: Any,  # noqa: ANN401
+    ledger: Ledger | Path,
 ) -> Replay:
     """Past days to be replayed with the model of a config; `ledger` also as a folder."""
     kept = ledger if isinstance(ledger, Ledger) else Ledger(ledger)

@@ -12,8 +12,8 @@ FILES = sorted([*(ROOT / "ltvnet").rglob("*.py"), *(ROOT / "scripts").rglob("*.p
 
 PARTICIPLES = set(
     "alike alone apart begun below beside chosen done drawn found given grown heard held kept "
-    "known learned learnt left made meant nested over own said seen sent shown spent spoken taken told "
-    "together unseen worn written".split()
+    "known learned learnt left made meant nested over own said seen sent shown spent spoken taken "
+    "told together unseen worn written".split()
 )
 """Words that say something of a thing and not what it is; those that end in -ed are refused too."""
 
