@@ -146,7 +146,8 @@ def growth_errors(
     rows = entries.at_own_age & is_in_bucket & record.is_scorable[:, interval + 1]
     entries = entries.take(rows)
 
-    age, value = entries.observed_age, entries.observed_value
+    age = entries.observed_age
+    value = entries.observed_value
     forecast = interval_growth(entries.bands[stage].mean, age, value)[:, interval]
     actual = interval_growth(record.actual[rows], age, value)[:, interval]
     bias = metrics.bias(actual, forecast, entries.users)

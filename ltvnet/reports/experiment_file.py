@@ -16,7 +16,8 @@ _PLAIN_TEXT = re.compile(
 
 def experiment_text(result: SweepResult, path: Path) -> str:
     """Return the text of an experiment file that trains the best trial; `path` where it will be."""
-    best, task = result.best_trial, result.task
+    best = result.best_trial
+    task = result.task
     overrides = [
         *result.overrides,
         f"title={override_text(result.title)}",

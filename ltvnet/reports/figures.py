@@ -148,7 +148,8 @@ def _describe_course(bias: Floats, days: Days) -> str:
         if abs(first_mean) > 0.03 and np.abs(bias[half:]).max() <= 0.05:
             return f"{first_half}, then settled"
 
-    lowest, highest = int(bias.argmin()), int(bias.argmax())
+    lowest = int(bias.argmin())
+    highest = int(bias.argmax())
     low = f"{bias_in_words(bias[lowest])} ({months[lowest]})"
     high = f"{bias_in_words(bias[highest])} ({months[highest]})"
     return f"between {low} and {high}"
@@ -421,7 +422,8 @@ def _cohort_title(record: BacktestRecord, row: int, horizon: int) -> str:
     """Say which cohort an entry is of, its users, and how far off its forecast was."""
     entries = record.entries
     j = NODES.index(horizon)
-    actual, forecast = record.actual[row, j], entries.bands["final"].mean[row, j]
+    actual = record.actual[row, j]
+    forecast = entries.bands["final"].mean[row, j]
     miss = bias_in_words(forecast / actual - 1) if actual else "nothing came"
 
     names = " ".join(str(text[row]) for text in entries.attributes.values())

@@ -175,7 +175,8 @@ def correction_section(
 
 def _weight_table(stages: LearnedStages, model_names: Sequence[str]) -> str:
     """Show the weights of the models and the state of the correction by observed age."""
-    correction, blend = stages.correction, stages.blend
+    correction = stages.correction
+    blend = stages.blend
     is_mixture = len(model_names) > 1
     weights = blend.weight  # (B, M)
     weight_names = ["weight of the model, the rest is the pattern's"]
@@ -289,7 +290,8 @@ def explanation_section(explanation: Explanation) -> str:
     if not len(furthest):
         return ""
     curves = explanation.curves
-    rows, reasons = [], []
+    rows = []
+    reasons = []
     for row, sentence in zip(furthest, explanation.sentences(furthest), strict=True):
         attributes = " ".join(text[row] for text in curves.attributes.values())
         name = f"{curves.start[row]} {attributes}".strip()

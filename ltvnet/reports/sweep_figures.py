@@ -58,7 +58,8 @@ def score_by_trial(trials: Sequence[FinishedTrial], best: FinishedTrial) -> Figu
     axes.step(numbers, best_so_far, where="post", c=MODEL_COLORS[0], label="best so far")
     axes.scatter(numbers, scores, color=MODEL_COLORS[0], label="score", zorder=3)
 
-    lowest, high = scores.min(), np.quantile(scores, 0.9)  # failures would hide the rest
+    lowest = scores.min()
+    high = np.quantile(scores, 0.9)  # failures would hide the rest
     axes.set_ylim(top=high + 0.4 * (high - lowest) + 1e-4)
     top_edge = np.full(len(pruned_numbers), axes.get_ylim()[1])  # their scores are of other days
     label = "stopped early" if pruned_numbers else None

@@ -18,7 +18,7 @@ from ltvnet.backtesting.scores import BacktestRecord, build_record
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import NODES, History
 from ltvnet.forecasting.forecast import Band, Forecast
-from ltvnet.reports import figures, findings, html, wording
+from ltvnet.reports import figures, findings, html
 from ltvnet.reports.figures import ErrorLine
 from ltvnet.reports.findings import Headline
 
@@ -90,26 +90,6 @@ def with_intervals(
 def title_of(figure: Figure | None) -> str:
     assert figure is not None
     return figure.get_suptitle().replace("\n", " ")
-
-
-@pytest.mark.parametrize(
-    ("share", "exact", "words"),
-    [
-        (0.172, False, "17 %"),
-        (0.172, True, "17.2 %"),
-        (-0.0301, False, "3.0 %"),
-        (0.0996, False, "10 %"),
-        (float("nan"), False, "–"),
-    ],
-)
-def test_shares_are_written_for_reading(share: float, exact: bool, words: str) -> None:  # noqa: FBT001
-    assert wording.percent(share, exact=exact) == words
-
-
-def test_a_direction_is_said() -> None:
-    assert wording.bias_in_words(0.25) == "25 % too high"
-    assert wording.bias_in_words(-0.021) == "2.1 % too low"
-    assert wording.bias_in_words(0.0004) == "neither too high nor too low"
 
 
 def test_the_headline_is_the_longest_horizon_up_to_half_a_year_from_day_7() -> None:
