@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from cohorts import curve, history
 from factories import corrected_model, forecaster, past_replay
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_leaks import CHAIN_LADDER, LEARNING, LSTM, assert_same, corrected
 
 from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries
@@ -25,8 +23,8 @@ from ltvnet.correction.stages import LearnedStages, deepest_known_segment, forec
 from ltvnet.correction.walk_forward import StageSwitches, WalkForward, replay_and_correct
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves, History
-from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast, age_bucket
-from ltvnet.forecasting.interpolation import interpolate_between_nodes, interval_growth
+from ltvnet.forecasting.forecast import QUANTITIES, Band, age_bucket
+from ltvnet.forecasting.interpolation import interval_growth
 from ltvnet.models.pattern.pattern import Pattern, shared_interpolation_pattern
 from ltvnet.prediction import bundle
 
@@ -363,80 +361,6 @@ def test_entries_and_cohorts_find_the_same_segments(
         == deepest_known_segment(segments, curves)[place].tolist()
     )
     assert set(deepest_known_segment(segments, now)) == {1, 2}
-
-
-def daily(seed: int, rows: int = 12) -> Forecast:
-    """Random daily forecasts, of which some days bring nothing, some values are zero."""
-    rng = np.random.default_rng(seed)
-    today = np.datetime64("2024-02-28")
-    ends = today - rng.integers(0, 360, rows)
-    levels = np.where(rng.random(rows) < 0.3, 0.0, rng.gamma(1.0, 1.0, rows))
-    parts = [
-        (str(end), str(end), {"Apps": str(i)}, 9.0, curve(360, level))
-        for i, (end, level) in enumerate(zip(ends, levels, strict=True))
-    ]
-    known = history(parts).as_of(today)
-    ages = np.arange(AGES)
-    ahead = ages > known.observed_age[:, None]
-    drawn = rng.gamma(1.0, 1.0, (4, rows, AGES)) * (rng.random((4, rows, AGES)) < 0.7) * ahead
-    values = known.observed_value[:, None] + np.cumsum(drawn, axis=2)
-    values[1:] = np.sort(values[1:], axis=0)
-    band = Band(*np.where(ahead, values, np.nan))
-    words = np.full(rows, "ok", dtype=object)
-    return Forecast(known, ages, band.mean, band, band, words, 360)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6))
-def test_days_between_nodes_lie_between_them(seed: int) -> None:
-    raw, rng = daily(seed), np.random.default_rng(seed)
-    nodes = raw.at(NODES)
-    value = raw.curves.observed_value[:, None]
-    grown = rng.gamma(1.0, 9.0, nodes.is_ahead.shape) * (rng.random(nodes.is_ahead.shape) < 0.8)
-    low = value + np.cumsum(np.where(nodes.is_ahead, grown, 0.0), axis=1)
-    cells = [np.where(nodes.is_ahead, low * scale, np.nan) for scale in (1.5, 1.0, 1.5, 1.7)]
-    assert_between(raw, Band(*cells))
-    assert_between(raw, Band(cells[0], *[nodes.raw.p50] * 3))  # of which p50 keeps its shape
-
-
-def assert_between(raw: Forecast, final: Band) -> None:
-    """Exact at nodes, monotone from what was observed, ordered."""
-    value = raw.curves.observed_value[:, None]
-    made = interpolate_between_nodes(raw, raw.at(NODES), final)
-    for quantity in QUANTITIES:
-        days = getattr(made, quantity)
-        np.testing.assert_array_equal(days[:, NODES], getattr(final, quantity))
-        assert (np.diff(np.where(raw.is_ahead, days, value), axis=1) >= 0).all()
-    assert (made.p10 <= made.p50)[raw.is_ahead].all() and (made.p50 <= made.p90)[raw.is_ahead].all()
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6))
-def test_intervals_that_stay_keep_every_bit(seed: int) -> None:
-    raw = daily(seed)
-    nodes = raw.at(NODES)
-    same = interpolate_between_nodes(raw, nodes, nodes.raw)
-    for quantity in QUANTITIES:
-        np.testing.assert_array_equal(getattr(same, quantity), getattr(raw.raw, quantity))
-
-
-def test_days_between_nodes_by_hand() -> None:
-    """From D8 and 2: raw grows by 1 to D9, 3 to D10; then not at all to D14, as log age."""
-    known = history([("2024-02-20", "2024-02-20", {}, 9.0, curve(360, 2 / 3))]).as_of("2024-02-28")
-    assert known.observed_age.tolist() == [8] and known.observed_value[0] == pytest.approx(2.0)
-    value = known.observed_value[0]
-    ages = np.arange(AGES)
-    cells = np.where(ages > 8, value + np.minimum(ages - 8, 2) * 1.5, np.nan)[None]
-    cells[0, 9] = value + 1
-    raw = Band(*[cells] * 4)
-    forecast = Forecast(known, ages, cells, raw, raw, np.array(["ok"], dtype=object), 360)
-    twice = value + 2 * (cells[:, NODES] - value)
-    twice[:, GRID >= 14] += 5.0
-    mean = interpolate_between_nodes(forecast, forecast.at(NODES), Band(*[twice] * 4)).mean[0]
-    assert np.isnan(mean[:9]).all()
-    np.testing.assert_allclose(mean[[9, 10, 14]] - value, [2.0, 6.0, 11.0], rtol=1e-12)
-    shape = np.log(np.array([12, 13, 14]) / 11) / np.log(15 / 11)
-    np.testing.assert_allclose(mean[11:14] - value, 6 + 5 * shape, rtol=1e-12)
 
 
 def test_ages_asked_for_do_not_move_a_forecast(model: Corrected, curves: Curves) -> None:

@@ -73,29 +73,6 @@ def random_past(seed: int, rows: int = 40, maturity: float = 0.8) -> MaturedFore
     )
 
 
-def test_growth_begins_at_the_observed_age() -> None:
-    values = np.arange(len(NODES), dtype=float)[None] ** 2
-    observed, value = np.array([8]), np.array([60.0])
-    grown = interval_growth(values, observed, value)
-    assert grown[0, : AFTER_7 + 2].tolist() == [0.0] * AFTER_7 + [64.0 - 60.0, 81.0 - 64.0]
-    back = accumulate_growth(grown, observed, value)
-    np.testing.assert_array_equal(back[0, AFTER_7 + 1 :], values[0, AFTER_7 + 1 :])
-    assert np.isnan(back[0, : AFTER_7 + 1]).all()
-
-
-def test_a_node_that_was_not_forecast_leaves_its_growth_to_the_next() -> None:
-    values = np.full((1, len(NODES)), np.nan)
-    values[0, NODES.index(14) :] = 5.0  # cut to age 7, but observed to 11
-    observed, value = np.array([7]), np.array([2.0])
-    grown = interval_growth(values, observed, value)
-    assert grown[0, AFTER_7 : AFTER_7 + 3].tolist() == [0.0, 3.0, 0.0]
-    band = Band(values, values, values, values + 1.0)
-    twice = rescale_growth(band, 2 * grown, observed, value)
-    assert np.isnan(twice.mean[0, : NODES.index(14)]).all()
-    assert twice.mean[0, NODES.index(14) :].tolist() == [8.0] * 12
-    assert twice.p90[0, -1] == 2.0 + 2 * 4.0
-
-
 def test_no_complete_age_stays_blank() -> None:
     band = Band(*np.full((4, 1, len(NODES)), np.nan))
     observed, value = np.array([-1]), np.array([np.nan])
