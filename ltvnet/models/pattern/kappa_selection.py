@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves
+from ltvnet.data.curves import NODES, Curves, is_within_week_past
 from ltvnet.forecasting.evidence import within_one_standard_error
 from ltvnet.models.pattern.credibility import credible_level
 from ltvnet.models.pattern.development import PastKnowledge
@@ -66,7 +66,7 @@ def replay_kappa_errors(
     nodes = np.array(NODES)
     node_weight = np.diff(np.log1p(nodes), prepend=0.0)
     for age_index, age in enumerate(KAPPA_AGES):
-        rows = np.flatnonzero((known.age >= age) & (known.age < age + 7))
+        rows = np.flatnonzero(is_within_week_past(known.age, age))
         beta = segment_curves.beta[segment[rows]]
         users = curves.users[rows]
         value = curves.values[rows, age]
