@@ -7,6 +7,7 @@ Every subpackage but `data` and `customers` may import this one; it imports `dat
 - `model_spec`, `run_context`, `registry`: a model as configured, where it is fitted, and the class
   of each name. The registry names classes as text, so that this room imports no model.
 - `interpolation`: growth by interval between nodes, and values at every day from values at nodes.
+- `rollup`: sums of forecasts over cohorts, their intervals, and the return on ad spend.
 - `evidence`: whether data are enough to learn from, and which losses are clearly worse.
 - `explanation`: forecasts taken apart into terms that add up, and in words.
 

@@ -1,4 +1,4 @@
-"""What data are enough for, and which candidates are clearly worse than the best."""
+"""Data enough to learn from, and candidates that are clearly worse than the best."""
 
 from dataclasses import replace
 

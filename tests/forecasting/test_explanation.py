@@ -59,31 +59,32 @@ def models() -> dict[str, Predictor]:
     return {name: learned(config, weekly(75, noise=0.3), DAY) for name, config in MODELS.items()}
 
 
-def told(model: Predictor, curves: Curves) -> Explanation:
+def explanation_of(model: Predictor, curves: Curves) -> Explanation:
     return explain(model, model.predict(curves, NODES))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_parts_add_up(name: str, models: dict[str, Predictor], curves: Curves) -> None:
-    made, known = told(models[name], curves), curves.observed_age >= 0
-    assert known.any() and not known.all() and made.horizon == 360
-    total = made.segment_mean + made.terms.sum(axis=1)
-    np.testing.assert_allclose(total[known], made.forecast[known], rtol=1e-9)
+    explanation = explanation_of(models[name], curves)
+    has_begun = curves.observed_age >= 0
+    assert has_begun.any() and not has_begun.all() and explanation.horizon == 360
+    total = explanation.segment_mean + explanation.terms.sum(axis=1)
+    np.testing.assert_allclose(total[has_begun], explanation.forecast[has_begun], rtol=1e-9)
     final = models[name].predict(curves, NODES).final.mean[:, -1]
     np.testing.assert_array_equal(
-        made.forecast[known], observed_or_forecast(curves, 360, final)[known]
+        explanation.forecast[has_begun], observed_or_forecast(curves, 360, final)[has_begun]
     )
-    assert np.isfinite(made.terms[known]).all()
-    for cells in (made.segment_mean, made.terms, made.forecast):
-        assert np.isnan(cells[~known]).all()
+    assert np.isfinite(explanation.terms[has_begun]).all()
+    for cells in (explanation.segment_mean, explanation.terms, explanation.forecast):
+        assert np.isnan(cells[~has_begun]).all()
 
 
 def test_terms_are_those_of_the_model(models: dict[str, Predictor], curves: Curves) -> None:
-    """What each kind of model has, and has not, beside its segment."""
+    """Each kind of model has terms of its own beside its segment."""
     has = {
         name: {
             term
-            for term, cells in zip(TERMS, told(model, curves).terms.T, strict=True)
+            for term, cells in zip(TERMS, explanation_of(model, curves).terms.T, strict=True)
             if np.nanmax(np.abs(cells)) > 0
         }
         for name, model in models.items()
@@ -100,16 +101,20 @@ def test_terms_are_those_of_the_model(models: dict[str, Predictor], curves: Curv
 def test_what_is_observed_is_explained_too(curves: Curves) -> None:
     """Of a complete cohort nothing is forecast: its level is all there is beside its dates."""
     model = Pattern(**arguments(PATTERN)).fit(curves)
-    made = told(model, curves)
-    done = curves.observed_age == 360
-    assert done.any()
-    np.testing.assert_array_equal(made.forecast[done], curves.values[done, 360])
-    alike = model.fitted_pattern.date_effects.remove_from(curves).values[done, 360]
-    np.testing.assert_allclose(made.segment_mean[done] + made.terms[done, 0], alike, rtol=1e-12)
-    assert "observed, is" in made.sentences()[done][0]
+    explanation = explanation_of(model, curves)
+    is_complete = curves.observed_age == 360
+    assert is_complete.any()
+    np.testing.assert_array_equal(
+        explanation.forecast[is_complete], curves.values[is_complete, 360]
+    )
+    alike = model.fitted_pattern.date_effects.remove_from(curves).values[is_complete, 360]
+    np.testing.assert_allclose(
+        explanation.segment_mean[is_complete] + explanation.terms[is_complete, 0], alike, rtol=1e-12
+    )
+    assert "observed, is" in explanation.sentences()[is_complete][0]
 
 
-def proportional(*levels: float) -> Curves:
+def proportional_curves(*levels: float) -> Curves:
     """Weekly cohorts of one shape, 100 users each: the last D6 old, the one before it D13 ..."""
     days = [DAY - np.timedelta64(6 + 7 * back, "D") for back in range(len(levels))]
     rows = [
@@ -120,11 +125,11 @@ def proportional(*levels: float) -> Curves:
 
 
 def test_a_cohort_exactly_like_its_segment_has_no_level() -> None:
-    curves = proportional(*[2.0] * 60)
-    made = told(Pattern(**arguments(ALL_ALIKE)).fit(curves), curves)
-    np.testing.assert_allclose(made.segment_mean, 2 * 361**0.5, rtol=1e-12)
-    np.testing.assert_allclose(made.terms, 0.0, atol=1e-12)
-    assert made.sentences()[-1] == "D360 of 38.00 is about the 38.00 of all cohorts"
+    curves = proportional_curves(*[2.0] * 60)
+    explanation = explanation_of(Pattern(**arguments(ALL_ALIKE)).fit(curves), curves)
+    np.testing.assert_allclose(explanation.segment_mean, 2 * 361**0.5, rtol=1e-12)
+    np.testing.assert_allclose(explanation.terms, 0.0, atol=1e-12)
+    assert explanation.sentences()[-1] == "D360 of 38.00 is about the 38.00 of all cohorts"
 
 
 def test_parts_by_hand() -> None:
@@ -134,15 +139,17 @@ def test_parts_by_hand() -> None:
     y(6) = 2 x sqrt(7) beside sqrt(7) expected: A_n = 19 (sqrt(8) + 2 sqrt(7)) / (sqrt(8) +
     sqrt(7)), and grows by A_n (1 - sqrt(7) / 19).
     """
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional(*[1.0] * 60))
-    made = told(model, proportional(2.0))
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional_curves(*[1.0] * 60))
+    explanation = explanation_of(model, proportional_curves(2.0))
     seven, eight = 7**0.5, 8**0.5
     own = 19 * (eight + 2 * seven) / (eight + seven)
     forecast = 2 * seven + own * (1 - seven / 19)
-    assert made.segment_mean[0] == pytest.approx(19.0, rel=1e-12)
-    assert made.forecast[0] == pytest.approx(forecast, rel=1e-12)
-    np.testing.assert_allclose(made.terms[0], [forecast - 19, 0, 0, 0, 0], rtol=1e-9, atol=1e-12)
-    assert made.sentences()[0] == (
+    assert explanation.segment_mean[0] == pytest.approx(19.0, rel=1e-12)
+    assert explanation.forecast[0] == pytest.approx(forecast, rel=1e-12)
+    np.testing.assert_allclose(
+        explanation.terms[0], [forecast - 19, 0, 0, 0, 0], rtol=1e-9, atol=1e-12
+    )
+    assert explanation.sentences()[0] == (
         "D360 of 29.55 is 56 % above the 19.00 of all cohorts: +10.55 because it earned more so "
         "far than such cohorts do"
     )
@@ -150,37 +157,43 @@ def test_parts_by_hand() -> None:
 
 def test_dates_ahead_by_hand() -> None:
     """All dates after the origin earn half as much again: so does what is left to grow."""
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(proportional(*[1.0] * 60))
-    curves = proportional(2.0, 1.0, 0.5)
-    before = told(model, curves).terms[:, 0]
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(
+        proportional_curves(*[1.0] * 60)
+    )
+    curves = proportional_curves(2.0, 1.0, 0.5)
+    terms_before = explanation_of(model, curves).terms[:, 0]
     calendar = Calendar(DAY + 1, np.full(361, 1.5))
     model = replace(model, date_effects=DateEffects(calendar, Trend.neutral(DAY)))
-    made = told(model, curves)
-    np.testing.assert_allclose(made.terms[:, 0], before, rtol=1e-12, atol=1e-12)
-    grown = made.segment_mean + made.terms[:, 0] - curves.observed_value
-    np.testing.assert_allclose(made.terms[:, 1], 0.5 * grown, rtol=1e-12)
-    assert made.sentences()[1].endswith(" by its dates (events, seasons, the trend by acquisition)")
+    explanation = explanation_of(model, curves)
+    np.testing.assert_allclose(explanation.terms[:, 0], terms_before, rtol=1e-12, atol=1e-12)
+    grown = explanation.segment_mean + explanation.terms[:, 0] - curves.observed_value
+    np.testing.assert_allclose(explanation.terms[:, 1], 0.5 * grown, rtol=1e-12)
+    assert explanation.sentences()[1].endswith(
+        " by its dates (events, seasons, the trend by acquisition)"
+    )
 
 
 def test_dates_past_by_hand() -> None:
     """If all dates so far earned half as much again, a third of what was earned is theirs."""
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(proportional(*[1.0] * 60))
-    usual = told(model, proportional(2.0))
+    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(
+        proportional_curves(*[1.0] * 60)
+    )
+    undated = explanation_of(model, proportional_curves(2.0))
     calendar = Calendar(DAY - 400, np.full(401, 1.5))
     model = replace(model, date_effects=DateEffects(calendar, Trend.neutral(DAY)))
-    curves = proportional(2.0 * 1.5)
-    made = told(model, curves)
-    np.testing.assert_allclose(made.terms[:, 0], usual.terms[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(made.terms[:, 1], curves.observed_value / 3, rtol=1e-12)
+    curves = proportional_curves(2.0 * 1.5)
+    explanation = explanation_of(model, curves)
+    np.testing.assert_allclose(explanation.terms[:, 0], undated.terms[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(explanation.terms[:, 1], curves.observed_value / 3, rtol=1e-12)
 
 
 def test_hiding_nothing_changes_nothing(curves: Curves) -> None:
     """Without attributes a net says the same whether they are the usual ones, to the last bit."""
     apps = curves.attributes["Apps"] == "a"
     bare = replace(curves.take(apps), attributes={}, hierarchy=())
-    made = told(forecaster(LSTM).fit(bare), bare)
-    assert not np.nan_to_num(made.terms[:, 3]).any()
-    assert np.nan_to_num(made.terms[:, 2]).any()
+    explanation = explanation_of(forecaster(LSTM).fit(bare), bare)
+    assert not np.nan_to_num(explanation.terms[:, 3]).any()
+    assert np.nan_to_num(explanation.terms[:, 2]).any()
 
 
 def test_usual_attributes_are_the_mean_of_those_known(
@@ -189,13 +202,13 @@ def test_usual_attributes_are_the_mean_of_those_known(
     """With one embedding for all, whoever they are, attributes explain nothing."""
     model = models["lstm"]
     assert isinstance(model, NeuralForecaster) and model.fitted.net is not None
-    alike = NeuralForecaster.from_state(*model.state())
-    assert alike.fitted.net is not None
+    same_embedding = NeuralForecaster.from_state(*model.state())
+    assert same_embedding.fitted.net is not None
     with torch.no_grad():
-        for name, table in alike.fitted.net.named_parameters():
+        for name, table in same_embedding.fitted.net.named_parameters():
             if name.startswith("attributes"):
                 table[1:] = table[1:].mean(dim=0)
-    ours, theirs = told(model, curves), told(alike, curves)
+    ours, theirs = explanation_of(model, curves), explanation_of(same_embedding, curves)
     assert np.abs(np.nan_to_num(ours.terms[:, 3])).max() > 0
     assert np.abs(np.nan_to_num(theirs.terms[:, 3])).max() < 1e-12
     np.testing.assert_allclose(ours.terms[:, 2], theirs.terms[:, 2], rtol=1e-4, atol=1e-7)
@@ -205,26 +218,30 @@ def test_a_mixture_is_the_mean_of_its_models(models: dict[str, Predictor], curve
     """On one pattern: growth and attributes are the means over models of what they add to it."""
     best = models["best"]
     assert isinstance(best, Corrected)
-    each, made = [told(model, curves) for model in best.models], told(best, curves)
-    for one in each:
-        np.testing.assert_array_equal(made.terms[:, :2], one.terms[:, :2])
-    added = np.mean([one.terms[:, 2:4] for one in each], axis=0)
-    np.testing.assert_allclose(made.terms[:, 2:4], added, rtol=1e-9, atol=1e-12)
-    assert not made.is_undivided
+    of_models = [explanation_of(model, curves) for model in best.models]
+    explanation = explanation_of(best, curves)
+    for model in of_models:
+        np.testing.assert_array_equal(explanation.terms[:, :2], model.terms[:, :2])
+    added = np.mean([model.terms[:, 2:4] for model in of_models], axis=0)
+    np.testing.assert_allclose(explanation.terms[:, 2:4], added, rtol=1e-9, atol=1e-12)
+    assert not explanation.is_undivided
 
 
 def test_a_mixture_with_a_model_that_is_whole_is_whole(
     models: dict[str, Predictor], curves: Curves
 ) -> None:
-    """What a net says by attributes is then told with all else that the models add."""
+    """The part of a net by attributes then counts with all else that the models add."""
     best = models["best, one whole"]
     assert isinstance(best, Corrected)
-    each, made = [told(model, curves) for model in best.models], told(best, curves)
-    assert made.is_undivided and not np.nan_to_num(made.terms[:, 3]).any()
-    added = np.mean([one.terms[:, 2:4].sum(axis=1) for one in each], axis=0)
-    np.testing.assert_allclose(made.terms[:, 2], added, rtol=1e-9, atol=1e-12)
-    assert any("by what the model adds to the pattern" in said for said in made.sentences() if said)
-    assert not any("by its attributes" in said for said in made.sentences() if said)
+    of_models = [explanation_of(model, curves) for model in best.models]
+    explanation = explanation_of(best, curves)
+    assert explanation.is_undivided and not np.nan_to_num(explanation.terms[:, 3]).any()
+    added = np.mean([model.terms[:, 2:4].sum(axis=1) for model in of_models], axis=0)
+    np.testing.assert_allclose(explanation.terms[:, 2], added, rtol=1e-9, atol=1e-12)
+    assert any(
+        "by what the model adds to the pattern" in text for text in explanation.sentences() if text
+    )
+    assert not any("by its attributes" in text for text in explanation.sentences() if text)
 
 
 def test_the_correction_is_what_it_adds(curves: Curves) -> None:
@@ -236,21 +253,22 @@ def test_the_correction_is_what_it_adds(curves: Curves) -> None:
     fix = Correction.neutral()
     doubled = replace(fix, factor=2 * fix.factor, is_on=np.ones_like(fix.is_on))
     model.stages = replace(model.stages, correction=doubled)
-    made, young = told(model, curves), (curves.observed_age >= 0) & (curves.observed_age < 360)
-    grown = made.segment_mean + made.terms[:, :4].sum(axis=1) - curves.observed_value
-    np.testing.assert_allclose(made.terms[young, 4], grown[young], rtol=1e-9)
+    explanation = explanation_of(model, curves)
+    young = (curves.observed_age >= 0) & (curves.observed_age < 360)
+    grown = explanation.segment_mean + explanation.terms[:, :4].sum(axis=1) - curves.observed_value
+    np.testing.assert_allclose(explanation.terms[young, 4], grown[young], rtol=1e-9)
 
 
 def sentence(
     segment: float, terms: Sequence[float], *, whole: bool = False, horizon: int = 360
 ) -> str | None:
     forecast, name = np.array([segment + sum(terms)]), np.array(["puzzle / search"], object)
-    curves = proportional(1.0)
-    made = Explanation(
+    curves = proportional_curves(1.0)
+    explanation = Explanation(
         curves, horizon, name, np.array([segment]), np.array([terms]), forecast, whole
     )
-    said: str | None = made.sentences()[0]
-    return said
+    text: str | None = explanation.sentences()[0]
+    return text
 
 
 def test_the_sentence() -> None:
@@ -272,27 +290,29 @@ def test_the_sentence() -> None:
     assert sentence(0.0, [0.0] * 5) == "D360 of 0.00 is about the 0.00 of puzzle / search"
     zero = sentence(2.5, [-2.5, 0.0, 0.0, 0.0, 0.0])
     assert zero is not None and zero.startswith("D360 of 0.00 is 100 % below the 2.50 of")
-    seen = sentence(2.5, [0.5, 0.0, 0.0, 0.0, 0.0], horizon=5)
-    assert seen is not None and seen.startswith("D5 of 3.00, observed, is 20 % above the 2.50 of")
+    observed = sentence(2.5, [0.5, 0.0, 0.0, 0.0, 0.0], horizon=5)
+    assert observed is not None and observed.startswith(
+        "D5 of 3.00, observed, is 20 % above the 2.50 of"
+    )
     assert sentence(2.5, [float("nan")] * 5) is None
 
 
 def test_the_horizon_is_what_the_data_support(curves: Curves) -> None:
     for weeks, horizon in ((70, 360), (40, 240), (9, 45)):
         few = weekly(weeks).as_of(np.datetime64("2023-01-08") + 7 * weeks)
-        assert told(Pattern(**arguments(PATTERN)).fit(few), few).horizon == horizon
-    one = proportional(1.0)
-    assert told(Pattern(**arguments(PATTERN)).fit(one), one).horizon == 360
+        assert explanation_of(Pattern(**arguments(PATTERN)).fit(few), few).horizon == horizon
+    single = proportional_curves(1.0)
+    assert explanation_of(Pattern(**arguments(PATTERN)).fit(single), single).horizon == 360
 
 
 def test_money_in_another_unit_scales_the_parts(curves: Curves) -> None:
     dear = replace(curves, values=curves.values * 1024)
-    ours, theirs = (told(forecaster(NEIGHBOURS).fit(c), c) for c in (curves, dear))
+    ours, theirs = (explanation_of(forecaster(NEIGHBOURS).fit(c), c) for c in (curves, dear))
     np.testing.assert_allclose(theirs.terms, 1024 * ours.terms, rtol=1e-6, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
-def loaded(
+def loaded_bundle(
     models: dict[str, Predictor], curves: Curves, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     folder = tmp_path_factory.mktemp("model") / "bundle"
@@ -300,46 +320,52 @@ def loaded(
     return bundle.load(folder)
 
 
-def test_a_table_of_explanations(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
+def test_a_table_of_explanations(loaded_bundle: Bundle, curves: Curves, tmp_path: Path) -> None:
     table = tmp_path / "LTV_2024_02_29.csv"
     write_cohorts(curves, table)
     tables = OutputOptions(wide="csv", ages=[30, 360], by=None, explain=True)
-    predict(loaded, lambda: Files(path=table).curves(40), tmp_path, tables)
-    made = pd.read_csv(tmp_path / "explanations.csv")
-    own = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
-    assert list(made) == ["Date", "Apps", "Users", *own] and len(made) == len(curves)
+    predict(loaded_bundle, lambda: Files(path=table).curves(40), tmp_path, tables)
+    frame = pd.read_csv(tmp_path / "explanations.csv")
+    columns = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
+    assert list(frame) == ["Date", "Apps", "Users", *columns] and len(frame) == len(curves)
     final = pd.read_csv(next(tmp_path.glob("Files_Predictions_Final/*.csv")))
-    pd.testing.assert_series_equal(made["Date"], final["Date"])
-    np.testing.assert_array_equal(made["forecast"], final["P_D360"])
-    np.testing.assert_allclose(made["segment"] + made[[*TERMS]].sum(axis=1), made["forecast"], 1e-5)
-    blank = made["observed_age"] < 0
-    assert blank.any() and made.loc[blank, ["segment", *TERMS, "forecast"]].isna().all(axis=None)
-    assert made["explanation"].isna().equals(blank)
-    one = made[~blank].iloc[-1]
-    assert one["explanation"].startswith("D360 of ") and f"of {one['Apps']}" in one["explanation"]
+    pd.testing.assert_series_equal(frame["Date"], final["Date"])
+    np.testing.assert_array_equal(frame["forecast"], final["P_D360"])
+    np.testing.assert_allclose(
+        frame["segment"] + frame[[*TERMS]].sum(axis=1), frame["forecast"], 1e-5
+    )
+    blank = frame["observed_age"] < 0
+    assert blank.any() and frame.loc[blank, ["segment", *TERMS, "forecast"]].isna().all(axis=None)
+    assert frame["explanation"].isna().equals(blank)
+    last = frame[~blank].iloc[-1]
+    assert (
+        last["explanation"].startswith("D360 of ") and f"of {last['Apps']}" in last["explanation"]
+    )
     assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
 
 
 def test_explanations_are_not_asked_for_unless_they_are(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
-    predict(loaded, lambda: [curves], tmp_path, OutputOptions(wide=None, ages=[360], by=None))
+    predict(
+        loaded_bundle, lambda: [curves], tmp_path, OutputOptions(wide=None, ages=[360], by=None)
+    )
     assert not (tmp_path / "explanations.csv").exists()
 
 
-def test_half_a_table_is_none(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
+def test_half_a_table_is_none(loaded_bundle: Bundle, curves: Curves, tmp_path: Path) -> None:
     def broken() -> Iterator[Curves]:
         yield curves
         raise RuntimeError
 
     tables = OutputOptions(wide=None, ages=[360], by=None, explain=True)
     with pytest.raises(RuntimeError):
-        predict(loaded, broken, tmp_path, tables)
+        predict(loaded_bundle, broken, tmp_path, tables)
     with pytest.raises(ValueError, match="expected forecasts to explain, got none"):
-        predict(loaded, list, tmp_path, tables)
+        predict(loaded_bundle, list, tmp_path, tables)
     named = replace(curves, attributes={**curves.attributes, "level": curves.attributes["Apps"]})
     with pytest.raises(ValueError, match="with the name of a column, got level: rename it"):
-        predict(loaded, lambda: [named], tmp_path, tables)
+        predict(loaded_bundle, lambda: [named], tmp_path, tables)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -347,26 +373,26 @@ def test_the_page_explains_those_furthest_from_usual(
     models: dict[str, Predictor], curves: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_page, "page_figures", lambda story: {})
-    made = told(models["lstm"], curves)
+    explanation = explanation_of(models["lstm"], curves)
     ahead = np.where(curves.observed_age < 360, curves.users, 0.0)
-    apart = np.nan_to_num(ahead * np.abs(made.forecast - made.segment_mean))
-    first = int(np.argmax(apart))
-    story = ReportContent("net", [], (7,), None, {}, None, [], explanation=made)
+    distance = np.nan_to_num(ahead * np.abs(explanation.forecast - explanation.segment_mean))
+    first = int(np.argmax(distance))
+    story = ReportContent("net", [], (7,), None, {}, None, [], explanation=explanation)
     model_page.write_model_page(tmp_path / "report.html", story)
     html = (tmp_path / "report.html").read_text()
     section = html.split("<h2>Why is a forecast high or low?</h2>")[1].split("</section>")[0]
     assert "The 6 cohorts whose forecasts are the furthest from usual, in revenue" in section
     assert section.count("<dd>D360 of ") == 6
-    words = made.sentences([first])[0]
-    assert words == made.sentences()[first]
+    first_sentence = explanation.sentences([first])[0]
+    assert first_sentence == explanation.sentences()[first]
     who = f"{curves.start[first]} {curves.attributes['Apps'][first]}: {curves.users[first]:,.0f}"
     assert f"<dt>{who} users, observed to D{curves.observed_age[first]}</dt>" in section
     cells = re.findall("<td>(.*?)</td>", section)[:8]
     amounts = [float(cell.replace("\N{MINUS SIGN}", "-")) for cell in cells[1:]]
     assert sum(amounts[:-1]) == pytest.approx(amounts[-1], abs=0.04)  # each rounded to 0.01
-    assert amounts[-1] == pytest.approx(made.forecast[first], abs=0.005)
-    assert section.index(words) == min(
-        section.index(said) for said in made.sentences() if said and said in section
+    assert amounts[-1] == pytest.approx(explanation.forecast[first], abs=0.005)
+    assert section.index(first_sentence) == min(
+        section.index(text) for text in explanation.sentences() if text and text in section
     )
     model_page.write_model_page(tmp_path / "report.html", replace(story, explanation=None))
     assert "high or low" not in (tmp_path / "report.html").read_text()

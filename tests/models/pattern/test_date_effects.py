@@ -1,4 +1,4 @@
-"""A trend in how cohorts grow is found, told from chance, and shrunk by how sure it is."""
+"""A trend in how cohorts grow is found, has_trend from chance, and shrunk by how sure it is."""
 
 from dataclasses import replace
 
@@ -14,9 +14,10 @@ from ltvnet.models.pattern.date_effects import MIN_TREND_YEARS, DateEffects, Tre
 DAY = "2024-12-29"
 
 
-def trending(rate: float, weeks: int = 100, noise: float = 0.05) -> Curves:
+def curves_with_trend(rate: float, weeks: int = 100, noise: float = 0.05) -> Curves:
     """Weekly cohorts alike to D7, whose later growth changes by `rate` a year of acquisition."""
-    rng, rows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rows = []
     for week in range(weeks):
         start = np.datetime64("2023-01-02") + 7 * week
         later = np.exp(rate * 7 * week / 365.25) * rng.gamma(1 / noise**2, noise**2)
@@ -25,15 +26,15 @@ def trending(rate: float, weeks: int = 100, noise: float = 0.05) -> Curves:
     return history(rows).as_of(DAY)
 
 
-def together(curves: Curves) -> Ints:
+def one_segment(curves: Curves) -> Ints:
     return np.zeros(len(curves), dtype=np.int64)
 
 
 @pytest.mark.parametrize("rate", [-0.3, 0.2])
 def test_a_trend_is_found(rate: float) -> None:
-    curves = trending(rate)
-    found = Trend.fit(curves, together(curves)).rate
-    assert found == pytest.approx(rate, abs=0.06)
+    curves = curves_with_trend(rate)
+    fitted = Trend.fit(curves, one_segment(curves)).rate
+    assert fitted == pytest.approx(rate, abs=0.06)
 
 
 def test_chance_is_no_trend() -> None:
@@ -45,25 +46,25 @@ def test_chance_is_no_trend() -> None:
 
 
 def test_less_than_a_year_tells_no_trend() -> None:
-    curves = trending(-0.3)
+    curves = curves_with_trend(-0.3)
     year = int(np.ceil(MIN_TREND_YEARS * 365.25 / 7))
-    for weeks, told in ((year, False), (year + 1, True)):
-        part = curves.take(np.arange(weeks))
-        assert (Trend.fit(part, together(part)).rate != 0) == told
+    for weeks, has_trend in ((year, False), (year + 1, True)):
+        recent = curves.take(np.arange(weeks))
+        assert (Trend.fit(recent, one_segment(recent)).rate != 0) == has_trend
 
 
 def test_segments_that_come_and_go_widen_the_error() -> None:
     """Campaigns of other growth that follow each other look like a trend, but are few."""
-    curves = trending(-0.3, noise=0.01)
-    many = Trend.fit(curves, together(curves)).rate
+    curves = curves_with_trend(-0.3, noise=0.01)
+    many = Trend.fit(curves, one_segment(curves)).rate
     few = Trend.fit(curves, np.arange(len(curves)) // 34).rate
     assert many < few <= 0
 
 
 def test_money_in_another_unit_is_the_same_trend() -> None:
-    curves = trending(0.2)
+    curves = curves_with_trend(0.2)
     dear = replace(curves, values=1024 * curves.values)
-    assert Trend.fit(dear, together(dear)) == Trend.fit(curves, together(curves))
+    assert Trend.fit(dear, one_segment(dear)) == Trend.fit(curves, one_segment(curves))
 
 
 def test_a_multiplier_by_hand() -> None:
@@ -73,23 +74,25 @@ def test_a_multiplier_by_hand() -> None:
     ]
     curves = history(rows).as_of(DAY)
     trend = Trend(np.datetime64("2024-01-01"), float(np.log(0.8)))
-    got = trend.multipliers(curves)
-    np.testing.assert_array_equal(got[:, :8], 1.0)
-    assert got[:, 8].tolist() == pytest.approx([0.8**-2, 0.8**-2, 0.8 ** -(365 / 365.25), 1.0])
+    multiplier = trend.multipliers(curves)
+    np.testing.assert_array_equal(multiplier[:, :8], 1.0)
+    assert multiplier[:, 8].tolist() == pytest.approx(
+        [0.8**-2, 0.8**-2, 0.8 ** -(365 / 365.25), 1.0]
+    )
 
 
 def test_without_a_trend_later_growth_is_alike() -> None:
-    curves = trending(-0.3, noise=0.01)
+    curves = curves_with_trend(-0.3, noise=0.01)
     dates = DateEffects(Calendar.neutral(curves.origin), Trend(curves.origin, -0.3))
-    plain = dates.remove_from(curves)
-    late = plain.observed_age >= 60
-    growth = plain.values[late, 60] / plain.values[late, 7]
+    undated = dates.remove_from(curves)
+    is_old = undated.observed_age >= 60
+    growth = undated.values[is_old, 60] / undated.values[is_old, 7]
     assert growth.std() < 0.02 * growth.mean()
 
 
 def test_dates_that_are_not_wanted_are_alike() -> None:
-    curves = trending(-0.3)
-    dates = DateEffects.fit(curves, together(curves), calendar=False, trend=False)
+    curves = curves_with_trend(-0.3)
+    dates = DateEffects.fit(curves, one_segment(curves), calendar=False, trend=False)
     assert dates.is_neutral and dates.remove_from(curves) is curves
-    both = DateEffects.fit(curves, together(curves), calendar=True, trend=True)
+    both = DateEffects.fit(curves, one_segment(curves), calendar=True, trend=True)
     assert not both.is_neutral

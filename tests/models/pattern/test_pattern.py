@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.pattern.credibility import credible_level, credible_ratio
 from ltvnet.models.pattern.kappa_selection import (
     KAPPA_AGES,
-    KAPPA_GRID,
-    KappaErrors,
-    fit_kappas,
 )
 from ltvnet.models.pattern.pattern import Pattern
 
@@ -142,11 +138,11 @@ def test_proportional_curves_are_forecast_exactly(levels: list[float], power: fl
         )
         for m, level in enumerate(levels)
     ]
-    known = history(rows, hierarchy=("Apps",))
-    curves = known.as_of("2024-02-20")
+    past = history(rows, hierarchy=("Apps",))
+    curves = past.as_of("2024-02-20")
     pattern = Pattern(**DEFAULT | {"kappa": 0.0, "min_cohorts": 1}).fit(curves)
     forecast = pattern.predict(curves)
-    actual = known.actuals("2030-01-01")[list(NODES)].to_numpy()
+    actual = past.actuals("2030-01-01")[list(NODES)].to_numpy()
     np.testing.assert_allclose(
         forecast.final.mean[forecast.is_ahead], actual[forecast.is_ahead], rtol=1e-9
     )
@@ -168,28 +164,19 @@ def test_segments_of_different_shape_are_told_apart() -> None:
     np.testing.assert_allclose(beta[1:, 7], true, rtol=0.08)
 
 
-def test_credible_level_lies_between_the_prior_and_the_cohorts_own() -> None:
-    prior, earned, own = np.array([10.0]), np.array([4.0]), np.array([80.0])
-    assert credible_level(prior, earned, own, 0.0)[0] == pytest.approx(20.0)
-    assert credible_level(prior, earned, own, 40.0)[0] == pytest.approx(10 * 120 / 80)
-    assert credible_level(prior, earned, own, 1e12)[0] == pytest.approx(10.0)
-    assert credible_level(prior, earned, np.array([0.0]), 40.0)[0] == pytest.approx(5.0)
-    assert credible_level(np.zeros(1), earned, np.zeros(1), 0.0)[0] == 0.0
-
-
 def test_zero_so_far_is_forecast_above_zero() -> None:
-    known = weekly(40)
-    values = known.values.copy()
+    past = weekly(40)
+    values = past.values.copy()
     values[-2:, :3] = 0.0
-    curves = replace(known, values=values).as_of(known.start[-1] + 8)
+    curves = replace(past, values=values).as_of(past.start[-1] + 8)
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     assert forecast.reason[-1] == "zero_revenue_so_far"
     assert (forecast.final.mean[-1, forecast.is_ahead[-1]] > 0).all()
 
 
 def test_no_revenue_at_all_is_no_signal() -> None:
-    known = weekly(12)
-    curves = replace(known, values=known.values * 0).as_of("2023-03-20")
+    past = weekly(12)
+    curves = replace(past, values=past.values * 0).as_of("2023-03-20")
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     assert set(forecast.reason) == {"no_signal", "no_complete_age"}
     assert (forecast.final.mean[forecast.is_ahead] == 0).all()
@@ -197,9 +184,9 @@ def test_no_revenue_at_all_is_no_signal() -> None:
 
 def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
     """A trial of seven days: no revenue at first, so growth has no ratio; the level carries it."""
-    known = weekly(60)
-    late = np.where(np.arange(AGES) < 7, 0.0, known.values)
-    curves = replace(known, values=late).as_of("2024-03-01")
+    past = weekly(60)
+    late = np.where(np.arange(AGES) < 7, 0.0, past.values)
+    curves = replace(past, values=late).as_of("2024-03-01")
     pattern = Pattern(**DEFAULT).fit(curves)
     assert pattern.fitted_pattern.segment_curves.first_revenue_age == 7
     forecast = pattern.predict(curves)
@@ -208,16 +195,16 @@ def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
 
 
 def test_refunds_never_make_a_forecast_fall() -> None:
-    known = weekly(60)
-    falls = known.values - 0.4 * known.values * (np.arange(AGES) > 20)
-    curves = replace(known, values=falls).as_of("2024-03-01")
+    past = weekly(60)
+    falls = past.values - 0.4 * past.values * (np.arange(AGES) > 20)
+    curves = replace(past, values=falls).as_of("2024-03-01")
     mean = Pattern(**DEFAULT).fit(curves).predict(curves, range(1, AGES)).final.mean
     assert (np.nan_to_num(np.diff(mean, axis=1)) >= 0).all()
 
 
 def test_a_new_segment_stands_on_its_parent() -> None:
-    known = weekly(60, ("a", "b"))
-    curves = known.as_of("2024-03-01")
+    past = weekly(60, ("a", "b"))
+    curves = past.as_of("2024-03-01")
     pattern = Pattern(**DEFAULT).fit(curves)
     stranger = curves.take(np.array([len(curves) - 20]))
     stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
@@ -233,8 +220,8 @@ def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
     forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
     oldest = np.sort(curves.observed_age)[::-1][4]
     assert forecast.last_supported_age == oldest == curves.age_reached_by(5)
-    known = curves.observed_age >= 0
-    assert forecast.is_extrapolated[known, NODES.index(360)].all()
+    is_observed = curves.observed_age >= 0
+    assert forecast.is_extrapolated[is_observed, NODES.index(360)].all()
     assert not forecast.is_extrapolated[:, NODES.index(30)].any()
     mean = forecast.final.mean
     np.testing.assert_array_equal(mean[:, NODES.index(300)], mean[:, NODES.index(360)])
@@ -281,13 +268,13 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
 def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
     curves = weekly(40, noise=0.3).as_of("2023-11-15")
     config = DEFAULT | {"tilt": True, "calendar": True, "trend": True}
-    found = []
+    results = []
     for size in (1000, block):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ltvnet.data.arrays.BLOCK", size)
             pattern = Pattern(**config).fit(curves)
             held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
-        found.append(
+        results.append(
             (
                 pattern.fitted_pattern.kappas,
                 pattern.fitted_pattern.segment_curves.beta,
@@ -295,8 +282,8 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
                 held_out.cohort_level,
             )
         )
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    for whole, blocked in zip(*results, strict=True):
+        np.testing.assert_allclose(whole, blocked, rtol=1e-9)
 
 
 def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
@@ -307,9 +294,9 @@ def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
         pattern.fitted_pattern.leave_one_out_curves(curves, np.float32),
     )
     for name in ("beta", "segment_level", "cohort_level"):
-        kept = getattr(short, name)
-        assert kept.dtype == np.float32
-        np.testing.assert_array_equal(kept, getattr(exact, name).astype(np.float32))
+        converted = getattr(short, name)
+        assert converted.dtype == np.float32
+        np.testing.assert_array_equal(converted, getattr(exact, name).astype(np.float32))
 
 
 def test_recent_steps_weigh_more_with_a_half_life() -> None:
@@ -327,20 +314,6 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
     growth = {key: beta[30] / beta[7] for key, beta in share.items()}
     assert growth[None] < growth[14.0]
     assert growth[14.0] == pytest.approx((31 / 8) ** 0.6, rel=0.03)
-
-
-def test_kappa_is_the_smallest_within_one_standard_error() -> None:
-    weeks = np.arange(20).astype("datetime64[D]")
-    base = np.full((20, len(KAPPA_GRID)), 5.0)
-    clearly = base.copy()
-    clearly[:, 4] = 1.0  # kappa = 1 is better in every week
-    chosen = fit_kappas(iter([KappaErrors(age, weeks, clearly) for age in range(len(KAPPA_AGES))]))
-    np.testing.assert_allclose(chosen, KAPPA_GRID[4])
-    noise = np.random.default_rng(0).normal(0, 1, 20)
-    within = base.copy()
-    within[:, 4] -= 0.01 * (1 + 50 * noise)  # better on average, but far within the noise
-    chosen = fit_kappas(iter([KappaErrors(age, weeks, within) for age in range(len(KAPPA_AGES))]))
-    np.testing.assert_allclose(chosen, KAPPA_GRID[0])
 
 
 def test_kappa_is_one_where_nothing_can_be_learned() -> None:
@@ -370,12 +343,6 @@ def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
     np.testing.assert_array_equal(mean, pattern.predict(curves).raw.mean)
     with pytest.raises(ValueError, match="restored from a bundle does not hold the sums"):
         restored.fitted_pattern.leave_one_out_curves(curves)
-
-
-def test_a_credible_ratio_lies_between_the_prior_and_actual_over_expected() -> None:
-    actual, expected = np.array([30.0, 0.0, -90.0]), np.array([10.0, 0.0, 1.0])
-    assert credible_ratio(actual, expected, 10.0).tolist() == [2.0, 1.0, 0.0]
-    assert credible_ratio(actual, expected, 0.0, 7.0).tolist() == [3.0, 7.0, 0.0]
 
 
 @pytest.mark.parametrize(
