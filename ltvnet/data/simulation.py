@@ -72,12 +72,14 @@ class Timeline:
     @property
     def dates(self) -> Days:
         """Every calendar day (T,) on which a user of at most age 360 can buy."""
-        return parse_day(self.first_day) + np.arange(self.weeks * DAYS_PER_WEEK + MAX_AGE)
+        day_count = self.weeks * DAYS_PER_WEEK + MAX_AGE
+        return parse_day(self.first_day) + np.arange(day_count)
 
     @property
     def last_day(self) -> np.datetime64:
         """Day of the snapshot."""
-        return parse_day(self.first_day) + (self.weeks + self.maturing_weeks) * DAYS_PER_WEEK - 1
+        week_count = self.weeks + self.maturing_weeks
+        return parse_day(self.first_day) + week_count * DAYS_PER_WEEK - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +100,8 @@ class Rhythm:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        are_positive = (
-            len(self.weekday) == DAYS_PER_WEEK and min(*self.weekday, self.event_multiplier) > 0
-        )
+        is_week = len(self.weekday) == DAYS_PER_WEEK
+        are_positive = is_week and min(*self.weekday, self.event_multiplier) > 0
         are_events = 0 <= self.events_per_year <= DAYS_PER_YEAR and self.event_days >= 1
         ok = are_positive and are_events and 0 <= self.season_amplitude < 1
         _require("rhythm", "7 weekdays, multipliers > 0, 0 <= amplitude < 1", self, ok=ok)
@@ -114,7 +115,8 @@ class Rhythm:
         season = 1 + self.season_amplitude * np.cos(phase)
 
         event_begins = rng.random(len(dates)) < self.events_per_year / DAYS_PER_YEAR
-        running_events = np.convolve(event_begins, np.ones(self.event_days))[: len(dates)]
+        one_event = np.ones(self.event_days)
+        running_events = np.convolve(event_begins, one_event)[: len(dates)]
         event = np.where(running_events > 0, self.event_multiplier, 1.0)
 
         multipliers: Floats = weekday * season * event
@@ -145,7 +147,8 @@ class Effects:
 
         expected = f"{', '.join(EFFECT_NAMES)}, none negative"
         for key, effects in groups.items():
-            ok = set(effects) == set(EFFECT_NAMES) and min(effects.values()) >= 0
+            is_complete = set(effects) == set(EFFECT_NAMES)
+            ok = is_complete and min(effects.values()) >= 0
             _require(f"effects.{key}", expected, effects, ok=ok)
 
     @property
@@ -218,7 +221,8 @@ class Campaigns:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        ok = min(self.count, self.markets) >= 1 and self.median_weeks > 0 and self.weeks_sd >= 0
+        has_campaigns = min(self.count, self.markets) >= 1
+        ok = has_campaigns and self.median_weeks > 0 and self.weeks_sd >= 0
         _require("campaigns", "count, markets >= 1, weeks > 0, weeks_sd >= 0", self, ok=ok)
 
     def active_weeks(self, weeks: int, rng: Generator) -> Ints:
@@ -226,10 +230,14 @@ class Campaigns:
 
         Each campaign runs for one week at least.
         """
-        length = np.ceil(self.median_weeks * rng.lognormal(0, self.weeks_sd, self.count))
-        first = rng.integers(1 - length.astype(np.int64), weeks)[:, None]  # (C, 1)
+        length_factor = rng.lognormal(0, self.weeks_sd, self.count)
+        length = np.ceil(self.median_weeks * length_factor)  # (C,)
+        earliest = 1 - length.astype(np.int64)
+        first = rng.integers(earliest, weeks)[:, None]  # (C, 1)
+        end = first + length[:, None]
+
         week = np.arange(weeks)
-        is_active = (week >= first) & (week < first + length[:, None])  # (C, W)
+        is_active = (week >= first) & (week < end)  # (C, W)
         return np.argwhere(is_active).T
 
     def draw(self, effects: Effects, weeks: int, rng: Generator) -> Portfolio:
@@ -247,7 +255,8 @@ class Campaigns:
         chosen_markets = rng.permuted(all_markets, axis=1)[:, : self.markets]
         active_weeks = self.active_weeks(weeks, rng)
         campaign, week = np.repeat(active_weeks, self.markets, axis=1)  # (N,) each
-        market = chosen_markets[campaign, np.arange(len(campaign)) % self.markets]
+        market_slot = np.arange(len(campaign)) % self.markets
+        market = chosen_markets[campaign, market_slot]
 
         # Owners take turns; the combinations of one owner, a market each, stand together.
         combination = campaign * market_count % len(combinations) + market
@@ -255,7 +264,8 @@ class Campaigns:
         users, payers, price, decay, cost = effects.draw(campaign, cohort_attributes, rng).T
         acquired = np.maximum(rng.poisson(users), 1)
 
-        labels = np.array([f"campaign_{number:03d}" for number in range(self.count)], dtype=object)
+        campaign_names = [f"campaign_{number:03d}" for number in range(self.count)]
+        labels = np.array(campaign_names, dtype=object)
         attributes = {
             name: cohort_attributes.get_level_values(name).to_numpy(object)
             for name in cohort_attributes.names
@@ -286,7 +296,8 @@ class Payers:
     def expected_revenue(self, purchases: Floats) -> Floats:
         """Expected cumulative revenue (N, A), for expected `purchases` of intensity 1 (N, D, A)."""
         shape = purchases.shape[:2]
-        spend = np.bincount(self.group, self.intensity * self.amount, math.prod(shape))
+        spend_of_payer = self.intensity * self.amount
+        spend = np.bincount(self.group, spend_of_payer, math.prod(shape))
         revenue: Floats = np.einsum("nd,nda->na", spend.reshape(shape), purchases)
         return revenue
 
@@ -313,7 +324,8 @@ class Behaviour:
     def __post_init__(self) -> None:
         """Check ranges."""
         positive = (self.purchases, self.intensity_shape, self.amount_shape, self.onset, self.trend)
-        ok = min(positive) > 0 and self.whale_sd >= 0 and 0 <= self.trend_after <= MAX_AGE
+        is_trend_age = 0 <= self.trend_after <= MAX_AGE
+        ok = min(positive) > 0 and self.whale_sd >= 0 and is_trend_age
         _require("behaviour", f"numbers > 0, trend_after 0..{MAX_AGE}", self, ok=ok)
 
     def expected_purchases(self, portfolio: Portfolio, multipliers: Floats) -> Floats:
@@ -321,7 +333,8 @@ class Behaviour:
 
         `multipliers` (T,) are those of each calendar day.
         """
-        hazard = (1 + np.arange(AGES) / self.onset) ** -portfolio.decay[:, None]  # (N, A)
+        decay = portfolio.decay[:, None]
+        hazard = (1 + np.arange(AGES) / self.onset) ** -decay  # (N, A)
         hazard *= self.purchases / hazard.sum(axis=1, keepdims=True)
 
         weekdays = np.arange(DAYS_PER_WEEK)
@@ -355,14 +368,17 @@ class Behaviour:
         group = np.repeat(payers.group, count)  # (B,)
 
         # One sorted axis for all groups: the distribution function of group g lies in [g, g + 1].
-        axis = np.arange(total.size)[:, None] + (purchases / total).reshape(-1, AGES)
-        cell = np.searchsorted(axis.ravel(), group + rng.random(len(group)), side="right")
+        group_number = np.arange(total.size)[:, None]
+        axis = group_number + (purchases / total).reshape(-1, AGES)
+        place_on_axis = group + rng.random(len(group))
+        cell = np.searchsorted(axis.ravel(), place_on_axis, side="right")
         age = np.minimum(cell - group * AGES, MAX_AGE)
 
         amount = np.repeat(payers.amount, count) / self.amount_shape
         amount *= rng.standard_gamma(self.amount_shape, len(group))
         cohort = group // DAYS_PER_WEEK
-        daily = np.bincount(cohort * AGES + age, amount, len(purchases) * AGES)
+        cohort_and_age = cohort * AGES + age
+        daily = np.bincount(cohort_and_age, amount, len(purchases) * AGES)
         return daily.reshape(-1, AGES).cumsum(axis=1)
 
 
@@ -390,9 +406,8 @@ class Simulated:
     @cached_property
     def _histories(self) -> tuple[History, History]:
         """The cohorts with revenue as drawn, and with revenue as expected."""
-        calendar_rng, campaigns_rng, payers_rng, purchases_rng = (
-            default_rng(stream) for stream in SeedSequence(self.seed).spawn(4)
-        )
+        streams = SeedSequence(self.seed).spawn(4)
+        calendar_rng, campaigns_rng, payers_rng, purchases_rng = map(default_rng, streams)
         multipliers = self.rhythm.multipliers(self.timeline.dates, calendar_rng)
         portfolio = self.campaigns.draw(self.effects, self.timeline.weeks, campaigns_rng)
         payers = self.behaviour.draw_payers(portfolio, self.timeline.installs, payers_rng)
