@@ -54,7 +54,8 @@ def rename_columns(path: Path, table: pa.Table, columns: Mapping[str, str]) -> p
         for position, name in enumerate(names)
         if name in role_of or name not in ("", *columns)
     ]
-    new_names = [role_of.get(names[position], names[position]) for position in positions]
+    selected_names = [names[position] for position in positions]
+    new_names = [role_of.get(name, name) for name in selected_names]
     return table.select(positions).rename_columns(new_names)
 
 
@@ -186,8 +187,9 @@ def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
     ranges = [text.partition("~") for text in date_text.values]
     first_days = [first for first, _, _ in ranges]
     last_days = [last if mark else first for first, mark, last in ranges]
-    stripped = pd.Series([text.strip() for text in first_days + last_days], dtype=object)
-    days = pd.to_datetime(stripped, format="%Y-%m-%d", errors="coerce").to_numpy()
+    stripped = [text.strip() for text in first_days + last_days]
+    day_texts = pd.Series(stripped, dtype=object)
+    days = pd.to_datetime(day_texts, format="%Y-%m-%d", errors="coerce").to_numpy()
     day_bounds = days.astype("datetime64[D]").reshape(2, -1)  # (2, distinct texts)
     start, end = day_bounds[:, date_text.codes]
     return date_text, start, end
@@ -229,7 +231,8 @@ class ParsedTable:
         date_text, start, end = parse_dates(table.select(layout.dates))
 
         age_columns = [column for ages in layout.ages.values() for column in ages.values()]
-        cells, number_faults = parse_numbers(table.select([*layout.amounts, *age_columns]))
+        number_columns = [*layout.amounts, *age_columns]
+        cells, number_faults = parse_numbers(table.select(number_columns))
         amounts = dict(zip(layout.amounts, cells.T, strict=False))  # ages follow the amounts
 
         values_by_series = {}
@@ -266,12 +269,14 @@ class ParsedTable:
 
     def series(self, name: str) -> Floats:
         """Return the cells of a further series (N, A), NaN where the table lacks it."""
-        return self.values_by_series.get(name, np.full((len(self), AGES), np.nan))
+        unknown = np.full((len(self), AGES), np.nan)
+        return self.values_by_series.get(name, unknown)
 
     def label(self, name: str) -> Categorical:
         """Return the text (N,) of one column, "" where the table lacks it."""
-        empty_text = Categorical(np.zeros(len(self), dtype=np.int64), np.array([""], dtype=object))
-        return self.labels.get(name, empty_text)
+        empty_text = np.array([""], dtype=object)
+        all_empty = Categorical(np.zeros(len(self), dtype=np.int64), empty_text)
+        return self.labels.get(name, all_empty)
 
     def attributes(self, names: Sequence[str]) -> dict[str, Strings]:
         """Return the text (N,) of columns by name."""
@@ -283,9 +288,8 @@ class ParsedTable:
 
     def text_labels(self, exclude: Sequence[str] = ()) -> list[str]:
         """List the labels, but for some, whose cells are not all numbers or empty."""
-        return [
-            name for name, cells in self.labels.items() if name not in exclude and _has_text(cells)
-        ]
+        candidates = [name for name in self.labels if name not in exclude]
+        return [name for name in candidates if _has_text(self.labels[name])]
 
     def take(self, rows: Ints) -> Self:
         """Select rows, without the faults of numbers."""
@@ -312,7 +316,8 @@ class ParsedTable:
         """
         rows = self._sort_by_key(date, names)
         has_ended = rows.end <= date
-        further = {name: cells for name, cells in sorted(rows.values_by_series.items()) if name}
+        sorted_series = sorted(rows.values_by_series.items())
+        further = {name: cells for name, cells in sorted_series if name}
         return Curves(
             start=rows.start,
             end=rows.end,
@@ -332,11 +337,12 @@ class ParsedTable:
         Where all of that is so already, the table itself: its cells are not copied.
         """
         labels = [self.label(name) for name in sorted(names)]
-        ranks = key_ranks([factorize(self.start), factorize(self.end), *labels])
-        order = np.argsort(ranks, kind="stable")
+        key = [factorize(self.start), factorize(self.end), *labels]
+        order = np.argsort(key_ranks(key), kind="stable")
         order = order[self.start[order] <= date]
 
-        is_sorted = len(order) == len(self) and bool((np.diff(order) == 1).all())
+        has_all_rows = len(order) == len(self)
+        is_sorted = has_all_rows and bool((np.diff(order) == 1).all())
         is_contiguous = all(cells.flags.c_contiguous for cells in self.values_by_series.values())
         return self if is_sorted and is_contiguous else self.take(order)
 
@@ -344,9 +350,11 @@ class ParsedTable:
         """Latest day on which an age with a value ended; NaT where no value is known."""
         is_empty = np.all([np.isnan(cells) for cells in self.values_by_series.values()], axis=0)
         is_known = ~is_empty  # (N, A)
-        last_age = AGES - 1 - is_known[:, ::-1].argmax(axis=1)
+        empty_after_last = is_known[:, ::-1].argmax(axis=1)
+        last_age = AGES - 1 - empty_after_last
         age = np.where(is_known.any(axis=1), last_age, np.nan)
-        last_day: np.datetime64 = np.fmax.reduce(self.end + age.astype("timedelta64[D]"))
+        day_of_age = self.end + age.astype("timedelta64[D]")
+        last_day: np.datetime64 = np.fmax.reduce(day_of_age)
         return last_day
 
     def mask_after(self, last_age: Floats) -> Self:
@@ -360,7 +368,8 @@ class ParsedTable:
 
 def values_after(values: Floats, last_age: Floats) -> Bools:
     """Mark the known cells (N, A) at ages above `last_age` (N,)."""
-    return ~np.isnan(values) & (np.arange(AGES) > last_age[:, None])
+    is_after = np.arange(AGES) > last_age[:, None]
+    return ~np.isnan(values) & is_after
 
 
 def _spread_over_ages(cells: Floats, ages: list[int]) -> Floats:
