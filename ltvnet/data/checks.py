@@ -53,12 +53,14 @@ def _find_suspects(table: ParsedTable, last_age: Floats, tolerance: float | None
     values = table.values
     is_known = ~np.isnan(values)  # (N, A)
     # bytes added up in 16 bits: several times as fast as a sum of booleans
-    known_ages = is_known.view(np.uint8).sum(axis=1, dtype=np.uint16).astype(np.int64)
+    known_bytes = is_known.view(np.uint8)
+    known_ages = known_bytes.sum(axis=1, dtype=np.uint16).astype(np.int64)
 
     is_suspect: Bools = ~(duration >= np.timedelta64(0, "D"))
     is_suspect |= ((amounts < 0) | np.isinf(amounts)).any(axis=1)
     is_suspect |= np.isnan(table.users) & (known_ages > 0)
-    is_suspect |= (is_known[:, 1:] > is_known[:, :-1]).any(axis=1)
+    is_known_before = is_known[:, :-1]
+    is_suspect |= (is_known[:, 1:] > is_known_before).any(axis=1)
     is_suspect |= known_ages - 1 > last_age
 
     for name, cells in table.values_by_series.items():
@@ -69,9 +71,10 @@ def _find_suspects(table: ParsedTable, last_age: Floats, tolerance: float | None
 
     if tolerance is not None:
         is_suspect |= values[:, 0] < 0
-        is_suspect |= (values[:, 1:] < values[:, :-1]).any(axis=1)
+        is_suspect |= _has_fall(values)
         # of values that never fall from 0 on the last alone can be infinite
-        last_value = values[np.arange(len(known_ages)), np.maximum(known_ages - 1, 0)]
+        last_known_age = np.maximum(known_ages - 1, 0)
+        last_value = values[np.arange(len(known_ages)), last_known_age]
         is_suspect |= np.isinf(last_value)
     return is_suspect
 
@@ -81,7 +84,8 @@ def _check_rows(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     date_text = table.date_text.values[table.date_text.codes]
     no_text = np.full(len(table), "", dtype=object)
     is_undated = np.isnat(table.start) | np.isnat(table.end)
-    is_without_users = np.isnan(table.users) & np.isfinite(table.values).any(axis=1)
+    has_values = np.isfinite(table.values).any(axis=1)
+    is_without_users = np.isnan(table.users) & has_values
 
     faults = [
         _column_faults(is_undated, DATE, date_text, _NO_DATE),
@@ -122,24 +126,38 @@ def _first_faults(is_wrong: Bools, values: Floats, problem: str, series: str = "
     count = is_wrong.sum(axis=1)
     rows = np.flatnonzero(count)
     ages = is_wrong[rows].argmax(axis=1)
-    texts = pd.Series(values[rows, ages]).map(lambda value: f"{value:.9g}".replace("nan", ""))
-    names = np.array([age_column(series, age) for age in range(AGES)], dtype=object)
-    return fault_table(rows, names[ages], texts.to_numpy(), problem).assign(more=count[rows] - 1)
+    first_wrong = pd.Series(values[rows, ages])
+    texts = first_wrong.map(lambda value: f"{value:.9g}".replace("nan", ""))
+
+    column_names = [age_column(series, age) for age in range(AGES)]
+    columns = np.array(column_names, dtype=object)[ages]
+    faults = fault_table(rows, columns, texts.to_numpy(), problem)
+    return faults.assign(more=count[rows] - 1)
 
 
 def _find_gaps(values: Floats) -> Bools:
     """Mark the empty cells (N, A) that a known one follows."""
     is_known = ~np.isnan(values)
-    is_followed = np.logical_or.accumulate(is_known[:, ::-1], axis=1)[:, ::-1]
+    from_last_age = is_known[:, ::-1]
+    is_followed = np.logical_or.accumulate(from_last_age, axis=1)[:, ::-1]
     return ~is_known & is_followed
+
+
+def _has_fall(values: Floats) -> Bools:
+    """Return which rows of values (N, A) fall anywhere from one age to the next: (N,)."""
+    value_before = values[:, :-1]
+    is_below = values[:, 1:] < value_before
+    has_fall: Bools = np.logical_or.reduce(is_below, axis=1)
+    return has_fall
 
 
 def _find_falls(values: Floats, tolerance: float) -> Bools:
     """Mark cells (N, A) below 0, or below the highest before them by more than the tolerance."""
     is_fall: Bools = values < 0
-    rows = np.flatnonzero((values[:, 1:] < values[:, :-1]).any(axis=1))  # few, where data are clean
+    rows = np.flatnonzero(_has_fall(values))  # few, where data are clean
     highest = np.fmax.accumulate(values[rows, :-1], axis=1)
-    is_fall[rows, 1:] |= values[rows, 1:] < highest * (1 - tolerance)
+    least_accepted = highest * (1 - tolerance)
+    is_fall[rows, 1:] |= values[rows, 1:] < least_accepted
     return is_fall
 
 
@@ -209,7 +227,8 @@ def restatements(history: History, tolerance: float = 1e-3) -> pd.DataFrame:
     where that was 0). A cell counts where both vintages know it and differ beyond `tolerance`.
     """
     index = history.index
-    cohort = index.to_frame(index=False).groupby(list(index.names)).ngroup().to_numpy()
+    keys = index.to_frame(index=False)
+    cohort = keys.groupby(list(index.names)).ngroup().to_numpy()
     by_cohort_and_snapshot = np.lexsort((history.snapshot, cohort))
     has_newer = np.flatnonzero(np.diff(cohort[by_cohort_and_snapshot]) == 0)
     older_row = by_cohort_and_snapshot[has_newer]
@@ -219,7 +238,8 @@ def restatements(history: History, tolerance: float = 1e-3) -> pd.DataFrame:
     newer = history.values[newer_row]  # (R, A)
     scale = np.abs(np.where(older != 0, older, newer))
     change = np.zeros_like(scale)
-    np.divide(np.abs(newer - older), scale, out=change, where=scale > 0)
+    difference = np.abs(newer - older)
+    np.divide(difference, scale, out=change, where=scale > 0)
 
     pair, age = np.nonzero(change > tolerance)
     changed_cells = pd.DataFrame(
