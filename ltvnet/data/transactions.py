@@ -153,10 +153,9 @@ class Transactions(Purchases):
     def _history(self) -> History:
         """The history of the prepared cohorts; the report of their making is logged once."""
         prepared = self.prepared_cohorts
-        attributes = {
-            name: text.astype(object)
-            for name, text in zip(self.attribute_names.values(), prepared.attributes, strict=True)
-        }
+        names = self.attribute_names.values()
+        text_by_name = zip(names, prepared.attributes, strict=True)
+        attributes = {name: text.astype(object) for name, text in text_by_name}
         # as if exported when all ages are complete, so that `until` makes the cut in time
         all_complete = prepared.end.max() + MAX_AGE + self.lag_days
         snapshot = max(all_complete, prepared.until)
@@ -289,7 +288,8 @@ class _Preparation:
         )
 
     def _fetch(self, query: str) -> dict[str, NDArray[Any]]:
-        return cast(dict[str, NDArray[Any]], self.connection.execute(query).fetchnumpy())
+        columns = self.connection.execute(query).fetchnumpy()
+        return cast(dict[str, NDArray[Any]], columns)
 
     def _make_cohorts(self) -> dict[str, int]:
         """Make `cohorts`, and `members`: customers with their acquisition, cohort and number.
@@ -388,7 +388,8 @@ class _Preparation:
         line_counts = {text: int(sums["lines"][rows].sum()) for text, rows in outcomes.items()}
 
         amounts = np.zeros((len(users), AGES))
-        amounts[cohort[is_counted], age[is_counted]] = sums["units"][is_counted] * unit
+        counted_amounts = sums["units"][is_counted] * unit
+        amounts[cohort[is_counted], age[is_counted]] = counted_amounts
         return amounts.cumsum(axis=1) / users[:, None], line_counts
 
     def _standard_errors(self, users: Floats, values: Floats, unit: float) -> Floats:
@@ -396,8 +397,11 @@ class _Preparation:
         coarse_unit = unit * 2.0**_COARSE_BITS
         squares = self._sums_of_squares(len(users)) * coarse_unit**2  # (N, J)
         count = users[:, None]
-        variance = (squares - count * values[:, NODES] ** 2) / np.maximum(count - 1, 1)  # (N, J)
-        return np.where(count > 1, np.sqrt(np.maximum(variance, 0) / count), np.nan)
+        squared_mean = values[:, NODES] ** 2
+        degrees_of_freedom = np.maximum(count - 1, 1)
+        variance = (squares - count * squared_mean) / degrees_of_freedom  # (N, J)
+        error = np.sqrt(np.maximum(variance, 0) / count)
+        return np.where(count > 1, error, np.nan)
 
     def _sums_of_squares(self, rows: int) -> Floats:
         """Sums over a cohort's users of their squared totals by each node, coarse units: (N, J).
