@@ -118,7 +118,8 @@ class FileRelation:
             try:
                 self.connection.sql(f"SELECT {expressions[field]} FROM {self.name}")
             except duckdb.Error as error:
-                problems.append(f"{field} {text!r} ({str(error).splitlines()[0]})")
+                reason = str(error).splitlines()[0]
+                problems.append(f"{field} {text!r} ({reason})")
 
         if problems:
             raise ValueError(
@@ -270,10 +271,9 @@ class Purchases:
             if name in sql:  # else the users file has it
                 columns[name] = f"coalesce(CAST({sql[name]} AS VARCHAR), '')"
 
-        return {
-            "person": ", ".join(f"{expression} AS {name}" for name, expression in columns.items()),
-            "known": f"({sql['where']} AND {customer} IS NOT NULL)",
-        }
+        named_columns = [f"{expression} AS {name}" for name, expression in columns.items()]
+        is_known = f"({sql['where']} AND {customer} IS NOT NULL)"
+        return {"person": ", ".join(named_columns), "known": is_known}
 
     def _count_lines(self, source: FileRelation, sql: Mapping[str, str]) -> LoadSummary:
         """Count lines by the first rule that leaves them out; check dates and amounts."""
@@ -335,11 +335,14 @@ class Purchases:
             without_repeated_invoices = """
             ANTI JOIN (SELECT invoice, min(sheet) AS sheet FROM known GROUP BY invoice) AS first
             ON known.invoice = first.invoice AND known.sheet > first.sheet"""
+
+        counts = REFUND_RULES[self.refunds]
+        last_day = sql_date("until", self.until, "infinity")
         connection.execute(f"""
             CREATE {kind} lines AS
-            SELECT known.* EXCLUDE (invoice, sheet), {REFUND_RULES[self.refunds]} AS counts
+            SELECT known.* EXCLUDE (invoice, sheet), {counts} AS counts
             FROM known {without_repeated_invoices}
-            WHERE day <= {sql_date("until", self.until, "infinity")}""")
+            WHERE day <= {last_day}""")
 
     def _make_people(self, users: FileRelation, until: np.datetime64) -> dict[str, int]:
         """Make `people` of the users file, and count its rows that are not among them."""
