@@ -44,7 +44,8 @@ class NodeForecasts:
     @property
     def forecast_growth(self) -> Floats:
         """Forecast growth, the model's or the pattern's if that is more: (E, J)."""
-        return np.maximum(self.band.mean, self.pattern) - self.observed_value[:, None]
+        forecast_value = np.maximum(self.band.mean, self.pattern)
+        return forecast_value - self.observed_value[:, None]
 
     def error_scale(self, noise: Floats) -> Floats:
         """Size that errors are measured by: sqrt(g^2 + noise g / users), (E, J), g the growth.
@@ -54,7 +55,8 @@ class NodeForecasts:
         is the growth of all users, in currency, at which the two are alike. NaN without users.
         """
         growth = np.maximum(self.forecast_growth, 0.0)
-        noise_per_user = _safe_ratio(noise[age_bucket(self.observed_age)], self.users)[:, None]
+        noise_of_entry = noise[age_bucket(self.observed_age)]  # (E,)
+        noise_per_user = _safe_ratio(noise_of_entry, self.users)[:, None]
         return np.sqrt(growth * (growth + noise_per_user))
 
 
@@ -163,10 +165,14 @@ class Intervals:
 
         is_growing = scale > 0
         floor = forecast.observed_value[:, None]
-        p10 = np.where(is_growing, _running_maximum(np.maximum(p10, floor)), np.nan)
-        p90 = np.where(is_growing, _running_maximum(np.maximum(p90, p10)), np.nan)
+        p10 = _running_maximum(np.maximum(p10, floor))
+        p10 = np.where(is_growing, p10, np.nan)
+        p90 = _running_maximum(np.maximum(p90, p10))
+        p90 = np.where(is_growing, p90, np.nan)
         p50 = np.fmin(np.fmax(forecast.band.p50, p10), p90)
-        return Band(mean, p10, p50, p90), self.is_borrowed[bucket] & np.isfinite(scale)
+
+        is_borrowed = self.is_borrowed[bucket] & np.isfinite(scale)
+        return Band(mean, p10, p50, p90), is_borrowed
 
 
 def _likeliest_noise(volume: Floats, relative_error: Floats, node: Ints) -> float:
@@ -185,14 +191,17 @@ def _negative_log_likelihood(
     """Mean over cells (C,) but for a constant, the spread of each node at its best."""
     squared_scale = 1 + noise / volume  # the square of the error scale over growth
     cell_count = np.bincount(node)
-    spread = np.bincount(node, relative_error / np.sqrt(squared_scale)) / np.maximum(cell_count, 1)
+    scaled_error = relative_error / np.sqrt(squared_scale)
+    spread = np.bincount(node, scaled_error) / np.maximum(cell_count, 1)
     spread = np.maximum(spread, np.finfo(float).tiny)
-    return float(np.mean(np.log(squared_scale) / 2 + np.log(spread)[node]))
+    log_scale = np.log(squared_scale) / 2
+    return float(np.mean(log_scale + np.log(spread)[node]))
 
 
 def _running_maximum(values: Floats) -> Floats:
     """Cumulative maximum in age; NaN stays where it is."""
-    return np.where(np.isnan(values), np.nan, np.fmax.accumulate(values, axis=1))
+    maximum = np.fmax.accumulate(values, axis=1)
+    return np.where(np.isnan(values), np.nan, maximum)
 
 
 def _order_statistics(sample: CalibrationSample, misses: Floats, segments: Segments) -> Floats:
@@ -203,7 +212,8 @@ def _order_statistics(sample: CalibrationSample, misses: Floats, segments: Segme
     """
     entry, node = np.nonzero(np.isfinite(misses))  # (C,) each
     miss = misses[entry, node]
-    position = age_bucket(sample.forecast.observed_age)[entry] * len(NODES) + node
+    bucket = age_bucket(sample.forecast.observed_age)[entry]
+    position = bucket * len(NODES) + node
     order = np.lexsort((miss, position))
     entry = entry[order]
     miss = miss[order]
@@ -252,10 +262,12 @@ def _fill_from_longest(statistics: Floats, is_borrowed: Bools) -> Floats:
     """Give horizons without a statistic the widest of the longest that have one: (B, S, J)."""
     filled = statistics.copy()
     for bucket in range(len(AGE_BUCKETS)):
-        matured = np.flatnonzero(~is_borrowed[bucket])
+        borrows = is_borrowed[bucket]  # (J,)
+        matured = np.flatnonzero(~borrows)
         if len(matured):
-            widest = statistics[bucket][:, matured[-BORROWED_HORIZONS:]].max(axis=1)  # (S,)
-            filled[bucket][:, is_borrowed[bucket]] = widest[:, None]
+            longest = matured[-BORROWED_HORIZONS:]
+            widest = statistics[bucket][:, longest].max(axis=1)  # (S,)
+            filled[bucket][:, borrows] = widest[:, None]
     return filled
 
 
@@ -277,7 +289,9 @@ class TotalsUncertainty:
     def blank(cls) -> Self:
         """Return an uncertainty of which nothing is known, as nothing has matured."""
         unknown = np.full(len(NODES), np.nan)
-        return cls(unknown, unknown, np.zeros(len(NODES)), np.ones(len(NODES), dtype=bool))
+        no_origins = np.zeros(len(NODES))
+        all_borrowed = np.ones(len(NODES), dtype=bool)
+        return cls(unknown, unknown, no_origins, all_borrowed)
 
     @classmethod
     def fit(cls, sample: CalibrationSample, min_origins: int = 4) -> Self:
@@ -319,7 +333,8 @@ class TotalsUncertainty:
 
         `grown` (J,) sum of users x forecast growth, `squared` (J,) sum of its squares.
         """
-        deviation = np.sqrt(self.common * grown**2 + self.own * squared)
+        variance = self.common * grown**2 + self.own * squared
+        deviation = np.sqrt(variance)
         quantile = stdtrit(np.maximum(self.origins, 1.0), QUANTILE_LEVEL)  # Student's t
         half_width: Floats = quantile * deviation
         return half_width
@@ -327,22 +342,23 @@ class TotalsUncertainty:
 
 def _sum_by_origin(cells: Floats, origin: Ints) -> Floats:
     """Sums of cells (E, J) over each origin: (O, J)."""
-    sums = np.zeros((int(origin.max(initial=-1)) + 1, cells.shape[1]))
+    origin_count = int(origin.max(initial=-1)) + 1
+    sums = np.zeros((origin_count, cells.shape[1]))
     np.add.at(sums, origin, cells)
     return sums
 
 
 def _safe_ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Ratio of arrays, NaN where the denominator is not positive."""
-    ratio: Floats = np.divide(
-        numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0
-    )
+    unknown = np.full_like(denominator, np.nan)
+    ratio: Floats = np.divide(numerator, denominator, out=unknown, where=denominator > 0)
     return ratio
 
 
 def _days_spanned(origin_days: Days, has_matured: Bools) -> Floats:
     """Days from the first origin that has matured at each node to the last: (J,)."""
-    day_number = np.broadcast_to(origin_days.astype(np.float64)[:, None], has_matured.shape)
+    day_of_origin = origin_days.astype(np.float64)[:, None]
+    day_number = np.broadcast_to(day_of_origin, has_matured.shape)  # (O, J)
     last_day = day_number.max(axis=0, where=has_matured, initial=-np.inf)
     first_day = day_number.min(axis=0, where=has_matured, initial=np.inf)
     days: Floats = last_day - first_day
@@ -362,10 +378,12 @@ def _error_variances(growth: Floats, error: Floats, origin: Ints) -> tuple[Float
     concentration = _sum_by_origin(share**2, origin)  # (O, J): h
 
     residual = (error - growth * common_error[origin]) ** 2
-    own_unit = growth**2 * (1 - 2 * share + concentration[origin])
+    own_share = 1 - 2 * share + concentration[origin]
+    own_unit = growth**2 * own_share
     own = np.nan_to_num(_safe_ratio(residual.sum(axis=0), own_unit.sum(axis=0)))
 
     has_growth = growth_sum > 0
     excess = np.where(has_growth, common_error**2 - own * concentration, 0.0)
-    common = _safe_ratio(excess.sum(axis=0), has_growth.sum(axis=0).astype(np.float64))
+    origin_count = has_growth.sum(axis=0).astype(np.float64)
+    common = _safe_ratio(excess.sum(axis=0), origin_count)
     return np.maximum(common, 0.0), own
