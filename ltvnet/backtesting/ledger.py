@@ -369,17 +369,17 @@ def _rank_keys(keys: pd.MultiIndex) -> tuple[Ints, pd.MultiIndex]:
 def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
     """Build the rows of a file, a cell each; raise ValueError for an attribute named like one."""
     entry, node = np.nonzero(entries.has_forecast)  # (C,) each
-    keys = _cell_key_columns(entries, entry)
 
-    columns: dict[str, Any] = {
-        name: pa.repeat(pa.scalar(value), len(entry)) for name, value in issuer.items()
-    }
-    columns |= keys
+    columns: dict[str, Any] = {}
+    for name, value in issuer.items():
+        columns[name] = pa.repeat(pa.scalar(value), len(entry))
+    columns |= _cell_key_columns(entries, entry)
     columns |= {column: getattr(entries, name)[entry] for name, column in _ENTRY_COLUMNS.items()}
     columns["age"] = NODE_AGES[node]
     columns["pattern"] = entries.pattern[entry, node]
     for (stage, quantity), column in _BAND_COLUMNS.items():
-        columns[column] = getattr(entries.bands[stage], quantity)[entry, node]
+        values = getattr(entries.bands[stage], quantity)  # (E, J)
+        columns[column] = values[entry, node]
     columns["borrowed"] = entries.is_borrowed[entry, node]
 
     arrays = {
@@ -439,7 +439,8 @@ class _LedgerFile:
         dates = [self.columns[START], self.columns[END]]
         key = [*dates, *codes, self.columns["observed_age"]]
         is_first = np.ones(len(key[0]), dtype=bool)
-        is_first[1:] = np.any([column[1:] != column[:-1] for column in key], axis=0)
+        is_new = [column[1:] != column[:-1] for column in key]
+        is_first[1:] = np.any(is_new, axis=0)
         return is_first
 
     @cached_property
@@ -463,10 +464,10 @@ class _LedgerFile:
     def keys(self) -> pd.MultiIndex:
         """Key of the cohort of each entry: (E,)."""
         first_cell = self.first_cell
-        levels = [self.columns[name][first_cell].astype("datetime64[s]") for name in (START, END)]
-        levels += [
-            text.take(pa.array(first_cell)).to_numpy(zero_copy_only=False) for text in self.texts
-        ]
+        dates = [self.columns[name][first_cell] for name in (START, END)]
+        levels = [days.astype("datetime64[s]") for days in dates]
+        rows = pa.array(first_cell)
+        levels += [text.take(rows).to_numpy(zero_copy_only=False) for text in self.texts]
         return pd.MultiIndex.from_arrays(levels, names=["start", "end", *self.attributes])
 
     def bands(self) -> dict[str, Band]:
