@@ -42,8 +42,9 @@ def median_ape(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> 
     """
     a, f, w = _valid_cells(actual, forecast, weight)
     nonzero = a != 0
-    a, f, w = a[nonzero], f[nonzero], w[nonzero]
-    return _weighted_median(np.abs(f - a) / np.abs(a), w)
+    a = a[nonzero]
+    relative_error = np.abs(f[nonzero] - a) / np.abs(a)
+    return _weighted_median(relative_error, w[nonzero])
 
 
 def rmse(actual: FloatArray, forecast: FloatArray, weight: FloatArray) -> float:
@@ -64,14 +65,16 @@ def pinball(
     """
     assert 0 < level < 1, level
     a, q, w = _valid_cells(actual, quantile_forecast, weight)
-    loss = np.maximum(level * (a - q), (level - 1) * (a - q))
+    excess = a - q
+    loss = np.maximum(level * excess, (level - 1) * excess)
     return _divide(float(loss @ w), _absolute_sum(a, w))
 
 
 def inside_interval(actual: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
     """Mark each actual in [lower, upper] by 1, others by 0, NaN where one is unknown: (N,)."""
     is_known = np.isfinite(actual) & np.isfinite(lower) & np.isfinite(upper)
-    return np.where(is_known, (actual >= lower) & (actual <= upper), np.nan)
+    is_inside = (actual >= lower) & (actual <= upper)
+    return np.where(is_known, is_inside, np.nan)
 
 
 def coverage(actual: FloatArray, lower: FloatArray, upper: FloatArray, weight: FloatArray) -> float:
@@ -116,7 +119,8 @@ def spearman(actual: FloatArray, forecast: FloatArray) -> float:
 
     NaN where all actuals or all forecasts are equal.
     """
-    a, f, ones = _valid_cells(actual, forecast, np.ones(np.shape(actual)))
+    equal_weight = np.ones(np.shape(actual))
+    a, f, ones = _valid_cells(actual, forecast, equal_weight)
     a_ranks = _centered_ranks(a, ones)
     f_ranks = _centered_ranks(f, ones)
     norm = float(np.sqrt((a_ranks @ a_ranks) * (f_ranks @ f_ranks)))
@@ -130,7 +134,8 @@ def noise_floor(value: FloatArray, standard_error: FloatArray, weight: FloatArra
     standard deviation s has mean size sqrt(2 / pi) s; with few users and heavy tails, less.
     """
     v, error, w = _valid_cells(value, standard_error, weight)
-    expected_error = float(np.sqrt(2 / np.pi) * (error @ w))
+    mean_size = np.sqrt(2 / np.pi)  # of a normal error, in standard deviations
+    expected_error = float(mean_size * (error @ w))
     return _divide(expected_error, _absolute_sum(v, w))
 
 
@@ -152,7 +157,8 @@ def pit(actual: FloatArray, p10: FloatArray, p50: FloatArray, p90: FloatArray) -
     lower_half = 0.1 + 0.4 * ((a - low) / (middle - low))
     upper_half = 0.5 + 0.4 * ((a - middle) / (high - middle))
     probability = np.full(np.shape(actual), np.nan)
-    probability[is_valid] = np.clip(np.where(a < middle, lower_half, upper_half), 0, 1)
+    on_line = np.where(a < middle, lower_half, upper_half)
+    probability[is_valid] = np.clip(on_line, 0, 1)
     return probability
 
 
@@ -213,7 +219,8 @@ def compare_wape(
     cluster_sums = _cluster_sums(columns, clusters[is_valid])  # (G, 3)
     total = cluster_sums.sum(axis=0, keepdims=True)
     [(difference, saved)] = _difference_and_skill(total).tolist()
-    (low, skill_low), (high, skill_high) = _bootstrap_bounds(cluster_sums, draws, seed).tolist()
+    bounds = _bootstrap_bounds(cluster_sums, draws, seed)
+    (low, skill_low), (high, skill_high) = bounds.tolist()
     return Comparison(
         difference=difference,
         low=low,
@@ -317,7 +324,8 @@ def _difference_and_skill(sums: FloatArray) -> FloatArray:
     """Difference of the WAPEs and skill from sums (D, 3) of loss, reference and scale: (D, 2)."""
     loss, reference, scale = sums.T
     unknown = np.full(len(sums), np.nan)
-    difference = np.divide(loss - reference, scale, out=unknown.copy(), where=scale > 0)
+    excess = loss - reference
+    difference = np.divide(excess, scale, out=unknown.copy(), where=scale > 0)
     remaining = np.divide(loss, reference, out=unknown, where=reference > 0)
     return np.stack([difference, 1 - remaining], axis=1)
 
