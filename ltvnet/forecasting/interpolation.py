@@ -42,14 +42,18 @@ def interpolate_in_log_age(curves: Curves, at_nodes: Floats, ages: Ints) -> Floa
     The first interval begins with what was observed; one with an end that is NaN is NaN.
     """
     k = curves.observed_age[:, None]
-    value = np.where(k < NODE_AGES, at_nodes, curves.observed_value[:, None])
+    observed_value = curves.observed_value[:, None]
+    value = np.where(k < NODE_AGES, at_nodes, observed_value)  # (N, J)
     log_node = np.log1p(np.maximum(NODE_AGES, k))  # (N, J)
 
     begin = interval_index(ages)  # (H,)
     end = np.searchsorted(NODE_AGES, ages)  # the same as begin at age 0
     share = fraction_of_interval(np.log1p(ages), log_node[:, begin], log_node[:, end])  # (N, H)
-    within = value[:, begin] + share * (value[:, end] - value[:, begin])
-    return np.where(ages == NODE_AGES[end], at_nodes[:, end], within)
+    begin_value = value[:, begin]
+    growth = value[:, end] - begin_value
+    within = begin_value + share * growth
+    is_node = ages == NODE_AGES[end]
+    return np.where(is_node, at_nodes[:, end], within)
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,14 @@ class _DailyBlock:
         """Write means at the days after each node into `daily` (A, B), from `means` (B, J)."""
         k = self.observed_age
         last_age = np.maximum(k, 0)
-        last_value = np.where(k < 0, np.nan, self.values[np.arange(len(k)), last_age])
+        value_at_last_age = self.values[np.arange(len(k)), last_age]
+        last_value = np.where(k < 0, np.nan, value_at_last_age)
 
         for j, (begin, end) in enumerate(pairwise(NODES)):
             if (k >= end).all():
                 continue
-            growth = self._growth_of_shapes(np.maximum(begin, last_age), range(begin + 1, end + 1))
+            begin_age = np.maximum(begin, last_age)
+            growth = self._growth_of_shapes(begin_age, range(begin + 1, end + 1))
             interval_growth = growth[-1].copy()  # (B,)
             for mean, days in zip(means, daily, strict=True):
                 begin_value = np.where(begin > k, mean[:, j], last_value)
@@ -123,11 +129,13 @@ class _DailyBlock:
 
     def _growth_of_shapes(self, begin: Ints, ages: range) -> Floats:
         """Growth of shapes, or of log age, from ages `begin` (B,) to each of `ages`: (D, B)."""
-        growth = self.shape_by_age[ages.start : ages.stop].take(self.shape_index, axis=1)
+        shapes = self.shape_by_age[ages.start : ages.stop]  # (D, P)
+        growth = shapes.take(self.shape_index, axis=1)  # (D, B)
         growth -= self.shape_by_age[begin, self.shape_index]
         flat = np.flatnonzero(growth[-1] <= 0)
         if len(flat):
-            growth[:, flat] = np.log1p(ages)[:, None] - np.log1p(begin[flat])
+            log_age = np.log1p(ages)[:, None]
+            growth[:, flat] = log_age - np.log1p(begin[flat])
         return growth
 
     def fill_observed(self, daily: Sequence[NDArray[np.float32]]) -> None:
@@ -174,7 +182,8 @@ def rescale_growth(
     whose growth stays the same keeps every bit, and cells that were not forecast stay NaN.
     """
     old_growth = interval_growth(band.mean, observed_age, observed_value)
-    ratio = np.divide(mean_growth, old_growth, out=np.ones_like(mean_growth), where=old_growth > 0)
+    unchanged = np.ones_like(mean_growth)
+    ratio = np.divide(mean_growth, old_growth, out=unchanged, where=old_growth > 0)
     is_same_row = (mean_growth == old_growth).all(axis=1)[:, None]
 
     def with_growth(cells: Floats, growth: Floats) -> Floats:
@@ -185,7 +194,8 @@ def rescale_growth(
         return with_growth(cells, interval_growth(cells, observed_age, observed_value) * ratio)
 
     # Quantiles are often one array: it is rescaled once.
-    distinct = {id(cells): cells for cells in (band.p10, band.p50, band.p90)}
+    quantiles = (band.p10, band.p50, band.p90)
+    distinct = {id(cells): cells for cells in quantiles}
     rescaled = {key: rescale(cells) for key, cells in distinct.items()}
     return Band(
         mean=with_growth(band.mean, mean_growth),
@@ -252,10 +262,13 @@ class _ForecastIntervals:
         # Log age tells the share only where the mean does not grow.
         begin_value, end_value = intervals.ends(nodes.raw.mean)
         growth = end_value - begin_value
-        np.divide(raw.raw.mean - begin_value, growth, out=share, where=growth > 0)
+        growth_by_age = raw.raw.mean - begin_value
+        np.divide(growth_by_age, growth, out=share, where=growth > 0)
         return intervals
 
     def ends(self, cells: Floats) -> tuple[Floats, Floats]:
         """Return values (N, H) at the begin and the end of each interval, of `cells` at NODES."""
         from_observed = np.where(self.is_ahead, cells, self.observed_value[:, None])
-        return from_observed[:, self.interval], from_observed[:, self.interval + 1]
+        begin_value = from_observed[:, self.interval]
+        end_value = from_observed[:, self.interval + 1]
+        return begin_value, end_value
