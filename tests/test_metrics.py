@@ -14,9 +14,9 @@ from scipy.special import ndtri, stdtrit
 from scipy.stats import spearmanr
 
 from ltvnet import metrics
-from ltvnet.metrics import Comparison, Floats
+from ltvnet.metrics import Comparison, FloatArray
 
-Score = Callable[[Floats, Floats, Floats], float]
+Score = Callable[[FloatArray, FloatArray, FloatArray], float]
 
 SCORES: dict[str, Score] = {
     "wape": metrics.wape,
@@ -39,7 +39,7 @@ cells = st.lists(
 ).map(lambda rows: np.array(rows, dtype=np.float64).T)  # actual, forecast, weight: (3, N)
 
 
-def array(*numbers: float) -> Floats:
+def array(*numbers: float) -> FloatArray:
     return np.array(numbers, dtype=np.float64)
 
 
@@ -77,7 +77,7 @@ def test_median_ape_has_half_of_the_weight_on_either_side(
 
 @few
 @given(cells)
-def test_median_ape_of_repeated_rows_is_the_ordinary_median(drawn: Floats) -> None:
+def test_median_ape_of_repeated_rows_is_the_ordinary_median(drawn: FloatArray) -> None:
     actual, forecast, weight = drawn
     assume(actual.any())
     repeated = np.repeat(drawn[:2, actual != 0], weight[actual != 0].astype(int), axis=1)
@@ -95,13 +95,13 @@ def test_pinball_weighs_the_two_sides_by_the_level() -> None:
 
 @few
 @given(cells)
-def test_pinball_of_the_median_is_half_of_wape(drawn: Floats) -> None:
+def test_pinball_of_the_median_is_half_of_wape(drawn: FloatArray) -> None:
     assert_same(2 * metrics.pinball(*drawn, level=0.5), metrics.wape(*drawn))
 
 
 @few
 @given(cells, st.integers(0, 20), st.sampled_from([0.1, 0.5, 0.9]))
-def test_pinball_rewards_the_quantile(drawn: Floats, other: int, level: float) -> None:
+def test_pinball_rewards_the_quantile(drawn: FloatArray, other: int, level: float) -> None:
     actual, _, weight = drawn
     assume(actual.any())
     repeated = np.repeat(actual, weight.astype(int))
@@ -137,7 +137,7 @@ def test_skill_is_the_share_of_the_reference_that_is_saved() -> None:
 @every_score
 @few
 @given(drawn=cells, bad=st.sampled_from([np.nan, np.inf, -np.inf]))
-def test_cells_that_are_not_known_do_not_count(name: str, drawn: Floats, bad: float) -> None:
+def test_cells_that_are_not_known_do_not_count(name: str, drawn: FloatArray, bad: float) -> None:
     unknown = np.full((3, 4), 7.0)
     unknown[np.arange(3), np.arange(3)] = bad
     unknown[:, 3] = 100.0, 1.0, 0.0  # and no weight
@@ -148,7 +148,7 @@ def test_cells_that_are_not_known_do_not_count(name: str, drawn: Floats, bad: fl
 @every_score
 @few
 @given(drawn=cells, shuffle=st.randoms(use_true_random=False))
-def test_order_of_rows_changes_nothing(name: str, drawn: Floats, shuffle: Random) -> None:
+def test_order_of_rows_changes_nothing(name: str, drawn: FloatArray, shuffle: Random) -> None:
     order = list(range(drawn.shape[1]))
     shuffle.shuffle(order)
     assert_same(SCORES[name](*drawn), SCORES[name](*drawn[:, order]))
@@ -157,7 +157,7 @@ def test_order_of_rows_changes_nothing(name: str, drawn: Floats, shuffle: Random
 @every_score
 @few
 @given(drawn=cells)
-def test_a_weight_is_a_number_of_rows(name: str, drawn: Floats) -> None:
+def test_a_weight_is_a_number_of_rows(name: str, drawn: FloatArray) -> None:
     repeated = np.repeat(drawn, drawn[2].astype(int), axis=1)
     repeated[2] = 1.0
     assert_same(SCORES[name](*drawn), SCORES[name](*repeated))
@@ -166,14 +166,14 @@ def test_a_weight_is_a_number_of_rows(name: str, drawn: Floats) -> None:
 @pytest.mark.parametrize("name", sorted(SCORES.keys() - {"coverage", "width"}))
 @few
 @given(drawn=cells)
-def test_units_of_money_and_of_weight_change_nothing(name: str, drawn: Floats) -> None:
+def test_units_of_money_and_of_weight_change_nothing(name: str, drawn: FloatArray) -> None:
     actual, forecast, weight = drawn
     unit = 1024.0 if name in MONEY else 1.0
     once, scored = SCORES[name](*drawn), SCORES[name](1024 * actual, 1024 * forecast, weight / 64)
     np.testing.assert_array_equal(scored, unit * once)  # to the bit
 
 
-def along(actual: Floats, order: Floats, weight: Floats) -> float:
+def along(actual: FloatArray, order: FloatArray, weight: FloatArray) -> float:
     """Area between the diagonal and the curve of w x actual along ascending `order`."""
     levels = np.unique(order)
     users = np.cumsum([0.0, *(weight[order == v].sum() for v in levels)])
@@ -183,7 +183,7 @@ def along(actual: Floats, order: Floats, weight: Floats) -> float:
 
 @few
 @given(cells)
-def test_gini_is_the_ratio_of_areas_under_concentration_curves(drawn: Floats) -> None:
+def test_gini_is_the_ratio_of_areas_under_concentration_curves(drawn: FloatArray) -> None:
     actual, forecast, weight = drawn
     assume(len(set(actual)) > 1)
     score = metrics.gini(actual, forecast, weight)
@@ -219,7 +219,7 @@ def test_tied_forecasts_score_the_mean_over_their_orders(money: list[int], tied:
 
 @few
 @given(cells)
-def test_spearman_is_the_published_one(drawn: Floats) -> None:
+def test_spearman_is_the_published_one(drawn: FloatArray) -> None:
     actual, forecast, _ = drawn
     assume(len(set(actual)) > 1 and len(set(forecast)) > 1)
     score = metrics.spearman(actual, forecast)
@@ -298,7 +298,7 @@ def test_pit_is_not_known_without_three_rising_quantiles(cell: tuple[float, ...]
 
 def paired(
     groups: int, rows: int, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+) -> tuple[FloatArray, FloatArray, FloatArray, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Errors of a forecaster and a reference that share shocks by cluster; it is better by 0.02."""
     week = np.repeat(np.arange(groups), rows)
     shock = rng.normal(0, 0.05, groups)[week] + rng.normal(0, 0.02, groups * rows)
