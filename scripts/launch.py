@@ -79,14 +79,19 @@ def error_message(error: Exception) -> str:
 
 def requested_words(group: str) -> str:
     """Return what the command line says of a config group, as it would be typed again."""
-    words = HydraConfig.get().overrides.task
-    return " ".join(shlex.quote(word) for word in words if re.match(rf"[+~]*{group}[.=]", word))
+    of_group = re.compile(rf"[+~]*{group}[.=]")
+    words = [word for word in HydraConfig.get().overrides.task if of_group.match(word)]
+    return shlex.join(words)
 
 
 def words_without(*keys: str) -> list[str]:
     """Return the words of the command line but those of some keys, to be used again."""
-    words = HydraConfig.get().overrides.task
-    return [word for word in words if re.split(r"[.=]", word.lstrip("+~"))[0] not in keys]
+    return [word for word in HydraConfig.get().overrides.task if first_key(word) not in keys]
+
+
+def first_key(word: str) -> str:
+    """Return the key of a config that a word of the command line begins with."""
+    return re.split(r"[.=]", word.lstrip("+~"))[0]
 
 
 def with_experiment(words: Sequence[str]) -> list[str]:
@@ -142,22 +147,26 @@ def resumed_config(config: DictConfig) -> DictConfig:
             f"expected the folder of a run of scripts/train.py, got resume={config.resume}: "
             f"{path} is no config of one; give the `out` of the run to continue"
         )
-    given = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task]
-    changes: dict[str, Any] = {key: config[key] for key in ("force", "debug") if key in given}
-    changes |= {"out": config.resume, "resume": config.resume}
     current = updated_config(plain(saved))
-    return OmegaConf.create(with_later_defaults(current, plain(config)) | changes)
+    resumed = with_later_defaults(current, plain(config))
+    given = [first_key(word) for word in HydraConfig.get().overrides.task]
+    for key in ("force", "debug"):
+        if key in given:
+            resumed[key] = config[key]
+    return OmegaConf.create({**resumed, "out": config.resume, "resume": config.resume})
 
 
 def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config of an earlier version with its keys and classes where they stand now."""
-    model = {key: value for key, value in saved["model"].items() if key not in CONTEXT_KEYS}
+    model = without_context(saved["model"])
     if "bases" in model:
-        model["bases"] = {
-            name: {key: value for key, value in base.items() if key not in CONTEXT_KEYS}
-            for name, base in model["bases"].items()
-        }
+        model["bases"] = {name: without_context(base) for name, base in model["bases"].items()}
     return {**saved, "model": model, "data": with_current_targets(saved["data"])}
+
+
+def without_context(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's config without what says where it runs."""
+    return {key: value for key, value in model.items() if key not in CONTEXT_KEYS}
 
 
 def with_current_targets(data: Any) -> Any:  # noqa: ANN401 any value of a config
@@ -178,9 +187,11 @@ def with_later_defaults(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[
     """
     if "_target_" in old or any(old.get(key) != new.get(key) for key in ("name", "kind")):
         return dict(old)
-    nested = [key for key in old if isinstance(old[key], dict) and isinstance(new.get(key), dict)]
-    filled = {key: with_later_defaults(old[key], new[key]) for key in nested}
-    return {**new, **old, **filled}
+    filled = {**new, **old}
+    for key, value in old.items():
+        if isinstance(value, dict) and isinstance(new.get(key), dict):
+            filled[key] = with_later_defaults(value, new[key])
+    return filled
 
 
 # Typed parts of a config
