@@ -1,5 +1,6 @@
 """A bundle is the forecaster, whole and unchanged, or it is refused by name."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -135,15 +136,17 @@ def test_pickled_code_is_never_run(pattern_bundle: Path, tmp_path: Path) -> None
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(harm),)
 
-    from ltvnet.prediction import bundle
+    def as_json(values: object) -> bytes:
+        return json.dumps(values, indent=1, allow_nan=False).encode()
 
     forged = pickle.dumps(Harmful())
     (pattern_bundle / "arrays.safetensors").write_bytes(forged)
     manifest = json.loads((pattern_bundle / "manifest.json").read_text())
     del manifest["identity"]
-    manifest["files"]["arrays.safetensors"] = bundle._sha256(forged)
-    identity = bundle._sha256(bundle._json(manifest))
-    (pattern_bundle / "manifest.json").write_bytes(bundle._json({**manifest, "identity": identity}))
+    manifest["files"]["arrays.safetensors"] = hashlib.sha256(forged).hexdigest()
+    identity = hashlib.sha256(as_json(manifest)).hexdigest()
+    forged_manifest = as_json(manifest | {"identity": identity})
+    (pattern_bundle / "manifest.json").write_bytes(forged_manifest)
     with pytest.raises(ValueError, match=r"arrays.safetensors holds no arrays"):
         load(pattern_bundle)
     assert not harm.exists()

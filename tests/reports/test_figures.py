@@ -24,7 +24,6 @@ from ltvnet.backtesting.ledger import LedgerEntries
 from ltvnet.backtesting.scores import build_record
 from ltvnet.data.curves import NODES
 from ltvnet.reports import figures, findings, html
-from ltvnet.reports.figures import ErrorLine
 
 
 def title(figure: Figure | None) -> str:
@@ -175,10 +174,9 @@ def test_errors_by_epoch_are_the_losses() -> None:
 
 
 def test_names_of_lines_do_not_overlap() -> None:
-    figure = Figure()
-    axes = figure.add_subplot()
-    figures._draw_lines(axes, [ErrorLine(name, [1, 2], [1.0, 2.0], "k", "-") for name in "abc"])
-    heights = sorted(text.get_position()[1] for text in axes.texts)
+    figure = figures.error_by_epoch({name: [1.0, 2.0] for name in "abc"})
+    assert figure is not None
+    heights = sorted(text.get_position()[1] for text in figure.axes[0].texts)
     assert heights[0] == 2.0 and np.diff(heights).min() > 0.05
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from factories.cohorts import curve, history, weekly_history
-from factories.configs import PLAIN_PATTERN, TRIANGLE_LADDER, arguments_of
+from factories.patterns import make_chain_ladder, make_pattern
 from factories.triangles import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ def ultimate(pattern: Pattern, curves: Curves, age: int = 9) -> Floats:
 
 def test_chain_ladder_is_exact_on_raa() -> None:
     curves = triangle(RAA)
-    pattern = Pattern(**arguments_of(TRIANGLE_LADDER))
+    pattern = make_chain_ladder()
     np.testing.assert_allclose(ultimate(pattern, curves), RAA_ULTIMATES, rtol=1e-6)
     factors = (
         pattern.fitted_pattern.segment_curves.beta[0, 1:10]
@@ -39,30 +39,28 @@ def test_chain_ladder_is_exact_on_raa() -> None:
 
 def test_chain_ladder_is_exact_on_taylor_ashe() -> None:
     curves = triangle(GENINS)
-    reserves = ultimate(Pattern(**arguments_of(TRIANGLE_LADDER)), curves) - curves.observed_value
+    reserves = ultimate(make_chain_ladder(), curves) - curves.observed_value
     np.testing.assert_allclose(reserves, GENINS_RESERVES, atol=0.006)
     assert reserves.sum() == pytest.approx(18_680_855.61, abs=0.02)
 
 
 @pytest.mark.parametrize(("rows", "published"), [(RAA, 1.10148212), (GENINS, 1.29243031)])
 def test_inverse_power_tail_is_the_published_one(rows: list[list[int]], published: float) -> None:
-    pattern = Pattern(**arguments_of(TRIANGLE_LADDER) | {"tail": "inverse_power"}).fit(
-        triangle(rows)
-    )
+    pattern = make_chain_ladder(tail="inverse_power").fit(triangle(rows))
     beta = pattern.fitted_pattern.segment_curves.beta[0]
     assert beta[109] / beta[9] == pytest.approx(published, rel=1e-7)
 
 
 def test_cape_cod_level_is_the_published_one() -> None:
-    pattern = Pattern(**arguments_of(TRIANGLE_LADDER)).fit(triangle(RAA))
+    pattern = make_chain_ladder().fit(triangle(RAA))
     assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
-    pattern = Pattern(**arguments_of(TRIANGLE_LADDER)).fit(triangle(GENINS))
+    pattern = make_chain_ladder().fit(triangle(GENINS))
     assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
 
 
 def test_an_infinite_kappa_is_cape_cod() -> None:
     curves = triangle(RAA)
-    pattern = Pattern(**arguments_of(TRIANGLE_LADDER) | {"kappa": 1e15})
+    pattern = make_chain_ladder(kappa=1e15)
     reserve = ultimate(pattern, curves) - curves.observed_value
     assert reserve.sum() == pytest.approx(59_115.891, abs=0.01)  # IBNR by Cape Cod
 
@@ -82,7 +80,7 @@ def test_proportional_curves_are_forecast_exactly(levels: list[float], power: fl
     ]
     past = history(rows, hierarchy=("Apps",))
     curves = past.as_of("2024-02-20")
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN) | {"kappa": 0.0, "min_cohorts": 1}).fit(curves)
+    pattern = make_pattern(kappa=0.0, min_cohorts=1).fit(curves)
     forecast = pattern.predict(curves)
     actual = past.actuals("2030-01-01")[list(NODES)].to_numpy()
     np.testing.assert_allclose(
@@ -92,15 +90,15 @@ def test_proportional_curves_are_forecast_exactly(levels: list[float], power: fl
 
 def test_segments_that_grow_like_their_parent_keep_its_factors() -> None:
     curves = weekly_history(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
-    pooled = Pattern(**arguments_of(PLAIN_PATTERN) | {"levels": 0}).fit(curves)
-    shrunk = Pattern(**arguments_of(PLAIN_PATTERN) | {"credibility": 1e12}).fit(curves)
+    pooled = make_pattern(levels=0).fit(curves)
+    shrunk = make_pattern(credibility=1e12).fit(curves)
     for beta in shrunk.fitted_pattern.segment_curves.beta:
         np.testing.assert_allclose(beta, pooled.fitted_pattern.segment_curves.beta[0], rtol=1e-6)
 
 
 def test_segments_of_different_shape_are_told_apart() -> None:
     curves = weekly_history(60, ("a", "b"), noise=0.05).as_of("2024-06-01")
-    beta = Pattern(**arguments_of(PLAIN_PATTERN)).estimate(curves).segment_curves.beta
+    beta = make_pattern().estimate(curves).segment_curves.beta
     assert beta[1, 7] > beta[0, 7] > beta[2, 7]  # (1 + a)^0.3 earns earlier than (1 + a)^0.4
     true = (8 / 361) ** np.array([0.3, 0.4])
     np.testing.assert_allclose(beta[1:, 7], true, rtol=0.08)
@@ -111,7 +109,7 @@ def test_zero_so_far_is_forecast_above_zero() -> None:
     values = past.values.copy()
     values[-2:, :3] = 0.0
     curves = replace(past, values=values).as_of(past.start[-1] + 8)
-    forecast = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves).predict(curves)
+    forecast = make_pattern().fit(curves).predict(curves)
     assert forecast.reason[-1] == "zero_revenue_so_far"
     assert (forecast.final.mean[-1, forecast.is_ahead[-1]] > 0).all()
 
@@ -119,7 +117,7 @@ def test_zero_so_far_is_forecast_above_zero() -> None:
 def test_no_revenue_at_all_is_no_signal() -> None:
     past = weekly_history(12)
     curves = replace(past, values=past.values * 0).as_of("2023-03-20")
-    forecast = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves).predict(curves)
+    forecast = make_pattern().fit(curves).predict(curves)
     assert set(forecast.reason) == {"no_signal", "no_complete_age"}
     assert (forecast.final.mean[forecast.is_ahead] == 0).all()
 
@@ -129,7 +127,7 @@ def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
     past = weekly_history(60)
     late = np.where(np.arange(AGES) < 7, 0.0, past.values)
     curves = replace(past, values=late).as_of("2024-03-01")
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+    pattern = make_pattern().fit(curves)
     assert pattern.fitted_pattern.segment_curves.first_revenue_age == 7
     forecast = pattern.predict(curves)
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
@@ -140,19 +138,14 @@ def test_refunds_never_make_a_forecast_fall() -> None:
     past = weekly_history(60)
     falls = past.values - 0.4 * past.values * (np.arange(AGES) > 20)
     curves = replace(past, values=falls).as_of("2024-03-01")
-    mean = (
-        Pattern(**arguments_of(PLAIN_PATTERN))
-        .fit(curves)
-        .predict(curves, range(1, AGES))
-        .final.mean
-    )
+    mean = make_pattern().fit(curves).predict(curves, range(1, AGES)).final.mean
     assert (np.nan_to_num(np.diff(mean, axis=1)) >= 0).all()
 
 
 def test_a_new_segment_stands_on_its_parent() -> None:
     past = weekly_history(60, ("a", "b"))
     curves = past.as_of("2024-03-01")
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+    pattern = make_pattern().fit(curves)
     stranger = curves.take(np.array([len(curves) - 20]))
     stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
     forecast = pattern.predict(stranger)
@@ -164,7 +157,7 @@ def test_a_new_segment_stands_on_its_parent() -> None:
 
 def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
     curves = weekly_history(30).as_of("2023-07-01")
-    forecast = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves).predict(curves)
+    forecast = make_pattern().fit(curves).predict(curves)
     oldest = np.sort(curves.observed_age)[::-1][4]
     assert forecast.last_supported_age == oldest == curves.age_reached_by(5)
     is_observed = curves.observed_age >= 0
@@ -178,21 +171,17 @@ def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
 def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
     curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN) | {"kappa": 1.0}).fit(curves)
+    pattern = make_pattern(kappa=1.0).fit(curves)
     held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
     row = 21
-    others = Pattern(**arguments_of(PLAIN_PATTERN) | {"kappa": 1.0}).fit(
-        curves.take(np.arange(len(curves)) != row)
-    )
+    others = make_pattern(kappa=1.0).fit(curves.take(np.arange(len(curves)) != row))
     # credibility is in units of all cohorts, which the closed form keeps
     unit = (
         pattern.fitted_pattern.segment_curves.median_revenue_d7
         / others.fitted_pattern.segment_curves.median_revenue_d7
     )
     scaled = {"credibility": 10 * unit, "level_credibility": 10 * unit}
-    others = Pattern(**arguments_of(PLAIN_PATTERN) | {"kappa": 1.0} | scaled).fit(
-        curves.take(np.arange(len(curves)) != row)
-    )
+    others = make_pattern(kappa=1.0, **scaled).fit(curves.take(np.arange(len(curves)) != row))
     segment = others.fitted_pattern.segment_curves.segments.find_deepest(curves)[row]
     np.testing.assert_allclose(
         held_out.beta[row], others.fitted_pattern.segment_curves.beta[segment], rtol=1e-9
@@ -202,7 +191,7 @@ def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
 def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
     curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+    pattern = make_pattern().fit(curves)
     k = curves.observed_age
     natural = pattern.fitted_pattern.leave_one_out_curves(curves).segment_level[
         np.arange(len(k)), k
@@ -216,12 +205,11 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
 @settings(max_examples=5, deadline=None)
 def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
     curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
-    config = arguments_of(PLAIN_PATTERN) | {"tilt": True, "calendar": True, "trend": True}
     results = []
     for size in (1000, block):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ltvnet.data.arrays.BLOCK", size)
-            pattern = Pattern(**config).fit(curves)
+            pattern = make_pattern(tilt=True, calendar=True, trend=True).fit(curves)
             held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
         results.append(
             (
@@ -237,7 +225,7 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
 
 def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
     curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+    pattern = make_pattern().fit(curves)
     exact, short = (
         pattern.fitted_pattern.leave_one_out_curves(curves),
         pattern.fitted_pattern.leave_one_out_curves(curves, np.float32),
@@ -255,7 +243,7 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
     rows = [(str(d), str(d + 6), {}, 100.0, c) for d, c in zip(days, steep, strict=True)]
     curves = history(rows).as_of(days[-1] + 6)
     share = {
-        half_life: Pattern(**arguments_of(PLAIN_PATTERN) | {"half_life": half_life})
+        half_life: make_pattern(half_life=half_life)
         .fit(curves)
         .fitted_pattern.segment_curves.beta[0]
         for half_life in (None, 14.0)
@@ -267,12 +255,12 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
 
 def test_kappa_is_one_where_nothing_can_be_learned() -> None:
     curves = weekly_history(20).as_of("2023-04-01")
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+    pattern = make_pattern().fit(curves)
     np.testing.assert_array_equal(pattern.fitted_pattern.kappas, 1.0)
 
 
 def test_kappa_between_ages_is_log_linear() -> None:
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).estimate(weekly_history(9).as_of("2023-03-01"))
+    pattern = make_pattern().estimate(weekly_history(9).as_of("2023-03-01"))
     pattern = replace(pattern, kappas=np.exp(np.log1p(KAPPA_AGES)))
     at_ages = pattern.kappa_at(np.array([0, 5, 50, 120, 300]))
     np.testing.assert_allclose(at_ages, [1, 6, 51, 121, 121])
@@ -280,12 +268,12 @@ def test_kappa_between_ages_is_log_linear() -> None:
 
 def test_a_pattern_forecasts_only_when_it_was_fitted() -> None:
     with pytest.raises(ValueError, match="the pattern was not fitted yet: call fit"):
-        Pattern(**arguments_of(PLAIN_PATTERN)).predict(weekly_history(9).as_of("2023-03-01"))
+        make_pattern().predict(weekly_history(9).as_of("2023-03-01"))
 
 
 def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
     curves = weekly_history(30).as_of("2023-07-01")
-    pattern = Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+    pattern = make_pattern().fit(curves)
     restored = Pattern.from_state(*pattern.state())
     assert restored.config == pattern.config
     mean = restored.predict(curves).raw.mean
@@ -308,10 +296,10 @@ def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
 )
 def test_arguments_are_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Pattern(**arguments_of(PLAIN_PATTERN) | change)
+        make_pattern(**change)
 
 
 def test_no_complete_age_is_refused() -> None:
     curves = weekly_history(3).as_of("2023-01-04")
     with pytest.raises(ValueError, match="no cohort has a complete age at 2023-01-04"):
-        Pattern(**arguments_of(PLAIN_PATTERN)).fit(curves)
+        make_pattern().fit(curves)
