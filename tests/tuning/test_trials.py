@@ -88,8 +88,11 @@ def score_and_reports(
 
 
 def record_as_trained(
-    past: History, model: Mapping[str, Any], date: object = SWEEP_DATE, **changes: Any
-) -> BacktestRecord:  # noqa: ANN401
+    past: History,
+    model: Mapping[str, Any],
+    date: object = SWEEP_DATE,
+    **changes: Any,  # noqa: ANN401
+) -> BacktestRecord:
     """The past of a model that is trained as of a day."""
     validation = {**SWEEP_VALIDATION, **changes}
     config = {"base": model, "ledger": None, **validation}

@@ -35,7 +35,7 @@ def make_model(covariates: Config, **training: object) -> NeuralForecaster:
     return make_full_schedule(covariates=covariates, training=TRAINING | training)
 
 
-def covariates_of(curves: Curves, **choices: Any) -> CovariateScaling:
+def covariates_of(curves: Curves, **choices: object) -> CovariateScaling:
     return CovariateScaling.fit(with_complete_age(curves), CovariateConfig(**COVARIATES | choices))
 
 
