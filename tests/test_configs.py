@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 import pytest
-from composing import CONFIGS, composed
-from factories import forecaster
+from factories.configs import CONFIGS, compose_config
+from factories.models import make_forecaster
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,11 +23,11 @@ from ltvnet.tuning.search_space import SearchSpace
 from ltvnet.tuning.study import StudySettings
 
 
-def names(group: str) -> list[str]:
+def config_names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
+def resolve_config(config: DictConfig) -> dict[str, Any]:
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return values
 
@@ -40,84 +40,88 @@ def test_every_file_is_met_here() -> None:
     assert top == names
 
 
-@pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
+@pytest.mark.parametrize(
+    "model", [name for name in config_names("model") if not name.startswith("_")]
+)
 def test_models_are_built(model: str) -> None:
-    config = resolved(composed("train", f"model={model}").model)
+    config = resolve_config(compose_config("train", f"model={model}").model)
     spec = ModelSpec.from_config(config)
-    assert all(forecaster(model.as_config()) is not None for model in spec.models.values())
+    assert all(make_forecaster(model.as_config()) is not None for model in spec.models.values())
 
 
 def test_what_nets_share_lacks_the_net() -> None:
-    assert OmegaConf.is_missing(composed("train", "model=_neural").model, "net")
+    assert OmegaConf.is_missing(compose_config("train", "model=_neural").model, "net")
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_training_settings_are_built(net: str) -> None:
-    training = composed("train", f"model={net}").model.training
+    training = compose_config("train", f"model={net}").model.training
     assert TrainingConfig(**training).epochs >= 1
 
 
 def test_the_mixture_has_its_bases_as_they_are_alone() -> None:
     """Then their past forecasts are found in the ledger, and not made again."""
-    best = resolved(composed("train", "model=best").model)["bases"]
-    pattern = resolved(composed("train", "model=pattern").model)
+    best = resolve_config(compose_config("train", "model=best").model)["bases"]
+    pattern = resolve_config(compose_config("train", "model=pattern").model)
     alone = {"departure": "boosting_departure"}
     for name, base in best.items():
-        config = resolved(composed("train", f"model={alone.get(name, name)}").model)
-        own = {"pattern": pattern}
-        assert base | own == config | own and base["pattern"] == pattern
+        config = resolve_config(compose_config("train", f"model={alone.get(name, name)}").model)
+        shared = {"pattern": pattern}
+        assert base | shared == config | shared and base["pattern"] == pattern
 
 
-@pytest.mark.parametrize("trainer", names("trainer"))
+@pytest.mark.parametrize("trainer", config_names("trainer"))
 def test_trainers_are_built(trainer: str) -> None:
-    assert HardwareConfig(**composed("train", f"trainer={trainer}").trainer).threads >= 1
+    assert HardwareConfig(**compose_config("train", f"trainer={trainer}").trainer).threads >= 1
 
 
-@pytest.mark.parametrize("validation", names("validation"))
+@pytest.mark.parametrize("validation", config_names("validation"))
 def test_validations_are_built(validation: str) -> None:
-    config = resolved(composed("train", f"validation={validation}").validation)
-    made = ValidationConfig.from_config(config)
-    assert (made.origins > 0) == (validation != "none")
+    config = resolve_config(compose_config("train", f"validation={validation}").validation)
+    forecaster = ValidationConfig.from_config(config)
+    assert (forecaster.origins > 0) == (validation != "none")
 
 
 def test_a_backtest_is_built() -> None:
-    config = resolved(composed("backtest"))
+    config = resolve_config(compose_config("backtest"))
     plan = ReplayPlan(
         **{name: config[name] for name in ("window", "refit", "ages", "warm", "workers")}
     )
-    learning = composed("train").validation.learning
+    learning = compose_config("train").validation.learning
     assert set(SCORED_AGES) <= set(plan.ages) and plan.folds_per_fit == 1
     assert StageSwitches(**config["learning"]) == StageSwitches(**learning)
     assert set(config["origins"]) == {"every", "first", "last", "dates"}
 
 
-@pytest.mark.parametrize("data", names("data"))
+@pytest.mark.parametrize("data", config_names("data"))
 def test_data_are_built(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTVNET_DATA", os.environ.get("LTVNET_DATA", "nowhere"))
     overrides = ["data.path=table.csv"] if data in ("files", "transactions") else []
-    source = instantiate(composed("train", f"data={data}", *overrides).data)
+    source = instantiate(compose_config("train", f"data={data}", *overrides).data)
     assert callable(source.history)
 
 
 def test_the_defaults_of_files_stand_once() -> None:
     """`ltvnet.read` has the defaults of the YAML."""
-    config = resolved(composed("predict", "bundle=b", "data.path=table.csv"))["data"]
+    config = resolve_config(compose_config("predict", "bundle=b", "data.path=table.csv"))["data"]
     assert config.pop("_target_") == "ltvnet.data.cohort_tables.Files"
     defaults = dataclasses.asdict(Files(path="table.csv"))
     assert config == {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
 
 
 def test_predict_tables_are_built() -> None:
-    config = composed("predict", "bundle=b", "data.path=table.csv")
+    config = compose_config("predict", "bundle=b", "data.path=table.csv")
     tables = OutputOptions(config.wide, list(config.ages), config.by, config.ledger)
     assert tables.ages[0] == 1 and tables.ages[-1] == 360
 
 
-@pytest.mark.parametrize("model", [name for name in names("model") if not name.startswith("_")])
+@pytest.mark.parametrize(
+    "model", [name for name in config_names("model") if not name.startswith("_")]
+)
 def test_every_model_has_a_space_that_holds_its_defaults(model: str) -> None:
-    config = resolved(composed("sweep", f"model={model}", "title=t", "sweep.study=s"))
+    config = resolve_config(compose_config("sweep", f"model={model}", "title=t", "sweep.study=s"))
     space = SearchSpace.parse(config["space"], config)
-    assert len(space) and all(one.key.startswith("model.") for one in space.dimensions)
+    assert len(space) and all(dimension.key.startswith("model.") for dimension in space.dimensions)
     assert (
         StudySettings(**{k: v for k, v in config["sweep"].items() if k != "held_out"}).workers == 1
     )
@@ -125,10 +129,10 @@ def test_every_model_has_a_space_that_holds_its_defaults(model: str) -> None:
 
 @pytest.mark.parametrize("name", ["train", "backtest", "predict", "prepare", "simulate", "sweep"])
 def test_scripts_share_where_they_write_and_their_seed(name: str) -> None:
-    config = composed(name)
+    config = compose_config(name)
     assert config.seed == 0 and config.debug is False
 
 
 def test_a_net_takes_the_values_of_pattern_yaml() -> None:
-    net = composed("train", "model=lstm").model.pattern
-    assert net == composed("train", "model=pattern").model
+    net = compose_config("train", "model=lstm").model.pattern
+    assert net == compose_config("train", "model=pattern").model

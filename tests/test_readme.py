@@ -30,9 +30,9 @@ COMMANDS = sorted(
 
 
 def run(command: str, *more: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, *shlex.split(command)[1:], *more]
+    arguments = [sys.executable, *shlex.split(command)[1:], *more]
     environment = os.environ | {"LTVNET_DATA": os.environ.get("LTVNET_DATA", "data")}
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 def test_there_are_commands() -> None:
@@ -41,10 +41,10 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_compose(command: str, tmp_path: Path) -> None:
-    made = tmp_path / "best.yaml"  # a file that another command makes
-    made.write_text("overrides: [model=tide]")
-    done = run(re.sub(r"experiment=\S+", f"experiment={made}", command), "--cfg", "job")
-    assert done.returncode == 0, done.stderr
+    experiment = tmp_path / "best.yaml"  # a file that another command makes
+    experiment.write_text("overrides: [model=tide]")
+    process = run(re.sub(r"experiment=\S+", f"experiment={experiment}", command), "--cfg", "job")
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize("script", ["train", "backtest", "predict", "prepare", "simulate", "sweep"])
@@ -63,16 +63,16 @@ def test_a_quick_run_from_data_to_forecasts(tmp_path: Path) -> None:
     assert run(simulated).returncode == 0
     files, trained = tmp_path / "Files", tmp_path / "train"
     model = f"python scripts/train.py model=pattern data=files data.path={files} out={trained}"
-    done = run(model)
-    assert done.returncode == 0, done.stderr
-    assert "your data support forecasts to D" in done.stdout
-    assert "No cell has matured after 2022-07-31" in done.stdout
-    assert f"bundle={trained}/bundle data=files data.path={files} out=." in done.stdout
+    process = run(model)
+    assert process.returncode == 0, process.stderr
+    assert "your data support forecasts to D" in process.stdout
+    assert "No cell has matured after 2022-07-31" in process.stdout
+    assert f"bundle={trained}/bundle data=files data.path={files} out=." in process.stdout
     predicted = (
         f"python scripts/predict.py bundle={trained}/bundle data.path={files} out={tmp_path}"
     )
-    done = run(predicted)
-    assert done.returncode == 0, done.stderr
+    process = run(predicted)
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "Files_Predictions" / "LTV_predictions_2022_07_31.csv").exists()
 
 
@@ -117,9 +117,9 @@ def test_every_choice_is_named_beside_its_class() -> None:
 def test_every_reason_is_explained() -> None:
     from ltvnet.forecasting import forecast
 
-    words = set(re.findall(r'\(.*, "(\w+)"\),', Path(forecast.__file__).read_text()))
+    reasons = set(re.findall(r'\(.*, "(\w+)"\),', Path(forecast.__file__).read_text()))
     explained = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
-    assert words | {"ok"} <= explained
+    assert reasons | {"ok"} <= explained
 
 
 def test_links_and_pictures_lead_somewhere() -> None:

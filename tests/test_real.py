@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from composing import composed
-from factories import forecaster
+from factories.configs import compose_config
+from factories.models import make_forecaster
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -24,15 +24,15 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="LTVNET_DATA names no 
 
 
 def model(name: str, *overrides: str) -> Forecaster:
-    config = composed("train", f"model={name}", *overrides).model
+    config = compose_config("train", f"model={name}", *overrides).model
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
-    return forecaster({str(key): value for key, value in values.items()})
+    return make_forecaster({str(key): value for key, value in values.items()})
 
 
 @pytest.fixture(scope="module")
 def retail() -> History:
-    history: History = instantiate(composed("train", "data=online_retail").data).history()
+    history: History = instantiate(compose_config("train", "data=online_retail").data).history()
     return history
 
 
@@ -72,11 +72,11 @@ def test_the_pattern_beats_the_chain_ladder_and_the_oracle_both(portfolio: Histo
         lam = pd.DataFrame(truth, index=expected.as_of("2024-12-31").index).reindex(curves.index)
         for name in ("pattern", "chain_ladder"):
             forecaster = model(name).fit(curves)
-            found = [score_at(forecaster, curves, actual, age) for age in (7, 30)]
-            scores.setdefault(name, []).append(float(np.mean(found)))
+            score_by_age = [score_at(forecaster, curves, actual, age) for age in (7, 30)]
+            scores.setdefault(name, []).append(float(np.mean(score_by_age)))
         oracle = [score_of_oracle(lam.to_numpy(), curves, actual, age) for age in (7, 30)]
         scores.setdefault("oracle", []).append(float(np.mean(oracle)))
-    means = {name: np.mean(found) for name, found in scores.items()}
+    means = {name: np.mean(score_by_age) for name, score_by_age in scores.items()}
     assert means["oracle"] < 0.5 * means["pattern"]
     assert means["pattern"] < 0.75 * means["chain_ladder"]
 
@@ -92,9 +92,9 @@ def wapes(issued: Floats, actual: Floats, rows: np.ndarray, users: Floats) -> fl
     )
 
 
-def score_at(forecaster: Forecaster, curves: Curves, actual: Floats, age: int) -> float:
+def score_at(make_forecaster: Forecaster, curves: Curves, actual: Floats, age: int) -> float:
     rows = near(curves, age)
-    forecast = forecaster.predict(curves.take(rows).cut(age))
+    forecast = make_forecaster.predict(curves.take(rows).cut(age))
     return wapes(forecast.final.mean, actual, rows, curves.users)
 
 
@@ -106,7 +106,7 @@ def score_of_oracle(lam: Floats, curves: Curves, actual: Floats, age: int) -> fl
 
 def test_cdnow_by_day_is_at_its_noise_floor() -> None:
     """Published: chain ladder D7 to D360, each day left out in turn, 8.5 % MAPE; floor 8.6 %."""
-    config = composed("train", "data=cdnow").data
+    config = compose_config("train", "data=cdnow").data
     curves = instantiate(config).history().as_of("1998-06-30")
     assert len(curves) == 84 and (curves.observed_age == 360).all()
     ladder = model("chain_ladder").fit(curves)
@@ -116,8 +116,8 @@ def test_cdnow_by_day_is_at_its_noise_floor() -> None:
     ]  # y(7) / beta(7), without the day
     np.testing.assert_allclose(forecast, curves.values[:, 7] / expected.beta[:, 7])
     actual = curves.values[:, 360]
-    each = 1 / actual  # so that a WAPE is a mean of percentage errors
-    assert metrics.wape(actual, forecast, each) == pytest.approx(0.085, abs=0.002)
+    weight = 1 / actual  # so that a WAPE is a mean of percentage errors
+    assert metrics.wape(actual, forecast, weight) == pytest.approx(0.085, abs=0.002)
 
     orders = pd.read_parquet(DATA / "cdnow" / "orders.parquet")
     acquired = orders.groupby("customer_id")["date"].transform("min")
@@ -128,4 +128,4 @@ def test_cdnow_by_day_is_at_its_noise_floor() -> None:
         for days in (7, 360)
     )
     error = (y360 - y7 * y360.sum() / y7.sum()).std() / np.sqrt(curves.users)
-    assert metrics.noise_floor(actual, error, each) == pytest.approx(0.086, abs=0.003)
+    assert metrics.noise_floor(actual, error, weight) == pytest.approx(0.086, abs=0.003)

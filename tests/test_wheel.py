@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cohorts import weekly
+from factories.cohorts import weekly_history
 
 from ltvnet.data.cohort_tables import write_cohorts
 
@@ -62,7 +62,7 @@ def copy_of_sources(folder: Path) -> Path:
 
 
 def test_four_lines_away_from_the_checkout(python: Path, tmp_path: Path) -> None:
-    write_cohorts(weekly(60).as_of("2024-02-29"), tmp_path / "cohorts.csv")
+    write_cohorts(weekly_history(60).as_of("2024-02-29"), tmp_path / "cohorts.csv")
     command = [python, "-I", "-c", FOUR_LINES]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import curve, history, weekly
-from test_forecaster import PATTERN
+from factories.cohorts import curve, identical_weekly_history, weekly_history
+from factories.configs import PATTERN, arguments_of
 
 from ltvnet.backtesting.ledger import STAGES
 from ltvnet.backtesting.replay import forecast_entries
@@ -21,104 +21,103 @@ from ltvnet.backtesting.scores import (
     score_table,
     score_table_by_segment,
 )
-from ltvnet.data.curves import NODES, Curves, History
+from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Band
 from ltvnet.models.pattern.pattern import Pattern
 
 
-def known(weeks: int = 70) -> History:
-    """Weekly cohorts of one curve: the pattern is exact."""
-    days = [np.datetime64("2023-01-02") + 7 * week for week in range(weeks)]
-    return history([(str(d), str(d + 6), {}, 10.0, curve(360)) for d in days])
-
-
-def fitted(curves: Curves) -> Pattern:
-    made = Pattern(**{key: value for key, value in PATTERN.items() if key != "name"})
-    return made.fit(curves)
+def fit_pattern(curves: Curves) -> Pattern:
+    return Pattern(**arguments_of(PATTERN)).fit(curves)
 
 
 @pytest.fixture(scope="module")
 def curves() -> Curves:
-    return known().as_of("2024-02-29")
+    return identical_weekly_history().as_of("2024-02-29")
 
 
 @pytest.fixture(scope="module")
-def halved(curves: Curves) -> BacktestRecord:
+def half_record(curves: Curves) -> BacktestRecord:
     """A model that says half of what came true, within [a quarter, twice] of it."""
-    entries = forecast_entries(fitted(curves), curves, [7, 30])
-    truth = entries.look_up_actuals(known().as_of("2026-01-01"))
+    entries = forecast_entries(fit_pattern(curves), curves, [7, 30])
+    truth = entries.look_up_actuals(identical_weekly_history().as_of("2026-01-01"))
     band = Band(truth / 2, truth / 4, truth / 2, truth * 2)
-    return build_record("half", replace(entries, bands=dict.fromkeys(STAGES, band)), known())
+    return build_record(
+        "half", replace(entries, bands=dict.fromkeys(STAGES, band)), identical_weekly_history()
+    )
 
 
-def test_every_metric_of_a_known_error(halved: BacktestRecord) -> None:
-    found = score_table(halved, [7, 30])
-    np.testing.assert_allclose(found["wape"], 0.5)
-    np.testing.assert_allclose(found["bias"], -0.5)
-    np.testing.assert_allclose(found["median_ape"], 0.5)
-    np.testing.assert_allclose(found["coverage"], 1.0)
-    several = found["weeks"] > 1
-    np.testing.assert_allclose(found["coverage_error"][several], 0.0, atol=1e-12)
-    assert found["coverage_error"][~several].isna().all() and several.any()
-    np.testing.assert_allclose(found["width"], 2 - 0.25)
-    np.testing.assert_allclose(found["wape_pattern"], 0.0, atol=1e-9)
-    np.testing.assert_allclose(found["pinball_p10"], 0.1 * 0.75)
-    np.testing.assert_allclose(found["pinball_p90"], 0.1 * 1.0)
-    assert mean_wape(halved) == pytest.approx(0.5)
-    assert mean_wape(halved, "pattern") == pytest.approx(0.0, abs=1e-9)
-    assert compare_stage_with_pattern(halved, "final").is_worse
+def test_every_metric_of_a_known_error(half_record: BacktestRecord) -> None:
+    scores = score_table(half_record, [7, 30])
+    np.testing.assert_allclose(scores["wape"], 0.5)
+    np.testing.assert_allclose(scores["bias"], -0.5)
+    np.testing.assert_allclose(scores["median_ape"], 0.5)
+    np.testing.assert_allclose(scores["coverage"], 1.0)
+    several = scores["weeks"] > 1
+    np.testing.assert_allclose(scores["coverage_error"][several], 0.0, atol=1e-12)
+    assert scores["coverage_error"][~several].isna().all() and several.any()
+    np.testing.assert_allclose(scores["width"], 2 - 0.25)
+    np.testing.assert_allclose(scores["wape_pattern"], 0.0, atol=1e-9)
+    np.testing.assert_allclose(scores["pinball_p10"], 0.1 * 0.75)
+    np.testing.assert_allclose(scores["pinball_p90"], 0.1 * 1.0)
+    assert mean_wape(half_record) == pytest.approx(0.5)
+    assert mean_wape(half_record, "pattern") == pytest.approx(0.0, abs=1e-9)
+    assert compare_stage_with_pattern(half_record, "final").is_worse
 
 
-def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(halved: BacktestRecord) -> None:
-    found = score_table(halved, [7, 30]).set_index(["observed_age", "horizon"])["n"]
+def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(half_record: BacktestRecord) -> None:
+    counts = score_table(half_record, [7, 30]).set_index(["observed_age", "horizon"])["n"]
     # on 2024-02-29, a Thursday, cohorts stand at 4, 11, 18, 25, 32 ... days
-    assert found["7", 30] == found["30", 60] == 1  # those at 11 and at 32 days, cut
-    assert found["3-6", 30] == found["7-13", 30] == 1
-    assert found["14-29", 30] == 2 and found["30-59", 60] == 4
-    assert found["all", 30] == 4
+    assert counts["7", 30] == counts["30", 60] == 1  # those at 11 and at 32 days, cut
+    assert counts["3-6", 30] == counts["7-13", 30] == 1
+    assert counts["14-29", 30] == 2 and counts["30-59", 60] == 4
+    assert counts["all", 30] == 4
 
 
-def test_cells_beyond_the_support_of_the_data_do_not_count(halved: BacktestRecord) -> None:
+def test_cells_beyond_the_support_of_the_data_do_not_count(half_record: BacktestRecord) -> None:
     near = replace(
-        halved,
+        half_record,
         entries=replace(
-            halved.entries, last_supported_age=halved.entries.last_supported_age * 0 + 90
+            half_record.entries, last_supported_age=half_record.entries.last_supported_age * 0 + 90
         ),
     )
     assert set(score_table(near, [7])["horizon"]) == {30, 60, 90}
 
 
-def test_nothing_matured_gives_no_rows_and_no_score(halved: BacktestRecord) -> None:
-    nothing = replace(halved, actual=np.full_like(halved.actual, np.nan))
+def test_nothing_matured_gives_no_rows_and_no_score(half_record: BacktestRecord) -> None:
+    nothing = replace(half_record, actual=np.full_like(half_record.actual, np.nan))
     assert score_table(nothing, [7]).empty and mean_wape(nothing) is None
-    early = build_record("half", halved.entries, known().until("2024-03-06"))
+    early = build_record(
+        "half", half_record.entries, identical_weekly_history().until("2024-03-06")
+    )
     assert mean_wape(early) is None  # no D90 has matured in a week for cohorts younger than that
 
 
-def test_cohorts_that_earned_nothing_have_no_error_in_percent(halved: BacktestRecord) -> None:
-    nothing = replace(halved, actual=halved.actual * 0)
+def test_cohorts_that_earned_nothing_have_no_error_in_percent(half_record: BacktestRecord) -> None:
+    nothing = replace(half_record, actual=half_record.actual * 0)
     assert mean_wape(nothing) is None
-    exact = halved.entries.observed_age == 7
-    some = replace(halved, actual=np.where(exact[:, None], 0.0, halved.actual))
-    assert mean_wape(some) == pytest.approx(0.5)  # of those at 30 days alone
+    exact = half_record.entries.observed_age == 7
+    partly_zero = replace(half_record, actual=np.where(exact[:, None], 0.0, half_record.actual))
+    assert mean_wape(partly_zero) == pytest.approx(0.5)  # of those at 30 days alone
 
 
 def test_a_segment_has_scores_of_its_own(curves: Curves) -> None:
-    data = weekly(70, ("a", "b"))
-    then = data.as_of("2024-02-29")
-    entries = forecast_entries(fitted(then), then, [])
+    data = weekly_history(70, ("a", "b"))
+    curves_then = data.as_of("2024-02-29")
+    entries = forecast_entries(fit_pattern(curves_then), curves_then, [])
     truth = entries.look_up_actuals(data.as_of(data.last_day))
     wrong = np.where(entries.attributes["Apps"] == "b", 1.5, 1.0)[:, None] * truth
     bands = dict.fromkeys(STAGES, Band(wrong, wrong, wrong, wrong))
-    found = score_table_by_segment(build_record("m", replace(entries, bands=bands), data), 1)
-    by_app = found.set_index(["Apps", "horizon"])["bias"]
+    segment_scores = score_table_by_segment(
+        build_record("m", replace(entries, bands=bands), data), 1
+    )
+    by_app = segment_scores.set_index(["Apps", "horizon"])["bias"]
     np.testing.assert_allclose(by_app[[("a", 180), ("b", 180)]], [0.0, 0.5], atol=1e-12)
 
 
 def test_revision_is_how_much_forecasts_move_between_origins(curves: Curves) -> None:
-    earlier = known().as_of("2024-02-22")
-    parts = [forecast_entries(fitted(c), c, [7]) for c in (earlier, curves)]
-    joined = type(parts[0]).concatenate(parts)
+    earlier = identical_weekly_history().as_of("2024-02-22")
+    entries_by_origin = [forecast_entries(fit_pattern(c), c, [7]) for c in (earlier, curves)]
+    joined = type(entries_by_origin[0]).concatenate(entries_by_origin)
     assert revision(joined, 360, "final") == pytest.approx(0.0, abs=1e-9)
     later = joined.origin == curves.origin
     mean = joined.bands["final"].mean * np.where(later, 2.0, 1.0)[:, None]
@@ -127,30 +126,41 @@ def test_revision_is_how_much_forecasts_move_between_origins(curves: Curves) -> 
 
 
 def test_the_oracle_grows_as_expected_from_what_was_observed(curves: Curves) -> None:
-    truth = replace(known(), values=known().values * 3).as_of("2026-01-01")
-    entries = forecast_entries(fitted(curves), curves, [7])
-    said = forecast_by_oracle(truth, entries)
+    truth = replace(identical_weekly_history(), values=identical_weekly_history().values * 3).as_of(
+        "2026-01-01"
+    )
+    entries = forecast_entries(fit_pattern(curves), curves, [7])
+    oracle_values = forecast_by_oracle(truth, entries)
     row = int(np.flatnonzero((entries.observed_age == 7) & (entries.natural_age == 11))[0])
     grown = 3 * (curve(360)[180] - curve(360)[7])
-    assert said[row, NODES.index(180)] == pytest.approx(curve(360)[7] + grown)
-    assert np.isnan(said[row, NODES.index(7)]) and np.isnan(said[row, NODES.index(10)])
-    few = forecast_by_oracle(truth.take(np.arange(20)), entries)  # knows 20 cohorts, the first ones
-    told = np.isfinite(few).any(axis=1)
-    assert 0 < told.sum() < len(entries)
-    assert set(entries.keys[entries.cohort_index[told]]) <= set(truth.index[:20])
-    other = replace(truth, attributes={"Apps": np.full(len(truth), "a", dtype=object)})
-    assert np.isnan(forecast_by_oracle(other, entries)).all()
+    assert oracle_values[row, NODES.index(180)] == pytest.approx(curve(360)[7] + grown)
+    assert np.isnan(oracle_values[row, NODES.index(7)]) and np.isnan(
+        oracle_values[row, NODES.index(10)]
+    )
+    partial_oracle = forecast_by_oracle(
+        truth.take(np.arange(20)), entries
+    )  # knows 20 cohorts, the first ones
+    has_oracle = np.isfinite(partial_oracle).any(axis=1)
+    assert 0 < has_oracle.sum() < len(entries)
+    assert set(entries.keys[entries.cohort_index[has_oracle]]) <= set(truth.index[:20])
+    other_truth = replace(truth, attributes={"Apps": np.full(len(truth), "a", dtype=object)})
+    assert np.isnan(forecast_by_oracle(other_truth, entries)).all()
 
 
 def test_the_error_of_growth_leaves_out_what_was_observed(curves: Curves) -> None:
-    entries = forecast_entries(fitted(curves), curves, [7])
-    one = np.sqrt(np.arange(1.0, len(NODES) + 1))  # variance of node j is j + 1
-    errors = pd.DataFrame(np.tile(one, (len(curves), 1)), index=curves.index, columns=list(NODES))
-    found = growth_standard_error(errors, entries)
+    entries = forecast_entries(fit_pattern(curves), curves, [7])
+    node_errors = np.sqrt(np.arange(1.0, len(NODES) + 1))  # variance of node j is j + 1
+    errors = pd.DataFrame(
+        np.tile(node_errors, (len(curves), 1)), index=curves.index, columns=list(NODES)
+    )
+    growth_errors = growth_standard_error(errors, entries)
     row = int(np.flatnonzero(entries.observed_age == 11)[0])  # the last node by then is 10
     j, k = NODES.index(180), NODES.index(10)
-    assert found[row, j] == pytest.approx(np.sqrt(j - k))
-    floor = score_table(replace(build_record("m", entries, known()), standard_error=found), [7])[
-        "noise_floor"
-    ]
+    assert growth_errors[row, j] == pytest.approx(np.sqrt(j - k))
+    floor = score_table(
+        replace(
+            build_record("m", entries, identical_weekly_history()), standard_error=growth_errors
+        ),
+        [7],
+    )["noise_floor"]
     assert (floor > 0).all()

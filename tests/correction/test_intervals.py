@@ -29,14 +29,14 @@ J = len(NODES)
 D30, D360 = NODES.index(30), NODES.index(360)
 
 
-def growing(rows: int, observed: int = 7, value: float = 1.0) -> NodeForecasts:
+def unit_growth_forecasts(rows: int, observed: int = 7, value: float = 1.0) -> NodeForecasts:
     """Forecasts that grow by 1 up to each node, without quantiles of their own."""
     mean = np.where(observed < GRID, value + 1.0, np.nan) * np.ones((rows, 1))
     band = Band(mean, mean, mean, mean)
     return NodeForecasts(np.full(rows, observed), np.full(rows, value), np.ones(rows), mean, band)
 
 
-def issued(
+def scored_forecasts(
     grown: Floats,
     observed: int = 7,
     cohort: Ints | None = None,
@@ -47,7 +47,7 @@ def issued(
     """Forecasts of a growth of 1 beside what they grew by, (E,) at all nodes or (E, J)."""
     rows = len(grown)
     cells = grown[:, None] if grown.ndim == 1 else grown
-    forecast = growing(rows, observed)
+    forecast = unit_growth_forecasts(rows, observed)
     return CalibrationSample(
         forecast=forecast if users is None else replace(forecast, users=users),
         actual=np.where(observed < GRID, 1.0 + cells, np.nan),
@@ -61,7 +61,7 @@ def issued(
 def test_the_order_statistic_by_hand(cohorts: int, rank: int) -> None:
     """ceil(0.9 (m + 1)): outcomes 1, 2 .. m above a forecast of 1 miss it by 0, 1 .. m - 1."""
     outcomes = np.random.default_rng(0).permutation(cohorts) + 1.0
-    learned = Intervals.fit(issued(outcomes), TOP)
+    learned = Intervals.fit(scored_forecasts(outcomes), TOP)
     assert (learned.upper[2, 0, D30:] == rank - 1).all()
     assert (learned.lower[2, 0, D30:] == 1 - (cohorts + 1 - rank)).all()
     assert np.isnan(learned.upper[[0, 1, *range(3, 8)]]).all()
@@ -70,10 +70,10 @@ def test_the_order_statistic_by_hand(cohorts: int, rank: int) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, MIN_CALIBRATION_COHORTS - 1])
 def test_too_few_cohorts_stay_blank(rows: int) -> None:
-    learned = Intervals.fit(issued(np.arange(rows) + 1.0), TOP)
+    learned = Intervals.fit(scored_forecasts(np.arange(rows) + 1.0), TOP)
     for unknown in (learned, Intervals.blank()):
         assert np.isnan(unknown.upper).all() and unknown.is_borrowed.all()
-        band, borrowed = unknown.apply(growing(3), np.zeros(3, dtype=np.int64))
+        band, borrowed = unknown.apply(unit_growth_forecasts(3), np.zeros(3, dtype=np.int64))
         assert np.isnan(band.p10).all() and np.isnan(band.p90).all()
         assert (band.mean[:, D30:] == 2).all() and (band.p50[:, D30:] == 2).all()
         assert borrowed[:, D30:].all() and not borrowed[:, 0].any()
@@ -83,20 +83,20 @@ def test_a_cohort_weighs_one_however_often_it_was_forecast() -> None:
     """The 19th of 20 cohorts, of which the worst has 100 forecasts."""
     outcomes = np.concatenate((np.arange(1.0, 20.0), np.full(100, 50.0)))
     cohort = np.concatenate((np.arange(19), np.full(100, 19)))
-    learned = Intervals.fit(issued(outcomes, cohort=cohort), TOP)
+    learned = Intervals.fit(scored_forecasts(outcomes, cohort=cohort), TOP)
     assert learned.upper[2, 0, D30] == 19 - 1
 
 
 def test_forecasts_of_one_cohort_share_its_weight() -> None:
     """20 cohorts of three forecasts each, 1 .. 60: a weight of 19 is reached at the 57th."""
     order = np.random.default_rng(0).permutation(60)
-    learned = Intervals.fit(issued(order + 1.0, cohort=order % 20), TOP)
+    learned = Intervals.fit(scored_forecasts(order + 1.0, cohort=order % 20), TOP)
     assert learned.upper[2, 0, D30] == 57 - 1
 
 
 def test_rows_of_few_cohorts_count_as_few() -> None:
     outcomes = np.arange(1.0, 101.0)
-    learned = Intervals.fit(issued(outcomes, cohort=np.arange(100) % 19), TOP)
+    learned = Intervals.fit(scored_forecasts(outcomes, cohort=np.arange(100) % 19), TOP)
     assert np.isnan(learned.upper).all()
 
 
@@ -104,7 +104,7 @@ def test_a_segment_of_few_cohorts_takes_its_parents() -> None:
     """a has 20 cohorts missing by 0 .. 19, b 19 missing by 100; the top's is the 36th of 39."""
     outcomes = np.concatenate((np.arange(1.0, 21.0), np.full(19, 101.0)))
     segment = np.repeat([1, 2], [20, 19])
-    learned = Intervals.fit(issued(outcomes, segment=segment), APPS)
+    learned = Intervals.fit(scored_forecasts(outcomes, segment=segment), APPS)
     assert learned.upper[2, :, D30].tolist() == [100.0, 18.0, 100.0]
     assert learned.lower[2, :, D30].tolist() == [-3.0, -1.0, -3.0]
 
@@ -114,20 +114,20 @@ def test_a_horizon_that_has_not_matured_borrows_the_widest_of_the_longest_three(
     grown = np.full((20, J), np.nan)
     for node, miss in ((30, 9), (45, 5), (60, 7), (90, 6)):
         grown[:, NODES.index(node)] = 1.0 + miss
-    learned = Intervals.fit(issued(grown), TOP)
+    learned = Intervals.fit(scored_forecasts(grown), TOP)
     assert learned.upper[2, 0, D30:].tolist() == [9, 5, 7, 6] + [7] * 6
     assert learned.lower[2, 0, D30:].tolist() == [-9, -5, -7, -6] + [-5] * 6
     assert learned.is_borrowed[2, D30:].tolist() == [False] * 4 + [True] * 6
-    _, borrowed = learned.apply(growing(1), np.zeros(1, dtype=np.int64))
+    _, borrowed = learned.apply(unit_growth_forecasts(1), np.zeros(1, dtype=np.int64))
     assert borrowed[0].tolist() == [*[False] * 8, *[True] * 3, *[False] * 4, *[True] * 6]
 
 
-def constant(lower: float, upper: float, noise: float = 0.0) -> Intervals:
+def constant_intervals(lower: float, upper: float, noise: float = 0.0) -> Intervals:
     """Widths, and chance from an observed age of 7."""
     shape = (len(AGE_BUCKETS), 1, J)
-    known = np.zeros(shape[::2], dtype=bool)
+    borrowed = np.zeros(shape[::2], dtype=bool)
     chance = np.where(np.arange(len(AGE_BUCKETS)) == 2, noise, np.nan)
-    return Intervals(TOP, np.full(shape, lower), np.full(shape, upper), known, chance)
+    return Intervals(TOP, np.full(shape, lower), np.full(shape, upper), borrowed, chance)
 
 
 def test_the_size_of_errors_by_hand() -> None:
@@ -135,12 +135,12 @@ def test_the_size_of_errors_by_hand() -> None:
     mean = np.where(GRID > 7, 6.0, np.nan) * np.ones((2, 1))
     band = Band(mean, mean, mean, mean)
     forecast = NodeForecasts(np.full(2, 7), np.full(2, 2.0), np.array([1.0, 16 / 3]), mean, band)
-    noise = constant(0.0, 0.0, 12.0).noise
+    noise = constant_intervals(0.0, 0.0, 12.0).noise
     size = forecast.error_scale(noise)
     np.testing.assert_allclose(size[:, 8:], [[8.0] * 13, [5.0] * 13], rtol=1e-15)
     assert np.isnan(size[:, :8]).all()
     assert (forecast.error_scale(np.zeros(len(AGE_BUCKETS)))[:, 8:] == 4).all()
-    wide, _ = constant(0.25, 0.5, 12.0).apply(forecast, np.zeros(2, dtype=np.int64))
+    wide, _ = constant_intervals(0.25, 0.5, 12.0).apply(forecast, np.zeros(2, dtype=np.int64))
     np.testing.assert_allclose(wide.p10[:, D30], [6 - 8 / 4, 6 - 5 / 4], rtol=1e-15)
     np.testing.assert_allclose(wide.p90[:, D30], [6 + 8 / 2, 6 + 5 / 2], rtol=1e-15)
     past = CalibrationSample(
@@ -156,26 +156,27 @@ def test_issued_intervals_by_hand() -> None:
     mean = np.where(GRID > 7, 6.0, np.nan)[None]
     band = Band(mean, mean - 1, mean, mean + 1)
     forecast = NodeForecasts(np.array([7]), np.array([2.0]), np.ones(1), mean - 1, band)
-    band, _ = constant(0.25, 0.5).apply(forecast, np.zeros(1, dtype=np.int64))
+    band, _ = constant_intervals(0.25, 0.5).apply(forecast, np.zeros(1, dtype=np.int64))
     assert (band.p10[0, D30], band.p50[0, D30], band.p90[0, D30]) == (5.0, 6.0, 8.0)
-    wider, _ = constant(9.0, -9.0).apply(forecast, np.zeros(1, dtype=np.int64))
-    held = (wider.p10[0, D30], wider.p50[0, D30], wider.p90[0, D30])
-    assert held == (2.0, 2.0, 2.0)  # not below what was observed, and p50 between
-    narrow, _ = constant(-9.0, 0.0).apply(forecast, np.zeros(1, dtype=np.int64))
+    wider, _ = constant_intervals(9.0, -9.0).apply(forecast, np.zeros(1, dtype=np.int64))
+    bounds = (wider.p10[0, D30], wider.p50[0, D30], wider.p90[0, D30])
+    assert bounds == (2.0, 2.0, 2.0)  # not below what was observed, and p50 between
+    narrow, _ = constant_intervals(-9.0, 0.0).apply(forecast, np.zeros(1, dtype=np.int64))
     assert (narrow.p10[0, D30], narrow.p50[0, D30]) == (42.0, 42.0)
 
 
 def test_growth_is_the_models_or_the_patterns_and_none_is_blank() -> None:
     flat = np.where(GRID > 7, 2.0, np.nan)[None]
-    same = Band(flat, flat, flat, flat)
-    still = NodeForecasts(np.array([7]), np.array([2.0]), np.ones(1), flat, same)
-    band, _ = constant(0.5, 0.5).apply(still, np.zeros(1, dtype=np.int64))
+    band_of_pattern = Band(flat, flat, flat, flat)
+    still = NodeForecasts(np.array([7]), np.array([2.0]), np.ones(1), flat, band_of_pattern)
+    band, _ = constant_intervals(0.5, 0.5).apply(still, np.zeros(1, dtype=np.int64))
     assert np.isnan(band.p10).all() and np.isnan(band.p90).all() and band.mean[0, D360] == 2
     grows = replace(still, pattern=flat + 4)
-    band, _ = constant(0.0, 0.5).apply(grows, np.zeros(1, dtype=np.int64))
+    band, _ = constant_intervals(0.0, 0.5).apply(grows, np.zeros(1, dtype=np.int64))
     assert band.p90[0, D360] == 2 + 0.5 * 4
     unused = replace(
-        issued(np.ones(30)), forecast=replace(growing(30), observed_value=np.full(30, 2.0))
+        scored_forecasts(np.ones(30)),
+        forecast=replace(unit_growth_forecasts(30), observed_value=np.full(30, 2.0)),
     )
     assert np.isnan(Intervals.fit(unused, TOP).upper).all()
 
@@ -183,8 +184,10 @@ def test_growth_is_the_models_or_the_patterns_and_none_is_blank() -> None:
 @pytest.mark.parametrize("noise", [0.0, 3.0])
 @pytest.mark.parametrize("users", [0.0, np.nan])
 def test_cohorts_without_users_are_blank(users: float, noise: float) -> None:
-    forecast = replace(growing(2), users=np.array([users, 1.0]))
-    band, borrowed = constant(0.5, 0.5, noise).apply(forecast, np.zeros(2, dtype=np.int64))
+    forecast = replace(unit_growth_forecasts(2), users=np.array([users, 1.0]))
+    band, borrowed = constant_intervals(0.5, 0.5, noise).apply(
+        forecast, np.zeros(2, dtype=np.int64)
+    )
     assert np.isnan(band.p10[0]).all() and np.isnan(band.p90[0]).all() and not borrowed.any()
     assert (band.mean[:, D30:] == 2).all() and (band.p50[:, D30:] == 2).all()
     assert np.isfinite(band.p10[1, D30:]).all() and np.isfinite(band.p90[1, D30:]).all()
@@ -192,7 +195,7 @@ def test_cohorts_without_users_are_blank(users: float, noise: float) -> None:
 
 @pytest.mark.parametrize(("users", "fall"), [(0.0, 0.0), (np.nan, 0.0), (5.0, 99.0), (5.0, np.nan)])
 def test_rows_without_users_or_growth_teach_nothing(users: float, fall: float) -> None:
-    past = purchases(np.random.default_rng(0), 60, 0.1)
+    past = purchase_forecasts(np.random.default_rng(0), 60, 0.1)
     useless = np.arange(60) < 10
     forecast = replace(
         past.forecast,
@@ -201,12 +204,12 @@ def test_rows_without_users_or_growth_teach_nothing(users: float, fall: float) -
             useless, past.forecast.observed_value + fall, past.forecast.observed_value
         ),
     )
-    some = Intervals.fit(replace(past, forecast=forecast), TOP)
-    rest = Intervals.fit(rows_of(past, ~useless), TOP)
-    assert rest.noise[2] > 0 and np.isfinite(rest.upper[2]).any()
-    np.testing.assert_array_equal(some.noise, rest.noise)
-    np.testing.assert_array_equal(some.upper, rest.upper)
-    np.testing.assert_array_equal(some.lower, rest.lower)
+    with_useless_rows = Intervals.fit(replace(past, forecast=forecast), TOP)
+    without_useless_rows = Intervals.fit(rows_of(past, ~useless), TOP)
+    assert without_useless_rows.noise[2] > 0 and np.isfinite(without_useless_rows.upper[2]).any()
+    np.testing.assert_array_equal(with_useless_rows.noise, without_useless_rows.noise)
+    np.testing.assert_array_equal(with_useless_rows.upper, without_useless_rows.upper)
+    np.testing.assert_array_equal(with_useless_rows.lower, without_useless_rows.lower)
 
 
 def rows_of(past: CalibrationSample, rows: Bools) -> CalibrationSample:
@@ -243,14 +246,16 @@ def test_issued_intervals_are_ordered_and_monotone(seed: int) -> None:
     noise = rng.gamma(1.0, 4.0, len(AGE_BUCKETS))
     drawn = Intervals(TOP, lower, upper, np.zeros((len(AGE_BUCKETS), J), dtype=bool), noise)
     band, _ = drawn.apply(forecast, np.zeros(8, dtype=np.int64))
-    known = (forecast.forecast_growth > 0) & (forecast.users > 0)[:, None]
+    has_interval = (forecast.forecast_growth > 0) & (forecast.users > 0)[:, None]
     for cells in (band.p10, band.p90):
-        assert (np.isfinite(cells) == known).all()
-    low, middle, high = band.p10[known], band.p50[known], band.p90[known]
-    assert (low >= np.broadcast_to(forecast.observed_value[:, None], known.shape)[known]).all()
+        assert (np.isfinite(cells) == has_interval).all()
+    low, middle, high = band.p10[has_interval], band.p50[has_interval], band.p90[has_interval]
+    assert (
+        low >= np.broadcast_to(forecast.observed_value[:, None], has_interval.shape)[has_interval]
+    ).all()
     assert ((low <= middle) & (middle <= high)).all()
     for cells in (band.p10, band.p50, band.p90):
-        for row, use in zip(cells, known, strict=True):
+        for row, use in zip(cells, has_interval, strict=True):
             assert (np.diff(row[use]) >= 0).all()
 
 
@@ -274,26 +279,26 @@ def test_money_times_1024_widens_1024_times(seed: int) -> None:
     quantiles = (forecast.band.mean, forecast.band.p10, forecast.band.p50, forecast.band.p90)
     dear = replace(dear, band=Band(*(1024 * cells for cells in quantiles)))
     many = replace(forecast, users=16 * forecast.users)
-    one = Intervals.fit(past, APPS)
-    assert np.isfinite(one.upper).any() and (one.noise > 0).any()
-    band, _ = one.apply(forecast, past.segment)
-    for other, money, revenue in (
+    intervals_before = Intervals.fit(past, APPS)
+    assert np.isfinite(intervals_before.upper).any() and (intervals_before.noise > 0).any()
+    band, _ = intervals_before.apply(forecast, past.segment)
+    for scaled_past, money, revenue in (
         (replace(past, forecast=dear, actual=1024 * actual), 1024, 1024),
         (replace(past, forecast=many), 1, 16),
     ):
-        larger = Intervals.fit(other, APPS)
-        np.testing.assert_array_equal(larger.noise, revenue * one.noise)
-        np.testing.assert_array_equal(larger.upper, one.upper)
-        np.testing.assert_array_equal(larger.lower, one.lower)
-        wide, _ = larger.apply(other.forecast, past.segment)
+        larger = Intervals.fit(scaled_past, APPS)
+        np.testing.assert_array_equal(larger.noise, revenue * intervals_before.noise)
+        np.testing.assert_array_equal(larger.upper, intervals_before.upper)
+        np.testing.assert_array_equal(larger.lower, intervals_before.lower)
+        wide, _ = larger.apply(scaled_past.forecast, past.segment)
         np.testing.assert_array_equal(wide.p10, money * band.p10)
         np.testing.assert_array_equal(wide.p90, money * band.p90)
-        sums, totals = TotalsUncertainty.fit(past), TotalsUncertainty.fit(other)
+        sums, totals = TotalsUncertainty.fit(past), TotalsUncertainty.fit(scaled_past)
         np.testing.assert_array_equal(sums.common, totals.common)
         np.testing.assert_array_equal(sums.own, totals.own)
 
 
-def cohorts(rng: np.random.Generator, number: int) -> CalibrationSample:
+def lognormal_forecasts(rng: np.random.Generator, number: int) -> CalibrationSample:
     """Cohorts forecast at one to three ages of a bucket, with lognormal growth of their own.
 
     Their forecasts have quantiles that are too narrow, and a mean that is too high by a tenth.
@@ -307,8 +312,8 @@ def cohorts(rng: np.random.Generator, number: int) -> CalibrationSample:
     steps = np.diff(np.nan_to_num(mean), axis=1, prepend=0.0) * drawn
     actual = np.where(later, 1.0 + level * np.cumsum(steps, axis=1), np.nan)
     band = Band(1.0 + 1.1 * mean, 1.0 + 0.9 * mean, 1.0 + mean, 1.0 + 1.2 * mean)
-    one = np.ones(len(cohort))
-    forecast = NodeForecasts(observed, one, one, 1.0 + mean, band)
+    ones = np.ones(len(cohort))
+    forecast = NodeForecasts(observed, ones, ones, 1.0 + mean, band)
     origin, segment = (
         np.full(len(cohort), parse_day("2024-01-01")),
         np.zeros(len(cohort), dtype=np.int64),
@@ -321,7 +326,10 @@ def test_eight_of_ten_new_cohorts_fall_inside_and_one_on_either_side() -> None:
     below, above = [], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        learned, fresh = Intervals.fit(cohorts(rng, 60), TOP), cohorts(rng, 100)
+        learned, fresh = (
+            Intervals.fit(lognormal_forecasts(rng, 60), TOP),
+            lognormal_forecasts(rng, 100),
+        )
         band, _ = learned.apply(fresh.forecast, fresh.segment)
         later = np.isfinite(band.p10) & np.isfinite(fresh.actual)
         weight = later.sum(axis=1)
@@ -334,12 +342,14 @@ def test_eight_of_ten_new_cohorts_fall_inside_and_one_on_either_side() -> None:
         assert abs(misses.mean() - 0.1) < 0.005 + 2.5 * error
 
 
-def unlike(rng: np.random.Generator, rows: int, level: Floats, noise: float) -> CalibrationSample:
+def forecasts_with_noise(
+    rng: np.random.Generator, rows: int, level: Floats, noise: float
+) -> CalibrationSample:
     """Cohorts whose errors are exactly `level` (J,) x sqrt(g^2 + noise g / users), either way."""
-    users, own = rng.lognormal(4.0, 1.5, rows), rng.lognormal(0.0, 0.5, (rows, 1))
-    grown = np.where(GRID > 7, own * (np.log1p(GRID) - np.log(8)), np.nan)
+    users, level_by_cohort = rng.lognormal(4.0, 1.5, rows), rng.lognormal(0.0, 0.5, (rows, 1))
+    grown = np.where(GRID > 7, level_by_cohort * (np.log1p(GRID) - np.log(8)), np.nan)
     missed = level * np.sqrt(grown * (grown + noise / users[:, None]))
-    past = issued(grown + missed * rng.choice([-1.0, 1.0], grown.shape), users=users)
+    past = scored_forecasts(grown + missed * rng.choice([-1.0, 1.0], grown.shape), users=users)
     band = Band(*[1.0 + grown] * 4)
     return replace(past, forecast=replace(past.forecast, pattern=1.0 + grown, band=band))
 
@@ -356,22 +366,22 @@ def test_errors_in_proportion_to_growth_have_no_noise(fall: float) -> None:
     Also when a level errs more at some ages than at others, where growth is another.
     """
     level = 0.05 * (1.0 + GRID) ** fall
-    past = unlike(np.random.default_rng(0), 200, level, 0.0)
+    past = forecasts_with_noise(np.random.default_rng(0), 200, level, 0.0)
     assert past.estimate_noise().tolist() == [0.0] * len(AGE_BUCKETS)
 
 
 @pytest.mark.parametrize("times", NOISE_GRID)
 def test_noise_on_the_grid_is_found(times: float) -> None:
     level = np.random.default_rng(1).uniform(0.1, 0.4, J)
-    median = volume_of(unlike(np.random.default_rng(0), 200, level, 0.0))
-    past = unlike(np.random.default_rng(0), 200, level, times * median)
+    median = volume_of(forecasts_with_noise(np.random.default_rng(0), 200, level, 0.0))
+    past = forecasts_with_noise(np.random.default_rng(0), 200, level, times * median)
     assert past.estimate_noise()[2] == times * median
     assert not past.estimate_noise()[[0, 1, *range(3, 8)]].any()
 
 
 def test_errors_of_chance_alone_have_the_most_noise() -> None:
     """Errors in proportion to sqrt(g / users): the noisier, the likelier."""
-    past = unlike(np.random.default_rng(0), 200, np.full(J, 1e-6), 1e12)
+    past = forecasts_with_noise(np.random.default_rng(0), 200, np.full(J, 1e-6), 1e12)
     assert past.estimate_noise()[2] == NOISE_GRID[-1] * volume_of(past)
 
 
@@ -379,11 +389,13 @@ def test_cohorts_that_are_alike_have_no_noise() -> None:
     """Any noise is as likely there, but for rounding."""
     rng = np.random.default_rng(0)
     for users in rng.lognormal(3.0, 1.0, 20):
-        past = issued(rng.lognormal(0.0, 0.5, 50), users=np.full(50, users))
+        past = scored_forecasts(rng.lognormal(0.0, 0.5, 50), users=np.full(50, users))
         assert not past.estimate_noise().any()
 
 
-def purchases(rng: np.random.Generator, number: int, spread: float = 0.25) -> CalibrationSample:
+def purchase_forecasts(
+    rng: np.random.Generator, number: int, spread: float = 0.25
+) -> CalibrationSample:
     """Compound Poisson growth: purchases of 1 on average, exponential, and a level of each cohort.
 
     Of a revenue of v the variance is 2 v + (spread v)^2, so that noise is 2 / spread^2.
@@ -393,7 +405,7 @@ def purchases(rng: np.random.Generator, number: int, spread: float = 0.25) -> Ca
     level = np.exp(rng.normal(-(spread**2) / 2, spread, (number, 1)))
     count = rng.poisson(level * users[:, None] * np.diff(grown, axis=1, prepend=0.0))
     bought = np.cumsum(rng.gamma(count), axis=1)
-    past = issued(bought / users[:, None], users=users)
+    past = scored_forecasts(bought / users[:, None], users=users)
     mean = np.where(GRID > 7, 1.0 + grown, np.nan)
     forecast = replace(past.forecast, pattern=mean, band=Band(mean, mean, mean, mean))
     return replace(past, forecast=forecast)
@@ -401,16 +413,17 @@ def purchases(rng: np.random.Generator, number: int, spread: float = 0.25) -> Ca
 
 @pytest.mark.parametrize("spread", [0.1, 0.25, 0.5])
 def test_noise_of_purchases_is_recovered(spread: float) -> None:
-    found = [
-        purchases(np.random.default_rng(s), 1000, spread).estimate_noise()[2] for s in range(10)
+    noises = [
+        purchase_forecasts(np.random.default_rng(s), 1000, spread).estimate_noise()[2]
+        for s in range(10)
     ]
-    ratio = np.array(found) * spread**2 / 2
+    ratio = np.array(noises) * spread**2 / 2
     assert ((ratio > 1 / 4) & (ratio < 4)).all() and 1 / 2 < np.exp(np.log(ratio).mean()) < 2
 
 
 def test_growth_that_is_rounding_makes_no_noise() -> None:
     """One row forecast to grow by 1e-15 that grew by 1, beside 500 others."""
-    past = purchases(np.random.default_rng(0), 501)
+    past = purchase_forecasts(np.random.default_rng(0), 501)
     mean, actual = past.forecast.band.mean.copy(), past.actual.copy()
     mean[0], actual[0] = np.where(GRID > 7, 1 + 1e-15, np.nan), np.where(GRID > 7, 2.0, np.nan)
     forecast = replace(past.forecast, pattern=mean, band=Band(mean, mean, mean, mean))
@@ -418,12 +431,15 @@ def test_growth_that_is_rounding_makes_no_noise() -> None:
     assert noise == pytest.approx(rows_of(past, np.arange(501) > 0).estimate_noise()[2], rel=0.02)
 
 
-def covered(seeds: int) -> Floats:
+def coverage_by_size(seeds: int) -> Floats:
     """Share of new cohorts inside at D360, by quarters of their number of users: (4,)."""
     shares = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        learned, fresh = Intervals.fit(purchases(rng, 200, 0.1), TOP), purchases(rng, 1000, 0.1)
+        learned, fresh = (
+            Intervals.fit(purchase_forecasts(rng, 200, 0.1), TOP),
+            purchase_forecasts(rng, 1000, 0.1),
+        )
         band, _ = learned.apply(fresh.forecast, fresh.segment)
         inside = (fresh.actual >= band.p10) & (fresh.actual <= band.p90)
         order = np.argsort(fresh.forecast.users)
@@ -433,10 +449,10 @@ def covered(seeds: int) -> Floats:
 
 def test_eight_of_ten_small_and_large_cohorts_fall_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """With errors in proportion to growth it would be few small ones, and nearly all large ones."""
-    share = covered(20)
+    share = coverage_by_size(20)
     assert (np.abs(share - 0.8) < 0.03).all()
     monkeypatch.setattr(intervals, "NOISE_GRID", (0.0,))
-    proportional = covered(20)
+    proportional = coverage_by_size(20)
     assert proportional[0] < 0.7 and proportional[3] > 0.85
     assert abs(proportional.mean() - 0.8) < 0.02
 
@@ -446,7 +462,7 @@ def test_variances_of_sums_by_hand() -> None:
 
     Own: 2 x 0.075^2 / (1 (1 - 2/4 + 10/16) + 9 (1 - 6/4 + 10/16)) = 0.01125 / 2.25.
     """
-    past = issued(np.array([1.2, 1.1]), users=np.array([1.0, 3.0]))
+    past = scored_forecasts(np.array([1.2, 1.1]), users=np.array([1.0, 3.0]))
     learned = TotalsUncertainty.fit(past, min_origins=1)
     assert learned.own[D360] == pytest.approx(0.005, rel=1e-12)
     assert learned.common[D360] == pytest.approx(0.125**2 - 0.005 * 10 / 16, rel=1e-12)
@@ -457,15 +473,15 @@ def test_variances_of_sums_by_hand() -> None:
 
 
 def test_nothing_matured_leaves_sums_without_an_interval() -> None:
-    for unknown in (TotalsUncertainty.blank(), TotalsUncertainty.fit(issued(np.ones(0)))):
+    for unknown in (TotalsUncertainty.blank(), TotalsUncertainty.fit(scored_forecasts(np.ones(0)))):
         assert np.isnan(unknown.half_width(np.ones(J), np.ones(J))).all() and unknown.borrowed.all()
-    learned = TotalsUncertainty.fit(issued(np.full(5, 2.0), users=np.zeros(5)))
+    learned = TotalsUncertainty.fit(scored_forecasts(np.full(5, 2.0), users=np.zeros(5)))
     assert np.isnan(learned.common).all()
 
 
 def test_one_cohort_an_origin_is_all_common() -> None:
     origin = parse_day("2024-01-01") + 364 * np.arange(4)
-    learned = TotalsUncertainty.fit(issued(np.array([1.1, 0.9, 1.1, 0.9]), origin=origin))
+    learned = TotalsUncertainty.fit(scored_forecasts(np.array([1.1, 0.9, 1.1, 0.9]), origin=origin))
     assert learned.own[D360] == 0
     assert learned.common[D360] == pytest.approx(0.01, rel=1e-12)
     assert learned.origins[D360] == 4
@@ -474,7 +490,7 @@ def test_one_cohort_an_origin_is_all_common() -> None:
 def test_origins_that_share_days_are_worth_fewer() -> None:
     """Five origins 28 days apart: 112 days, and D30 lies 23 ahead, D360 353."""
     origin = parse_day("2024-01-01") + 28 * np.arange(5)
-    learned = TotalsUncertainty.fit(issued(np.full(5, 1.1), origin=origin))
+    learned = TotalsUncertainty.fit(scored_forecasts(np.full(5, 1.1), origin=origin))
     assert learned.origins[D30] == 5
     assert learned.origins[D360] == pytest.approx(1 + 112 / 353)
 
@@ -483,9 +499,9 @@ def test_an_origin_counts_once_half_of_its_growth_has_matured() -> None:
     grown = np.full((4, J), 1.1)
     grown[0, D360], grown[2:, D360] = np.nan, np.nan
     origin = parse_day("2024-01-01") + 364 * np.array([0, 0, 1, 1])
-    learned = TotalsUncertainty.fit(issued(grown, origin=origin), min_origins=1)
+    learned = TotalsUncertainty.fit(scored_forecasts(grown, origin=origin), min_origins=1)
     assert (learned.origins[D360], learned.origins[D30]) == (1, 2)
-    late = issued(grown, origin=origin, users=np.array([3.0, 2.9, 1.0, 1.0]))
+    late = scored_forecasts(grown, origin=origin, users=np.array([3.0, 2.9, 1.0, 1.0]))
     assert TotalsUncertainty.fit(late, min_origins=1).borrowed[D360]
 
 
@@ -493,35 +509,37 @@ def test_a_horizon_of_few_origins_borrows_for_sums_too() -> None:
     grown = np.full((8, J), np.nan)
     grown[:, D30], grown[:, D30 + 1], grown[:2, D30 + 2] = 1.1, 1.2, 1.9
     origin = parse_day("2024-01-01") + 364 * np.arange(8)
-    learned = TotalsUncertainty.fit(issued(grown, origin=origin))
+    learned = TotalsUncertainty.fit(scored_forecasts(grown, origin=origin))
     assert learned.borrowed[D30:].tolist() == [False, False, *[True] * 8]
     np.testing.assert_allclose(learned.common[D30:], [0.01, *[0.04] * 9], rtol=1e-12)
 
 
 def test_sums_of_fewer_origins_than_it_takes_have_no_interval() -> None:
     origin = parse_day("2024-01-01") + 364 * np.arange(3)
-    few = TotalsUncertainty.fit(issued(np.array([1.1, 0.9, 1.1]), origin=origin), min_origins=4)
-    assert np.isnan(few.half_width(np.ones(J), np.ones(J))).all() and few.borrowed.all()
+    totals = TotalsUncertainty.fit(
+        scored_forecasts(np.array([1.1, 0.9, 1.1]), origin=origin), min_origins=4
+    )
+    assert np.isnan(totals.half_width(np.ones(J), np.ones(J))).all() and totals.borrowed.all()
 
 
-def portfolio(rng: np.random.Generator, origins: int, number: int) -> CalibrationSample:
+def portfolio_forecasts(rng: np.random.Generator, origins: int, number: int) -> CalibrationSample:
     """The same cohorts at each origin: a common error of 0.1, their own of 0.3, half of it kept."""
     cohort = np.tile(np.arange(number), origins)
     origin = np.repeat(np.arange(origins), number)
-    kept, new = rng.normal(0, 0.3 * np.sqrt(0.5), (2, origins * number))
-    error = rng.normal(0, 0.1, origins)[origin] + kept[cohort] + new
+    lasting, new = rng.normal(0, 0.3 * np.sqrt(0.5), (2, origins * number))
+    error = rng.normal(0, 0.1, origins)[origin] + lasting[cohort] + new
     users = rng.lognormal(5, 1, number)[cohort]
     origin = parse_day("2010-01-04") + 364 * origin
-    return issued(1.0 + error, cohort=cohort, origin=origin, users=users)
+    return scored_forecasts(1.0 + error, cohort=cohort, origin=origin, users=users)
 
 
 @pytest.mark.parametrize("number", [2, 6, 30])
 def test_variances_of_sums_are_unbiased(number: int) -> None:
     """But for what is cut below 0, which matters where cohorts are few."""
     rng = np.random.default_rng(0)
-    learned = [TotalsUncertainty.fit(portfolio(rng, 12, number)) for _ in range(150)]
-    own = np.array([totals.own[D30] for totals in learned])
-    assert abs(own.mean() - 0.09) < 2.5 * own.std() / np.sqrt(150)
+    learned = [TotalsUncertainty.fit(portfolio_forecasts(rng, 12, number)) for _ in range(150)]
+    own_variance = np.array([totals.own[D30] for totals in learned])
+    assert abs(own_variance.mean() - 0.09) < 2.5 * own_variance.std() / np.sqrt(150)
     common = np.array([totals.common[D30] for totals in learned])
     assert abs(common.mean() - 0.01) < 2.5 * common.std() / np.sqrt(150) + 0.02 / number
 
@@ -530,8 +548,8 @@ def test_eight_of_ten_sums_fall_inside() -> None:
     inside = []
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        learned = TotalsUncertainty.fit(portfolio(rng, 6, 12))
-        new = portfolio(rng, 1, 12)
+        learned = TotalsUncertainty.fit(portfolio_forecasts(rng, 6, 12))
+        new = portfolio_forecasts(rng, 1, 12)
         users = new.forecast.users
         size = users[:, None] * new.forecast.forecast_growth
         width = learned.half_width(size.sum(axis=0), (size**2).sum(axis=0))
@@ -541,7 +559,10 @@ def test_eight_of_ten_sums_fall_inside() -> None:
 
 
 def test_buckets_are_told_apart() -> None:
-    early, late = issued(np.arange(20) + 1.0), issued(np.full(20, 5.0), observed=30)
+    early, late = (
+        scored_forecasts(np.arange(20) + 1.0),
+        scored_forecasts(np.full(20, 5.0), observed=30),
+    )
     forecast = NodeForecasts(
         *(
             np.concatenate([getattr(p.forecast, n) for p in (early, late)])
@@ -549,13 +570,13 @@ def test_buckets_are_told_apart() -> None:
         ),
         Band(*[np.concatenate([p.forecast.band.mean for p in (early, late)])] * 4),
     )
-    both = CalibrationSample(
+    both_ages = CalibrationSample(
         forecast,
         np.concatenate([early.actual, late.actual]),
         np.tile(np.arange(20), 2),
         np.tile(early.origin, 2),
         np.zeros(40, dtype=np.int64),
     )
-    learned = Intervals.fit(both, TOP)
+    learned = Intervals.fit(both_ages, TOP)
     assert age_bucket(np.array([7, 30])).tolist() == [2, 4]
     assert (learned.upper[2, 0, D360], learned.upper[4, 0, D360]) == (18.0, 4.0)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from factories.configs import CONFIGS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -339,7 +340,7 @@ def test_a_stream_needs_room_for_a_row(tmp_path: Path) -> None:
 
 
 def test_the_yaml_holds_the_defaults() -> None:
-    config = Path(__file__).parents[2] / "configs" / "data" / "files.yaml"
+    config = CONFIGS / "data" / "files.yaml"
     values = yaml.safe_load(config.read_text())
     assert values.pop("_target_") == "ltvnet.data.cohort_tables.Files"
     assert values.pop("path") == "???"

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import curve, history, weekly
+from factories.cohorts import curve, history, weekly_history
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltvnet.backtesting.origins import evenly_spaced_origins
 from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves, History, parse_day
 
 
@@ -174,21 +173,6 @@ def test_series_are_checked_where_they_are_made() -> None:
         history([row], snapshots=["2025-01-20"], series={"active": every_other_age(1, 30)})
 
 
-def test_segments_follow_the_hierarchy() -> None:
-    rows = [
-        ("2024-01-01", "2024-01-07", {"Apps": "x", "OS": "ios"}, 1, curve(9)),
-        ("2024-01-01", "2024-01-07", {"Apps": "x", "OS": "android"}, 1, curve(9)),
-        ("2024-01-01", "2024-01-07", {"Apps": "y", "OS": "ios"}, 1, curve(9)),
-    ]
-    curves = history(rows, hierarchy=("Apps", "OS")).as_of("2024-02-01")
-    assert curves.segments(0)[1] == [()]
-    assert curves.segments(1)[1] == [("x",), ("y",)]
-    ids, keys = curves.segments(2)
-    assert keys == [("x", "android"), ("x", "ios"), ("y", "ios")] and ids.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="expected a level from 0 to 2, got 3"):
-        curves.segments(3)
-
-
 def test_arrays_are_frozen() -> None:
     curves = vintages().as_of("2025-01-27")
     with pytest.raises(ValueError, match="read-only"):
@@ -268,15 +252,8 @@ def test_day_reads_dates_and_refuses_words() -> None:
         parse_day("soon")
 
 
-def test_origins_include_both_ends() -> None:
-    dates = evenly_spaced_origins("2025-01-01", "2025-01-29", 14)
-    assert [str(date) for date in dates] == ["2025-01-01", "2025-01-15", "2025-01-29"]
-    with pytest.raises(ValueError, match="expected first <= last"):
-        evenly_spaced_origins("2025-01-02", "2025-01-01", 7)
-
-
 def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
-    curves = weekly(30, beside=True).as_of("2023-06-01")
+    curves = weekly_history(30, covariates=True).as_of("2023-06-01")
     assert curves.take(np.ones(len(curves), dtype=bool)) is curves
     mask = curves.attributes["Apps"] == "b"
     for rows in (mask, np.flatnonzero(mask), slice(3, 9)):
@@ -297,7 +274,7 @@ def test_a_part_of_curves_is_what_it_would_be_if_made_anew() -> None:
 
 
 def test_other_values_are_of_the_same_ages() -> None:
-    curves = weekly(10).as_of("2023-02-20")
+    curves = weekly_history(10).as_of("2023-02-20")
     doubled = curves.with_values(2 * curves.values)
     np.testing.assert_array_equal(doubled.values, 2 * curves.values)
     assert doubled.observed_age.tolist() == curves.observed_age.tolist()
@@ -310,7 +287,7 @@ def test_other_values_are_of_the_same_ages() -> None:
 
 
 def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
-    full_history = weekly(40)
+    full_history = weekly_history(40)
     curves = replace(full_history, lag_days=2).as_of("2023-09-01")
     ages = curves.observed_ages_before([0, 30, 200])
     for days, past_ages in zip((0, 30, 200), ages, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import weekly
+from factories.cohorts import weekly_history
 
 from ltvnet.data import fingerprints
 from ltvnet.data.fingerprints import Fingerprint, file_fingerprint
@@ -55,7 +55,7 @@ def test_arrays_are_added_in_c_order(array: np.ndarray) -> None:
 
 
 def test_keys_are_added_as_a_table() -> None:
-    curves = weekly(2).as_of("2024-02-29")
+    curves = weekly_history(2).as_of("2024-02-29")
     lines = ["start,end,Apps"]
     for week in ("2023-01-02,2023-01-08", "2023-01-09,2023-01-15"):
         lines += [f"{week},a", f"{week},b"]

@@ -8,20 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from shop import LINES, cohorts, made, source, value
+from factories.shop import LINES, dates_and_users, shop_transactions, transactions_of, value_at
 
 from ltvnet.data.fingerprints import file_fingerprint
 
 
 def test_where_leaves_lines_out_before_anything_else(tmp_path: Path) -> None:
-    history = made(tmp_path, {"where": "status = 'paid'"}).history()
-    assert value(history, "2024-01-15", 0) == 2  # c's first line was not paid
+    history = shop_transactions(tmp_path, {"where": "status = 'paid'"}).history()
+    assert value_at(history, "2024-01-15", 0) == 2  # c's first line was not paid
 
 
 def test_equal_rows_count_once_where_chosen(tmp_path: Path) -> None:
     twice = LINES + LINES.splitlines()[1] + "\n"
-    assert value(made(tmp_path, {}, twice).history(), "2024-01-01", 0) == 20
-    assert value(made(tmp_path, {"dedupe": "rows"}, twice).history(), "2024-01-01", 0) == 15
+    assert value_at(shop_transactions(tmp_path, {}, twice).history(), "2024-01-01", 0) == 20
+    assert (
+        value_at(shop_transactions(tmp_path, {"dedupe": "rows"}, twice).history(), "2024-01-01", 0)
+        == 15
+    )
 
 
 def test_an_invoice_in_two_files_counts_from_the_first(tmp_path: Path) -> None:
@@ -31,36 +34,38 @@ def test_an_invoice_in_two_files_counts_from_the_first(tmp_path: Path) -> None:
     (tmp_path / "x2.csv").write_text(header + shared + "2,a,2024-01-02,4\n,a,2024-01-02,1\n")
     common = {"cache": str(tmp_path), "until": "2024-03-01", "invoice": "invoice"}
     across = {"dedupe": "invoice_across_files", "sheet": "filename"}
-    history = source(tmp_path / "x*.csv", common | across).history()
+    history = transactions_of(tmp_path / "x*.csv", common | across).history()
     assert list(history.values[0, :2]) == [20, 25]  # equal lines of one invoice both count
-    twice = source(tmp_path / "x*.csv", common).history()
+    twice = transactions_of(tmp_path / "x*.csv", common).history()
     assert list(twice.values[0, :2]) == [40, 45]
-    rows = source(tmp_path / "x*.csv", common | {"dedupe": "rows"}).history()
+    rows = transactions_of(tmp_path / "x*.csv", common | {"dedupe": "rows"}).history()
     assert list(rows.values[0, :2]) == [10, 15]
 
 
 def test_columns_may_be_expressions_and_need_quoting(tmp_path: Path) -> None:
     path = tmp_path / "[shop] orders.csv"
     path.write_text('Customer ID,when,n,"unit ""price"""\n1,03/01/2024 09:30,3,2.5\n')
-    chosen = {"customer": "Customer ID", "amount": 'n * "unit ""price"""', "cache": str(tmp_path)}
+    columns = {"customer": "Customer ID", "amount": 'n * "unit ""price"""', "cache": str(tmp_path)}
     when = {"date": "strptime(\"when\", '%d/%m/%Y %H:%M')", "period": "day"}
-    history = source(path, chosen | when).history()
-    assert cohorts(history) == [("2024-01-03", "2024-01-03", 1)]
+    history = transactions_of(path, columns | when).history()
+    assert dates_and_users(history) == [("2024-01-03", "2024-01-03", 1)]
     assert history.values[0, 0] == 7.5
 
 
 def test_an_amount_of_one_counts_lines(tmp_path: Path) -> None:
-    history = made(tmp_path, {"amount": 1}).history()
-    assert value(history, "2024-01-01", 7) == (3 + 2) / 2
+    history = shop_transactions(tmp_path, {"amount": 1}).history()
+    assert value_at(history, "2024-01-01", 7) == (3 + 2) / 2
 
 
 def test_parquet_and_gzip_give_what_csv_gives(tmp_path: Path) -> None:
-    expected = made(tmp_path, {}).history()
+    expected = shop_transactions(tmp_path, {}).history()
     frame = pd.read_csv(tmp_path / "lines.csv", parse_dates=["date"])
     frame.to_parquet(tmp_path / "lines.parquet")
     frame.to_csv(tmp_path / "lines.csv.gz", index=False)
     for name in ("lines.parquet", "lines.csv.gz"):
-        got = source(tmp_path / name, {"until": "2024-03-10", "cache": str(tmp_path)}).history()
+        got = transactions_of(
+            tmp_path / name, {"until": "2024-03-10", "cache": str(tmp_path)}
+        ).history()
         np.testing.assert_array_equal(got.values, expected.values)
 
 
@@ -81,7 +86,7 @@ def test_words_are_checked_where_they_are_given(
     tmp_path: Path, choices: Mapping[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        made(tmp_path, choices)
+        shop_transactions(tmp_path, choices)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_what_does_not_fit_the_file_is_told(
     tmp_path: Path, choices: Mapping[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        made(tmp_path, choices).history()
+        shop_transactions(tmp_path, choices).history()
 
 
 @pytest.mark.parametrize(
@@ -134,13 +139,13 @@ def test_files_that_are_no_table_are_told(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        source(tmp_path / name, {"cache": str(tmp_path)}).history()
+        transactions_of(tmp_path / name, {"cache": str(tmp_path)}).history()
 
 
 def test_the_row_told_is_that_of_its_own_file(tmp_path: Path) -> None:
     (tmp_path / "later.csv").write_text(LINES.splitlines()[0] + "\na,2024-01-01,1,,\na,never,1,,\n")
     with pytest.raises(ValueError, match=r"later\.csv: expected a date, got 'never' in data row 2"):
-        source(tmp_path / "l*.csv", {"cache": str(tmp_path)}).history()
+        transactions_of(tmp_path / "l*.csv", {"cache": str(tmp_path)}).history()
 
 
 def test_users_without_a_date_are_told(tmp_path: Path) -> None:
@@ -151,7 +156,7 @@ def test_users_without_a_date_are_told(tmp_path: Path) -> None:
         "users_date": "joined",
     }
     with pytest.raises(ValueError, match=r"users\.csv: .*'soon' in data row 2 .*data\.users_date"):
-        made(tmp_path, users).history()
+        shop_transactions(tmp_path, users).history()
 
 
 def test_a_large_file_is_known_by_its_ends_size_and_time(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Segments of a hierarchy: which there are, where cohorts belong, and sums over them."""
 
 import numpy as np
-from cohorts import curve, history
+import pytest
+from factories.cohorts import curve, history
 
 from ltvnet.data.curves import Curves
 from ltvnet.data.segments import Segments
@@ -58,3 +59,18 @@ def test_subtotals_include_descendants() -> None:
     assert SEGMENTS.subtotals(rows, segment).tolist() == expected
     wide = np.stack([rows, 2 * rows], axis=1)
     assert SEGMENTS.subtotals(wide, segment).tolist() == [[x, 2 * x] for x in expected]
+
+
+def test_segments_follow_the_hierarchy() -> None:
+    rows = [
+        ("2024-01-01", "2024-01-07", {"Apps": "x", "OS": "ios"}, 1, curve(9)),
+        ("2024-01-01", "2024-01-07", {"Apps": "x", "OS": "android"}, 1, curve(9)),
+        ("2024-01-01", "2024-01-07", {"Apps": "y", "OS": "ios"}, 1, curve(9)),
+    ]
+    curves = history(rows, hierarchy=("Apps", "OS")).as_of("2024-02-01")
+    assert curves.segments(0)[1] == [()]
+    assert curves.segments(1)[1] == [("x",), ("y",)]
+    ids, keys = curves.segments(2)
+    assert keys == [("x", "android"), ("x", "ios"), ("y", "ios")] and ids.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="expected a level from 0 to 2, got 3"):
+        curves.segments(3)

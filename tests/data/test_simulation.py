@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from factories.configs import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -26,7 +27,6 @@ from ltvnet.data.simulation import (
     Timeline,
 )
 
-ROOT = Path(__file__).parents[2]
 PRESETS = ("simulated", "simulated_drift", "simulated_few_users", "simulated_many_campaigns")
 ONE = dict.fromkeys(EFFECT_NAMES, 1.0)
 NONE = dict.fromkeys(EFFECT_NAMES, 0.0)
@@ -80,7 +80,7 @@ def preset(name: str) -> Simulated:
     return source
 
 
-def matured_curves(source: Simulated) -> Curves:
+def draw_curves(source: Simulated) -> Curves:
     history = source.history()
     return history.as_of(history.last_day)
 
@@ -93,7 +93,7 @@ def hazard(decay: float) -> np.ndarray:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_gives_what_it_promises(name: str) -> None:
     source = preset(name)
-    curves, truth = matured_curves(source), source.truth()
+    curves, truth = draw_curves(source), source.truth()
     assert 1_500 <= len(curves) <= 4_000
     assert curves.hierarchy == ("Apps", "Source", "Campaign", "Country", "OS")
     assert curves.index.equals(truth.index)
@@ -124,7 +124,7 @@ def test_shapes_and_levels_differ_by_campaign() -> None:
 
 
 def test_a_campaign_belongs_to_one_app_and_source_and_runs_without_a_break() -> None:
-    curves = matured_curves(preset("simulated"))
+    curves = draw_curves(preset("simulated"))
     frame = pd.DataFrame(dict(curves.attributes)).assign(start=curves.start)
     groups = frame.groupby("Campaign")
     assert (groups[["Apps", "Source"]].nunique() == 1).all(axis=None)
@@ -138,16 +138,16 @@ def test_a_campaign_belongs_to_one_app_and_source_and_runs_without_a_break() -> 
 
 
 def test_the_same_seed_gives_the_same_cohorts_and_another_seed_others() -> None:
-    first, again, other = (matured_curves(replace(PLAIN, seed=seed)) for seed in (3, 3, 4))
+    first, again, other_seed = (draw_curves(replace(PLAIN, seed=seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.values, again.values)
     np.testing.assert_array_equal(first.users, again.users)
-    assert not np.array_equal(first.values, other.values)
+    assert not np.array_equal(first.values, other_seed.values)
 
 
 def test_a_preset_leaves_earlier_draws_as_they_were() -> None:
     plain, drift = preset("simulated"), preset("simulated_drift")
-    assert matured_curves(plain).index.equals(matured_curves(drift).index)
-    np.testing.assert_array_equal(matured_curves(plain).users, matured_curves(drift).users)
+    assert draw_curves(plain).index.equals(draw_curves(drift).index)
+    np.testing.assert_array_equal(draw_curves(plain).users, draw_curves(drift).users)
     np.testing.assert_array_equal(plain.truth().values[:, :8], drift.truth().values[:, :8])
 
 
@@ -174,7 +174,7 @@ def test_revenue_of_payers_alike_is_compound_poisson() -> None:
         effects=replace(EFFECTS_ALIKE, base=BASE | {"users": 50.0, "payers": 1.0}),
         campaigns=replace(CAMPAIGNS, count=1_000),
     )
-    curves, truth = matured_curves(source), source.truth()
+    curves, truth = draw_curves(source), source.truth()
     np.testing.assert_allclose(truth.values[:, -1], 4 * 3, rtol=1e-6)
     # A purchase of mean 3 and gamma shape 2 has second moment 9 * 1.5; 4 purchases each.
     error = (curves.values - truth.values)[:, -1] * np.sqrt(curves.users)
@@ -185,7 +185,7 @@ def test_revenue_of_payers_alike_is_compound_poisson() -> None:
 
 def test_draws_are_unbiased_at_every_node() -> None:
     source = preset("simulated_many_campaigns")
-    curves, truth = matured_curves(source), source.truth()
+    curves, truth = draw_curves(source), source.truth()
     error = (curves.users[:, None] * (curves.values - truth.values))[:, list(NODES)]
     # Given the payers, cohorts err independently with mean 0.
     z = error.sum(axis=0) / np.sqrt((error**2).sum(axis=0))
@@ -196,7 +196,7 @@ def test_draws_are_unbiased_at_every_node() -> None:
 def test_who_knows_the_truth_is_unbiased_and_better_than_chain_ladder(age: int) -> None:
     """Observed value plus the growth of the truth, y(k) + Lambda(360) - Lambda(k)."""
     source = preset("simulated")
-    curves, truth = matured_curves(source), source.truth()
+    curves, truth = draw_curves(source), source.truth()
     actual, users = curves.values[:, 360], curves.users
     growth = truth.values[:, 360] - truth.values[:, age]
     error = users * (curves.values[:, age] + growth - actual)
@@ -262,12 +262,12 @@ def test_effects_of_attributes_multiply() -> None:
     everywhere = replace(CAMPAIGNS, count=2, markets=4)
     multiplied = replace(EFFECTS_ALIKE, owners=owners, markets=markets)
     portfolio = everywhere.draw(multiplied, 1, np.random.default_rng(0))
-    cohorts = pd.DataFrame(dict(portfolio.attributes)).assign(
+    campaigns = pd.DataFrame(dict(portfolio.attributes)).assign(
         price=portfolio.price, cost=portfolio.spend / portfolio.users, payers=portfolio.payers
     )
-    assert len(cohorts) == 8
-    assert len(cohorts.drop_duplicates(["Apps", "OS", "Country"])) == 8
-    by_attributes = cohorts.set_index(["Apps", "OS", "Country"]).sort_index()
+    assert len(campaigns) == 8
+    assert len(campaigns.drop_duplicates(["Apps", "OS", "Country"])) == 8
+    by_attributes = campaigns.set_index(["Apps", "OS", "Country"]).sort_index()
     assert by_attributes.loc[("a", "p", "x"), "price"] == 3
     assert by_attributes.loc[("b", "q", "y"), "price"] == 3 * 2 * 3
     assert by_attributes.loc[("b", "p", "y"), "cost"] == pytest.approx(1.5 * 5)

@@ -9,19 +9,27 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import pytest
+from factories.configs import CONFIGS
+from factories.shop import (
+    LINES,
+    USERS,
+    dates_and_users,
+    shop_transactions,
+    transactions_of,
+    value_at,
+)
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop import CONFIGS, LINES, USERS, cohorts, made, source, value
 
 from ltvnet.data.curves import AGES, MAX_AGE, NODES
 from ltvnet.data.transactions import PreparedCohorts, Transactions
 
 
 def test_weeks_begin_on_monday_and_end_on_sunday(tmp_path: Path) -> None:
-    history = made(tmp_path, {}).history()
-    assert cohorts(history) == [
+    history = shop_transactions(tmp_path, {}).history()
+    assert dates_and_users(history) == [
         ("2024-01-01", "2024-01-07", 2),
         ("2024-01-08", "2024-01-14", 1),
         ("2024-01-29", "2024-02-04", 1),
@@ -32,55 +40,66 @@ def test_weeks_begin_on_monday_and_end_on_sunday(tmp_path: Path) -> None:
 
 
 def test_days_and_months(tmp_path: Path) -> None:
-    days = made(tmp_path, {"period": "day"}).history()
-    assert [row[:2] for row in cohorts(days)] == [
+    days = shop_transactions(tmp_path, {"period": "day"}).history()
+    assert [row[:2] for row in dates_and_users(days)] == [
         (date, date) for date in ("2024-01-01", "2024-01-03", "2024-01-08", "2024-02-01")
     ]
-    months = made(tmp_path, {"period": "month"}).history()
-    assert cohorts(months) == [("2024-01-01", "2024-01-31", 3), ("2024-02-01", "2024-02-29", 1)]
-    assert value(months, "2024-01-01", 0) == (10 + 20 + 1) / 3
+    months = shop_transactions(tmp_path, {"period": "month"}).history()
+    assert dates_and_users(months) == [
+        ("2024-01-01", "2024-01-31", 3),
+        ("2024-02-01", "2024-02-29", 1),
+    ]
+    assert value_at(months, "2024-01-01", 0) == (10 + 20 + 1) / 3
 
 
 def test_ages_change_at_midnight_of_each_customers_own_days(tmp_path: Path) -> None:
-    history = made(tmp_path, {}).history()
-    first = [value(history, "2024-01-01", age) for age in (0, 5, 6, 7, 63)]
+    history = shop_transactions(tmp_path, {}).history()
+    first = [value_at(history, "2024-01-01", age) for age in (0, 5, 6, 7, 63)]
     assert first == [15, 15, 17.5, 21, 21]  # of users a and b, with 5 a second before age 7
-    assert [value(history, "2024-01-08", age) for age in (0, 11, 12)] == [1, 1, 3]
-    assert [value(history, "2024-01-29", age) for age in (27, 28)] == [8, 11]
-    assert np.isnan(value(history, "2024-01-01", 64))
+    assert [value_at(history, "2024-01-08", age) for age in (0, 11, 12)] == [1, 1, 3]
+    assert [value_at(history, "2024-01-29", age) for age in (27, 28)] == [8, 11]
+    assert np.isnan(value_at(history, "2024-01-01", 64))
 
 
 def test_refunds_count_in_net_curves_only(tmp_path: Path) -> None:
-    assert value(made(tmp_path, {"refunds": "net"}).history(), "2024-01-01", 0) == 13
-    assert value(made(tmp_path, {"refunds": "gross"}).history(), "2024-01-01", 0) == 15
+    assert (
+        value_at(shop_transactions(tmp_path, {"refunds": "net"}).history(), "2024-01-01", 0) == 13
+    )
+    assert (
+        value_at(shop_transactions(tmp_path, {"refunds": "gross"}).history(), "2024-01-01", 0) == 15
+    )
 
 
 def test_until_defaults_to_the_day_of_the_last_line(tmp_path: Path) -> None:
-    history = made(tmp_path, {"until": None}).history()
+    history = shop_transactions(tmp_path, {"until": None}).history()
     assert str(history.last_day) == "2024-02-29"
     assert list(history.observed_age) == [53, 46, 25]
-    assert np.isnan(value(history, "2024-01-29", 28))
+    assert np.isnan(value_at(history, "2024-01-29", 28))
 
 
 def test_lines_after_until_are_unknown_and_an_open_cohort_has_no_age(tmp_path: Path) -> None:
-    history = made(tmp_path, {"until": "2024-02-01"}).history()
+    history = shop_transactions(tmp_path, {"until": "2024-02-01"}).history()
     assert list(history.observed_age) == [25, 18, -1]
     assert np.isnan(history.users[2])
 
 
 def test_revenue_that_comes_in_late_shortens_the_observed_age(tmp_path: Path) -> None:
-    history = made(tmp_path, {"lag_days": 3}).history()
+    history = shop_transactions(tmp_path, {"lag_days": 3}).history()
     assert list(history.observed_age) == [60, 53, 32]
 
 
 def test_customers_from_before_the_burn_in_are_in_no_cohort(tmp_path: Path) -> None:
-    history = made(tmp_path, {"burn_in": "2024-01-03"}).history()
-    assert cohorts(history)[0] == ("2024-01-01", "2024-01-07", 1)  # b alone; a came on the 1st
-    assert value(history, "2024-01-01", 7) == 20
+    history = shop_transactions(tmp_path, {"burn_in": "2024-01-03"}).history()
+    assert dates_and_users(history)[0] == (
+        "2024-01-01",
+        "2024-01-07",
+        1,
+    )  # b alone; a came on the 1st
+    assert value_at(history, "2024-01-01", 7) == 20
 
 
 def test_attributes_are_those_of_the_first_line(tmp_path: Path) -> None:
-    history = made(tmp_path, {"by": ["country"], "period": "month"}).history()
+    history = shop_transactions(tmp_path, {"by": ["country"], "period": "month"}).history()
     named = zip(history.start.astype(str), history.attributes["country"], strict=True)
     assert list(named) == [("2024-01-01", "KR"), ("2024-01-01", "US"), ("2024-02-01", "")]
     assert list(history.users) == [2, 1, 1]
@@ -88,7 +107,9 @@ def test_attributes_are_those_of_the_first_line(tmp_path: Path) -> None:
 
 
 def test_several_attributes_keep_their_names(tmp_path: Path) -> None:
-    history = made(tmp_path, {"by": ["status", "country"], "hierarchy": ["status"]}).history()
+    history = shop_transactions(
+        tmp_path, {"by": ["status", "country"], "hierarchy": ["status"]}
+    ).history()
     assert list(history.attributes["status"]) == ["paid", "paid", "open", "paid"]
     assert list(history.attributes["country"]) == ["KR", "US", "KR", ""]
 
@@ -96,14 +117,14 @@ def test_several_attributes_keep_their_names(tmp_path: Path) -> None:
 def test_users_file_counts_those_who_never_bought(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text(USERS)
     users = {"users": str(tmp_path / "users.csv"), "users_customer": "player"}
-    source = made(tmp_path, users | {"users_date": "joined", "by": ["country"]})
-    history = source.history()
+    shop = shop_transactions(tmp_path, users | {"users_date": "joined", "by": ["country"]})
+    history = shop.history()
     assert list(history.attributes["country"]) == ["KR", "US", "KR"]
     assert list(history.users) == [1, 2, 1]  # a; b and e; c
     assert list(history.values[:, 0]) == [10, 0, 0]
     assert history.values[1, 1] == 20 / 2  # b joined the day before its first line
     assert history.values[2, 10] == 2  # what c bought before it joined does not count
-    counts = source.prepared_cohorts.row_counts
+    counts = shop.prepared_cohorts.row_counts
     assert counts["lines of customers that data.users lacks"] == 2  # both of d
     assert counts["lines before their customer was acquired"] == 1
     assert counts["rows of data.users after 2024-03-10"] == 1
@@ -111,7 +132,7 @@ def test_users_file_counts_those_who_never_bought(tmp_path: Path) -> None:
 
 
 def test_standard_error_is_that_of_a_mean_over_users(tmp_path: Path) -> None:
-    errors = made(tmp_path, {}).standard_errors()
+    errors = shop_transactions(tmp_path, {}).standard_errors()
     assert list(errors.columns) == list(NODES)
     first = errors.loc[("2024-01-01", "2024-01-07")].to_numpy().ravel()
     # users a and b had spent 10 and 20 by D0, 15 and 20 by D6, 22 and 20 by D7
@@ -127,27 +148,31 @@ def test_users_in_parts_give_the_same_standard_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(0)
-    purchases = table([(user, int(random.integers(500)), user + 0.01) for user in range(300)] * 3)
+    purchases = purchases_table(
+        [(user, int(random.integers(500)), user + 0.01) for user in range(300)] * 3
+    )
     purchases.to_parquet(tmp_path / "lines.parquet")
     choices = {"period": "month", "until": "2026-01-01"}
     errors = []
-    for number, size in enumerate((1 << 20, 8 * len(NODES) * 7)):  # all users at once, or seven
+    for part_number, size in enumerate(
+        (1 << 20, 8 * len(NODES) * 7)
+    ):  # all users at once, or seven
         monkeypatch.setattr("ltvnet.data.transactions._TOTALS_BYTES", size)
-        choices["cache"] = str(tmp_path / str(number))
-        errors.append(source(tmp_path / "lines.parquet", choices).standard_errors())
+        choices["cache"] = str(tmp_path / str(part_number))
+        errors.append(transactions_of(tmp_path / "lines.parquet", choices).standard_errors())
     assert errors[0].notna().sum().sum() > 100
     pd.testing.assert_frame_equal(*errors, check_exact=True)
 
 
 def test_of_first_lines_at_one_moment_the_least_attributes_count(tmp_path: Path) -> None:
     header = "customer_id,date,amount,country,os\n"
-    both = ["a,2024-01-01,1,US,x\n", "a,2024-01-01,1,KR,z\n", "a,2024-01-01,1,KR,y\n"]
-    before = "b,1969-12-31 23:59:59,1,US,x\nb,1970-01-01,1,KR,x\n"  # negative since 1970
-    for number, lines in enumerate((both, both[::-1])):
+    at_one_moment = ["a,2024-01-01,1,US,x\n", "a,2024-01-01,1,KR,z\n", "a,2024-01-01,1,KR,y\n"]
+    before_1970 = "b,1969-12-31 23:59:59,1,US,x\nb,1970-01-01,1,KR,x\n"  # negative since 1970
+    for number, first_lines in enumerate((at_one_moment, at_one_moment[::-1])):
         path = tmp_path / f"{number}.csv"
-        path.write_text(header + "".join(lines) + before)
+        path.write_text(header + "".join(first_lines) + before_1970)
         by = {"by": ["country", "os"], "cache": str(tmp_path)}
-        history = source(path, by).history()
+        history = transactions_of(path, by).history()
         attributes = zip(history.attributes["country"], history.attributes["os"], strict=True)
         assert list(attributes) == [("US", "x"), ("KR", "y")]
 
@@ -157,7 +182,7 @@ purchase = st.tuples(
 )
 
 
-def table(lines: list[tuple[int, int, float]]) -> pd.DataFrame:
+def purchases_table(lines: list[tuple[int, int, float]]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=["customer_id", "day", "amount"])
     date = pd.Timestamp("2023-01-01") + pd.to_timedelta(frame["day"], unit="D")
     return frame.assign(date=date)
@@ -169,14 +194,14 @@ def test_cohorts_hold_every_amount_that_counts(
     lines: list[tuple[int, int, float]], refunds: str
 ) -> None:
     with TemporaryDirectory() as name:
-        frame, path = table(lines), Path(name) / "lines.parquet"
+        frame, path = purchases_table(lines), Path(name) / "lines.parquet"
         frame.to_parquet(path)
         choices = {"refunds": refunds, "until": "2026-01-01", "cache": name}
-        source_of_choice = source(path, choices)
-        history, errors = source_of_choice.history(), source_of_choice.standard_errors()
+        shop = transactions_of(path, choices)
+        history, errors = shop.history(), shop.standard_errors()
         shuffled = Path(name) / "shuffled.parquet"
         frame.iloc[::-1].assign(amount=frame["amount"] * 1024).to_parquet(shuffled)
-        again = source(shuffled, choices | {"engine": {"threads": 2}})
+        again = transactions_of(shuffled, choices | {"engine": {"threads": 2}})
         # neither the order of lines nor threads nor the currency unit changes a digit
         np.testing.assert_array_equal(again.history().values, history.values * 1024)
         np.testing.assert_array_equal(again.standard_errors(), errors * 1024)
@@ -186,34 +211,38 @@ def test_cohorts_hold_every_amount_that_counts(
     total = (history.users * history.values[:, MAX_AGE]).sum()
     assert total == pytest.approx(inside["amount"].sum(), rel=1e-12, abs=1e-9)
     assert history.users.sum() == frame["customer_id"].nunique()
-    counts = source_of_choice.prepared_cohorts.row_counts
-    outcomes = [number for text, number in counts.items() if text.startswith("lines")][1:]
-    assert counts["lines read"] == len(lines) == sum(outcomes)
+    counts = shop.prepared_cohorts.row_counts
+    counts_of_lines = [number for text, number in counts.items() if text.startswith("lines")][1:]
+    assert counts["lines read"] == len(lines) == sum(counts_of_lines)
 
 
 def test_cohorts_come_from_the_cache_until_file_or_choices_change(tmp_path: Path) -> None:
-    first = made(tmp_path, {})
+    first = shop_transactions(tmp_path, {})
     first.history()
     (cached,) = (tmp_path / "cache").iterdir()
     marked = {**vars(PreparedCohorts.load(cached)), "users": np.array([7.0, 7, 7])}
     PreparedCohorts(**marked).save(cached)
-    assert list(made(tmp_path, {}).history().users) == [7, 7, 7]
-    assert list(made(tmp_path, {"lag_days": 1, "engine": {}}).history().users) == [7, 7, 7]
-    assert list(made(tmp_path, {"refunds": "net"}).history().users) == [2, 1, 1]
+    assert list(shop_transactions(tmp_path, {}).history().users) == [7, 7, 7]
+    assert list(shop_transactions(tmp_path, {"lag_days": 1, "engine": {}}).history().users) == [
+        7,
+        7,
+        7,
+    ]
+    assert list(shop_transactions(tmp_path, {"refunds": "net"}).history().users) == [2, 1, 1]
     more = LINES + "e,2024-01-02,1,KR,paid\n"
-    assert list(made(tmp_path, {}, more).history().users) == [3, 1, 1]
+    assert list(shop_transactions(tmp_path, {}, more).history().users) == [3, 1, 1]
 
 
 def test_a_broken_cache_is_told_and_made_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = made(tmp_path, {}).history()
+    expected = shop_transactions(tmp_path, {}).history()
     (cached,) = (tmp_path / "cache").iterdir()
     cached.write_bytes(cached.read_bytes()[:100])
-    np.testing.assert_array_equal(made(tmp_path, {}).history().values, expected.values)
+    np.testing.assert_array_equal(shop_transactions(tmp_path, {}).history().values, expected.values)
     assert "cannot be read: transactions prepared again" in caplog.text
     (tmp_path / "file").write_text("")
-    made(tmp_path, {"cache": str(tmp_path / "file")}).history()
+    shop_transactions(tmp_path, {"cache": str(tmp_path / "file")}).history()
     assert "cannot be written: nothing is cached" in caplog.text
 
 
@@ -221,7 +250,7 @@ def test_the_cache_is_the_users_own_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    made(tmp_path, {"cache": None}).history()
+    shop_transactions(tmp_path, {"cache": None}).history()
     assert len(list((tmp_path / "home" / "ltvnet").iterdir())) == 1
 
 
@@ -229,8 +258,8 @@ def test_the_log_says_what_became_of_every_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    made(tmp_path, {}).history()
-    for line in (
+    shop_transactions(tmp_path, {}).history()
+    for count in (
         "10 lines read",
         "1 lines without a customer",
         "1 lines not counted by data.refunds=gross",
@@ -239,7 +268,7 @@ def test_the_log_says_what_became_of_every_line(
         "3 cohorts with a complete age on 2024-03-10",
         "0 cohorts observed to D360",
     ):
-        assert f" {line}\n" in caplog.text
+        assert f" {count}\n" in caplog.text
 
 
 def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
@@ -274,7 +303,7 @@ REAL = os.environ.get("LTVNET_DATA")
 real = pytest.mark.skipif(not REAL, reason="LTVNET_DATA names no folder of real data")
 
 
-def source_from_config(name: str, cache: Path, overrides: list[str]) -> Transactions:
+def source_of_config(name: str, cache: Path, overrides: list[str]) -> Transactions:
     """A source as `data=name` makes it."""
     options = [f"data={name}", f"data.cache={cache}", "data.engine.threads=1", *overrides]
     with initialize_config_dir(str(CONFIGS), version_base=None):
@@ -283,20 +312,22 @@ def source_from_config(name: str, cache: Path, overrides: list[str]) -> Transact
     return transactions
 
 
-def by_pandas(lines: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
+def by_pandas(purchases: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
     """Online Retail II in weekly gross cohorts from 2010-03-01, without any code of ours."""
-    lines = lines[~lines["InvoiceNo"].str.startswith("A") & lines["CustomerID"].notna()]
-    sheet = lines["sheet"].astype(str)
-    lines = lines[sheet == sheet.groupby(lines["InvoiceNo"]).transform("min")]
-    lines = lines.assign(
-        amount=lines["Quantity"] * lines["UnitPrice"],
-        day=lines["InvoiceDate"].dt.normalize(),
+    purchases = purchases[
+        ~purchases["InvoiceNo"].str.startswith("A") & purchases["CustomerID"].notna()
+    ]
+    sheet = purchases["sheet"].astype(str)
+    purchases = purchases[sheet == sheet.groupby(purchases["InvoiceNo"]).transform("min")]
+    purchases = purchases.assign(
+        amount=purchases["Quantity"] * purchases["UnitPrice"],
+        day=purchases["InvoiceDate"].dt.normalize(),
     )
-    lines["acquired"] = lines.groupby("CustomerID")["day"].transform("min")
-    lines = lines[lines["acquired"] >= pd.Timestamp("2010-03-01")]
-    lines["start"] = lines["acquired"].dt.to_period("W-SUN").dt.start_time
-    users = lines.groupby("start")["CustomerID"].nunique()
-    gross = lines[lines["amount"] >= 0]
+    purchases["acquired"] = purchases.groupby("CustomerID")["day"].transform("min")
+    purchases = purchases[purchases["acquired"] >= pd.Timestamp("2010-03-01")]
+    purchases["start"] = purchases["acquired"].dt.to_period("W-SUN").dt.start_time
+    users = purchases.groupby("start")["CustomerID"].nunique()
+    gross = purchases[purchases["amount"] >= 0]
     age = (gross["day"] - gross["acquired"]).dt.days
     daily = gross["amount"].groupby([gross["start"], age]).sum().unstack(fill_value=0.0)
     daily = daily.reindex(index=users.index, columns=range(AGES), fill_value=0.0)
@@ -307,21 +338,21 @@ def by_pandas(lines: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
 
 @real
 def test_online_retail_equals_an_independent_computation(tmp_path: Path) -> None:
-    retail = source_from_config("online_retail", tmp_path, [])
-    history = retail.history()
-    frame = pd.read_parquet(Path(str(REAL)) / "online_retail_ii" / "lines.parquet")
-    expected = by_pandas(frame, pd.Timestamp("2011-12-09"))
+    transactions = source_of_config("online_retail", tmp_path, [])
+    history = transactions.history()
+    purchases = pd.read_parquet(Path(str(REAL)) / "online_retail_ii" / "lines.parquet")
+    expected = by_pandas(purchases, pd.Timestamp("2011-12-09"))
     assert list(history.start) == list(expected.index.to_numpy().astype("datetime64[D]"))
     np.testing.assert_allclose(history.values, expected.to_numpy(), rtol=1e-11)
     k = history.observed_age
     assert (len(k), (k >= 0).sum(), (k == MAX_AGE).sum()) == (92, 91, 41)
-    assert retail.prepared_cohorts.users.sum() == 4140
+    assert transactions.prepared_cohorts.users.sum() == 4140
     assert str(history.last_day) == "2011-12-09"
 
 
 @real
 def test_online_retail_net_is_of_the_known_size(tmp_path: Path) -> None:
-    history = source_from_config("online_retail", tmp_path, ["data.refunds=net"]).history()
+    history = source_of_config("online_retail", tmp_path, ["data.refunds=net"]).history()
     mature = history.observed_age == MAX_AGE
     users, values = history.users[mature], history.values[mature]
     pooled = (users[:, None] * values).sum(axis=0) / users.sum()
@@ -335,7 +366,7 @@ def test_online_retail_net_is_of_the_known_size(tmp_path: Path) -> None:
 
 @real
 def test_cdnow_gives_the_published_curve(tmp_path: Path) -> None:
-    history = source_from_config("cdnow", tmp_path, []).history()
+    history = source_of_config("cdnow", tmp_path, []).history()
     assert (history.observed_age == MAX_AGE).all()
     assert history.users.sum() == 23570
     by_week = np.add.reduceat(history.users, np.arange(0, 84, 7))
@@ -348,8 +379,8 @@ def test_cdnow_gives_the_published_curve(tmp_path: Path) -> None:
 
 @real
 def test_cdnow_standard_error_is_the_published_variation(tmp_path: Path) -> None:
-    cdnow = source_from_config("cdnow", tmp_path, ["data.period=month", "data.by=[]"])
-    history, errors = cdnow.history(), cdnow.standard_errors()
+    transactions = source_of_config("cdnow", tmp_path, ["data.period=month", "data.by=[]"])
+    history, errors = transactions.history(), transactions.standard_errors()
     mean = history.values[:, MAX_AGE]
     variation = errors[MAX_AGE] * np.sqrt(history.users) / mean
     assert np.average(variation, weights=history.users) == pytest.approx(2.1, abs=0.1)
@@ -357,9 +388,9 @@ def test_cdnow_standard_error_is_the_published_variation(tmp_path: Path) -> None
 
 @real
 def test_intendo_counts_players_who_never_paid(tmp_path: Path) -> None:
-    intendo = source_from_config("intendo", tmp_path, [])
-    history = intendo.history()
+    transactions = source_of_config("intendo", tmp_path, [])
+    history = transactions.history()
     assert len(history) == 53
-    assert intendo.prepared_cohorts.users.sum() == 1231
+    assert transactions.prepared_cohorts.users.sum() == 1231
     assert np.nanmedian(history.users) == 24
     assert (history.observed_age == MAX_AGE).sum() == 1

@@ -1,24 +1,20 @@
 """A forecast taken apart: parts that add up, that can be derived, and that are told in words."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from cohorts import curve, history, weekly
-from factories import corrected_model, forecaster
-from test_forecaster import PATTERN
-from test_leaks import CHAIN_LADDER, LSTM, arguments, corrected, learned
+from factories.cohorts import curve, history, weekly_history
+from factories.configs import CHAIN_LADDER, LSTM, PATTERN, arguments_of, corrected_config
+from factories.forecasts import fit_as_of
+from factories.models import make_corrected, make_forecaster
 
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.explanation import TERMS, Explanation, explain
 from ltvnet.forecasting.forecast import observed_or_forecast
@@ -28,10 +24,7 @@ from ltvnet.models.pattern.calendar_effects import Calendar
 from ltvnet.models.pattern.date_effects import DateEffects, Trend
 from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import OutputOptions, predict
 from ltvnet.prediction.bundle import Bundle
-from ltvnet.reports import model_page
-from ltvnet.reports.model_page import ReportContent
 
 DAY = np.datetime64("2024-02-29")
 NEIGHBOURS = {"name": "neighbours", "count": 10, "pattern": PATTERN}
@@ -41,9 +34,9 @@ MODELS: dict[str, Any] = {
     "chain_ladder": CHAIN_LADDER,
     "lstm": LSTM,
     "neighbours": NEIGHBOURS,
-    "corrected": corrected(CHAIN_LADDER, 4, 8),
-    "best": corrected({"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN}}, 26, 1),
-    "best, one whole": corrected(
+    "corrected": corrected_config(CHAIN_LADDER, 4, 8),
+    "best": corrected_config({"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN}}, 26, 1),
+    "best, one whole": corrected_config(
         {"name": "best", "bases": {"lstm": LSTM, "pattern": PATTERN, "near": NEIGHBOURS}}, 26, 1
     ),
 }
@@ -51,12 +44,15 @@ MODELS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def curves() -> Curves:
-    return weekly(75, noise=0.3).as_of(DAY)
+    return weekly_history(75, noise=0.3).as_of(DAY)
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Predictor]:
-    return {name: learned(config, weekly(75, noise=0.3), DAY) for name, config in MODELS.items()}
+    return {
+        name: fit_as_of(config, weekly_history(75, noise=0.3), DAY)
+        for name, config in MODELS.items()
+    }
 
 
 def explanation_of(model: Predictor, curves: Curves) -> Explanation:
@@ -100,7 +96,7 @@ def test_terms_are_those_of_the_model(models: dict[str, Predictor], curves: Curv
 
 def test_what_is_observed_is_explained_too(curves: Curves) -> None:
     """Of a complete cohort nothing is forecast: its level is all there is beside its dates."""
-    model = Pattern(**arguments(PATTERN)).fit(curves)
+    model = Pattern(**arguments_of(PATTERN)).fit(curves)
     explanation = explanation_of(model, curves)
     is_complete = curves.observed_age == 360
     assert is_complete.any()
@@ -126,7 +122,7 @@ def proportional_curves(*levels: float) -> Curves:
 
 def test_a_cohort_exactly_like_its_segment_has_no_level() -> None:
     curves = proportional_curves(*[2.0] * 60)
-    explanation = explanation_of(Pattern(**arguments(ALL_ALIKE)).fit(curves), curves)
+    explanation = explanation_of(Pattern(**arguments_of(ALL_ALIKE)).fit(curves), curves)
     np.testing.assert_allclose(explanation.segment_mean, 2 * 361**0.5, rtol=1e-12)
     np.testing.assert_allclose(explanation.terms, 0.0, atol=1e-12)
     assert explanation.sentences()[-1] == "D360 of 38.00 is about the 38.00 of all cohorts"
@@ -139,7 +135,9 @@ def test_parts_by_hand() -> None:
     y(6) = 2 x sqrt(7) beside sqrt(7) expected: A_n = 19 (sqrt(8) + 2 sqrt(7)) / (sqrt(8) +
     sqrt(7)), and grows by A_n (1 - sqrt(7) / 19).
     """
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).fit(proportional_curves(*[1.0] * 60))
+    model = Pattern(**arguments_of(ALL_ALIKE | {"kappa": 1.0})).fit(
+        proportional_curves(*[1.0] * 60)
+    )
     explanation = explanation_of(model, proportional_curves(2.0))
     seven, eight = 7**0.5, 8**0.5
     own = 19 * (eight + 2 * seven) / (eight + seven)
@@ -157,7 +155,7 @@ def test_parts_by_hand() -> None:
 
 def test_dates_ahead_by_hand() -> None:
     """All dates after the origin earn half as much again: so does what is left to grow."""
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(
+    model = Pattern(**arguments_of(ALL_ALIKE | {"kappa": 1.0})).estimate(
         proportional_curves(*[1.0] * 60)
     )
     curves = proportional_curves(2.0, 1.0, 0.5)
@@ -175,7 +173,7 @@ def test_dates_ahead_by_hand() -> None:
 
 def test_dates_past_by_hand() -> None:
     """If all dates so far earned half as much again, a third of what was earned is theirs."""
-    model = Pattern(**arguments(ALL_ALIKE | {"kappa": 1.0})).estimate(
+    model = Pattern(**arguments_of(ALL_ALIKE | {"kappa": 1.0})).estimate(
         proportional_curves(*[1.0] * 60)
     )
     undated = explanation_of(model, proportional_curves(2.0))
@@ -191,7 +189,7 @@ def test_hiding_nothing_changes_nothing(curves: Curves) -> None:
     """Without attributes a net says the same whether they are the usual ones, to the last bit."""
     apps = curves.attributes["Apps"] == "a"
     bare = replace(curves.take(apps), attributes={}, hierarchy=())
-    explanation = explanation_of(forecaster(LSTM).fit(bare), bare)
+    explanation = explanation_of(make_forecaster(LSTM).fit(bare), bare)
     assert not np.nan_to_num(explanation.terms[:, 3]).any()
     assert np.nan_to_num(explanation.terms[:, 2]).any()
 
@@ -245,9 +243,9 @@ def test_a_mixture_with_a_model_that_is_whole_is_whole(
 
 
 def test_the_correction_is_what_it_adds(curves: Curves) -> None:
-    model = corrected_model(corrected(PATTERN, 4, 0))
+    model = make_corrected(corrected_config(PATTERN, 4, 0))
     model.models, model.stages = (
-        [Pattern(**arguments(PATTERN)).fit(curves)],
+        [Pattern(**arguments_of(PATTERN)).fit(curves)],
         LearnedStages.neutral(),
     )
     fix = Correction.neutral()
@@ -299,15 +297,15 @@ def test_the_sentence() -> None:
 
 def test_the_horizon_is_what_the_data_support(curves: Curves) -> None:
     for weeks, horizon in ((70, 360), (40, 240), (9, 45)):
-        few = weekly(weeks).as_of(np.datetime64("2023-01-08") + 7 * weeks)
-        assert explanation_of(Pattern(**arguments(PATTERN)).fit(few), few).horizon == horizon
+        few = weekly_history(weeks).as_of(np.datetime64("2023-01-08") + 7 * weeks)
+        assert explanation_of(Pattern(**arguments_of(PATTERN)).fit(few), few).horizon == horizon
     single = proportional_curves(1.0)
-    assert explanation_of(Pattern(**arguments(PATTERN)).fit(single), single).horizon == 360
+    assert explanation_of(Pattern(**arguments_of(PATTERN)).fit(single), single).horizon == 360
 
 
 def test_money_in_another_unit_scales_the_parts(curves: Curves) -> None:
     dear = replace(curves, values=curves.values * 1024)
-    ours, theirs = (explanation_of(forecaster(NEIGHBOURS).fit(c), c) for c in (curves, dear))
+    ours, theirs = (explanation_of(make_forecaster(NEIGHBOURS).fit(c), c) for c in (curves, dear))
     np.testing.assert_allclose(theirs.terms, 1024 * ours.terms, rtol=1e-6, atol=1e-9)
 
 
@@ -318,81 +316,3 @@ def loaded_bundle(
     folder = tmp_path_factory.mktemp("model") / "bundle"
     bundle.save(folder, "neural", models["lstm"], curves, {})
     return bundle.load(folder)
-
-
-def test_a_table_of_explanations(loaded_bundle: Bundle, curves: Curves, tmp_path: Path) -> None:
-    table = tmp_path / "LTV_2024_02_29.csv"
-    write_cohorts(curves, table)
-    tables = OutputOptions(wide="csv", ages=[30, 360], by=None, explain=True)
-    predict(loaded_bundle, lambda: Files(path=table).curves(40), tmp_path, tables)
-    frame = pd.read_csv(tmp_path / "explanations.csv")
-    columns = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
-    assert list(frame) == ["Date", "Apps", "Users", *columns] and len(frame) == len(curves)
-    final = pd.read_csv(next(tmp_path.glob("Files_Predictions_Final/*.csv")))
-    pd.testing.assert_series_equal(frame["Date"], final["Date"])
-    np.testing.assert_array_equal(frame["forecast"], final["P_D360"])
-    np.testing.assert_allclose(
-        frame["segment"] + frame[[*TERMS]].sum(axis=1), frame["forecast"], 1e-5
-    )
-    blank = frame["observed_age"] < 0
-    assert blank.any() and frame.loc[blank, ["segment", *TERMS, "forecast"]].isna().all(axis=None)
-    assert frame["explanation"].isna().equals(blank)
-    last = frame[~blank].iloc[-1]
-    assert (
-        last["explanation"].startswith("D360 of ") and f"of {last['Apps']}" in last["explanation"]
-    )
-    assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
-
-
-def test_explanations_are_not_asked_for_unless_they_are(
-    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
-) -> None:
-    predict(
-        loaded_bundle, lambda: [curves], tmp_path, OutputOptions(wide=None, ages=[360], by=None)
-    )
-    assert not (tmp_path / "explanations.csv").exists()
-
-
-def test_half_a_table_is_none(loaded_bundle: Bundle, curves: Curves, tmp_path: Path) -> None:
-    def broken() -> Iterator[Curves]:
-        yield curves
-        raise RuntimeError
-
-    tables = OutputOptions(wide=None, ages=[360], by=None, explain=True)
-    with pytest.raises(RuntimeError):
-        predict(loaded_bundle, broken, tmp_path, tables)
-    with pytest.raises(ValueError, match="expected forecasts to explain, got none"):
-        predict(loaded_bundle, list, tmp_path, tables)
-    named = replace(curves, attributes={**curves.attributes, "level": curves.attributes["Apps"]})
-    with pytest.raises(ValueError, match="with the name of a column, got level: rename it"):
-        predict(loaded_bundle, lambda: [named], tmp_path, tables)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_the_page_explains_those_furthest_from_usual(
-    models: dict[str, Predictor], curves: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_page, "page_figures", lambda story: {})
-    explanation = explanation_of(models["lstm"], curves)
-    ahead = np.where(curves.observed_age < 360, curves.users, 0.0)
-    distance = np.nan_to_num(ahead * np.abs(explanation.forecast - explanation.segment_mean))
-    first = int(np.argmax(distance))
-    story = ReportContent("net", [], (7,), None, {}, None, [], explanation=explanation)
-    model_page.write_model_page(tmp_path / "report.html", story)
-    html = (tmp_path / "report.html").read_text()
-    section = html.split("<h2>Why is a forecast high or low?</h2>")[1].split("</section>")[0]
-    assert "The 6 cohorts whose forecasts are the furthest from usual, in revenue" in section
-    assert section.count("<dd>D360 of ") == 6
-    first_sentence = explanation.sentences([first])[0]
-    assert first_sentence == explanation.sentences()[first]
-    who = f"{curves.start[first]} {curves.attributes['Apps'][first]}: {curves.users[first]:,.0f}"
-    assert f"<dt>{who} users, observed to D{curves.observed_age[first]}</dt>" in section
-    cells = re.findall("<td>(.*?)</td>", section)[:8]
-    amounts = [float(cell.replace("\N{MINUS SIGN}", "-")) for cell in cells[1:]]
-    assert sum(amounts[:-1]) == pytest.approx(amounts[-1], abs=0.04)  # each rounded to 0.01
-    assert amounts[-1] == pytest.approx(explanation.forecast[first], abs=0.005)
-    assert section.index(first_sentence) == min(
-        section.index(text) for text in explanation.sentences() if text and text in section
-    )
-    model_page.write_model_page(tmp_path / "report.html", replace(story, explanation=None))
-    assert "high or low" not in (tmp_path / "report.html").read_text()

@@ -1,6 +1,8 @@
-"""A band maps and takes all of its quantities alike."""
+"""A forecast is read at some of its ages; a band maps and takes all of its quantities alike."""
 
 import numpy as np
+import pytest
+from factories.forecasts import linear_forecast
 
 from ltvnet.forecasting.forecast import QUANTITIES, Band
 
@@ -24,3 +26,13 @@ def test_a_band_of_a_mean_alone_holds_one_array() -> None:
     mean = np.ones((2, 3))
     band = Band.from_mean(mean)
     assert all(getattr(band, name) is mean for name in QUANTITIES)
+
+
+def test_a_forecast_at_some_of_its_ages() -> None:
+    at_two_ages = linear_forecast().at([30, 90])
+    assert at_two_ages.ages.tolist() == [30, 90]
+    assert at_two_ages.final.p90.shape == (4, 2)
+    np.testing.assert_array_equal(at_two_ages.raw.mean, linear_forecast((30, 90)).raw.mean)
+
+    with pytest.raises(ValueError, match=r"ages that were forecast, got also \[0\]"):
+        linear_forecast().at([0, 30])

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from cohorts import curve, history
+from factories.cohorts import curve, history
+from factories.forecasts import OBSERVED, linear_forecast
+from factories.past_errors import GRID, INTERVALS, random_band, stack_quantiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltvnet.correction.blend import Blend
 from ltvnet.data.curves import AGES, NODE_AGES, NODES
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
 from ltvnet.forecasting.interpolation import (
+    InterpolationShape,
     accumulate_growth,
     fraction_of_interval,
     interpolate_between_nodes,
@@ -133,3 +137,47 @@ def test_days_between_nodes_by_hand() -> None:
     np.testing.assert_allclose(growth[[9, 10, 14]], [2.0, 6.0, 11.0], rtol=1e-12)
     shape = np.log(np.array([12, 13, 14]) / 11) / np.log(15 / 11)
     np.testing.assert_allclose(growth[11:14], 6 + 5 * shape, rtol=1e-12)
+
+
+def test_no_complete_age_stays_blank() -> None:
+    band = Band(*np.full((4, 1, len(NODES)), np.nan))
+    observed, value = np.array([-1]), np.array([np.nan])
+    grown = interval_growth(band.mean, observed, value)
+    assert np.isnan(Blend.equal().apply(grown[None], grown, observed)).all()
+    assert np.isnan(rescale_growth(band, grown, observed, value).p90).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_corrected_band_is_ordered_monotone_and_proportional(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    band, observed, value = random_band(rng, 8)
+    grown = interval_growth(band.mean, observed, value)
+    fixed = rescale_growth(band, grown * rng.gamma(2.0, 0.5, grown.shape), observed, value)
+    open_ = GRID > observed[:, None]
+    for cells in (fixed.mean, *stack_quantiles(fixed)):
+        filled = np.where(open_, cells, value[:, None])
+        assert (np.diff(filled, axis=1) >= 0).all()
+    assert (np.diff(stack_quantiles(fixed), axis=0)[:, open_] >= -1e-12).all()
+    doubled = rescale_growth(band, 2 * grown, observed, value)
+    expected = value[:, None] + 2 * (band.p90 - value[:, None])
+    np.testing.assert_allclose(doubled.p90, expected, rtol=1e-12)
+
+
+def test_where_the_mean_does_not_grow_quantiles_stay() -> None:
+    observed, value = np.array([7]), np.array([1.0])
+    flat = np.where(GRID > 7, 1.0, np.nan)[None]
+    fixed = rescale_growth(
+        Band(flat, flat, flat, flat + 2.0), np.ones((1, INTERVALS)), observed, value
+    )
+    np.testing.assert_array_equal(fixed.p90[0, AFTER_7 + 1 :], 3.0)
+
+
+def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
+    at_nodes = linear_forecast(NODES)
+    flat = InterpolationShape(np.ones((1, AGES)), np.zeros(4, dtype=np.int64))
+    (days,) = flat.daily_means(at_nodes.curves, [at_nodes.raw.mean])
+    row = OBSERVED.index(11) + 1
+    share = np.log(13 / 12) / np.log(15 / 12)  # of the way from D11 to D14, of 0.3
+    value = at_nodes.curves.observed_value[row]
+    np.testing.assert_allclose(days[[11, 12, 14], row] - value, [0, 0.3 * share, 0.3], atol=1e-6)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from composing import composed
+from factories.configs import compose_config
 from omegaconf import OmegaConf
 
 import ltvnet
@@ -15,7 +15,7 @@ from ltvnet.operations.configuration import choices, load_config
     [(group, name) for group in ("model", "trainer", "validation") for name in choices(group)],
 )
 def test_a_config_is_the_one_that_hydra_composes(group: str, name: str) -> None:
-    theirs: Any = OmegaConf.to_container(composed("train", f"{group}={name}")[group])
+    theirs: Any = OmegaConf.to_container(compose_config("train", f"{group}={name}")[group])
     assert load_config(group, name) == theirs
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import weekly
-from factories import corrected_model, forecaster, run_context
-from test_forecaster import COVARIATES, NET, PATTERN, TRAINING, Trained, neural
+from factories.cohorts import weekly_history
+from factories.configs import COVARIATES, LSTM_NET, PATTERN, ROOT, TRAINING
+from factories.models import make_corrected, make_forecaster, make_run_context
+from factories.neural import FullSchedule, make_neural
 
 from ltvnet.backtesting.ledger import Ledger
 from ltvnet.correction.blend import Blend
@@ -25,6 +26,7 @@ from ltvnet.correction.intervals import Intervals
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import NODES, Curves
+from ltvnet.forecasting.explanation import TERMS
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.model_spec import MIXTURE
@@ -32,14 +34,15 @@ from ltvnet.prediction import bundle
 from ltvnet.prediction.batch import OutputOptions, describe_corrections, predict
 from ltvnet.prediction.bundle import Bundle
 
-ROOT = Path(__file__).parent.parent.parent
 TABLES = OutputOptions(wide="csv", ages=NODES[1:], by=None)
+
+
 FEW = OutputOptions(wide=None, ages=[360], by=None)
 
 
 @pytest.fixture(scope="module")
 def curves() -> Curves:
-    return weekly(70).as_of("2024-03-14")
+    return weekly_history(70).as_of("2024-03-14")
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +53,13 @@ def table(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def loaded_bundle(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("model") / "bundle"
-    bundle.save(folder, "neural", neural().fit(curves), curves, {"folder": str(folder)})
+    bundle.save(folder, "neural", make_neural().fit(curves), curves, {"folder": str(folder)})
     return bundle.load(folder)
 
 
-def corrected(*names: str) -> Corrected:
+def unfitted_corrected(*names: str) -> Corrected:
     """Not fitted, of one model or of a mixture."""
     bases = {name: {"name": name} for name in names}
     config = {
@@ -67,7 +70,7 @@ def corrected(*names: str) -> Corrected:
         "learning": {"blend": True, "correction": True, "intervals": True},
         "ledger": None,
     }
-    return corrected_model(config)
+    return make_corrected(config)
 
 
 def outputs(folder: Path) -> dict[str, pd.DataFrame]:
@@ -77,176 +80,195 @@ def outputs(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def test_every_cohort_has_a_row_and_a_reason(
-    loaded: Bundle, table: Path, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, table: Path, curves: Curves, tmp_path: Path
 ) -> None:
-    reasons = predict(loaded, lambda: Files(path=table).curves(1000), tmp_path, TABLES)
-    made = outputs(tmp_path)
-    raw = made["LTV_predictions_2024_03_14.csv"]
+    reasons = predict(loaded_bundle, lambda: Files(path=table).curves(1000), tmp_path, TABLES)
+    tables = outputs(tmp_path)
+    raw = tables["LTV_predictions_2024_03_14.csv"]
     assert reasons.total() == len(raw) == len(curves)
     assert raw["reason"].value_counts().to_dict() == dict(reasons)
-    expected = loaded.forecaster.predict(curves, [90]).final.mean[:, 0]
+    expected = loaded_bundle.forecaster.predict(curves, [90]).final.mean[:, 0]
     young = curves.observed_age < 90
     np.testing.assert_allclose(raw["P_D90"][young], expected[young], rtol=1e-5)
-    final = made["LTV_predictions_final_2024_03_14.csv"]
+    final = tables["LTV_predictions_final_2024_03_14.csv"]
     np.testing.assert_array_equal(raw["P_D360"], final["P_D360"])
-    long = made["long"]
-    assert set(long["bundle"]) == {loaded.identity}
+    long = tables["long"]
+    assert set(long["bundle"]) == {loaded_bundle.identity}
     assert set(long["age"]) <= set(NODES) and (long["age"] > long["observed_age"]).all()
-    total = made["rollup"].query("level == 'TOTAL' and age == 360")["forecast_revenue"].item()
-    known = final["observed_age"] >= 0
-    assert total == pytest.approx((final["Users"] * final["P_D360"])[known].sum(), rel=1e-5)
+    total = tables["rollup"].query("level == 'TOTAL' and age == 360")["forecast_revenue"].item()
+    has_age = final["observed_age"] >= 0
+    assert total == pytest.approx((final["Users"] * final["P_D360"])[has_age].sum(), rel=1e-5)
 
 
-def test_wide_tables_as_parquet_hold_the_same(loaded: Bundle, table: Path, tmp_path: Path) -> None:
+def test_wide_tables_as_parquet_hold_the_same(
+    loaded_bundle: Bundle, table: Path, tmp_path: Path
+) -> None:
     for kind in ("csv", "parquet"):
         read = Files(path=table).curves(30)
-        predict(loaded, lambda read=read: read, tmp_path, replace(TABLES, wide=kind))
+        predict(loaded_bundle, lambda read=read: read, tmp_path, replace(TABLES, wide=kind))
     for name in (
         "Files_Predictions/LTV_predictions",
         "Files_Predictions_Final/LTV_predictions_final",
     ):
-        found = pd.read_parquet(tmp_path / f"{name}_2024_03_14.parquet")
-        said = pd.read_csv(tmp_path / f"{name}_2024_03_14.csv").astype(found.dtypes)
-        pd.testing.assert_frame_equal(found, said)
+        from_parquet = pd.read_parquet(tmp_path / f"{name}_2024_03_14.parquet")
+        from_csv = pd.read_csv(tmp_path / f"{name}_2024_03_14.csv").astype(from_parquet.dtypes)
+        pd.testing.assert_frame_equal(from_parquet, from_csv)
 
 
-def whole(folder: Path) -> pd.DataFrame:
+def read_parts(folder: Path) -> pd.DataFrame:
     """The forecasts of all parts, in their order."""
     return pd.read_parquet(folder / "forecasts")
 
 
-def test_parts_hold_what_one_table_does(loaded: Bundle, table: Path, tmp_path: Path) -> None:
-    def read() -> Iterable[Curves]:
+def test_parts_hold_what_one_table_does(loaded_bundle: Bundle, table: Path, tmp_path: Path) -> None:
+    def read_pieces() -> Iterable[Curves]:
         return Files(path=table).curves(5)
 
-    parts = replace(TABLES, part=20)
-    counts = predict(loaded, read, tmp_path / "parts", parts)
-    assert counts == predict(loaded, read, tmp_path / "one", TABLES)
+    in_parts = replace(TABLES, part=20)
+    counts = predict(loaded_bundle, read_pieces, tmp_path / "parts", in_parts)
+    assert counts == predict(loaded_bundle, read_pieces, tmp_path / "one", TABLES)
     assert [p.name for p in sorted((tmp_path / "parts" / "forecasts").glob("*.parquet"))] == [
         f"0000{n}.parquet" for n in range(7)
     ]
-    one = outputs(tmp_path / "one")
-    pd.testing.assert_frame_equal(whole(tmp_path / "parts"), one["long"])
+    whole_tables = outputs(tmp_path / "one")
+    pd.testing.assert_frame_equal(read_parts(tmp_path / "parts"), whole_tables["long"])
     rollup = (pd.read_csv(tmp_path / name / "rollup.csv") for name in ("parts", "one"))
     pd.testing.assert_frame_equal(*rollup, rtol=1e-12)
     files = sorted((tmp_path / "parts" / "Files_Predictions").glob("*_2024_03_14_0000?.csv"))
     raw = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-    pd.testing.assert_frame_equal(raw, one["LTV_predictions_2024_03_14.csv"])
+    pd.testing.assert_frame_equal(raw, whole_tables["LTV_predictions_2024_03_14.csv"])
 
 
 def test_parts_that_are_finished_are_not_made_again(
-    loaded: Bundle, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded_bundle: Bundle, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off in the third part, the same call makes that and the later ones."""
-    parts, asked = replace(FEW, part=20), []
-    forecaster = type(loaded.forecaster)
+    in_parts, pieces_predicted = replace(FEW, part=20), []
+    forecaster = type(loaded_bundle.forecaster)
     predicted = forecaster.predict
 
-    def counted(self: Predictor, curves: Curves, ages: Sequence[int]) -> Forecast:
+    def predict_and_count(self: Predictor, curves: Curves, ages: Sequence[int]) -> Forecast:
         if len(curves) > 1:  # one is asked for what sums are
-            asked.append(curves.start[0])
-            if len(asked) == 9:
+            pieces_predicted.append(curves.start[0])
+            if len(pieces_predicted) == 9:
                 raise KeyboardInterrupt
         return predicted(self, curves, ages)
 
-    def read() -> Iterable[Curves]:
+    def read_pieces() -> Iterable[Curves]:
         return Files(path=table).curves(5)
 
-    monkeypatch.setattr(forecaster, "predict", counted)
+    monkeypatch.setattr(forecaster, "predict", predict_and_count)
     with pytest.raises(KeyboardInterrupt):
-        predict(loaded, read, tmp_path, parts)
+        predict(loaded_bundle, read_pieces, tmp_path, in_parts)
     assert not (tmp_path / "rollup.csv").exists()
     names = [path.name for path in (tmp_path / "forecasts").iterdir()]
     assert sorted(names) == ["00000.parquet", "00001.parquet", "_finished"]
-    counts = predict(loaded, read, tmp_path, parts)
-    pieces = sum(len(piece) > 1 for piece in read())
-    assert len(asked) == 9 + pieces - 8  # so many were in the first two parts
-    again, others = predict(loaded, read, tmp_path, parts), len(asked)
-    assert counts == again and len(asked) == others
+    counts = predict(loaded_bundle, read_pieces, tmp_path, in_parts)
+    pieces = sum(len(piece) > 1 for piece in read_pieces())
+    assert len(pieces_predicted) == 9 + pieces - 8  # so many were in the first two parts
+    again, count_before = (
+        predict(loaded_bundle, read_pieces, tmp_path, in_parts),
+        len(pieces_predicted),
+    )
+    assert counts == again and len(pieces_predicted) == count_before
     monkeypatch.undo()
-    predict(loaded, read, tmp_path / "one", FEW)
-    pd.testing.assert_frame_equal(whole(tmp_path), outputs(tmp_path / "one")["long"])
+    predict(loaded_bundle, read_pieces, tmp_path / "one", FEW)
+    pd.testing.assert_frame_equal(read_parts(tmp_path), outputs(tmp_path / "one")["long"])
     (tmp_path / "forecasts" / "00001.parquet").unlink()
-    predict(loaded, read, tmp_path, parts)  # a finished part whose table is gone is made again
-    pd.testing.assert_frame_equal(whole(tmp_path), outputs(tmp_path / "one")["long"])
+    predict(
+        loaded_bundle, read_pieces, tmp_path, in_parts
+    )  # a finished part whose table is gone is made again
+    pd.testing.assert_frame_equal(read_parts(tmp_path), outputs(tmp_path / "one")["long"])
 
 
 def test_parts_of_more_cohorts_than_now_are_removed(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
     """Those of other days stay, and what another process is writing."""
-    parts = replace(TABLES, part=20)
-    predict(loaded, lambda: [curves.take(np.arange(i, i + 20)) for i in (0, 20)], tmp_path, parts)
+    in_parts = replace(TABLES, part=20)
+    predict(
+        loaded_bundle,
+        lambda: [curves.take(np.arange(i, i + 20)) for i in (0, 20)],
+        tmp_path,
+        in_parts,
+    )
     yesterday = tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_13_00009.csv"
     writing = tmp_path / "forecasts" / ".00003.parquet.123.part"
     for path in (yesterday, writing):
         path.touch()
-    predict(loaded, lambda: [curves.take(np.arange(20))], tmp_path, parts)
-    left = sorted(path.name for path in (tmp_path / "forecasts").rglob("*") if path.is_file())
-    assert left == [".00003.parquet.123.part", "00000.json", "00000.parquet"]
-    left = sorted(path.name for path in (tmp_path / "Files_Predictions").iterdir())
-    assert left == [yesterday.name, "LTV_predictions_2024_03_14_00000.csv"]
+    predict(loaded_bundle, lambda: [curves.take(np.arange(20))], tmp_path, in_parts)
+    names_left = sorted(path.name for path in (tmp_path / "forecasts").rglob("*") if path.is_file())
+    assert names_left == [".00003.parquet.123.part", "00000.json", "00000.parquet"]
+    names_left = sorted(path.name for path in (tmp_path / "Files_Predictions").iterdir())
+    assert names_left == [yesterday.name, "LTV_predictions_2024_03_14_00000.csv"]
 
 
 @pytest.mark.parametrize("rows", [5, 37])
 def test_the_size_of_pieces_changes_nothing(
-    rows: int, loaded: Bundle, table: Path, tmp_path: Path
+    rows: int, loaded_bundle: Bundle, table: Path, tmp_path: Path
 ) -> None:
-    predict(loaded, lambda: Files(path=table).curves(10_000), tmp_path / "one", TABLES)
-    predict(loaded, lambda: Files(path=table).curves(rows), tmp_path / "many", TABLES)
-    one, many = outputs(tmp_path / "one"), outputs(tmp_path / "many")
-    for name in one:
-        keys = [c for c in one[name] if not pd.api.types.is_float_dtype(one[name][c])]
-        first, second = (made[name].sort_values(keys, ignore_index=True) for made in (one, many))
+    predict(loaded_bundle, lambda: Files(path=table).curves(10_000), tmp_path / "one", TABLES)
+    predict(loaded_bundle, lambda: Files(path=table).curves(rows), tmp_path / "many", TABLES)
+    one_piece, many_pieces = outputs(tmp_path / "one"), outputs(tmp_path / "many")
+    for name in one_piece:
+        keys = [c for c in one_piece[name] if not pd.api.types.is_float_dtype(one_piece[name][c])]
+        first, second = (
+            tables[name].sort_values(keys, ignore_index=True) for tables in (one_piece, many_pieces)
+        )
         pd.testing.assert_frame_equal(first, second, rtol=1e-5)
 
 
 def test_without_wide_tables_only_the_asked_ages_are_forecast(
-    loaded: Bundle, table: Path, tmp_path: Path
+    loaded_bundle: Bundle, table: Path, tmp_path: Path
 ) -> None:
-    few = OutputOptions(wide=None, ages=[30, 360], by="Apps")
-    predict(loaded, lambda: Files(path=table).curves(1000), tmp_path, few)
+    two_ages = OutputOptions(wide=None, ages=[30, 360], by="Apps")
+    predict(loaded_bundle, lambda: Files(path=table).curves(1000), tmp_path, two_ages)
     assert not list(tmp_path.glob("Files_*"))
     assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
     assert set(pd.read_csv(tmp_path / "rollup.csv")["level"]) == {"Apps", "TOTAL"}
 
 
 def test_stale_data_older_data_and_lost_columns_are_said(
-    loaded: Bundle, curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def said(rows: Curves) -> str:
+    def warnings(rows: Curves) -> str:
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            predict(loaded, lambda: [rows], tmp_path, OutputOptions(wide=None, ages=[360], by=None))
+            predict(
+                loaded_bundle,
+                lambda: [rows],
+                tmp_path,
+                OutputOptions(wide=None, ages=[360], by=None),
+            )
         return caplog.text
 
-    assert said(curves) == ""
+    assert warnings(curves) == ""
     late = replace(curves, origin=curves.origin + 61)
-    assert "the data are 61 days newer than the bundle, trained as of 2024-03-14" in said(late)
-    assert "knows 5 days that came after these data" in said(curves.as_of(curves.origin - 5))
+    assert "the data are 61 days newer than the bundle, trained as of 2024-03-14" in warnings(late)
+    assert "knows 5 days that came after these data" in warnings(curves.as_of(curves.origin - 5))
     apps = curves.attributes["Apps"] == "a"
-    one = replace(curves.take(apps), attributes={}, hierarchy=())
-    assert "the bundle was trained with Apps, which these data lack" in said(one)
+    without_apps = replace(curves.take(apps), attributes={}, hierarchy=())
+    assert "the bundle was trained with Apps, which these data lack" in warnings(without_apps)
 
 
 @pytest.fixture(scope="module")
-def rich() -> Curves:
+def rich_curves() -> Curves:
     """With spend and a series, retention."""
-    return weekly(62, beside=True).as_of("2024-02-29")
+    return weekly_history(62, covariates=True).as_of("2024-02-29")
 
 
-def reading(rich: Curves, folder: Path, *, spend: bool) -> Bundle:
+def bundle_of_mixture(rich_curves: Curves, folder: Path, *, spend: bool) -> Bundle:
     """A mixture of a pattern and a net that sees series, and spend if so asked."""
-    net = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, context=run_context(),
+    net = FullSchedule(
+        net=LSTM_NET, pattern=PATTERN, training=TRAINING, context=make_run_context(),
         covariates=COVARIATES | {"spend": spend},
     )  # fmt: skip
-    model = corrected("pattern", "neural")
+    model = unfitted_corrected("pattern", "neural")
     model.models, model.stages = (
-        [forecaster(PATTERN).fit(rich), net.fit(rich)],
+        [make_forecaster(PATTERN).fit(rich_curves), net.fit(rich_curves)],
         LearnedStages.neutral(2),
     )
-    return read_back(model, "corrected", rich, folder)
+    return read_back(model, "corrected", rich_curves, folder)
 
 
 def read_back(model: Predictor, name: str, curves: Curves, folder: Path) -> Bundle:
@@ -255,62 +277,68 @@ def read_back(model: Predictor, name: str, curves: Curves, folder: Path) -> Bund
 
 
 def test_a_lost_series_and_lost_spend_are_said_where_a_net_saw_them(
-    rich: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rich_curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both = reading(rich, tmp_path / "both", spend=True)
-    blind = reading(rich, tmp_path / "blind", spend=False)
-    pattern = read_back(forecaster(PATTERN).fit(rich), "pattern", rich, tmp_path / "pattern")
-    poor = replace(rich, series={}, spend=np.full(len(rich), np.nan))
+    with_spend = bundle_of_mixture(rich_curves, tmp_path / "both", spend=True)
+    blind = bundle_of_mixture(rich_curves, tmp_path / "blind", spend=False)
+    pattern = read_back(
+        make_forecaster(PATTERN).fit(rich_curves), "pattern", rich_curves, tmp_path / "pattern"
+    )
+    poor = replace(rich_curves, series={}, spend=np.full(len(rich_curves), np.nan))
 
-    def said(by: Bundle, rows: Curves) -> str:
+    def warnings(by: Bundle, rows: Curves) -> str:
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             predict(by, lambda: [rows], tmp_path, FEW)
         return caplog.text
 
     lacks = "the bundle was trained with {}, which these data lack: every row is forecast as one"
-    assert lacks.format("series retention, spend") in said(both, poor)
-    assert lacks.format("spend") in said(both, replace(poor, series=rich.series))
-    assert lacks.format("series retention") in said(both, replace(rich, series={}))
-    assert lacks.format("series retention") in said(blind, poor)
-    assert said(both, rich) == said(pattern, poor) == ""
-    begun = rich.take(rich.observed_age < 0)
-    assert len(begun) and said(both, begun) == ""  # no spend is known of them yet
+    assert lacks.format("series retention, spend") in warnings(with_spend, poor)
+    assert lacks.format("spend") in warnings(with_spend, replace(poor, series=rich_curves.series))
+    assert lacks.format("series retention") in warnings(with_spend, replace(rich_curves, series={}))
+    assert lacks.format("series retention") in warnings(blind, poor)
+    assert warnings(with_spend, rich_curves) == warnings(pattern, poor) == ""
+    begun = rich_curves.take(rich_curves.observed_age < 0)
+    assert len(begun) and warnings(with_spend, begun) == ""  # no spend is known of them yet
 
 
-def test_a_ledger_keeps_what_was_forecast(loaded: Bundle, curves: Curves, tmp_path: Path) -> None:
-    kept = replace(FEW, ledger=tmp_path / "ledger")
+def test_a_ledger_keeps_what_was_forecast(
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    with_ledger = replace(FEW, ledger=tmp_path / "ledger")
     pieces = [curves.take(np.arange(70)), curves.take(np.arange(70, len(curves)))]
-    predict(loaded, lambda: pieces, tmp_path, kept)
-    model = f"neural-{loaded.identity[:12]}"
+    predict(loaded_bundle, lambda: pieces, tmp_path, with_ledger)
+    model = f"neural-{loaded_bundle.identity[:12]}"
     entries = Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))
-    forecast = loaded.forecaster.predict(curves)
+    forecast = loaded_bundle.forecaster.predict(curves)
     rows = np.flatnonzero((curves.observed_age >= 0) & (curves.observed_age < 360))
     np.testing.assert_allclose(entries.bands["final"].mean, forecast.final.mean[rows], rtol=1e-5)
     assert list(pd.read_parquet(tmp_path / "forecasts.parquet")["age"].unique()) == [360]
-    every = replace(kept, wide="csv")
-    predict(loaded, lambda: pieces, tmp_path, every)  # again: the same rows, not twice
+    wide_with_ledger = replace(with_ledger, wide="csv")
+    predict(
+        loaded_bundle, lambda: pieces, tmp_path, wide_with_ledger
+    )  # again: the same rows, not twice
     assert len(Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))) == len(rows)
 
 
 def test_a_ledger_refuses_what_proves_nothing_and_no_table_is_written(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
-    kept = replace(FEW, ledger=tmp_path / "ledger")
+    with_ledger = replace(FEW, ledger=tmp_path / "ledger")
     with pytest.raises(ValueError, match="by a model that knew 2024-03-14 proves nothing"):
-        predict(loaded, lambda: [curves.as_of(curves.origin - 5)], tmp_path, kept)
+        predict(loaded_bundle, lambda: [curves.as_of(curves.origin - 5)], tmp_path, with_ledger)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
+def test_what_was_learned_of_the_past_is_said_in_a_line(loaded_bundle: Bundle) -> None:
     blank = "P10 and P90 are blank, as no past was learned from"
-    assert describe_corrections(loaded) == f"nothing blended; nothing corrected; {blank}"
+    assert describe_corrections(loaded_bundle) == f"nothing blended; nothing corrected; {blank}"
     shape = (8, 1, 21)
     intervals = replace(Intervals.blank(), lower=np.zeros(shape), upper=np.zeros(shape))
-    model = corrected("pattern")
+    model = unfitted_corrected("pattern")
     model.stages = replace(LearnedStages.neutral(), intervals=intervals)
-    made = replace(loaded, forecaster=model)
-    assert describe_corrections(made).endswith(
+    changed_bundle = replace(loaded_bundle, forecaster=model)
+    assert describe_corrections(changed_bundle).endswith(
         "nothing corrected; P10 and P90 are calibrated on the past"
     )
     on = np.arange(8) == 2
@@ -318,69 +346,74 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded: Bundle) -> None:
     model.stages = replace(
         model.stages, blend=blend, correction=replace(Correction.neutral(), is_on=on)
     )
-    said = "blended at {} (pattern 50 %, pattern 50 %); corrected at {}; P10 and P90 are calibrated"
-    assert describe_corrections(made).startswith(said.replace("{}", "observed ages 7-13"))
+    line = "blended at {} (pattern 50 %, pattern 50 %); corrected at {}; P10 and P90 are calibrated"
+    assert describe_corrections(changed_bundle).startswith(line.replace("{}", "observed ages 7-13"))
 
 
-def test_how_models_are_weighed_is_said_by_name(loaded: Bundle) -> None:
+def test_how_models_are_weighed_is_said_by_name(loaded_bundle: Bundle) -> None:
     """Weights that are not equal, though the pattern has none; thirds do not sum to 1 exactly."""
-    model = corrected("neural", "boosting", "mack")
+    model = unfitted_corrected("neural", "boosting", "mack")
     model.stages = LearnedStages.neutral(3)
-    made, mean = replace(loaded, forecaster=model), "the mean of neural, boosting, mack"
-    assert describe_corrections(made).startswith(f"{mean}; nothing blended; nothing corrected; ")
+    mixture_bundle, mean = (
+        replace(loaded_bundle, forecaster=model),
+        "the mean of neural, boosting, mack",
+    )
+    assert describe_corrections(mixture_bundle).startswith(
+        f"{mean}; nothing blended; nothing corrected; "
+    )
     weight = Blend.equal(3).weight
     weight[3], weight[5] = [0.75, 0.25, 0.0], [0.0, 0.5, 0.0]
     model.stages = replace(model.stages, blend=Blend(weight))
-    said = "14-29 (neural 75 %, boosting 25 %), 60-89 (boosting 50 %, pattern 50 %)"
-    assert describe_corrections(made).startswith(
-        f"{mean}; blended at observed ages {said}; nothing corrected"
+    weights = "14-29 (neural 75 %, boosting 25 %), 60-89 (boosting 50 %, pattern 50 %)"
+    assert describe_corrections(mixture_bundle).startswith(
+        f"{mean}; blended at observed ages {weights}; nothing corrected"
     )
 
 
 def test_users_that_were_lost_since_training_are_refused(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
     alone = replace(curves, users=np.ones(len(curves)))
     with pytest.raises(
         ValueError, match=r"have no Users, the bundle was trained with \d+ a cohort"
     ):
-        predict(loaded, lambda: [alone], tmp_path, FEW)
+        predict(loaded_bundle, lambda: [alone], tmp_path, FEW)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_an_error_on_the_way_leaves_no_table(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
     def broken() -> Iterator[Curves]:
         yield curves
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        predict(loaded, broken, tmp_path, TABLES)
+        predict(loaded_bundle, broken, tmp_path, TABLES)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_first_week_is_told_wherever_a_young_cohort_stands(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
     k = curves.observed_age
     old, young = curves.take(k >= 20), curves.take(k < 7)
     older = [old.take(np.arange(5)), old.take(np.arange(5, 9)), old.take(np.arange(9, 20))]
 
     def first_day(*pieces: Curves) -> str:
-        predict(loaded, lambda: pieces, tmp_path, TABLES)
-        made = pd.read_csv(tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_14.csv")
-        assert len(made) == sum(map(len, pieces))
-        return next(name for name in made if name.startswith("P_"))
+        predict(loaded_bundle, lambda: pieces, tmp_path, TABLES)
+        table = pd.read_csv(tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_14.csv")
+        assert len(table) == sum(map(len, pieces))
+        return next(name for name in table if name.startswith("P_"))
 
     assert first_day(young, old) == "P_D1"
     assert first_day(*older, young) == "P_D1"
     assert first_day(*older) == first_day(old) == "P_D8"
 
 
-def test_nothing_to_forecast_is_said(loaded: Bundle, tmp_path: Path) -> None:
+def test_nothing_to_forecast_is_said(loaded_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got none: no cohort had begun"):
-        predict(loaded, list, tmp_path, TABLES)
+        predict(loaded_bundle, list, tmp_path, TABLES)
 
 
 def test_ages_must_be_ahead() -> None:
@@ -397,7 +430,7 @@ def test_ages_must_be_ahead() -> None:
 
 
 def test_a_killed_prediction_leaves_no_half_file(
-    loaded: Bundle, curves: Curves, tmp_path: Path
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
     """Killed while it writes, then run again: every file there is whole, and no rest is left."""
     many = tmp_path / "LTV_2024_03_14.parquet"
@@ -418,7 +451,7 @@ def test_a_killed_prediction_leaves_no_half_file(
     out = tmp_path / "out"
     command = [
         sys.executable, str(ROOT / "scripts" / "predict.py"), f"data.path={many}", f"out={out}",
-        f"bundle={loaded.manifest['folder']}", "rows=100",
+        f"bundle={loaded_bundle.manifest['folder']}", "rows=100",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -429,7 +462,61 @@ def test_a_killed_prediction_leaves_no_half_file(
     process.wait()
     tables = ("*.csv", "*.parquet")
     assert [path for glob in tables for path in out.rglob(glob)] == []
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    second_run = subprocess.run(command, capture_output=True, text=True)
+    assert second_run.returncode == 0, second_run.stderr
     assert not list(out.rglob("*.part"))
     assert len(outputs(out)["LTV_predictions_2024_03_14.csv"]) == len(copies)
+
+
+def test_a_table_of_explanations(loaded_bundle: Bundle, curves: Curves, tmp_path: Path) -> None:
+    table = tmp_path / "LTV_2024_03_14.csv"
+    write_cohorts(curves, table)
+    tables = OutputOptions(wide="csv", ages=[30, 360], by=None, explain=True)
+    predict(loaded_bundle, lambda: Files(path=table).curves(40), tmp_path, tables)
+    explanations = pd.read_csv(tmp_path / "explanations.csv")
+    columns = ["observed_age", "horizon", "segment", *TERMS, "forecast", "explanation"]
+    assert list(explanations) == ["Date", "Apps", "Users", *columns] and len(explanations) == len(
+        curves
+    )
+    final = pd.read_csv(next(tmp_path.glob("Files_Predictions_Final/*.csv")))
+    pd.testing.assert_series_equal(explanations["Date"], final["Date"])
+    np.testing.assert_array_equal(explanations["forecast"], final["P_D360"])
+    np.testing.assert_allclose(
+        explanations["segment"] + explanations[[*TERMS]].sum(axis=1), explanations["forecast"], 1e-5
+    )
+    blank = explanations["observed_age"] < 0
+    assert blank.any() and explanations.loc[blank, ["segment", *TERMS, "forecast"]].isna().all(
+        axis=None
+    )
+    assert explanations["explanation"].isna().equals(blank)
+    last_row = explanations[~blank].iloc[-1]
+    assert (
+        last_row["explanation"].startswith("D360 of ")
+        and f"of {last_row['Apps']}" in last_row["explanation"]
+    )
+    assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
+
+
+def test_explanations_are_not_asked_for_unless_they_are(
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    predict(
+        loaded_bundle, lambda: [curves], tmp_path, OutputOptions(wide=None, ages=[360], by=None)
+    )
+    assert not (tmp_path / "explanations.csv").exists()
+
+
+def test_half_a_table_is_none(loaded_bundle: Bundle, curves: Curves, tmp_path: Path) -> None:
+    def broken() -> Iterator[Curves]:
+        yield curves
+        raise RuntimeError
+
+    tables = OutputOptions(wide=None, ages=[360], by=None, explain=True)
+    with pytest.raises(RuntimeError):
+        predict(loaded_bundle, broken, tmp_path, tables)
+    with pytest.raises(ValueError, match="expected forecasts to explain, got none"):
+        predict(loaded_bundle, list, tmp_path, tables)
+    named = replace(curves, attributes={**curves.attributes, "level": curves.attributes["Apps"]})
+    with pytest.raises(ValueError, match="with the name of a column, got level: rename it"):
+        predict(loaded_bundle, lambda: [named], tmp_path, tables)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

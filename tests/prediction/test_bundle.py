@@ -1,5 +1,6 @@
 """A bundle is the forecaster, whole and unchanged, or it is refused by name."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cohorts import weekly
-from factories import forecaster
-from test_forecaster import PATTERN, neural
+from factories.cohorts import weekly_history
+from factories.configs import PATTERN
+from factories.models import make_forecaster
+from factories.neural import make_neural
 
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.forecaster import Forecaster
@@ -25,16 +27,16 @@ ABOUT: dict[str, object] = {"scores": []}
 
 @pytest.fixture(scope="module")
 def curves() -> Curves:
-    return weekly(60).as_of("2024-02-29")
+    return weekly_history(60).as_of("2024-02-29")
 
 
 @pytest.fixture(scope="module")
 def forecasters(curves: Curves) -> dict[str, Forecaster]:
-    return {"pattern": forecaster(PATTERN).fit(curves), "neural": neural().fit(curves)}
+    return {"pattern": make_forecaster(PATTERN).fit(curves), "neural": make_neural().fit(curves)}
 
 
 @pytest.fixture
-def saved(tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves) -> Path:
+def pattern_bundle(tmp_path: Path, forecasters: dict[str, Forecaster], curves: Curves) -> Path:
     save(tmp_path / "bundle", "pattern", forecasters["pattern"], curves, ABOUT)
     return tmp_path / "bundle"
 
@@ -47,9 +49,11 @@ def test_loaded_forecasts_are_bit_equal(
     shutil.move(tmp_path / "bundle", tmp_path / "elsewhere")  # a bundle is relocatable
     loaded = load(tmp_path / "elsewhere")
     assert (loaded.identity, loaded.model_name, str(loaded.as_of)) == (identity, name, "2024-02-29")
-    one, other = (f.predict(curves).final for f in (forecasters[name], loaded.forecaster))
-    np.testing.assert_array_equal(one.mean, other.mean)
-    np.testing.assert_array_equal(one.p90, other.p90)
+    forecast, loaded_forecast = (
+        f.predict(curves).final for f in (forecasters[name], loaded.forecaster)
+    )
+    np.testing.assert_array_equal(forecast.mean, loaded_forecast.mean)
+    np.testing.assert_array_equal(forecast.p90, loaded_forecast.p90)
 
 
 def test_equal_forecasters_have_equal_identity(
@@ -57,15 +61,17 @@ def test_equal_forecasters_have_equal_identity(
 ) -> None:
     first = save(tmp_path / "a", "pattern", forecasters["pattern"], curves, ABOUT)
     second = save(tmp_path / "b", "pattern", forecasters["pattern"], curves, ABOUT)
-    other = save(tmp_path / "c", "pattern", forecasters["pattern"], curves, {"scores": [1]})
-    assert first == second != other
+    with_scores = save(tmp_path / "c", "pattern", forecasters["pattern"], curves, {"scores": [1]})
+    assert first == second != with_scores
 
 
-def test_a_bundle_holds_no_cohort_and_no_code(saved: Path, curves: Curves) -> None:
-    text = (saved / "state.json").read_text() + (saved / "manifest.json").read_text()
+def test_a_bundle_holds_no_cohort_and_no_code(pattern_bundle: Path, curves: Curves) -> None:
+    text = (pattern_bundle / "state.json").read_text() + (
+        pattern_bundle / "manifest.json"
+    ).read_text()
     assert not any(date in text for date in {*map(str, curves.start), *map(str, curves.end)})
     assert "ltvnet." not in text  # no class path
-    assert sorted(path.name for path in saved.iterdir()) == [
+    assert sorted(path.name for path in pattern_bundle.iterdir()) == [
         "arrays.safetensors",
         "manifest.json",
         "state.json",
@@ -73,54 +79,56 @@ def test_a_bundle_holds_no_cohort_and_no_code(saved: Path, curves: Curves) -> No
 
 
 @pytest.mark.parametrize("file", ["state.json", "arrays.safetensors"])
-def test_one_byte_changed_is_named(saved: Path, file: str) -> None:
-    content = bytearray((saved / file).read_bytes())
+def test_one_byte_changed_is_named(pattern_bundle: Path, file: str) -> None:
+    content = bytearray((pattern_bundle / file).read_bytes())
     content[len(content) // 2] ^= 1
-    (saved / file).write_bytes(content)
+    (pattern_bundle / file).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{file} is not as it was written \(SHA-256 differs\)"):
-        load(saved)
+        load(pattern_bundle)
 
 
-def test_one_byte_changed_in_the_manifest_is_named(saved: Path) -> None:
-    text = (saved / "manifest.json").read_text()
-    (saved / "manifest.json").write_text(text.replace("2024-02-29", "2024-02-28"))
+def test_one_byte_changed_in_the_manifest_is_named(pattern_bundle: Path) -> None:
+    text = (pattern_bundle / "manifest.json").read_text()
+    (pattern_bundle / "manifest.json").write_text(text.replace("2024-02-29", "2024-02-28"))
     with pytest.raises(ValueError, match=r"manifest.json is not as it was written"):
-        load(saved)
-    (saved / "manifest.json").write_text(text[:-2])
+        load(pattern_bundle)
+    (pattern_bundle / "manifest.json").write_text(text[:-2])
     with pytest.raises(ValueError, match=r"manifest.json is damaged"):
-        load(saved)
+        load(pattern_bundle)
 
 
-def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
-    manifest = json.loads((saved / "manifest.json").read_text())
-    (saved / "manifest.json").write_text(json.dumps(manifest | {"format": BUNDLE_FORMAT + 1}))
-    formats = rf"\(bundle format {BUNDLE_FORMAT + 1}, .* reads format {BUNDLE_FORMAT}\)"
-    message = f"newer ltvnet {formats}: upgrade"
+def test_a_newer_format_asks_for_an_upgrade(pattern_bundle: Path) -> None:
+    manifest = json.loads((pattern_bundle / "manifest.json").read_text())
+    (pattern_bundle / "manifest.json").write_text(
+        json.dumps(manifest | {"format": BUNDLE_FORMAT + 1})
+    )
+    newer, own = BUNDLE_FORMAT + 1, BUNDLE_FORMAT
+    message = rf"newer ltvnet \(bundle format {newer}, .* reads format {own}\): upgrade"
     with pytest.raises(ValueError, match=message):
-        load(saved)
+        load(pattern_bundle)
 
 
-def test_an_older_format_asks_to_train_anew(saved: Path) -> None:
+def test_an_older_format_asks_to_train_anew(pattern_bundle: Path) -> None:
     """Whatever else is in it: the bundles that the first release wrote had format 1."""
-    (saved / "state.json").write_text("{}")
-    manifest = json.loads((saved / "manifest.json").read_text())
-    (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    (pattern_bundle / "state.json").write_text("{}")
+    manifest = json.loads((pattern_bundle / "manifest.json").read_text())
+    (pattern_bundle / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
     message = (
         rf"older ltvnet \(bundle format 1, this one reads format {BUNDLE_FORMAT}\): train anew"
     )
     with pytest.raises(ValueError, match=message):
-        load(saved)
+        load(pattern_bundle)
 
 
-def test_a_missing_file_and_no_bundle_are_named(saved: Path, tmp_path: Path) -> None:
-    (saved / "arrays.safetensors").unlink()
+def test_a_missing_file_and_no_bundle_are_named(pattern_bundle: Path, tmp_path: Path) -> None:
+    (pattern_bundle / "arrays.safetensors").unlink()
     with pytest.raises(ValueError, match=r"arrays.safetensors is missing"):
-        load(saved)
+        load(pattern_bundle)
     with pytest.raises(ValueError, match=r"is not a bundle: it has no manifest.json"):
         load(tmp_path)
 
 
-def test_pickled_code_is_never_run(saved: Path, tmp_path: Path) -> None:
+def test_pickled_code_is_never_run(pattern_bundle: Path, tmp_path: Path) -> None:
     """A forged bundle whose hashes agree holds a pickle where arrays should be."""
     harm = tmp_path / "harm"
 
@@ -128,31 +136,41 @@ def test_pickled_code_is_never_run(saved: Path, tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(harm),)
 
-    from ltvnet.prediction import bundle
+    def as_json(values: object) -> bytes:
+        return json.dumps(values, indent=1, allow_nan=False).encode()
 
     forged = pickle.dumps(Harmful())
-    (saved / "arrays.safetensors").write_bytes(forged)
-    manifest = json.loads((saved / "manifest.json").read_text())
+    (pattern_bundle / "arrays.safetensors").write_bytes(forged)
+    manifest = json.loads((pattern_bundle / "manifest.json").read_text())
     del manifest["identity"]
-    manifest["files"]["arrays.safetensors"] = bundle._sha256(forged)
-    identity = bundle._sha256(bundle._json(manifest))
-    (saved / "manifest.json").write_bytes(bundle._json({**manifest, "identity": identity}))
+    manifest["files"]["arrays.safetensors"] = hashlib.sha256(forged).hexdigest()
+    identity = hashlib.sha256(as_json(manifest)).hexdigest()
+    forged_manifest = as_json(manifest | {"identity": identity})
+    (pattern_bundle / "manifest.json").write_bytes(forged_manifest)
     with pytest.raises(ValueError, match=r"arrays.safetensors holds no arrays"):
-        load(saved)
+        load(pattern_bundle)
     assert not harm.exists()
 
 
 def test_a_fingerprint_changes_with_any_value(curves: Curves) -> None:
-    assert curves_fingerprint(curves) == curves_fingerprint(weekly(60).as_of("2024-02-29"))
+    assert curves_fingerprint(curves) == curves_fingerprint(weekly_history(60).as_of("2024-02-29"))
     assert curves_fingerprint(curves) != curves_fingerprint(curves.cut(50))
     spent = replace(curves, spend=np.ones(len(curves)))
-    kept, other = (replace(curves, series={n: 0.5 * curves.values}) for n in ("kept", "other"))
+    with_series, with_other_name = (
+        replace(curves, series={n: 0.5 * curves.values}) for n in ("kept", "other")
+    )
     cut = replace(curves, series={"kept": 0.5 * curves.cut(50).values})
-    both = replace(kept, series={**kept.series, **other.series})
-    again = replace(kept, series={**other.series, **kept.series})
-    assert curves_fingerprint(both) == curves_fingerprint(again)
+    two_series = replace(with_series, series={**with_series.series, **with_other_name.series})
+    again = replace(with_series, series={**with_other_name.series, **with_series.series})
+    assert curves_fingerprint(two_series) == curves_fingerprint(again)
     assert (
-        len({curves_fingerprint(known) for known in (curves, spent, kept, other, cut, both)}) == 6
+        len(
+            {
+                curves_fingerprint(curves_variant)
+                for curves_variant in (curves, spent, with_series, with_other_name, cut, two_series)
+            }
+        )
+        == 6
     )
     assert len(curves_fingerprint(curves.take(np.arange(0)))) == 64
 
@@ -163,10 +181,10 @@ def test_predicting_needs_no_training_library(
     save(tmp_path / "bundle", "neural", forecasters["neural"], curves, ABOUT)
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from cohorts import weekly\n"
+        "from factories.cohorts import weekly_history\n"
         "from ltvnet.prediction import bundle\n"
         f"loaded = bundle.load({str(tmp_path / 'bundle')!r})\n"
-        "forecast = loaded.forecaster.predict(weekly(60).as_of('2024-02-29'))\n"
+        "forecast = loaded.forecaster.predict(weekly_history(60).as_of('2024-02-29'))\n"
         "assert forecast.final.mean.shape == (120, 21)\n"
         "heavy = {'pytorch_lightning', 'hydra', 'optuna', 'tensorboard', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

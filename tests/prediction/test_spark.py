@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from cohorts import weekly
-from composing import composed
-from factories import forecaster
-from test_forecaster import PATTERN, neural
+from factories.cohorts import weekly_history
+from factories.configs import PATTERN, ROOT, compose_config
+from factories.models import make_forecaster
+from factories.neural import make_neural
 
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import Curves
@@ -26,86 +26,91 @@ from ltvnet.prediction.batch import OutputOptions
 from ltvnet.prediction.spark import BundleFiles, PartitionJob, SparkCluster
 from ltvnet.prediction.tables import forecast_rows
 
-ROOT = Path(__file__).parent.parent.parent
 AGES = [7, 30, 90, 360]
 ALONE = OutputOptions(wide="csv", ages=AGES, by=None)
 
 
 @pytest.fixture(scope="module")
 def curves() -> Curves:
-    return weekly(70).as_of("2024-03-14")
+    return weekly_history(70).as_of("2024-03-14")
 
 
 @pytest.fixture(scope="module")
-def trained(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pattern_bundle(curves: Curves, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "bundle"
-    bundle.save(folder, "pattern", forecaster(PATTERN).fit(curves), curves, {})
+    bundle.save(folder, "pattern", make_forecaster(PATTERN).fit(curves), curves, {})
     return folder
 
 
 @pytest.fixture
-def part(
-    curves: Curves, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def partition(
+    curves: Curves, pattern_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PartitionJob]:
     monkeypatch.setattr(spark, "partition_number", lambda: 3)
     table = tmp_path / "cohorts.csv"
     write_cohorts(curves, table)
-    contents: BundleFiles = tuple((path.name, path.read_bytes()) for path in trained.iterdir())
+    contents: BundleFiles = tuple(
+        (path.name, path.read_bytes()) for path in pattern_bundle.iterdir()
+    )
     yield PartitionJob(Files(path=table), curves.origin, ["Apps"], AGES, contents)
     spark.load_from_files.cache_clear()
 
 
-def batches(part: PartitionJob, size: int) -> list[pa.RecordBatch]:
+def batches(partition: PartitionJob, size: int) -> list[pa.RecordBatch]:
     """The table of a part as Spark hands it on: cells as text, so many rows at a time."""
-    table = pa.Table.from_pandas(pd.read_csv(part.source.path, dtype=str), preserve_index=False)
+    table = pa.Table.from_pandas(
+        pd.read_csv(partition.source.path, dtype=str), preserve_index=False
+    )
     return table.to_batches(max_chunksize=size)
 
 
 @pytest.mark.parametrize("size", [9, 1000])
 def test_a_partition_gives_the_rows_of_the_long_table(
-    part: PartitionJob, trained: Path, curves: Curves, size: int
+    partition: PartitionJob, pattern_bundle: Path, curves: Curves, size: int
 ) -> None:
-    made = pa.Table.from_batches(part.forecast_batches(batches(part, size)))
-    model = bundle.load(trained)
+    forecasts = pa.Table.from_batches(partition.forecast_batches(batches(partition, size)))
+    model = bundle.load(pattern_bundle)
     expected = forecast_rows(model.forecaster.predict(curves, AGES), model.identity)
     keys = ["cohort_start", "Apps", "age"]
-    one, other = (t.to_pandas().sort_values(keys, ignore_index=True) for t in (made, expected))
-    pd.testing.assert_frame_equal(one, other, rtol=1e-6)
-    assert len(made) == (curves.observed_age[:, None] < AGES)[curves.observed_age >= 0].sum()
+    rows_made, rows_expected = (
+        t.to_pandas().sort_values(keys, ignore_index=True) for t in (forecasts, expected)
+    )
+    pd.testing.assert_frame_equal(rows_made, rows_expected, rtol=1e-6)
+    assert len(forecasts) == (curves.observed_age[:, None] < AGES)[curves.observed_age >= 0].sum()
 
 
-def test_a_bundle_is_read_once_in_a_worker(part: PartitionJob) -> None:
+def test_a_bundle_is_read_once_in_a_worker(partition: PartitionJob) -> None:
     for _ in range(3):
-        list(part.forecast_batches(batches(part, 50)))
+        list(partition.forecast_batches(batches(partition, 50)))
     assert spark.load_from_files.cache_info().misses == 1
 
 
-def test_what_a_worker_says_names_partition_and_row(part: PartitionJob) -> None:
-    table = pa.Table.from_batches(batches(part, 1000))
-    place = table.column_names.index("day_2")
+def test_what_a_worker_says_names_partition_and_row(partition: PartitionJob) -> None:
+    table = pa.Table.from_batches(batches(partition, 1000))
+    column_number = table.column_names.index("day_2")
     cells = table.column("day_2").to_pylist()
     cells[4] = "1,5"
-    wrong = table.set_column(place, "day_2", pa.array(cells)).to_batches(max_chunksize=3)
-    said = r"\[told\]problems in the data: 1\n.*cohorts.csv, partition 3, row 5, day_2 = '1,5': "
-    with pytest.raises(ValueError, match=said):
-        list(part.forecast_batches(wrong))
+    wrong = table.set_column(column_number, "day_2", pa.array(cells)).to_batches(max_chunksize=3)
+    message = r"\[told\]problems in the data: 1\n.*cohorts.csv, partition 3, row 5, day_2 = '1,5': "
+    with pytest.raises(ValueError, match=message):
+        list(partition.forecast_batches(wrong))
 
 
-def test_attributes_are_those_of_all_partitions(part: PartitionJob) -> None:
+def test_attributes_are_those_of_all_partitions(partition: PartitionJob) -> None:
     """A column with numbers in the first rows and text elsewhere is told, not dropped."""
-    table = pa.Table.from_batches(batches(part, 1000))
+    table = pa.Table.from_batches(batches(partition, 1000))
     table = table.append_column("Agency", pa.array(["x"] * len(table)))
     with pytest.raises(ValueError, match="Agency had only numbers .* set data.attributes"):
-        list(part.forecast_batches(table.to_batches()))
-    known = replace(part, attribute_names=["Apps", "Agency"])
-    made = pa.Table.from_batches(known.forecast_batches(table.to_batches()))
-    assert set(made["Agency"].to_pylist()) == {"x"}
+        list(partition.forecast_batches(table.to_batches()))
+    with_agency = replace(partition, attribute_names=["Apps", "Agency"])
+    forecasts = pa.Table.from_batches(with_agency.forecast_batches(table.to_batches()))
+    assert set(forecasts["Agency"].to_pylist()) == {"x"}
 
 
-def test_the_last_day_of_a_partition_is_a_row(part: PartitionJob, curves: Curves) -> None:
-    (found,) = spark.last_complete_day(part.source, batches(part, 1000)[:1])
-    assert found["day"].to_pylist() == [curves.origin.item()]
-    (nothing,) = spark.last_complete_day(part.source, [])
+def test_the_last_day_of_a_partition_is_a_row(partition: PartitionJob, curves: Curves) -> None:
+    (last_day,) = spark.last_complete_day(partition.source, batches(partition, 1000)[:1])
+    assert last_day["day"].to_pylist() == [curves.origin.item()]
+    (nothing,) = spark.last_complete_day(partition.source, [])
     assert nothing["day"].to_pylist() == [None]
 
 
@@ -122,27 +127,27 @@ def test_engines_are_known_and_spark_reads_one_day() -> None:
 
 
 def test_a_cluster_is_built_of_its_config() -> None:
-    config = composed("predict", "bundle=b", "spark.conf={spark.executor.memory: 4g}")
+    config = compose_config("predict", "bundle=b", "spark.conf={spark.executor.memory: 4g}")
     assert SparkCluster(**config.spark) == SparkCluster(
         master=None, conf={"spark.executor.memory": "4g"}, out=None
     )
     assert not spark.is_spark_engine(config.engine, config.as_of, config.device)
 
 
-def test_other_tables_and_other_sources_are_refused(trained: Path, tmp_path: Path) -> None:
+def test_other_tables_and_other_sources_are_refused(pattern_bundle: Path, tmp_path: Path) -> None:
     cluster, source = SparkCluster(master=None, conf=None, out=None), Files(path="t.csv")
-    for asked in (replace(ALONE, explain=True), replace(ALONE, ledger=tmp_path)):
+    for tables in (replace(ALONE, explain=True), replace(ALONE, ledger=tmp_path)):
         with pytest.raises(ValueError, match="set explain=false and ledger=null"):
-            spark.predict_with_spark(trained, source, asked, 100, cluster, tmp_path)
+            spark.predict_with_spark(pattern_bundle, source, tables, 100, cluster, tmp_path)
     with pytest.raises(ValueError, match="reads cohort tables: set data=files"):
-        spark.predict_with_spark(trained, object(), ALONE, 100, cluster, tmp_path)  # type: ignore[arg-type]
+        spark.predict_with_spark(pattern_bundle, object(), ALONE, 100, cluster, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(find_spec("pyspark") is not None, reason="pyspark is there")
-def test_spark_that_is_not_installed_is_told(trained: Path, tmp_path: Path) -> None:
+def test_spark_that_is_not_installed_is_told(pattern_bundle: Path, tmp_path: Path) -> None:
     cluster = SparkCluster(master="local[1]", conf=None, out=None)
     with pytest.raises(ValueError, match=r"needs pyspark: pip install 'ltvnet\[spark\]'"):
-        spark.predict_with_spark(trained, Files(path="t.csv"), ALONE, 100, cluster, tmp_path)
+        spark.predict_with_spark(pattern_bundle, Files(path="t.csv"), ALONE, 100, cluster, tmp_path)
 
 
 class Disk:
@@ -182,7 +187,7 @@ def test_a_result_takes_the_place_of_another_or_leaves_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == [*["new"] * bool(refused), "result"]
 
 
-def told(*words: str) -> subprocess.CompletedProcess[str]:
+def run_predict(*words: str) -> subprocess.CompletedProcess[str]:
     """Run scripts/predict.py at AGES."""
     command = [sys.executable, str(ROOT / "scripts" / "predict.py"), f"ages={AGES}", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -205,54 +210,56 @@ def test_spark_forecasts_what_one_machine_does(
 ) -> None:
     """A CSV with a byte order mark and a Parquet file; no name tells the as-of day."""
     model = tmp_path / "bundle"
-    bundle.save(model, "neural", neural().fit(curves), curves, {})
+    bundle.save(model, "neural", make_neural().fit(curves), curves, {})
     csv, binary = tmp_path / "cohorts.CSV", tmp_path / "cohorts.parquet"
     write_cohorts(curves, csv)
     csv.write_bytes(b"\xef\xbb\xbf" + csv.read_bytes())
     write_cohorts(curves, tmp_path / "whole.parquet")
     parquet.write_table(parquet.read_table(tmp_path / "whole.parquet"), binary, row_group_size=40)
-    made = {}
-    for name, words in {"one": [f"data.path={csv}"], "csv": [f"data.path={csv}", *cluster],
+    tables = {}
+    for name, options in {"one": [f"data.path={csv}"], "csv": [f"data.path={csv}", *cluster],
                         "parquet": [f"data.path={binary}", *cluster]}.items():  # fmt: skip
-        done = told(*words, f"bundle={model}", f"out={tmp_path / name}")
-        assert done.returncode == 0, done.stderr
-        made[name] = pd.read_parquet(tmp_path / name / "forecasts.parquet")
+        process = run_predict(*options, f"bundle={model}", f"out={tmp_path / name}")
+        assert process.returncode == 0, process.stderr
+        tables[name] = pd.read_parquet(tmp_path / name / "forecasts.parquet")
     assert len(list((tmp_path / "csv" / "forecasts.parquet").glob("part-*"))) > 2
     assert not list(tmp_path.rglob("*.part"))
     keys = ["cohort_start", "Apps", "age"]
-    one, *others = (table.sort_values(keys, ignore_index=True) for table in made.values())
+    local_table, *spark_tables = (
+        table.sort_values(keys, ignore_index=True) for table in tables.values()
+    )
     ahead = (curves.observed_age[:, None] < AGES)[curves.observed_age >= 0].sum()
-    assert one["origin"].iloc[0] == curves.origin.item() and len(one) == ahead
-    for other in others:
-        pd.testing.assert_frame_equal(one, other, rtol=1e-5, check_dtype=False)
+    assert local_table["origin"].iloc[0] == curves.origin.item() and len(local_table) == ahead
+    for spark_table in spark_tables:
+        pd.testing.assert_frame_equal(local_table, spark_table, rtol=1e-5, check_dtype=False)
 
 
 @pytest.mark.spark
 def test_spark_refuses_as_one_machine_does_and_leaves_what_was_there(
-    curves: Curves, trained: Path, cluster: list[str], tmp_path: Path
+    curves: Curves, pattern_bundle: Path, cluster: list[str], tmp_path: Path
 ) -> None:
     """A cell that is no number, in the last partition; a cohort in the first and in the last."""
     path, out = tmp_path / "LTV_2024_03_14.csv", tmp_path / "out"
     write_cohorts(curves, path)
     table = pd.read_csv(path, dtype=str)
-    before = out / "forecasts.parquet" / "older"
-    before.parent.mkdir(parents=True)
-    before.touch()
-    words = [f"data.path={path}", f"bundle={trained}", f"out={out}", "rows=40", *cluster]
+    older_result = out / "forecasts.parquet" / "older"
+    older_result.parent.mkdir(parents=True)
+    older_result.touch()
+    options = [f"data.path={path}", f"bundle={pattern_bundle}", f"out={out}", "rows=40", *cluster]
 
-    def refused(wrong: pd.DataFrame) -> str:
+    def error_message(wrong: pd.DataFrame) -> str:
         wrong.to_csv(path, index=False)
-        done = told(*words)
-        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        process = run_predict(*options)
+        assert process.returncode == 2 and "Traceback" not in process.stderr, process.stderr
         assert [file for file in out.rglob("*") if ".hydra" not in str(file)] == [
-            before.parent,
-            before,
+            older_result.parent,
+            older_result,
         ]
-        return done.stderr.partition("error: ")[2]
+        return process.stderr.partition("error: ")[2]
 
     bad = table.assign(Spend="1")
     bad.loc[100, "Spend"] = "$3"
-    assert "Spend = '$3': expected a plain number such as 1234.5" in refused(bad)
-    twice = refused(pd.concat([table, table.iloc[[36]]]))
+    assert "Spend = '$3': expected a plain number such as 1234.5" in error_message(bad)
+    twice = error_message(pd.concat([table, table.iloc[[36]]]))
     assert twice.startswith(f"problems in the data: {path}, {table['Date'][36][:10]}, ")
     assert "expected a cohort once in a snapshot" in twice

@@ -9,55 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from factories.forecasts import four_cohorts, linear_forecast
 from pyarrow import csv as arrow_csv
 
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.forecasting.forecast import Band, Forecast
+from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.interpolation import InterpolationShape
-from ltvnet.forecasting.rollup import Rollup
 from ltvnet.prediction import tables
-from ltvnet.prediction.tables import OutputPaths, write_long, write_rollup, write_wide
-
-OBSERVED = [11, 2, -1, 360]
-"""Last complete age of cohorts a (a week), b, c (nothing known) and d (complete)."""
-
-
-def curves() -> Curves:
-    origin = np.datetime64("2025-02-10")
-    end = origin - np.array(OBSERVED)
-    values = np.full((4, AGES), np.nan)
-    for row, k in enumerate(OBSERVED):
-        values[row, : k + 1] = 0.1 * (row + 1) + 0.1 * np.arange(k + 1)
-    order = [3, 0, 1, 2]
-    return Curves(
-        start=(end - np.array([6, 0, 0, 0]))[order],
-        end=end[order],
-        attributes={
-            "Source": np.array(["s", "s", "", "t"], dtype=object)[order],
-            "Campaign": np.array(["x, 1", "y", "y", "x, 1"], dtype=object)[order],
-        },
-        users=np.array([10.0, 20.0, np.nan, 40.0])[order],
-        spend=np.array([5.0, np.nan, np.nan, 7.0])[order],
-        values=values[order],
-        hierarchy=("Source", "Campaign"),
-        lag_days=0,
-        origin=origin,
-    )
-
-
-def forecast(
-    ages: range | tuple[int, ...] = range(1, AGES), *, calibrated: bool = False
-) -> Forecast:
-    """The mean of raw is 0.1 a day above what was observed, of final it is 0.2."""
-    known, when = curves(), np.array(ages)
-    k, value = known.observed_age[:, None], known.observed_value[:, None]
-    opened = (k >= 0) & (when > k)
-    growth = np.where(opened, 0.1 * (when - k), np.nan)
-    raw = Band(*(np.where(opened, value + growth * scale, np.nan) for scale in (1, 0.5, 1, 2)))
-    final = Band(*(np.where(opened, value + growth * scale, np.nan) for scale in (2, 1, 2, 4)))
-    reason = np.array(["complete", "ok", "young", "no_complete_age"], dtype=object)
-    return Forecast(known, when, raw.mean, raw, final, reason, 360, calibrated)
+from ltvnet.prediction.tables import OutputPaths, Rollup, write_long, write_rollup, write_wide
 
 
 def columns(prefix: str, ages: range | tuple[int, ...]) -> list[str]:
@@ -79,12 +39,12 @@ def write_forecasts(made: Iterable[Forecast], path: Path, bundle: str) -> None:
 
 
 def roll_up(made: Iterable[Forecast], path: Path, by: str | None = None) -> None:
-    first, *others = (Rollup.from_forecast(forecast, by) for forecast in made)
-    write_rollup(reduce(lambda sums, other: sums.add(other.table), others, first), path)
+    first, *further = (Rollup.from_forecast(forecast, by) for forecast in made)
+    write_rollup(reduce(lambda sums, other: sums.add(other.table), further, first), path)
 
 
 def test_predictions_in_numbers(tmp_path: Path) -> None:
-    raw, final = write_predictions(forecast(), tmp_path)
+    raw, final = write_predictions(linear_forecast(), tmp_path)
     assert final.exists()
     table = pd.read_csv(raw, keep_default_na=False, na_values={"Users": "", "P_D30": ""})
     keys = ["Date", "Source", "Campaign", "Users", "observed_age"]
@@ -106,12 +66,12 @@ def test_predictions_in_numbers(tmp_path: Path) -> None:
 
 def test_final_predictions_have_intervals_once_calibrated(tmp_path: Path) -> None:
     bounds = [f"{bound}_D{age}" for age in (30, 60, 90, 180, 360) for bound in ("P10", "P90")]
-    _, final = write_predictions(forecast(), tmp_path)
+    _, final = write_predictions(linear_forecast(), tmp_path)
     table = pd.read_csv(final)
     assert list(table)[-11:] == [*bounds, "reason"]
     assert table[bounds].isna().all(axis=None)
     np.testing.assert_allclose(table["P_D30"], [3.4, 5.0, 6.0, np.nan], rtol=1e-6)
-    write_predictions(forecast(calibrated=True), tmp_path)
+    write_predictions(linear_forecast(calibrated=True), tmp_path)
     table = pd.read_csv(final)
     np.testing.assert_allclose(table["P10_D30"], [3.4, 3.1, 3.2, np.nan], rtol=1e-6)
     np.testing.assert_allclose(table["P90_D30"], [3.4, 8.8, 11.6, np.nan], rtol=1e-6)
@@ -119,19 +79,23 @@ def test_final_predictions_have_intervals_once_calibrated(tmp_path: Path) -> Non
 
 
 def test_the_first_week_is_there_for_young_cohorts_only(tmp_path: Path) -> None:
-    raw, _ = write_predictions(forecast(), tmp_path, young=False)
+    raw, _ = write_predictions(linear_forecast(), tmp_path, young=False)
     names = [name for name in pd.read_csv(raw) if name.startswith("P_")]
     assert names == columns("P", range(8, AGES))
 
 
 def test_predictions_need_every_age(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected forecasts of all ages 1\.\.360: \[ *0"):
-        write_predictions(forecast(NODES), tmp_path)
+        write_predictions(linear_forecast(NODES), tmp_path)
     with pytest.raises(ValueError, match=r"expected forecasts of all of NODES: \[ *1 *2"):
-        drain(write_wide([forecast()], OutputPaths(tmp_path), "csv", straight, first_week=True))
+        drain(
+            write_wide(
+                [linear_forecast()], OutputPaths(tmp_path), "csv", linear_course, first_week=True
+            )
+        )
 
 
-def straight(cohorts: Curves) -> InterpolationShape:
+def linear_course(cohorts: Curves) -> InterpolationShape:
     """Growth is the same each day."""
     return InterpolationShape(
         np.linspace(0.0, 1.0, AGES)[None], np.zeros(len(cohorts), dtype=np.int64)
@@ -139,55 +103,49 @@ def straight(cohorts: Curves) -> InterpolationShape:
 
 
 def test_days_between_nodes_have_the_shape_of_their_course(tmp_path: Path) -> None:
-    every = write_predictions(forecast(calibrated=True), tmp_path / "every")
+    daily_tables = write_predictions(linear_forecast(calibrated=True), tmp_path / "every")
     nodes = tmp_path / "nodes"
     drain(
         write_wide(
-            [forecast(NODES, calibrated=True)], OutputPaths(nodes), "csv", straight, first_week=True
+            [linear_forecast(NODES, calibrated=True)],
+            OutputPaths(nodes),
+            "csv",
+            linear_course,
+            first_week=True,
         )
     )
-    for path in every:
-        found = pd.read_csv(nodes / path.relative_to(tmp_path / "every"))
-        pd.testing.assert_frame_equal(found, pd.read_csv(path), rtol=1e-6)
-
-
-def test_days_where_the_shape_does_not_grow_are_those_of_log_age() -> None:
-    made = forecast(NODES)
-    flat = InterpolationShape(np.ones((1, AGES)), np.zeros(4, dtype=np.int64))
-    (days,) = flat.daily_means(made.curves, [made.raw.mean])
-    row = OBSERVED.index(11) + 1
-    share = np.log(13 / 12) / np.log(15 / 12)  # of the way from D11 to D14, of 0.3
-    value = made.curves.observed_value[row]
-    np.testing.assert_allclose(days[[11, 12, 14], row] - value, [0, 0.3 * share, 0.3], atol=1e-6)
+    for path in daily_tables:
+        from_nodes = pd.read_csv(nodes / path.relative_to(tmp_path / "every"))
+        pd.testing.assert_frame_equal(from_nodes, pd.read_csv(path), rtol=1e-6)
 
 
 def test_predictions_of_pieces_are_one_table(tmp_path: Path) -> None:
-    drain(write_wide([forecast(), forecast()], OutputPaths(tmp_path), "csv", None, first_week=True))
-    raw, _ = write_predictions(forecast(), tmp_path / "one")
+    drain(
+        write_wide(
+            [linear_forecast(), linear_forecast()],
+            OutputPaths(tmp_path),
+            "csv",
+            None,
+            first_week=True,
+        )
+    )
+    raw, _ = write_predictions(linear_forecast(), tmp_path / "one")
     twice = tmp_path / "Files_Predictions" / raw.name
-    one = raw.read_text().splitlines()
-    assert twice.read_text().splitlines() == [*one, *one[1:]]
-
-
-def test_a_forecast_at_some_of_its_ages() -> None:
-    some = forecast().at([30, 90])
-    assert some.ages.tolist() == [30, 90] and some.final.p90.shape == (4, 2)
-    np.testing.assert_array_equal(some.raw.mean, forecast((30, 90)).raw.mean)
-    with pytest.raises(ValueError, match=r"expected ages that were forecast, got also \[0\]"):
-        forecast().at([0, 30])
+    lines = raw.read_text().splitlines()
+    assert twice.read_text().splitlines() == [*lines, *lines[1:]]
 
 
 def test_prediction_tables_can_be_read_as_keys(tmp_path: Path) -> None:
-    raw, _ = write_predictions(forecast(), tmp_path)
+    raw, _ = write_predictions(linear_forecast(), tmp_path)
     table = pd.read_csv(raw)[["Date", "Source", "Campaign"]].assign(day_0=1.0)
     table.to_csv(tmp_path / "again.csv", index=False)
     again = Files(path=tmp_path / "again.csv", snapshot="2026-02-10").history()
-    assert again.as_of("2026-02-10").index.equals(curves().index)
+    assert again.as_of("2026-02-10").index.equals(four_cohorts().index)
 
 
 def test_forecasts_in_numbers(tmp_path: Path) -> None:
     path = tmp_path / "forecasts.parquet"
-    write_forecasts([forecast(NODES), forecast((90, 360))], path, "bundle-1")
+    write_forecasts([linear_forecast(NODES), linear_forecast((90, 360))], path, "bundle-1")
     table = pd.read_parquet(path)
     bands = [f"{stage}{name}" for stage in ("raw_", "") for name in ("mean", "p10", "p50", "p90")]
     assert list(table) == [
@@ -203,22 +161,22 @@ def test_forecasts_in_numbers(tmp_path: Path) -> None:
     assert row["origin"] == pd.Timestamp("2025-02-10").date()
     assert (row["Campaign"], row["users"], row["observed_age"]) == ("y", 20, 2)
     np.testing.assert_allclose(row["observed_value"], 0.4)
-    found = row[["pattern", *bands]].to_numpy(float)
-    np.testing.assert_allclose(found, [9.2, 9.2, 4.8, 9.2, 18.0, 18, 9.2, 18, 35.6], rtol=1e-6)
+    cells = row[["pattern", *bands]].to_numpy(float)
+    np.testing.assert_allclose(cells, [9.2, 9.2, 4.8, 9.2, 18.0, 18, 9.2, 18, 35.6], rtol=1e-6)
 
 
 def test_forecasts_are_handed_on_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "forecasts.parquet"
-    seen: list[str] = []
+    yielded: list[str] = []
 
     def two() -> Iterator[Forecast]:
         for name in ("first", "second"):
-            seen.append(name)
-            yield forecast((90, 360))
+            yielded.append(name)
+            yield linear_forecast((90, 360))
 
     stream = write_long(two(), path, "b")
     next(stream)
-    assert seen == ["first"]
+    assert yielded == ["first"]
     assert not path.exists()
     roll_up(stream, tmp_path / "rollup.csv")
     assert len(pd.read_parquet(path)) == 8
@@ -227,11 +185,11 @@ def test_forecasts_are_handed_on_one_by_one(tmp_path: Path) -> None:
 
 def test_an_error_on_the_way_leaves_no_table(tmp_path: Path) -> None:
     def broken() -> Iterator[Forecast]:
-        yield forecast(NODES)
+        yield linear_forecast(NODES)
         raise RuntimeError
 
     def broken_days() -> Iterator[Forecast]:
-        yield forecast()
+        yield linear_forecast()
         raise RuntimeError
 
     for write in (
@@ -263,14 +221,18 @@ def test_a_disk_that_fails_in_a_thread_is_told_and_leaves_no_table(
     with pytest.raises(OSError, match="no space left"):
         drain(
             write_wide(
-                [forecast(), forecast()], OutputPaths(tmp_path), "csv", None, first_week=True
+                [linear_forecast(), linear_forecast()],
+                OutputPaths(tmp_path),
+                "csv",
+                None,
+                first_week=True,
             )
         )
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_ages_without_a_horizon_have_an_empty_rollup(tmp_path: Path) -> None:
-    roll_up([forecast((7, 14)), forecast((7, 14))], tmp_path / "rollup.csv")
+    roll_up([linear_forecast((7, 14)), linear_forecast((7, 14))], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
     assert len(table) == 0 and "forecast_revenue" in table
 
@@ -282,7 +244,7 @@ def test_nothing_to_write_is_said(tmp_path: Path) -> None:
 
 
 def test_rollup_in_numbers(tmp_path: Path) -> None:
-    roll_up([forecast((30, 360))], tmp_path / "rollup.csv")
+    roll_up([linear_forecast((30, 360))], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv", keep_default_na=False)
     assert list(table) == [
         *("level", "segment", "age", "cohorts", "cohorts_left_out", "users", "spend"),
@@ -314,8 +276,8 @@ class Half:
 
 
 def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
-    made = replace(forecast((30, 360)), portfolio_spread=Half())
-    roll_up([made], tmp_path / "rollup.csv")
+    with_totals = replace(linear_forecast((30, 360)), portfolio_spread=Half())
+    roll_up([with_totals], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
     # growth of final: a 10 users x 0.2 x 19 days = 38, b 20 x 0.2 x 28 = 112, d is complete
     half = [2 * 38, 2 * 112, np.hypot(38 + 112, np.sqrt(3 * (38**2 + 112**2)))]
@@ -329,28 +291,30 @@ def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
 
 
 def test_rollup_has_no_bounds_where_the_mean_is_extrapolated(tmp_path: Path) -> None:
-    made = replace(forecast((30, 360)), portfolio_spread=Half(), last_supported_age=90)
-    roll_up([made], tmp_path / "rollup.csv")
+    extrapolated = replace(
+        linear_forecast((30, 360)), portfolio_spread=Half(), last_supported_age=90
+    )
+    roll_up([extrapolated], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
     assert table["p90"].isna().tolist() == (table["age"] == 360).tolist()
     assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
 
 
 def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:
-    roll_up([forecast((30, 360))] * 3, tmp_path / "three.csv")
-    roll_up([forecast((30, 360))], tmp_path / "one.csv")
-    three, one = (pd.read_csv(tmp_path / name) for name in ("three.csv", "one.csv"))
+    roll_up([linear_forecast((30, 360))] * 3, tmp_path / "three.csv")
+    roll_up([linear_forecast((30, 360))], tmp_path / "one.csv")
+    three, single = (pd.read_csv(tmp_path / name) for name in ("three.csv", "one.csv"))
     sums = ["cohorts", "cohorts_left_out", "users", "spend", "observed_revenue"]
-    pd.testing.assert_frame_equal(three[sums], one[sums] * 3)
+    pd.testing.assert_frame_equal(three[sums], single[sums] * 3)
 
 
 def test_rollup_by_another_attribute_or_in_total_alone(tmp_path: Path) -> None:
     path = tmp_path / "rollup.csv"
-    roll_up([forecast((360,))], path, by="Source")
+    roll_up([linear_forecast((360,))], path, by="Source")
     assert pd.read_csv(path)["level"].tolist() == ["Source"] * 3 + ["TOTAL"]
-    plain = forecast((360,))
+    plain = linear_forecast((360,))
     plain = replace(plain, curves=replace(plain.curves, attributes={}, hierarchy=()))
     roll_up([plain], path)
     assert pd.read_csv(path)["level"].tolist() == ["TOTAL"]
     with pytest.raises(ValueError, match=r"expected to sum by one of Source, Campaign, got 'App'"):
-        roll_up([forecast((360,))], path, by="App")
+        roll_up([linear_forecast((360,))], path, by="App")

@@ -38,11 +38,11 @@ class Checked(HTMLParser):
 
 
 def text_of(html: str) -> str:
-    made = Checked()
-    made.feed(html)
-    made.close()
-    assert made.open == []
-    return made.text
+    parser = Checked()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    return parser.text
 
 
 def test_texts_are_no_markup() -> None:
@@ -75,17 +75,17 @@ def test_sections_are_told_apart_by_what_they_have(tmp_path: Path) -> None:
 
 @rc_context(html.FIGURE_STYLE)
 def figure(words: str) -> Figure:
-    made = Figure()
-    made.suptitle(words)
-    made.add_subplot().plot([1, 2])
-    return made
+    drawing = Figure()
+    drawing.suptitle(words)
+    drawing.add_subplot().plot([1, 2])
+    return drawing
 
 
 def test_a_figure_is_words_and_lines_without_addresses() -> None:
     """Also words that would be mathematics, or of which matplotlib has no letters."""
-    words = "costs $5$ in \N{CJK UNIFIED IDEOGRAPH-6F22}"
-    html = svg_figure(RISKY, figure(words))
-    assert words in text_of(html)
+    title = "costs $5$ in \N{CJK UNIFIED IDEOGRAPH-6F22}"
+    html = svg_figure(RISKY, figure(title))
+    assert title in text_of(html)
     assert "http" not in html and "<metadata" not in html
     assert html.startswith('<figure role="img" aria-label="&lt;b&gt;')
     assert '><svg viewBox="0 0 ' in html and html.endswith("</svg>\n</figure>")

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import weekly
-from composing import composed
-from factories import run_context
+from factories.cohorts import weekly_history
+from factories.configs import compose_config
+from factories.models import make_run_context
+from factories.sweeps import SWEEP_CONFIG, SWEEP_DATE
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from test_trials import CONFIG, DATE
 
 from ltvnet.reports.experiment_file import experiment_text, override_text
 from ltvnet.reports.sweep_figures import sweep_figures
@@ -26,7 +26,7 @@ from ltvnet.tuning.search_space import Value, replace_config_values
 from ltvnet.tuning.sweep_result import SweepResult
 from ltvnet.tuning.trials import COMPLETE, FAILED, PRUNED, FinishedTrial, HeldOutGain, SweepTask
 
-MODEL: Mapping[str, Any] = CONFIG["model"] | {
+MODEL: Mapping[str, Any] = SWEEP_CONFIG["model"] | {
     "loss": "huber",
     "rate": 0.01,
     "net": {"units": [32, 16], "norm": False},
@@ -53,19 +53,24 @@ VALUES = {
     "model.net.norm": True,
     "model.rate": 2.5e-05,
 }
-GAIN = HeldOutGain([DATE, DATE + 91], 0.25, 0.2, 0.2, 0.1, 0.3)
+GAIN = HeldOutGain([SWEEP_DATE, SWEEP_DATE + 91], 0.25, 0.2, 0.2, 0.1, 0.3)
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> SweepTask:
-    config = {**CONFIG, "model": MODEL}
+    config = {**SWEEP_CONFIG, "model": MODEL}
     return SweepTask.from_config(
-        config, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep")
+        config,
+        make_run_context(),
+        SPACE,
+        weekly_history(78),
+        SWEEP_DATE,
+        tmp_path_factory.mktemp("sweep"),
     )
 
 
 def trial(number: int, score: float, **changes: object) -> FinishedTrial:
-    known: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "number": number,
         "state": COMPLETE,
         "values": VALUES,
@@ -78,7 +83,7 @@ def trial(number: int, score: float, **changes: object) -> FinishedTrial:
         "days": 3,
         "error": "",
     }
-    return FinishedTrial(**known | changes)
+    return FinishedTrial(**fields | changes)
 
 
 def standard(score: float, number: int = 0, **changes: object) -> FinishedTrial:
@@ -93,8 +98,12 @@ ALL = [standard(0.25), trial(1, 0.3), trial(2, 0.2), PART, BROKEN]
 
 
 def search(task: SweepTask, trials: Sequence[FinishedTrial], **changes: Any) -> SweepResult:  # noqa: ANN401
-    known: dict[str, Any] = {"importances": {}, "pareto": False, "overrides": ["data=simulated"]}
-    return SweepResult("lstm", task, trials, **known | changes)
+    arguments: dict[str, Any] = {
+        "importances": {},
+        "pareto": False,
+        "overrides": ["data=simulated"],
+    }
+    return SweepResult("lstm", task, trials, **arguments | changes)
 
 
 def test_the_best_has_no_bias_that_is_not_allowed(task: SweepTask) -> None:
@@ -112,8 +121,8 @@ def test_the_default_may_be_biased(task: SweepTask) -> None:
 
 
 def test_a_sweep_has_a_trial_that_finished(task: SweepTask) -> None:
-    said = "expected a finished trial, got none of 2: expected <b>"
-    with pytest.raises(ValueError, match=said):
+    message = "expected a finished trial, got none of 2: expected <b>"
+    with pytest.raises(ValueError, match=message):
         search(task, [PART, BROKEN])
     with pytest.raises(ValueError, match=r"got none of 0$"):
         search(task, [])
@@ -125,7 +134,10 @@ def test_none_of_the_front_is_beaten(points: Sequence[tuple[int, int]]) -> None:
     """By one that is as good in both and better in one; of equals one is there; quickest last."""
     task: Any = None
     trials = [trial(n, score / 8, seconds=float(s)) for n, (score, s) in enumerate(points)]
-    front = [(one.score * 8, one.seconds) for one in search(task, trials, pareto=True).pareto_front]
+    front = [
+        (best_trial.score * 8, best_trial.seconds)
+        for best_trial in search(task, trials, pareto=True).pareto_front
+    ]
     assert set(front) == {
         (a, b)
         for a, b in points
@@ -154,7 +166,10 @@ def test_findings_are_told(task: SweepTask) -> None:
 @pytest.mark.parametrize(
     ("gain", "end"),
     [
-        (replace(GAIN, days=[DATE]), "on a later day 20.0 % against 25.0 % (95 % interval of the "),
+        (
+            replace(GAIN, days=[SWEEP_DATE]),
+            "on a later day 20.0 % against 25.0 % (95 % interval of the ",
+        ),
         (
             replace(GAIN, low=-0.1),
             "25.0 %, which may be chance (95 % interval of the error saved: -10.0 % to +30.0 %)",
@@ -201,13 +216,13 @@ def test_all_trials_are_in_a_table(task: SweepTask, tmp_path: Path) -> None:
 
 def test_numbers_are_written_for_machines(task: SweepTask, tmp_path: Path) -> None:
     write_sweep_report(search(task, ALL, gain=GAIN), tmp_path)
-    found = json.loads((tmp_path / "metrics.json").read_text())
-    held = {"default": 0.25, "best": 0.2, "saved": 0.2, "low": 0.1, "high": 0.3}
-    assert found.pop("held_out") == held | {"days": ["2024-05-30", "2024-08-29"]}
-    assert found == {"best": 0.2, "trial": 2, "trials": 5, "default": 0.25}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    gain = {"default": 0.25, "best": 0.2, "saved": 0.2, "low": 0.1, "high": 0.3}
+    assert metrics.pop("held_out") == gain | {"days": ["2024-05-30", "2024-08-29"]}
+    assert metrics == {"best": 0.2, "trial": 2, "trials": 5, "default": 0.25}
     write_sweep_report(search(task, [trial(2, 0.2)]), tmp_path)
-    found = json.loads((tmp_path / "metrics.json").read_text())
-    assert found == {"best": 0.2, "trial": 2, "trials": 1, "held_out": None}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics == {"best": 0.2, "trial": 2, "trials": 1, "held_out": None}
 
 
 SECTIONS = [
@@ -226,8 +241,8 @@ def page(found: SweepResult, folder: Path) -> str:
     """The report, which prints nothing that is not known."""
     write_sweep_report(found, folder)
     text = (folder / "report.html").read_text()
-    shown = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL))
-    assert not re.search(r"\b(nan|NaN|None(?! of the others)|inf)\b", shown)
+    visible_text = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL))
+    assert not re.search(r"\b(nan|NaN|None(?! of the others)|inf)\b", visible_text)
     return text
 
 
@@ -246,8 +261,8 @@ MATTERED = {"model.rate": 0.75, "model.net.units": 0.25}
 
 def test_a_page_has_all_sections(task: SweepTask, tmp_path: Path) -> None:
     unknown = trial(6, 0.26, seconds=np.nan, bias={}, values={"model.loss": "deviance"})
-    found = search(task, [*ALL, unknown], importances=MATTERED, pareto=True, gain=GAIN)
-    text = page(found, tmp_path)
+    swept = search(task, [*ALL, unknown], importances=MATTERED, pareto=True, gain=GAIN)
+    text = page(swept, tmp_path)
     assert headings(text) == SECTIONS
     assert "6 trials: 4 complete, 1 pruned, 1 failed. The score is the mean WAPE" in text
     assert "on 3 past days" in text and "<title>Sweep of lstm</title>" in text
@@ -308,8 +323,8 @@ def test_figures_have_names_and_what_they_draw(task: SweepTask) -> None:
     assert list(figures) == ["course of the sweep", "importance of keys", "score by value"]
     course = figures["course of the sweep"].axes[0]
     np.testing.assert_array_equal(course.lines[0].get_xydata(), [[0, 0.25], [1, 0.25], [2, 0.2]])
-    whole, pruned = (part.get_offsets().tolist() for part in course.collections)
-    assert whole == [[0, 0.25], [1, 0.3], [2, 0.2]]
+    complete, pruned = (points.get_offsets().tolist() for points in course.collections)
+    assert complete == [[0, 0.25], [1, 0.3], [2, 0.2]]
     assert pruned == [[3, course.get_ylim()[1]]]  # at the edge: its score is of other days
     bars = figures["importance of keys"].axes[0]
     assert [name.get_text() for name in bars.get_yticklabels()] == ["model.net.units", "model.rate"]
@@ -342,13 +357,13 @@ def alike(one: object, other: object) -> bool:
 @settings(max_examples=300, deadline=None)
 @given(VALUE)
 def test_hydra_reads_what_is_written(value: Value) -> None:
-    found = PARSER.parse_override(f"model.key={override_text(value)}")
-    assert alike(found.value(), value), (override_text(value), found.value())
+    override = PARSER.parse_override(f"model.key={override_text(value)}")
+    assert alike(override.value(), value), (override_text(value), override.value())
 
 
 def test_plain_words_are_written_plainly() -> None:
-    known = {"huber": "huber", "a/b.csv": "a/b.csv", "null": "'null'", "7d": "'7d'", "": "''"}
-    assert {value: override_text(value) for value in known} == known
+    texts = {"huber": "huber", "a/b.csv": "a/b.csv", "null": "'null'", "7d": "'7d'", "": "''"}
+    assert {value: override_text(value) for value in texts} == texts
     assert override_text([None, True, 1, 2.5, "a b", [3]]) == "[null,true,1,2.5,'a b',[3]]"
     assert override_text((1, 2)) == "[1,2]"
 
@@ -369,23 +384,27 @@ SWEPT: Mapping[str, Value] = {
 def test_the_best_can_be_composed(task: SweepTask, tmp_path: Path) -> None:
     """With the words of the sweep before it, and as of the day that the sweep did not pass."""
     swept = {key: value for key, value in SWEPT.items() if key != "model.half_life"}
-    words = ["model=lstm", "seed=3", "model.training.rate=0.5", "validation.origins=4"]
+    sweep_overrides = ["model=lstm", "seed=3", "model.training.rate=0.5", "validation.origins=4"]
     best = trial(2, 0.2, values=swept)
-    found = replace(search(task, [best], overrides=words), title="it's mine, all 100 %")
+    search_of_best = replace(
+        search(task, [best], overrides=sweep_overrides), title="it's mine, all 100 %"
+    )
     path = tmp_path / "best.yaml"
-    path.write_text(experiment_text(found, path))
+    path.write_text(experiment_text(search_of_best, path))
     loaded = OmegaConf.load(path)
     assert list(loaded) == ["overrides"]
-    made: Any = OmegaConf.to_container(composed("train", *loaded.overrides))
-    assert (made["seed"], made["validation"]["origins"]) == (3, 4)
-    assert (made["title"], str(made["as_of"])) == ("it's mine, all 100 %", str(DATE))
-    plain: Any = OmegaConf.to_container(composed("train", "model=lstm", "validation.origins=4"))
+    config: Any = OmegaConf.to_container(compose_config("train", *loaded.overrides))
+    assert (config["seed"], config["validation"]["origins"]) == (3, 4)
+    assert (config["title"], str(config["as_of"])) == ("it's mine, all 100 %", str(SWEEP_DATE))
+    plain: Any = OmegaConf.to_container(
+        compose_config("train", "model=lstm", "validation.origins=4")
+    )
     expected = replace_config_values(plain, swept)
-    assert made["model"] == expected["model"] and made["validation"] == expected["validation"]
-    said = path.read_text()
-    assert "# Trial 2 of 1: score 20.00 % on 3 past days before 2024-05-30.\n" in said
-    assert f"python scripts/train.py experiment={path}\n" in said
-    assert f"python scripts/train.py experiment={path} as_of=null\n" in said
+    assert config["model"] == expected["model"] and config["validation"] == expected["validation"]
+    text = path.read_text()
+    assert "# Trial 2 of 1: score 20.00 % on 3 past days before 2024-05-30.\n" in text
+    assert f"python scripts/train.py experiment={path}\n" in text
+    assert f"python scripts/train.py experiment={path} as_of=null\n" in text
 
 
 def test_the_best_file_is_written(task: SweepTask, tmp_path: Path) -> None:

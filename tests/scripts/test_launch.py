@@ -3,21 +3,21 @@
 from pathlib import Path
 
 import pytest
-from composing import CONFIGS, composed
+from factories.commands import run_command
+from factories.configs import CONFIGS, compose_config
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_readme import run
 
 SMALL = ["data.timeline.weeks=30", "data.campaigns.count=3"]
 MODELS = "expected models=[NAME,...] with NAME out of benktander, best, boosting, "
 
 
-def refused(script: str, *words: str) -> str:
+def refused(script: str, *options: str) -> str:
     """The one line with which a script refuses its options."""
-    done = run(f"python scripts/{script}.py", *words)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    return done.stderr.removeprefix("error: ")
+    process = run_command(f"python scripts/{script}.py", *options)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1
+    return process.stderr.removeprefix("error: ")
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def refused(script: str, *words: str) -> str:
 def test_options_of_a_backtest_are_checked(
     tmp_path: Path, option: str, begin: str, end: str
 ) -> None:
-    said = refused("backtest", option, f"out={tmp_path}")
-    assert said.startswith(begin) and said.endswith(f"{end}\n")
+    message = refused("backtest", option, f"out={tmp_path}")
+    assert message.startswith(begin) and message.endswith(f"{end}\n")
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,26 @@ def test_options_of_a_backtest_are_checked(
     ],
 )
 def test_choices_are_named(script: str, group: str, some: str) -> None:
-    said = refused(script, f"{group}=nonsense")
-    assert said.startswith(f"expected {group} out of {some}")
-    assert said.endswith(", got 'nonsense'\n")
+    message = refused(script, f"{group}=nonsense")
+    assert message.startswith(f"expected {group} out of {some}")
+    assert message.endswith(", got 'nonsense'\n")
 
 
 def test_models_take_what_the_command_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CONFIGS.parent / "scripts"))
     from launch import model_specs, run_context
 
-    words = ["models=[pattern,lstm]", "out='runs/a=1,b'", "seed=7", "trainer=gpu"]
+    overrides = ["models=[pattern,lstm]", "out='runs/a=1,b'", "seed=7", "trainer=gpu"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("backtest", [*words, "+settings.lstm.training.epochs=6"])
-    made, context = model_specs(config), run_context(config, None)
-    lstm = composed("train", "model=lstm").model
-    assert made["pattern"].as_config() == lstm.pattern
+        config = compose("backtest", [*overrides, "+settings.lstm.training.epochs=6"])
+    specs, context = model_specs(config), run_context(config, None)
+    lstm = compose_config("train", "model=lstm").model
+    assert specs["pattern"].as_config() == lstm.pattern
     assert (context.seed, context.hardware.accelerator) == (7, "gpu")
-    assert made["lstm"].arguments["training"] == {**lstm.training, "epochs": 6}
+    assert specs["lstm"].arguments["training"] == {**lstm.training, "epochs": 6}
 
 
-def write(folder: Path, config: object) -> Path:
+def write_config(folder: Path, config: object) -> Path:
     path = folder / ".hydra" / "config.yaml"
     path.parent.mkdir()
     OmegaConf.save(config, path)
@@ -102,9 +102,9 @@ def write(folder: Path, config: object) -> Path:
 @pytest.mark.parametrize("content", [None, {"models": ["pattern"]}])
 def test_only_runs_of_train_are_resumed(tmp_path: Path, content: object) -> None:
     if content:
-        write(tmp_path, content)
-    said = refused("train", f"resume={tmp_path}", f"out={tmp_path / 'other'}")
-    assert said == (
+        write_config(tmp_path, content)
+    message = refused("train", f"resume={tmp_path}", f"out={tmp_path / 'other'}")
+    assert message == (
         f"expected the folder of a run of scripts/train.py, got resume={tmp_path}: "
         f"{tmp_path}/.hydra/config.yaml is no config of one; "
         "give the `out` of the run to continue\n"
@@ -114,7 +114,7 @@ def test_only_runs_of_train_are_resumed(tmp_path: Path, content: object) -> None
 def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
     """Before 0.2 models had seed, machine and folder, and classes of data stood elsewhere."""
     words = [*SMALL, "model=pattern", "validation=none", "title=old", "as_of=2022-07-31"]
-    old = composed("train", *words)
+    old = compose_config("train", *words)
     OmegaConf.resolve(old)
     current = OmegaConf.to_container(old)
     later = {"machine": {"threads": 1}, "seed": 0, "folder": "x"}
@@ -122,8 +122,8 @@ def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
     saved.model = {**saved.model, **later}
     saved.data._target_ = "ltvnet.simulate.Simulated"
     saved.data.timeline._target_ = "ltvnet.simulate.Timeline"
-    path = write(tmp_path, saved)
-    done = run("python scripts/train.py", f"resume={tmp_path}")
+    path = write_config(tmp_path, saved)
+    done = run_command("python scripts/train.py", f"resume={tmp_path}")
     assert done.returncode == 0, done.stderr
     folder = {"out": str(tmp_path), "resume": str(tmp_path)}
     assert OmegaConf.load(path) == {**current, **folder}
@@ -136,15 +136,15 @@ def test_data_of_an_earlier_version_are_told_where_their_class_stands(tmp_path: 
 
 def test_an_older_run_is_resumed_with_its_own_config(tmp_path: Path) -> None:
     """It lacks keys that came later; of the command line, only `force` and `debug` are heard."""
-    words = [*SMALL, "model=pattern", "validation=none", "title=old", "seed=3", "debug=true"]
-    old = composed("train", *words, "as_of=2022-07-31")
+    overrides = [*SMALL, "model=pattern", "validation=none", "title=old", "seed=3", "debug=true"]
+    old = compose_config("train", *overrides, "as_of=2022-07-31")
     OmegaConf.resolve(old)
     expected = OmegaConf.to_container(old)
     old = OmegaConf.create(expected)
     del old.force, old.resume, old.validation.learning, old.data.effects.owners.Apps.casino
     del expected["data"]["effects"]["owners"]["Apps"]["casino"]
-    path = write(tmp_path, old)
-    done = run("python scripts/train.py", f"resume={tmp_path}", "force=true", "seed=9")
-    assert done.returncode == 0, done.stderr
+    path = write_config(tmp_path, old)
+    process = run_command("python scripts/train.py", f"resume={tmp_path}", "force=true", "seed=9")
+    assert process.returncode == 0, process.stderr
     folder = {"out": str(tmp_path), "resume": str(tmp_path)}
     assert OmegaConf.load(path) == {**expected, **folder, "force": True}

@@ -39,12 +39,12 @@ def space(model: Mapping[str, Any]) -> SearchSpace:
     return SearchSpace.parse({"model": model}, CONFIG)
 
 
-def ranged(**bounds: float | bool | None) -> Range:
+def make_range(**bounds: float | bool | None) -> Range:
     free: dict[str, Any] = {"key": "x", "step": None, "log": False, "when": {}}
     return Range(**free | bounds)
 
 
-def chosen(values: Sequence[object]) -> Choices:
+def make_choices(values: Sequence[object]) -> Choices:
     return Choices(key="x", values=tuple(values), when={})
 
 
@@ -61,12 +61,12 @@ def ranges(draw: st.DrawFn) -> Range:
         low = draw(st.integers(1 if log else -20, 30))
         high = low + draw(st.integers(1, 40))
         step = None if log else draw(st.none() | st.integers(1, 7))
-        return ranged(low=low, high=high, step=step, log=log)
+        return make_range(low=low, high=high, step=step, log=log)
     unit = draw(st.sampled_from([0.1, 0.25, 0.003]))
     first = draw(st.integers(1 if log else -20, 30))
     low, high = round(unit * first, 6), round(unit * (first + draw(st.integers(1, 40))), 6)
     steps = st.integers(1, 7).map(lambda count: round(unit * count, 6))
-    return ranged(low=low, high=high, step=None if log else draw(st.none() | steps), log=log)
+    return make_range(low=low, high=high, step=None if log else draw(st.none() | steps), log=log)
 
 
 @settings(max_examples=80, deadline=None)
@@ -80,42 +80,44 @@ def test_a_range_holds_what_it_suggests_and_its_grid(one: Range, points: int, se
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     for value in [None, *grid]:  # one at random, and those that are told what to use
         study.enqueue_trial({} if value is None else {"x": value})
-        found = one.suggest(study.ask())  # warns, which is an error here, of what is out of range
-        assert one.contains(found) and (value is None or found == pytest.approx(value))
+        suggestion = one.suggest(
+            study.ask()
+        )  # warns, which is an error here, of what is out of range
+        assert one.contains(suggestion) and (value is None or suggestion == pytest.approx(value))
 
 
 def test_grids_have_the_bounds_exactly_and_each_number_once() -> None:
     """Four numbers from 0.001 to 1 by logs are a factor of 10 apart; those of 1 to 2 are two."""
-    grid = ranged(low=0.001, high=1.0, log=True).grid_values(4)
+    grid = make_range(low=0.001, high=1.0, log=True).grid_values(4)
     assert (grid[0], grid[-1]) == (0.001, 1.0)
     np.testing.assert_allclose(grid, [0.001, 0.01, 0.1, 1.0], rtol=1e-12)
-    assert (grid := ranged(low=0.3, high=0.7, log=True).grid_values(3))[::2] == [0.3, 0.7]
+    assert (grid := make_range(low=0.3, high=0.7, log=True).grid_values(3))[::2] == [0.3, 0.7]
     assert grid[1] == pytest.approx(0.21**0.5)
-    assert ranged(low=1, high=2).grid_values(5) == [1, 2]
-    assert ranged(low=1, high=9).grid_values(3) == [1, 5, 9]
-    assert ranged(low=0.0, high=1.0).grid_values(3) == [0.0, 0.5, 1.0]
+    assert make_range(low=1, high=2).grid_values(5) == [1, 2]
+    assert make_range(low=1, high=9).grid_values(3) == [1, 5, 9]
+    assert make_range(low=0.0, high=1.0).grid_values(3) == [0.0, 0.5, 1.0]
 
 
 def test_steps_begin_at_the_lower_bound() -> None:
-    assert ranged(low=1, high=6, step=2).grid_values(99) == [1, 3, 5]
-    assert ranged(low=0.0, high=0.3, step=0.1).grid_values(2) == [0.0, 0.1, 0.2, 0.3]
-    held = [value for value in range(9) if ranged(low=1, high=6, step=2).contains(value)]
-    assert held == [1, 3, 5]
+    assert make_range(low=1, high=6, step=2).grid_values(99) == [1, 3, 5]
+    assert make_range(low=0.0, high=0.3, step=0.1).grid_values(2) == [0.0, 0.1, 0.2, 0.3]
+    steps = [value for value in range(9) if make_range(low=1, high=6, step=2).contains(value)]
+    assert steps == [1, 3, 5]
 
 
 @pytest.mark.parametrize("value", [True, "1", None, [1], float("nan"), float("inf"), 0, 4, 1.5])
 def test_other_values_are_not_of_a_range(value: object) -> None:
-    assert not ranged(low=1, high=3).contains(value) and ranged(low=1, high=3).contains(2)
-    assert ranged(low=1.0, high=3.0).contains(1.5)
+    assert not make_range(low=1, high=3).contains(value) and make_range(low=1, high=3).contains(2)
+    assert make_range(low=1.0, high=3.0).contains(1.5)
 
 
 def test_one_is_not_true() -> None:
-    one, truth = chosen([1, 2]), chosen([True, False])
-    assert one.contains(1) and one.contains(1.0) and not one.contains(value=True)
-    assert truth.contains(value=True) and not truth.contains(1)
-    nothing = chosen([None, "a"])
+    numbers, booleans = make_choices([1, 2]), make_choices([True, False])
+    assert numbers.contains(1) and numbers.contains(1.0) and not numbers.contains(value=True)
+    assert booleans.contains(value=True) and not booleans.contains(1)
+    nothing = make_choices([None, "a"])
     assert nothing.contains(None) and not nothing.contains(value=False)
-    lists = chosen([[1, 2], [3]])
+    lists = make_choices([[1, 2], [3]])
     assert lists.contains([1, 2]) and not lists.contains([2, 1])
 
 
@@ -131,15 +133,15 @@ VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3)
 )
 def test_a_study_gives_choices_back_as_they_are(values: list[Any], seed: int) -> None:
     """Lists too, which it knows as text."""
-    one = chosen(values)
+    choices = make_choices(values)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
-    for value in one.grid_values(1):
+    for value in choices.grid_values(1):
         study.enqueue_trial({"x": encode_choice(value)})
         trial = study.ask()
-        assert one.suggest(trial) == value == one.decode(trial.params["x"])
-        assert type(one.decode(trial.params["x"])) is type(value)
-    assert one.contains(one.suggest(study.ask()))
-    assert one.grid_values(1) == values
+        assert choices.suggest(trial) == value == choices.decode(trial.params["x"])
+        assert type(choices.decode(trial.params["x"])) is type(value)
+    assert choices.contains(choices.suggest(study.ask()))
+    assert choices.grid_values(1) == values
 
 
 CONDITIONAL = {
@@ -154,71 +156,80 @@ CONDITIONAL = {
 
 def test_conditions_say_what_is_searched() -> None:
     """2 units of an lstm, 3 dropouts of an mlp, each with 2 rates: 10 points, not 2 x 2 x 3 x 2."""
-    found = space(CONDITIONAL)
+    conditional = space(CONDITIONAL)
     default = {"model.net.kind": "lstm", "model.rate": 0.01, "model.net.units": [16, 8]}
-    assert found.default_values(CONFIG) == default and len(found) == 4
-    grid = found.grid(CONFIG, 2)
+    assert conditional.default_values(CONFIG) == default and len(conditional) == 4
+    grid = conditional.grid(CONFIG, 2)
     assert len(grid) == 10
     for values in grid:
-        asked = "units" if values["model.net.kind"] == "lstm" else "dropout"
-        assert set(values) == {"model.net.kind", "model.rate", f"model.net.{asked}"}
-    other = replace_config_values(CONFIG, {"model.half_life": 90, "model.net.kind": "mlp"})
-    assert found.default_values(other) == {"model.net.kind": "mlp", "model.net.dropout": 0.1}
+        searched_key = "units" if values["model.net.kind"] == "lstm" else "dropout"
+        assert set(values) == {"model.net.kind", "model.rate", f"model.net.{searched_key}"}
+    other_config = replace_config_values(CONFIG, {"model.half_life": 90, "model.net.kind": "mlp"})
+    assert conditional.default_values(other_config) == {
+        "model.net.kind": "mlp",
+        "model.net.dropout": 0.1,
+    }
 
 
 def test_what_others_depend_on_is_chosen_first() -> None:
-    found = space(
+    conditional = space(
         {
             "epochs": {"low": 1, "high": 9, "when": {"model.trend": [True]}},
             "rate": {"low": 0.001, "high": 0.1, "when": {"model.epochs": [5, 6, 7]}},
             "trend": [True, False],
         }
     )
-    assert [one.key for one in found.dimensions] == ["model.trend", "model.epochs", "model.rate"]
+    assert [dimension.key for dimension in conditional.dimensions] == [
+        "model.trend",
+        "model.epochs",
+        "model.rate",
+    ]
     study = optuna.create_study(sampler=TPESampler(seed=0))
     for _ in range(40):
-        values = found.suggest(study.ask(), CONFIG)
+        values = conditional.suggest(study.ask(), CONFIG)
         epochs = values.get("model.epochs", CONFIG["model"]["epochs"])
         assert ("model.epochs" in values) == values["model.trend"]
         assert ("model.rate" in values) == (epochs in (5, 6, 7))
-        for one in found.dimensions:
-            assert one.key not in values or one.contains(values[one.key])
+        for dimension in conditional.dimensions:
+            assert dimension.key not in values or dimension.contains(values[dimension.key])
         assert all(values[key] is not None for key in values)
 
 
 def test_values_of_a_study_are_those_of_a_config() -> None:
-    found = space(CONDITIONAL)
+    conditional = space(CONDITIONAL)
     study = optuna.create_study()
     study.enqueue_trial({"model.net.kind": "lstm", "model.net.units": "[32, 16]"})
     trial = study.ask()
-    values = found.suggest(trial, CONFIG)
+    values = conditional.suggest(trial, CONFIG)
     assert values["model.net.units"] == [32, 16]
-    assert found.decode(trial.params) == values
-    assert found.decode({"model.rate": 0.5, "model.gone": 1}) == {"model.rate": 0.5}
+    assert conditional.decode(trial.params) == values
+    assert conditional.decode({"model.rate": 0.5, "model.gone": 1}) == {"model.rate": 0.5}
 
 
 def test_large_grids_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 5 rates and 20 numbers of epochs there are 100 points, of 6 rates 120."""
     monkeypatch.setattr("ltvnet.tuning.search_space.MAX_GRID_POINTS", 100)
-    found = space({"rate": {"low": 0.0, "high": 1.0}, "epochs": {"low": 1, "high": 20, "step": 1}})
-    assert len(found.grid(CONFIG, 5)) == 100
+    large_space = space(
+        {"rate": {"low": 0.0, "high": 1.0}, "epochs": {"low": 1, "high": 20, "step": 1}}
+    )
+    assert len(large_space.grid(CONFIG, 5)) == 100
     with pytest.raises(ValueError, match="a grid of at most 100 points, got 120: search fewer key"):
-        found.grid(CONFIG, 6)
+        large_space.grid(CONFIG, 6)
 
 
 def test_changed_leaves_the_given_config() -> None:
-    before = copy.deepcopy(CONFIG)
-    made = replace_config_values(
+    copy_before = copy.deepcopy(CONFIG)
+    changed_config = replace_config_values(
         CONFIG, {"model.net.dropout": 0.4, "model.net.units": [1], "model.rate": None}
     )
-    assert CONFIG == before
-    assert made["model"] == {
-        **before["model"],
+    assert CONFIG == copy_before
+    assert changed_config["model"] == {
+        **copy_before["model"],
         "rate": None,
         "net": {"units": [1], "dropout": 0.4, "kind": "lstm"},
     }
-    assert made["validation"] is CONFIG["validation"]
-    assert replace_config_values(CONFIG, {}) == before
+    assert changed_config["validation"] is CONFIG["validation"]
+    assert replace_config_values(CONFIG, {}) == copy_before
 
 
 def test_selected_goes_by_dots() -> None:
@@ -229,17 +240,17 @@ def test_selected_goes_by_dots() -> None:
 
 
 def test_messages_tell_ranges_and_choices() -> None:
-    assert str(ranged(low=1, high=6, step=2)) == "1 to 6 in steps of 2"
-    assert str(ranged(low=0.1, high=2.0)) == "0.1 to 2.0"
-    assert str(chosen([None, [1, 2], "a"])) == "one of null, [1, 2], a"
+    assert str(make_range(low=1, high=6, step=2)) == "1 to 6 in steps of 2"
+    assert str(make_range(low=0.1, high=2.0)) == "0.1 to 2.0"
+    assert str(make_choices([None, [1, 2], "a"])) == "one of null, [1, 2], a"
 
 
 def test_a_range_that_ends_between_steps_warns_nobody() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = {ranged(low=1, high=6, step=2).suggest(optuna.create_study().ask())
+        suggestions = {make_range(low=1, high=6, step=2).suggest(optuna.create_study().ask())
                  for _ in range(20)}  # fmt: skip
-    assert found <= {1, 3, 5}
+    assert suggestions <= {1, 3, 5}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from cohorts import weekly
-from factories import run_context
+from factories.cohorts import weekly_history
+from factories.models import make_run_context
+from factories.sweeps import SWEEP_CONFIG, SWEEP_DATE, SWEEP_SPACE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
@@ -23,7 +24,6 @@ from optuna.samplers import CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from test_trials import CONFIG, DATE, SPACE
 
 from ltvnet.storage import mask_passwords
 from ltvnet.tuning import trials
@@ -69,7 +69,12 @@ def sweep(**changes: object) -> StudySettings:
 def task(tmp_path_factory: pytest.TempPathFactory) -> SweepTask:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return SweepTask.from_config(
-        CONFIG, run_context(), SPACE, weekly(78), DATE, tmp_path_factory.mktemp("sweep")
+        SWEEP_CONFIG,
+        make_run_context(),
+        SWEEP_SPACE,
+        weekly_history(78),
+        SWEEP_DATE,
+        tmp_path_factory.mktemp("sweep"),
     )
 
 
@@ -148,20 +153,20 @@ def test_one_of_two_claims_a_trial_in_sqlite(
 
     monkeypatch.setattr(RDBStorage, "check_trial_is_updatable", check)
 
-    def claimed(storage: BaseStorage) -> bool:
+    def try_to_claim(storage: BaseStorage) -> bool:
         try:
             return storage.set_trial_state_values(key, TrialState.RUNNING)
         except UpdateFinishedTrialError:
             return False
 
     with (
-        open_storage(address) as one,
-        open_storage(address) as other,
+        open_storage(address) as first,
+        open_storage(address) as second,
         ThreadPoolExecutor(2) as pool,
     ):
-        study = open_study(task, sweep(storage=address), one)
+        study = open_study(task, sweep(storage=address), first)
         key = study.get_trials(deepcopy=False)[0]._trial_id
-        assert sorted(pool.map(claimed, (one, other))) == [False, True]
+        assert sorted(pool.map(try_to_claim, (first, second))) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -182,25 +187,11 @@ def test_addresses_that_do_not_open_are_told_without_the_password(
 ) -> None:
     (tmp_path / "file").touch()
     address = address.format(file=tmp_path / "file")
-    with pytest.raises(ValueError, match=f"{EXPECTED} that can be opened, got ") as told:
+    with pytest.raises(ValueError, match=f"{EXPECTED} that can be opened, got ") as error:
         with open_storage(address):
             pass
-    assert "sec" not in str(told.value) and "ret" not in str(told.value).replace("retr", "")
-    assert mask_passwords(address) in str(told.value)
-
-
-def test_passwords_are_masked() -> None:
-    known = {
-        "postgresql://me:pw@host:5432/db": "postgresql://me:***@host:5432/db",
-        "postgresql://me:p/w:@host/db": "postgresql://me:***@host/db",
-        "postgresql://:pw@host/db": "postgresql://:***@host/db",
-        "postgresql://host/db?password=pw&user=me": "postgresql://host/db?password=***&user=me",
-        "no way to postgresql://me:pw@host and x@y": "no way to postgresql://me:***@host and x@y",
-        "postgresql://me@host:5432/db": "postgresql://me@host:5432/db",
-        "sqlite:////a/b@c.db": "sqlite:////a/b@c.db",
-        "memory": "memory",
-    }
-    assert {address: mask_passwords(address) for address in known} == known
+    assert "sec" not in str(error.value) and "ret" not in str(error.value).replace("retr", "")
+    assert mask_passwords(address) in str(error.value)
 
 
 def test_the_first_line_of_an_error_is_told() -> None:
@@ -220,21 +211,21 @@ def test_a_grid_is_tried_in_an_order_of_its_own(
 ) -> None:
     """3 half-lives, and 2, 6 and 9 or 2, 5 and 9 cohorts: of 5 the default is one of the points."""
     grid = sweep(sampler="grid", trials=99)
-    every = planned_values(task, grid)
-    assert every[0] == task.space.default_values(task.config)
-    assert task.space.dimensions[1].grid_values(3) == [2, 6, 9] and len(every) == 1 + 3 * 3
-    assert sorted(map(repr, every[1:])) == sorted(map(repr, task.space.grid(task.config, 3)))
-    assert every[1:] != task.space.grid(task.config, 3)
+    all_points = planned_values(task, grid)
+    assert all_points[0] == task.space.default_values(task.config)
+    assert task.space.dimensions[1].grid_values(3) == [2, 6, 9] and len(all_points) == 1 + 3 * 3
+    assert sorted(map(repr, all_points[1:])) == sorted(map(repr, task.space.grid(task.config, 3)))
+    assert all_points[1:] != task.space.grid(task.config, 3)
     eight = planned_values(task, sweep(sampler="grid", trials=99, points=8))
     assert len(eight) == 3 * 8 == len({repr(values) for values in eight})
     with caplog.at_level("INFO"):
         for count in range(1, 10):  # more trials are the same ones and others
-            assert planned_values(task, sweep(sampler="grid", trials=count)) == every[:count]
+            assert planned_values(task, sweep(sampler="grid", trials=count)) == all_points[:count]
             assert caplog.messages[-1] == f"the grid has 10 points, of which {count} are tried"
-        assert planned_values(task, sweep(sampler="grid", trials=10)) == every
+        assert planned_values(task, sweep(sampler="grid", trials=10)) == all_points
         assert len(caplog.messages) == 9
-    seeded = replace(task, context=run_context(seed=1))
-    assert planned_values(seeded, grid) != every
+    seeded = replace(task, context=make_run_context(seed=1))
+    assert planned_values(seeded, grid) != all_points
 
 
 def waiting(study: Study) -> list[dict[str, Any]]:
@@ -243,22 +234,27 @@ def waiting(study: Study) -> list[dict[str, Any]]:
 
 def test_a_study_has_a_place_for_each_trial(task: SweepTask) -> None:
     """More trials add places; fewer, or the same again, add none and take none away."""
-    storage, few = InMemoryStorage(), sweep(sampler="grid", trials=3)
-    study = open_study(task, few, storage)
+    storage, three_trials = InMemoryStorage(), sweep(sampler="grid", trials=3)
+    study = open_study(task, three_trials, storage)
     planned_of_all = planned_values(task, sweep(sampler="grid", trials=7))
     assert waiting(study) == planned_of_all[:3]
     assert [t.user_attrs[SLOT] for t in study.get_trials()] == [0, 1, 2]
-    assert waiting(open_study(task, few, storage)) == planned_of_all[:3]
-    more = open_study(task, replace(few, trials=7), storage)
+    assert waiting(open_study(task, three_trials, storage)) == planned_of_all[:3]
+    more = open_study(task, replace(three_trials, trials=7), storage)
     assert waiting(more) == planned_of_all
     assert [t.user_attrs[SLOT] for t in more.get_trials()] == list(range(7))
-    assert len(open_study(task, replace(few, trials=2), storage).trials) == 7
+    assert len(open_study(task, replace(three_trials, trials=2), storage).trials) == 7
 
 
 def test_lists_wait_as_text(task: SweepTask, tmp_path: Path) -> None:
-    config = {**CONFIG, "model": CONFIG["model"] | {"units": [16, 8]}}
+    config = {**SWEEP_CONFIG, "model": SWEEP_CONFIG["model"] | {"units": [16, 8]}}
     listed = SweepTask.from_config(
-        config, run_context(), {"model": {"units": [[16, 8], [4]]}}, task.history, DATE, tmp_path
+        config,
+        make_run_context(),
+        {"model": {"units": [[16, 8], [4]]}},
+        task.history,
+        SWEEP_DATE,
+        tmp_path,
     )
     study = open_study(listed, sweep(trials=1), InMemoryStorage())
     assert waiting(study) == [{"model.units": "[16, 8]"}]
@@ -267,36 +263,42 @@ def test_lists_wait_as_text(task: SweepTask, tmp_path: Path) -> None:
 def test_a_study_of_another_task_is_refused(task: SweepTask) -> None:
     """Its name and its address are told, not the password."""
     storage = InMemoryStorage()
-    asked = sweep(storage="postgresql://me:secret@host/db")
-    open_study(task, asked, storage)
-    model = {**CONFIG, "model": CONFIG["model"] | {"tail": "inverse_power"}}
-    learning = {**CONFIG["validation"], "learning": {**CONFIG["validation"]["learning"]}}
+    settings = sweep(storage="postgresql://me:secret@host/db")
+    open_study(task, settings, storage)
+    model = {**SWEEP_CONFIG, "model": SWEEP_CONFIG["model"] | {"tail": "inverse_power"}}
+    learning = {
+        **SWEEP_CONFIG["validation"],
+        "learning": {**SWEEP_CONFIG["validation"]["learning"]},
+    }
     learning["learning"]["blend"] = False
-    known = {
+    other_tasks = {
         "data, model or days": replace(task, config=model),
-        "validation": replace(task, config={**CONFIG, "validation": learning}),
+        "validation": replace(task, config={**SWEEP_CONFIG, "validation": learning}),
         "space": replace(task, space=replace(task.space, dimensions=task.space.dimensions[:1])),
         "validation and another space": replace(
             task,
-            config={**CONFIG, "validation": learning},
+            config={**SWEEP_CONFIG, "validation": learning},
             space=replace(task.space, dimensions=task.space.dimensions[:1]),
         ),
     }
-    for what, other in known.items():
-        said = (
+    for difference, other_task in other_tasks.items():
+        message = (
             "the study one in postgresql://me:***@host/db was begun with another "
-            f"{what}: set sweep.study=NAME for a study of its own"
+            f"{difference}: set sweep.study=NAME for a study of its own"
         )
-        with pytest.raises(ValueError, match=re.escape(said)):
-            open_study(other, asked, storage)
-        assert open_study(other, replace(asked, study=what), storage).study_name == what
+        with pytest.raises(ValueError, match=re.escape(message)):
+            open_study(other_task, settings, storage)
+        assert (
+            open_study(other_task, replace(settings, study=difference), storage).study_name
+            == difference
+        )
 
 
 def test_a_study_keeps_its_objectives(task: SweepTask) -> None:
     storage = InMemoryStorage()
     open_study(task, sweep(), storage)
-    said = "the study one was begun with 1 objectives, got score, seconds: set sweep.study=NAME"
-    with pytest.raises(ValueError, match=said):
+    message = "the study one was begun with 1 objectives, got score, seconds: set sweep.study=NAME"
+    with pytest.raises(ValueError, match=message):
         open_study(task, sweep(objectives=["score", "seconds"]), storage)
 
 
@@ -307,7 +309,7 @@ def frozen(number: int, state: TrialState, **more: Any) -> FrozenTrial:  # noqa:
     return trial
 
 
-def held(number: int, place: int | None, again: int = 0) -> FrozenTrial:
+def trial_at_place(number: int, place: int | None, again: int = 0) -> FrozenTrial:
     attributes = {} if place is None else {SLOT: place} | ({ATTEMPT: again} if again else {})
     return frozen(number, TrialState.RUNNING, user_attrs=attributes)
 
@@ -317,11 +319,15 @@ OVER, BUSY = TrialState.FAIL, TrialState.RUNNING
 
 def test_a_trial_that_was_tried_again_leaves_its_place() -> None:
     """Two watchers gave up 0: 3 has its place, 4 none; then 3 was given up for 5."""
-    trials = [held(0, 0), held(1, 1), held(2, 2)]
+    trials = [trial_at_place(0, 0), trial_at_place(1, 1), trial_at_place(2, 2)]
     assert [t.number for t in latest_attempts(trials)] == [0, 1, 2]
-    trials += [held(3, 0, 1), held(4, 0, 1)]
+    trials += [trial_at_place(3, 0, 1), trial_at_place(4, 0, 1)]
     assert [t.number for t in latest_attempts(trials)] == [3, 1, 2]
-    trials += [held(5, 0, 2), held(6, 3), held(7, None)]  # the last was put there by hand
+    trials += [
+        trial_at_place(5, 0, 2),
+        trial_at_place(6, 3),
+        trial_at_place(7, None),
+    ]  # the last was put there by hand
     assert [t.number for t in latest_attempts(trials)] == [5, 1, 2, 6]
     assert latest_attempts([]) == []
 
@@ -336,15 +342,17 @@ def test_there_is_one_trial_at_each_place(
     wanted: int, machines: int, lost: Sequence[tuple[int, int]]
 ) -> None:
     """However many machines began the study, or gave up a trial, at once: the first one counts."""
-    both = [place for place in range(wanted) for _ in range(machines)]
-    trials = [held(number, place) for number, place in enumerate(both)]
-    first_ones = [both.index(place) for place in range(wanted)]
+    places_begun = [lost_place for lost_place in range(wanted) for _ in range(machines)]
+    trials = [trial_at_place(number, lost_place) for number, lost_place in enumerate(places_begun)]
+    first_ones = [places_begun.index(lost_place) for lost_place in range(wanted)]
     turns = [0] * wanted
-    for which, watchers in lost:
-        place, first = which % wanted, len(trials)
-        turns[place] += 1
-        trials += [held(first + i, place, turns[place]) for i in range(watchers)]
-        first_ones[place] = first
+    for lost_number, watchers in lost:
+        lost_place, first = lost_number % wanted, len(trials)
+        turns[lost_place] += 1
+        trials += [
+            trial_at_place(first + i, lost_place, turns[lost_place]) for i in range(watchers)
+        ]
+        first_ones[lost_place] = first
     assert [trial.number for trial in latest_attempts(trials[::-1])] == first_ones
 
 
@@ -361,19 +369,19 @@ def test_samplers_choose_alike_with_a_seed(task: SweepTask, name: str, kind: typ
     """Also once they have learned; values are of the space."""
     assert type(make_sampler(sweep(sampler=name), 0)) is kind
 
-    def chosen(seed: int) -> list[dict[str, Any]]:
+    def suggest_five(seed: int) -> list[dict[str, Any]]:
         study = optuna.create_study(sampler=make_sampler(sweep(sampler=name, startup=2), seed))
-        found = []
+        suggestions = []
         for _ in range(5):
             trial = study.ask()
-            found.append(values := task.space.suggest(trial, task.config))
+            suggestions.append(values := task.space.suggest(trial, task.config))
             study.tell(trial, values["model.min_cohorts"])
-        return found
+        return suggestions
 
-    first = chosen(0)
-    assert first == chosen(0) != chosen(1)
-    for one in task.space.dimensions:
-        assert all(one.contains(values[one.key]) for values in first)
+    first = suggest_five(0)
+    assert first == suggest_five(0) != suggest_five(1)
+    for dimension in task.space.dimensions:
+        assert all(dimension.contains(values[dimension.key]) for values in first)
 
 
 def test_pruners_are_those_that_were_asked_for() -> None:
@@ -414,18 +422,18 @@ def prunes(known: Sequence[Sequence[float]], own: Sequence[float], **changes: in
 
 def test_trials_above_the_median_of_the_day_are_stopped() -> None:
     """On day 2 the median of 3 and 5 is 4; day 1 was better, and others say more later."""
-    known = [[1.0, 3.0, 9.0], [1.0, 5.0, 9.0]]
-    assert prunes(known, [0.1, 4.01])
-    assert not prunes(known, [0.1, 4.0]) and not prunes(known, [9.9, 3.0])
-    assert not prunes(known, [9.9])  # a day on which none is stopped
-    assert prunes(known, [9.9], warmup=0)
-    assert not prunes(known, [9.9, 9.9], warmup=2)
-    assert not prunes(known, [])
+    scores = [[1.0, 3.0, 9.0], [1.0, 5.0, 9.0]]
+    assert prunes(scores, [0.1, 4.01])
+    assert not prunes(scores, [0.1, 4.0]) and not prunes(scores, [9.9, 3.0])
+    assert not prunes(scores, [9.9])  # a day on which none is stopped
+    assert prunes(scores, [9.9], warmup=0)
+    assert not prunes(scores, [9.9, 9.9], warmup=2)
+    assert not prunes(scores, [])
 
 
 def test_some_trials_have_to_be_finished_on_the_day() -> None:
-    known = [[1.0, 1.0], [1.0, 1.0], [1.0]]
-    assert prunes(known, [1.0, 2.0]) and not prunes(known, [1.0, 2.0], startup=3)
+    scores = [[1.0, 1.0], [1.0, 1.0], [1.0]]
+    assert prunes(scores, [1.0, 2.0]) and not prunes(scores, [1.0, 2.0], startup=3)
     assert not prunes([], [1.0, 2.0], startup=2)
 
 
@@ -437,10 +445,10 @@ def test_trials_that_are_not_finished_are_no_measure() -> None:
     assert not trial.should_prune()
 
 
-def tried(study: Study, values: Mapping[str, float], score: float) -> None:
-    known = {name: FloatDistribution(0.0, 1.0) for name in values}
+def add_trial(study: Study, values: Mapping[str, float], score: float) -> None:
+    distributions = {name: FloatDistribution(0.0, 1.0) for name in values}
     goals = {"value": score} if len(study.directions) == 1 else {"values": [score, 1.0]}
-    study.add_trial(create_trial(params=dict(values), distributions=known, **goals))
+    study.add_trial(create_trial(params=dict(values), distributions=distributions, **goals))
 
 
 @pytest.mark.parametrize("directions", [["minimize"], ["minimize", "minimize"]])
@@ -449,18 +457,18 @@ def test_importances_are_of_keys_that_matter(directions: Sequence[Any]) -> None:
     study, rng = optuna.create_study(directions=directions), np.random.default_rng(0)
     assert key_importances(study) == {}
     for count, (a, b) in enumerate(rng.random((60, 2))):
-        tried(study, {"model.a": a, "model.b": b}, a)
+        add_trial(study, {"model.a": a, "model.b": b}, a)
         if not count:
             assert key_importances(study) == {}
-    found = key_importances(study)
-    assert list(found) == ["model.a", "model.b"] and sum(found.values()) == pytest.approx(1.0)
-    assert found["model.a"] > 0.8
+    shares = key_importances(study)
+    assert list(shares) == ["model.a", "model.b"] and sum(shares.values()) == pytest.approx(1.0)
+    assert shares["model.a"] > 0.8
 
 
 def test_importances_of_nothing_in_common_are_empty() -> None:
     study = optuna.create_study()
     for score, key in enumerate("abcd"):
-        tried(study, {key: 0.5}, score)
+        add_trial(study, {key: 0.5}, score)
     assert key_importances(study) == {}
 
 
@@ -468,14 +476,22 @@ def test_what_is_finished_is_told_in_order(task: SweepTask) -> None:
     """A place each: one of all days, one pruned, one refused, one lost that another took up."""
     begun = datetime(2024, 1, 1)
     over = {"datetime_start": begun, "datetime_complete": begun + timedelta(seconds=90)}
-    whole = {"score": 0.25, "bias_d180": 0.01, "allowed": True, "seconds": 2.0, SLOT: 0}
+    complete_attributes = {
+        "score": 0.25,
+        "bias_d180": 0.01,
+        "allowed": True,
+        "seconds": 2.0,
+        SLOT: 0,
+    }
     lost = {"error": "the process ended", "beat": 3, SLOT: 3}
     study = optuna.create_study()
-    own = {"model.half_life": None, "model.min_cohorts": 5}
+    own_values = {"model.half_life": None, "model.min_cohorts": 5}
     with_params = study.ask(fixed_distributions=None)
-    assert task.space.suggest(with_params, task.config).keys() == own.keys()
-    made = [
-        create_trial(value=0.25, user_attrs=whole, intermediate_values={2: 0.5, 3: 0.375}),
+    assert task.space.suggest(with_params, task.config).keys() == own_values.keys()
+    frozen_trials = [
+        create_trial(
+            value=0.25, user_attrs=complete_attributes, intermediate_values={2: 0.5, 3: 0.375}
+        ),
         create_trial(
             state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.75}, user_attrs={SLOT: 1}
         ),
@@ -484,18 +500,18 @@ def test_what_is_finished_is_told_in_order(task: SweepTask) -> None:
         create_trial(state=TrialState.WAITING, user_attrs={SLOT: 4}),
         create_trial(state=TrialState.FAIL, user_attrs={SLOT: 3, ATTEMPT: 1, "error": "again"}),
     ]
-    for trial in made:
+    for trial in frozen_trials:
         if trial.state.is_finished():
             trial.datetime_start, trial.datetime_complete = over.values()
         study.add_trial(trial)
-    found = finished_trials(study, task)
-    assert [(t.number, t.state) for t in found] == [
+    trials_told = finished_trials(study, task)
+    assert [(t.number, t.state) for t in trials_told] == [
         (1, trials.COMPLETE),
         (2, trials.PRUNED),
         (4, trials.FAILED),
         (6, trials.FAILED),
     ]
-    first, pruned, refused, again = found
+    first, pruned, refused, again = trials_told
     assert first == trials.FinishedTrial(
         number=1,
         state=trials.COMPLETE,
@@ -515,18 +531,20 @@ def test_what_is_finished_is_told_in_order(task: SweepTask) -> None:
 
 
 def test_values_of_finished_trials_are_those_of_a_config(task: SweepTask, tmp_path: Path) -> None:
-    config = {**CONFIG, "model": CONFIG["model"] | {"units": [16, 8]}}
+    config = {**SWEEP_CONFIG, "model": SWEEP_CONFIG["model"] | {"units": [16, 8]}}
     space = {"model": {"units": [[16, 8], [4]], "half_life": [None, 90]}}
-    listed = SweepTask.from_config(config, run_context(), space, task.history, DATE, tmp_path)
+    listed = SweepTask.from_config(
+        config, make_run_context(), space, task.history, SWEEP_DATE, tmp_path
+    )
     study = optuna.create_study(directions=["minimize", "minimize"])
     values = {"model.units": "[4]", "model.half_life": None}
     study.enqueue_trial(values, user_attrs={SLOT: 0})
     trial = study.ask()
     assert listed.space.suggest(trial, config) == {"model.units": [4], "model.half_life": None}
     study.tell(trial, [0.5, 1.0])
-    (found,) = finished_trials(study, listed)
-    assert found.values == {"model.units": [4], "model.half_life": None}
-    assert found.days == len(listed.origins) == 3  # nothing is reported of two objectives
+    (trial_told,) = finished_trials(study, listed)
+    assert trial_told.values == {"model.units": [4], "model.half_life": None}
+    assert trial_told.days == len(listed.origins) == 3  # nothing is reported of two objectives
 
 
 def test_a_sampler_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import curve, history, weekly
-from factories import corrected_model, identity_of, past_replay, run_context
+from factories.cohorts import curve, drifting_history, history, weekly_history
+from factories.configs import BENKTANDER, CHAIN_LADDER, PATTERN
+from factories.models import identity_of, make_corrected, make_replay, make_run_context
+from factories.sweeps import SWEEP_CONFIG, SWEEP_DATE, SWEEP_SPACE, SWEEP_VALIDATION
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_corrected import drifting
-from test_forecaster import PATTERN
-from test_leaks import BENKTANDER, CHAIN_LADDER
-from test_replay import EXPANDING
 
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.ledger import STAGES, Ledger
@@ -39,19 +37,12 @@ from ltvnet.tuning.trials import (
     split_test_days,
 )
 
-DATE = np.datetime64("2024-05-30")
 DAYS = ["2023-08-31", "2023-11-30", "2024-02-29"]
-VALIDATION: Mapping[str, Any] = {
-    "origins": 3,
-    "every_weeks": 13,
-    "plan": {**EXPANDING, "ages": [7, 30]},
-    "learning": {"blend": True, "correction": True, "intervals": True},
-}
-CONFIG: Mapping[str, Any] = {"model": CHAIN_LADDER, "validation": VALIDATION, "seed": 0}
-SPACE: Mapping[str, Any] = {
-    "model": {"half_life": [None, 60.0, 180.0], "min_cohorts": {"low": 2, "high": 9}}
-}
+
+
 CHANGED: Mapping[str, Any] = {"model.half_life": 60.0, "model.min_cohorts": 3}
+
+
 MIXTURE: Mapping[str, Any] = {
     "name": "best",
     "bases": {"one": BENKTANDER | {"pattern": CHAIN_LADDER}, "other": CHAIN_LADDER},
@@ -60,35 +51,35 @@ MIXTURE: Mapping[str, Any] = {
 
 @pytest.fixture(scope="module")
 def past() -> History:
-    return weekly(78)
+    return weekly_history(78)
 
 
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The days of all fits of the pattern."""
-    found: list[str] = []
+    fit_days: list[str] = []
     fit = Pattern.fit
 
-    def noted(self: Pattern, curves: Curves) -> Pattern:
-        found.append(str(curves.origin))
+    def fit_and_note(self: Pattern, curves: Curves) -> Pattern:
+        fit_days.append(str(curves.origin))
         return fit(self, curves)
 
-    monkeypatch.setattr(Pattern, "fit", noted)
-    return found
+    monkeypatch.setattr(Pattern, "fit", fit_and_note)
+    return fit_days
 
 
 def task(
     past: History,
     folder: Path,
     model: Mapping[str, Any] = CHAIN_LADDER,
-    space: Mapping[str, Any] = SPACE,
+    space: Mapping[str, Any] = SWEEP_SPACE,
     **validation: object,
 ) -> SweepTask:
-    config = {**CONFIG, "model": model, "validation": {**VALIDATION, **validation}}
-    return SweepTask.from_config(config, run_context(), space, past, DATE, folder)
+    config = {**SWEEP_CONFIG, "model": model, "validation": {**SWEEP_VALIDATION, **validation}}
+    return SweepTask.from_config(config, make_run_context(), space, past, SWEEP_DATE, folder)
 
 
-def scored(
+def score_and_reports(
     of: SweepTask, values: Mapping[str, Any]
 ) -> tuple[TrialOutcome, list[tuple[int, float]]]:
     """What a trial found, and what it told on the way."""
@@ -96,16 +87,16 @@ def scored(
     return of.score(values, lambda day, score: heard.append((day, score))), heard
 
 
-def alone(
+def record_as_trained(
     past: History,
     model: Mapping[str, Any],
-    date: object = DATE,
+    date: object = SWEEP_DATE,
     **changes: Any,  # noqa: ANN401
 ) -> BacktestRecord:
     """The past of a model that is trained as of a day."""
-    validation = {**VALIDATION, **changes}
+    validation = {**SWEEP_VALIDATION, **changes}
     config = {"base": model, "ledger": None, **validation}
-    fitted = corrected_model(config).fit(past, date)
+    fitted = make_corrected(config).fit(past, date)
     assert fitted.past_entries is not None
     return scores.build_record("", fitted.past_entries, past.until(date))
 
@@ -123,115 +114,132 @@ def test_a_trial_is_scored_as_it_would_be_trained(
     past: History, tmp_path: Path, model: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
     space = {"model": {"bases": {"one": {"half_life": [None, 90.0]}}}}
-    asked = task(past, tmp_path, model, space if model is MIXTURE else SPACE)
-    assert list(map(str, asked.origins)) == DAYS
-    found, heard = scored(asked, values)
-    trained = alone(past, asked.trial_config(values)["model"])
-    assert found.score == scores.mean_wape(trained)
-    assert found.bias == bias_by_horizon(trained, "final") and set(found.bias) == {"bias_d180"}
-    assert found.seconds > 0
-    assert [day for day, _ in heard] == [1, 2, 3]
-    assert heard[-1][1] == scores.mean_wape(trained, "raw")
+    sweep_task = task(past, tmp_path, model, space if model is MIXTURE else SWEEP_SPACE)
+    assert list(map(str, sweep_task.origins)) == DAYS
+    outcome, reports = score_and_reports(sweep_task, values)
+    trained = record_as_trained(past, sweep_task.trial_config(values)["model"])
+    assert outcome.score == scores.mean_wape(trained)
+    assert outcome.bias == bias_by_horizon(trained, "final") and set(outcome.bias) == {"bias_d180"}
+    assert outcome.seconds > 0
+    assert [day for day, _ in reports] == [1, 2, 3]
+    assert reports[-1][1] == scores.mean_wape(trained, "raw")
 
 
 def test_a_trial_is_scored_as_its_past_corrects_it(tmp_path: Path) -> None:
     """Growth after D7 falls by 30 % a year: eight days are enough to learn from."""
-    past = drifting(0.3)
-    asked = task(past, tmp_path, origins=8, every_weeks=4)
-    found, heard = scored(asked, {})
-    trained = alone(past, CHAIN_LADDER, origins=8, every_weeks=4)
+    past = drifting_history(0.3)
+    sweep_task = task(past, tmp_path, origins=8, every_weeks=4)
+    outcome, reports = score_and_reports(sweep_task, {})
+    trained = record_as_trained(past, CHAIN_LADDER, origins=8, every_weeks=4)
     assert (
-        found.score == scores.mean_wape(trained) != heard[-1][1] == scores.mean_wape(trained, "raw")
+        outcome.score
+        == scores.mean_wape(trained)
+        != reports[-1][1]
+        == scores.mean_wape(trained, "raw")
     )
-    assert found.bias == bias_by_horizon(trained, "final")
+    assert outcome.bias == bias_by_horizon(trained, "final")
 
 
 def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Path) -> None:
     """Each is that of a trial on fewer days, judged by what had come true by the same date."""
-    _, heard = scored(task(past, tmp_path / "all"), {})
-    for count, found in heard:
+    _, reports = score_and_reports(task(past, tmp_path / "all"), {})
+    for count, score_so_far in reports:
         days = [np.datetime64(day) for day in DAYS[:count]]
-        ledger, plan = Ledger(tmp_path / str(count)), ReplayPlan(**VALIDATION["plan"])
-        list(past_replay(CHAIN_LADDER, past, days, plan, ledger).run())
+        ledger, plan = Ledger(tmp_path / str(count)), ReplayPlan(**SWEEP_VALIDATION["plan"])
+        list(make_replay(CHAIN_LADDER, past, days, plan, ledger).run())
         name = identity_of(CHAIN_LADDER, past, plan, days[0])
         entries = ledger.read(name, days, past.hierarchy)
-        assert found == scores.mean_wape(scores.build_record("", entries, past.until(DATE)), "raw")
-    assert len(heard) == len(DAYS) == len({score for _, score in heard})
+        assert score_so_far == scores.mean_wape(
+            scores.build_record("", entries, past.until(SWEEP_DATE)), "raw"
+        )
+    assert len(reports) == len(DAYS) == len({score for _, score in reports})
 
 
 def test_days_are_told_as_they_are_done_and_a_trial_can_be_stopped(
     past: History, tmp_path: Path, fits: list[str]
 ) -> None:
     """What it had made by then is not made again."""
-    asked, begun = task(past, tmp_path), []
+    sweep_task, reports = task(past, tmp_path), []
 
     def second(day: int, score: float) -> None:
-        begun.append((day, list(fits)))
+        reports.append((day, list(fits)))
         if day == 2:
             raise InterruptedError(score)
 
     with pytest.raises(InterruptedError):
-        asked.score({}, second)
-    assert begun == [(1, DAYS[:1]), (2, DAYS[:2])]
+        sweep_task.score({}, second)
+    assert reports == [(1, DAYS[:1]), (2, DAYS[:2])]
     name = identity_of(
-        CHAIN_LADDER, asked.history, ReplayPlan(**VALIDATION["plan"]), asked.origins[0]
+        CHAIN_LADDER,
+        sweep_task.history,
+        ReplayPlan(**SWEEP_VALIDATION["plan"]),
+        sweep_task.origins[0],
     )
     ledger = Ledger(tmp_path / "ledger")
-    assert [ledger.has(name, day) for day in asked.origins] == [True, True, False]
+    assert [ledger.has(name, day) for day in sweep_task.origins] == [True, True, False]
     fits.clear()
-    _, heard = scored(asked, {})
-    assert [day for day, _ in heard] == [1, 2, 3] and fits == DAYS[2:]
+    _, reports_again = score_and_reports(sweep_task, {})
+    assert [day for day, _ in reports_again] == [1, 2, 3] and fits == DAYS[2:]
 
 
 def test_the_same_values_are_not_fitted_again(
     past: History, tmp_path: Path, fits: list[str]
 ) -> None:
     """And tell the same on the way; nor is a model that only learns otherwise from its past."""
-    asked = task(past, tmp_path, space={"validation": {"learning": {"correction": [True, False]}}})
-    first = scored(asked, {})
+    sweep_task = task(
+        past, tmp_path, space={"validation": {"learning": {"correction": [True, False]}}}
+    )
+    first = score_and_reports(sweep_task, {})
     assert fits == DAYS
-    assert scored(asked, {}) == first and fits == DAYS
-    other, heard = scored(asked, {"validation.learning.correction": False})
-    assert heard == first[1] and fits == DAYS
-    plain = alone(past, CHAIN_LADDER, learning={**VALIDATION["learning"], "correction": False})
-    assert other.score == scores.mean_wape(plain)
+    assert score_and_reports(sweep_task, {}) == first and fits == DAYS
+    other_outcome, other_reports = score_and_reports(
+        sweep_task, {"validation.learning.correction": False}
+    )
+    assert other_reports == first[1] and fits == DAYS
+    plain = record_as_trained(
+        past, CHAIN_LADDER, learning={**SWEEP_VALIDATION["learning"], "correction": False}
+    )
+    assert other_outcome.score == scores.mean_wape(plain)
 
 
 def test_days_that_are_done_in_another_order_are_told_in_theirs(
     past: History, tmp_path: Path, fits: list[str]
 ) -> None:
     """As by several workers, or when a file is gone."""
-    asked = task(past, tmp_path)
-    first = scored(asked, {})
+    sweep_task = task(past, tmp_path)
+    first = score_and_reports(sweep_task, {})
     name = identity_of(
-        CHAIN_LADDER, asked.history, ReplayPlan(**VALIDATION["plan"]), asked.origins[0]
+        CHAIN_LADDER,
+        sweep_task.history,
+        ReplayPlan(**SWEEP_VALIDATION["plan"]),
+        sweep_task.origins[0],
     )
-    Ledger(tmp_path / "ledger").path(name, asked.origins[0]).unlink()
+    Ledger(tmp_path / "ledger").path(name, sweep_task.origins[0]).unlink()
     fits.clear()
-    assert scored(asked, {})[1] == first[1] and fits == DAYS[:1]
+    assert score_and_reports(sweep_task, {})[1] == first[1] and fits == DAYS[:1]
 
 
 def test_models_of_a_mixture_are_told_together(past: History, tmp_path: Path) -> None:
     """The first day is told when both models have it, before any other day is begun."""
     space = {"model": {"bases": {"other": {"half_life": [None, 90.0]}}}}
-    asked, seen = task(past, tmp_path, MIXTURE, space), []
+    sweep_task, days_done = task(past, tmp_path, MIXTURE, space), []
 
     def first(day: int, _: float) -> None:
-        seen.extend(sorted(path.parent.name for path in tmp_path.rglob("*.parquet")))
+        days_done.extend(sorted(path.parent.name for path in tmp_path.rglob("*.parquet")))
         raise InterruptedError(day)
 
     with pytest.raises(InterruptedError, match="1"):
-        asked.score({}, first)
-    assert seen == [f"origin={DAYS[0]}"] * 2
+        sweep_task.score({}, first)
+    assert days_done == [f"origin={DAYS[0]}"] * 2
 
 
-def spoiled(past: History) -> History:
+def spoil_future(past: History) -> History:
     """Other numbers in all that was not known on DATE, of users too, and another snapshot."""
-    later = past.end[:, None] + np.arange(361) * np.timedelta64(1, "D") > DATE
-    early, late = past.until(DATE), replace(past, values=np.where(later, 1e6, past.values))
-    ended = late.end <= DATE
+    later = past.end[:, None] + np.arange(361) * np.timedelta64(1, "D") > SWEEP_DATE
+    early, late = past.until(SWEEP_DATE), replace(past, values=np.where(later, 1e6, past.values))
+    ended = late.end <= SWEEP_DATE
     late = replace(late, users=np.where(ended, late.users, 1e6))
-    both = {
+    columns = {
         name: np.concatenate([getattr(early, name), getattr(late, name)])
         for name in ("start", "end", "users", "spend", "values")
     }
@@ -239,38 +247,48 @@ def spoiled(past: History) -> History:
         name: np.concatenate([early.attributes[name], late.attributes[name]])
         for name in past.attributes
     }
-    both["values"][len(early) :] *= 3  # a snapshot of after the day has other numbers throughout
+    columns["values"][len(early) :] *= 3  # a snapshot of after the day has other numbers throughout
     snapshot = np.concatenate([early.snapshot, late.snapshot])
-    return replace(past, **both, attributes=names, snapshot=snapshot)
+    return replace(past, **columns, attributes=names, snapshot=snapshot)
 
 
 def test_a_sweep_sees_nothing_after_its_date(past: History, tmp_path: Path) -> None:
     """Garbage there moves no bit of a score, a bias, a name in the ledger or a day."""
-    one, other = task(past, tmp_path / "a"), task(spoiled(past), tmp_path / "b")
-    assert one.origins == other.origins and one.fingerprints == other.fingerprints
-    assert one.history.last_day == other.history.last_day == DATE
+    clean_task, spoiled_task = task(past, tmp_path / "a"), task(spoil_future(past), tmp_path / "b")
+    assert (
+        clean_task.origins == spoiled_task.origins
+        and clean_task.fingerprints == spoiled_task.fingerprints
+    )
+    assert clean_task.history.last_day == spoiled_task.history.last_day == SWEEP_DATE
     for values in ({}, CHANGED):
-        (found, heard), (beside, told) = scored(one, values), scored(other, values)
-        assert heard == told
-        assert replace(found, seconds=0.0) == replace(beside, seconds=0.0)
+        (outcome, reports), (spoiled_outcome, spoiled_reports) = (
+            score_and_reports(clean_task, values),
+            score_and_reports(spoiled_task, values),
+        )
+        assert reports == spoiled_reports
+        assert replace(outcome, seconds=0.0) == replace(spoiled_outcome, seconds=0.0)
 
 
 def test_what_was_known_by_the_date_counts(past: History, tmp_path: Path) -> None:
     """The garbage of the test before, a day too early."""
-    known = past.end <= DATE - 14
-    values = np.where(known[:, None], past.values, 3 * past.values)
+    was_known = past.end <= SWEEP_DATE - 14
+    values = np.where(was_known[:, None], past.values, 3 * past.values)
     moved = replace(past, values=values)
-    one, other = task(past, tmp_path / "a"), task(moved, tmp_path / "b")
-    assert one.fingerprints != other.fingerprints
+    clean_task, moved_task = task(past, tmp_path / "a"), task(moved, tmp_path / "b")
+    assert clean_task.fingerprints != moved_task.fingerprints
 
 
 def test_days_are_counted_from_the_last_snapshot(past: History, tmp_path: Path) -> None:
     """As train.py does: 40 days after the last export nothing more is known."""
     last = np.datetime64("2024-04-20")
     until = past.until(last)
-    asked = SweepTask.from_config(CONFIG, run_context(), SPACE, until, DATE, tmp_path)
-    assert list(map(str, asked.origins)) == ["2023-07-22", "2023-10-21", "2024-01-20"]
-    assert scored(asked, {})[0].score == scores.mean_wape(alone(until, CHAIN_LADDER))
+    sweep_task = SweepTask.from_config(
+        SWEEP_CONFIG, make_run_context(), SWEEP_SPACE, until, SWEEP_DATE, tmp_path
+    )
+    assert list(map(str, sweep_task.origins)) == ["2023-07-22", "2023-10-21", "2024-01-20"]
+    assert score_and_reports(sweep_task, {})[0].score == scores.mean_wape(
+        record_as_trained(until, CHAIN_LADDER)
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,17 +318,22 @@ def test_spaces_of_a_task_are_checked(
 
 
 def test_the_ages_of_the_score_are_needed(past: History, tmp_path: Path) -> None:
-    plan = {**CONFIG["validation"]["plan"], "ages": [7, 60]}
-    config = {**CONFIG, "validation": {**CONFIG["validation"], "plan": plan}}
-    said = r"expected validation.plan.ages with 7 and 30, at which trials are scored, got \[7, 60\]"
-    with pytest.raises(ValueError, match=said):
-        SweepTask.from_config(config, run_context(), SPACE, past, DATE, tmp_path)
+    plan = {**SWEEP_CONFIG["validation"]["plan"], "ages": [7, 60]}
+    config = {**SWEEP_CONFIG, "validation": {**SWEEP_CONFIG["validation"], "plan": plan}}
+    message = (
+        r"expected validation.plan.ages with 7 and 30, at which trials are scored, got \[7, 60\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        SweepTask.from_config(config, make_run_context(), SWEEP_SPACE, past, SWEEP_DATE, tmp_path)
 
 
 def test_how_a_model_is_replayed_may_be_searched(past: History, tmp_path: Path) -> None:
     space = {"validation": {"plan": {"window": ["expanding", "sliding:26w"]}}}
-    asked = task(past, tmp_path, space=space)
-    windows = [scored(asked, v)[0].score for v in ({}, {"validation.plan.window": "sliding:26w"})]
+    sweep_task = task(past, tmp_path, space=space)
+    windows = [
+        score_and_reports(sweep_task, v)[0].score
+        for v in ({}, {"validation.plan.window": "sliding:26w"})
+    ]
     assert windows[0] != windows[1]
 
 
@@ -320,17 +343,17 @@ def test_days_to_score_on_are_needed(past: History, tmp_path: Path) -> None:
         task(past, tmp_path, origins=0)
     early = np.datetime64("2023-02-20")
     with pytest.raises(ValueError, match=f"before 2023-02-20, got none with .*origins=3: {begins}"):
-        SweepTask.from_config(CONFIG, run_context(), SPACE, past, early, tmp_path)
+        SweepTask.from_config(SWEEP_CONFIG, make_run_context(), SWEEP_SPACE, past, early, tmp_path)
 
 
 def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
     """Two weeks after the day that is replayed no cohort of 7 days has reached D90."""
-    short = weekly(20)
+    short = weekly_history(20)
     date = np.datetime64("2023-05-01")
-    config = {**CONFIG, "validation": {**VALIDATION, "origins": 1, "every_weeks": 2}}
+    config = {**SWEEP_CONFIG, "validation": {**SWEEP_VALIDATION, "origins": 1, "every_weeks": 2}}
     heard: list[int] = []
     with pytest.raises(ValueError, match="have matured by 2023-05-01, got none: a longer history"):
-        SweepTask.from_config(config, run_context(), SPACE, short, date, tmp_path).score(
+        SweepTask.from_config(config, make_run_context(), SWEEP_SPACE, short, date, tmp_path).score(
             {}, lambda day, _: heard.append(day)
         )
     assert heard == []
@@ -338,25 +361,34 @@ def test_forecasts_that_have_matured_are_needed(tmp_path: Path) -> None:
 
 def test_values_that_a_model_refuses_are_told(past: History, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected half_life"):
-        scored(task(past, tmp_path), {"model.half_life": -1.0})
+        score_and_reports(task(past, tmp_path), {"model.half_life": -1.0})
 
 
 def test_parts_tell_what_a_study_was_begun_with(past: History, tmp_path: Path) -> None:
     """Folders, workers and seeds of samplers are not among them."""
     first = task(past, tmp_path)
 
-    def other(**changes: Any) -> set[str]:  # noqa: ANN401
-        parts = task(**{"past": past, "folder": tmp_path / "other"} | changes).fingerprints
-        return {name for name in parts if parts[name] != first.fingerprints[name]}
+    def parts_that_differ(**changes: Any) -> set[str]:  # noqa: ANN401
+        other_parts = task(**{"past": past, "folder": tmp_path / "other"} | changes).fingerprints
+        return {name for name in other_parts if other_parts[name] != first.fingerprints[name]}
 
-    assert other() == set() == other(plan={**VALIDATION["plan"], "workers": 2})
-    same = "data, model or days"
-    assert other(past=weekly(78, seed=1)) == {same}
-    assert other(model=CHAIN_LADDER | {"tail": "inverse_power"}) == {same}
-    assert other(origins=2) == {same} == other(every_weeks=12)
-    assert other(learning={**VALIDATION["learning"], "blend": False}) == {"validation"}
-    assert other(plan={**VALIDATION["plan"], "window": "sliding:52w"}) == {same, "validation"}
-    half_life: Mapping[str, Any] = SPACE["model"]["half_life"]
+    assert (
+        parts_that_differ()
+        == set()
+        == parts_that_differ(plan={**SWEEP_VALIDATION["plan"], "workers": 2})
+    )
+    data_part = "data, model or days"
+    assert parts_that_differ(past=weekly_history(78, seed=1)) == {data_part}
+    assert parts_that_differ(model=CHAIN_LADDER | {"tail": "inverse_power"}) == {data_part}
+    assert parts_that_differ(origins=2) == {data_part} == parts_that_differ(every_weeks=12)
+    assert parts_that_differ(learning={**SWEEP_VALIDATION["learning"], "blend": False}) == {
+        "validation"
+    }
+    assert parts_that_differ(plan={**SWEEP_VALIDATION["plan"], "window": "sliding:52w"}) == {
+        data_part,
+        "validation",
+    }
+    half_life: Mapping[str, Any] = SWEEP_SPACE["model"]["half_life"]
     for model in (
         {"half_life": half_life},
         {"half_life": [None, 60.0], "min_cohorts": {"low": 2, "high": 9}},
@@ -367,18 +399,18 @@ def test_parts_tell_what_a_study_was_begun_with(past: History, tmp_path: Path) -
             "min_cohorts": {"low": 2, "high": 9, "when": {"model.tail": "flat"}},
         },
     ):
-        assert other(space={"model": model}) == {"space"}, model
+        assert parts_that_differ(space={"model": model}) == {"space"}, model
 
 
-def flat(weeks: int = 70) -> History:
+def identical_cohorts(weeks: int = 70) -> History:
     """Weekly cohorts of one curve."""
     days = [np.datetime64("2023-01-02") + 7 * week for week in range(weeks)]
     return history([(str(d), str(d + 6), {}, 10.0, curve(360)) for d in days])
 
 
-def off_by(factor: float) -> BacktestRecord:
+def record_off_by(factor: float) -> BacktestRecord:
     """A model whose forecasts are `factor` of what came true, and a pattern that is exact."""
-    past, origin = flat(), "2024-02-29"
+    past, origin = identical_cohorts(), "2024-02-29"
     entries = forecast_entries(
         Pattern(**{k: v for k, v in PATTERN.items() if k != "name"}).fit(past.as_of(origin)),
         past.as_of(origin),
@@ -386,12 +418,12 @@ def off_by(factor: float) -> BacktestRecord:
     )
     truth = entries.look_up_actuals(past.as_of("2026-01-01"))
     band = Band(*[factor * truth] * 4)
-    made = replace(entries, pattern=truth, bands=dict.fromkeys(STAGES, band))
-    return scores.build_record("", made, past)
+    off_entries = replace(entries, pattern=truth, bands=dict.fromkeys(STAGES, band))
+    return scores.build_record("", off_entries, past)
 
 
 def test_biases_are_those_of_sums() -> None:
-    record = off_by(1.25)
+    record = record_off_by(1.25)
     assert bias_by_horizon(record, "final") == pytest.approx({"bias_d180": 0.25, "bias_d360": 0.25})
     assert bias_by_horizon(record, "pattern") == {"bias_d180": 0.0, "bias_d360": 0.0}
     later = np.where(np.arange(record.actual.shape[1]) == record.actual.shape[1] - 1, np.nan, 1.0)
@@ -402,7 +434,7 @@ def test_biases_are_those_of_sums() -> None:
 
 
 def test_cohorts_of_other_ages_are_not_among_the_biases() -> None:
-    record = off_by(1.25)
+    record = record_off_by(1.25)
     e = record.entries
     cut = np.isin(e.observed_age, (7, 30)) & (e.natural_age < e.observed_age + 7)
     assert 0 < cut.sum() < len(cut)
@@ -434,27 +466,29 @@ def test_a_bias_is_allowed_by_that_of_the_pattern(
     monkeypatch.setattr(
         trials, "bias_by_horizon", lambda _, stage: {"bias_d180": 0.001, "bias_d360": stages[stage]}
     )
-    found, _ = scored(task(past, tmp_path, origins=1), {})
-    assert found.allowed is allowed
-    assert found.bias == {"bias_d180": 0.001, "bias_d360": own}
+    outcome, _ = score_and_reports(task(past, tmp_path, origins=1), {})
+    assert outcome.allowed is allowed
+    assert outcome.bias == {"bias_d180": 0.001, "bias_d360": own}
 
 
 def test_seconds_are_unknown_where_the_ledger_does_not_say(past: History, tmp_path: Path) -> None:
-    asked = task(past, tmp_path, origins=1)
-    first, _ = scored(asked, {})
+    sweep_task = task(past, tmp_path, origins=1)
+    first, _ = score_and_reports(sweep_task, {})
     for path in (tmp_path / "ledger" / "_costs").rglob("*.json"):
         path.unlink()
-    again, _ = scored(asked, {})
+    again, _ = score_and_reports(sweep_task, {})
     assert np.isnan(again.seconds) and again.score == first.score
 
 
-def dated(weeks: int = 70, **changes: Any) -> tuple[History, dict[str, Any]]:  # noqa: ANN401
+def history_and_config(weeks: int = 70, **changes: Any) -> tuple[History, dict[str, Any]]:  # noqa: ANN401
     """Cohorts until 2024-05-05, known for long after; days 4 weeks apart."""
-    return flat(weeks), {"validation": {**VALIDATION, "every_weeks": 4, **changes}}
+    return identical_cohorts(weeks), {
+        "validation": {**SWEEP_VALIDATION, "every_weeks": 4, **changes}
+    }
 
 
 def test_the_newest_days_are_held_out() -> None:
-    past, config = dated()
+    past, config = history_and_config()
     date, days = split_test_days(past, config, None, 2)
     assert (str(date), list(map(str, days))) == ("2024-04-07", ["2024-04-07", "2024-05-05"])
     date, days = split_test_days(past, config, None, 1)
@@ -464,16 +498,16 @@ def test_the_newest_days_are_held_out() -> None:
 
 
 def test_no_more_days_are_held_out_than_there_are() -> None:
-    past, config = dated()
-    every = split_test_days(past, config, None, 10**6)[1]
-    for count in (len(every), len(every) + 1, 2 * len(every) - 1):
+    past, config = history_and_config()
+    all_days = split_test_days(past, config, None, 10**6)[1]
+    for count in (len(all_days), len(all_days) + 1, 2 * len(all_days) - 1):
         date, days = split_test_days(past, config, None, count)
-        assert days == every and date == every[0]
+        assert days == all_days and date == all_days[0]
 
 
 def test_days_from_a_date_are_held_out() -> None:
     """It is the first of them; the newest whose D90 has matured is the last that may be."""
-    past, config = dated()
+    past, config = history_and_config()
     date, days = split_test_days(past, config, "2024-02-11", 2)
     assert (str(date), list(map(str, days))) == ("2024-02-11", ["2024-02-11", "2024-03-10"])
     assert list(map(str, split_test_days(past, config, "2024-04-08", 2)[1])) == ["2024-04-08"]
@@ -483,35 +517,37 @@ def test_days_from_a_date_are_held_out() -> None:
 
 def test_a_count_of_days_is_not_negative() -> None:
     with pytest.raises(ValueError, match="expected sweep.held_out >= 0, got -1"):
-        split_test_days(*dated(), None, -1)
+        split_test_days(*history_and_config(), None, -1)
 
 
-LATER = [DATE, DATE + 91]
+LATER = [SWEEP_DATE, SWEEP_DATE + 91]
 
 
 def test_a_gain_is_measured_on_days_that_were_not_seen(
     past: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of five days that are replayed, each score is that of the last two."""
-    asked, replayed, walked = task(past, tmp_path), [], trials.replay_and_correct
+    sweep_task, replayed, walked = task(past, tmp_path), [], trials.replay_and_correct
 
-    def noted(replay: Replay, learning: StageSwitches) -> WalkForward:
+    def walk_and_note(replay: Replay, learning: StageSwitches) -> WalkForward:
         replayed.append(replay.origins)
         return walked(replay, learning)
 
-    monkeypatch.setattr(trials, "replay_and_correct", noted)
-    gain = HeldOutGain.measure(asked, CHANGED, past, LATER)
+    monkeypatch.setattr(trials, "replay_and_correct", walk_and_note)
+    gain = HeldOutGain.measure(sweep_task, CHANGED, past, LATER)
     assert gain is not None and gain.days == LATER
-    assert replayed == [[*asked.origins, *LATER]] * 2  # also those that corrections learn from
-    for found, values in ((gain.default, {}), (gain.best, CHANGED)):
-        model = asked.trial_config(values)["model"]
-        replay = asked.replay(asked.trial_config(values), [*asked.origins, *LATER], past)
+    assert replayed == [[*sweep_task.origins, *LATER]] * 2  # also those that corrections learn from
+    for score, values in ((gain.default, {}), (gain.best, CHANGED)):
+        model = sweep_task.trial_config(values)["model"]
+        replay = sweep_task.replay(
+            sweep_task.trial_config(values), [*sweep_task.origins, *LATER], past
+        )
         own = replace(replay, ledger=Ledger(tmp_path / "own"))
-        record = trials.replay_config(asked.trial_config(values), own)
+        record = trials.replay_config(sweep_task.trial_config(values), own)
         assert model["half_life"] == values.get("model.half_life")
-        rows = np.flatnonzero(record.entries.origin >= DATE)
-        kept = replace(record, entries=record.entries.take(rows), actual=record.actual[rows])
-        assert found == pytest.approx(scores.mean_wape(kept), rel=1e-12)
+        rows = np.flatnonzero(record.entries.origin >= SWEEP_DATE)
+        unseen = replace(record, entries=record.entries.take(rows), actual=record.actual[rows])
+        assert score == pytest.approx(scores.mean_wape(unseen), rel=1e-12)
     assert gain.saved == pytest.approx(1 - gain.best / gain.default) != 0.0
     assert gain.low <= gain.saved <= gain.high
 
@@ -523,22 +559,27 @@ def test_a_gain_over_itself_is_nothing(past: History, tmp_path: Path) -> None:
 
 
 def test_a_gain_is_unknown_where_nothing_has_matured(past: History, tmp_path: Path) -> None:
-    assert HeldOutGain.measure(task(past, tmp_path), CHANGED, past.until(DATE + 20), [DATE]) is None
+    assert (
+        HeldOutGain.measure(
+            task(past, tmp_path), CHANGED, past.until(SWEEP_DATE + 20), [SWEEP_DATE]
+        )
+        is None
+    )
 
 
 VALUES: Mapping[str, Any] = {"a.rate": 0.5, "a.units": [1, 2], "a.trend": True, "a.none": None}
 
 
-def events(folder: Path) -> EventAccumulator:
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    return found
+def read_events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Path:
+def finished_run(tmp_path: Path) -> Path:
     config = {
-        "model": {"date": DATE},
+        "model": {"date": SWEEP_DATE},
         "sweep": {"storage": "postgresql://me:secret@host/db"},
     }
     with TrialFolder(tmp_path / "0003", config, VALUES) as run:
@@ -548,47 +589,49 @@ def finished(tmp_path: Path) -> Path:
     return tmp_path / "0003"
 
 
-def test_a_run_keeps_its_config_without_the_address_of_the_study(finished: Path) -> None:
-    assert OmegaConf.load(finished / ".hydra" / "config.yaml") == {"model": {"date": str(DATE)}}
-    files = [path.read_bytes() for path in finished.rglob("*") if path.is_file()]
+def test_a_run_keeps_its_config_without_the_address_of_the_study(finished_run: Path) -> None:
+    assert OmegaConf.load(finished_run / ".hydra" / "config.yaml") == {
+        "model": {"date": str(SWEEP_DATE)}
+    }
+    files = [path.read_bytes() for path in finished_run.rglob("*") if path.is_file()]
     assert len(files) >= 3 and not any(b"secret" in text for text in files)
 
 
-def test_a_run_writes_what_it_found(finished: Path) -> None:
-    written = json.loads((finished / "metrics.json").read_text())
+def test_a_run_writes_what_it_found(finished_run: Path) -> None:
+    written = json.loads((finished_run / "metrics.json").read_text())
     assert written == {"score": 0.375, "bias_d180": -0.01, "seconds": 2.0, "days": 3}
 
 
-def test_a_run_is_seen_in_tensorboard(finished: Path) -> None:
+def test_a_run_is_seen_in_tensorboard(finished_run: Path) -> None:
     """The score by days, and among the hyperparameters the values; without a folder more."""
-    found = events(finished)
-    steps = [(event.step, event.value) for event in found.Scalars("sweep/score")]
+    event_log = read_events(finished_run)
+    steps = [(event.step, event.value) for event in event_log.Scalars("sweep/score")]
     assert [(step, value) for step, value in steps if step] == [(1, 0.25), (3, 0.5)]
-    last = {tag: found.Scalars(tag)[-1].value for tag in found.Tags()["scalars"]}
+    last = {tag: event_log.Scalars(tag)[-1].value for tag in event_log.Tags()["scalars"]}
     assert last["sweep/days"] == 3 and last["sweep/seconds"] == 2.0
     assert last["sweep/bias_d180"] == pytest.approx(-0.01)
-    plugin = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    for word in (b"a.rate", b"[1, 2]", b"None", b"a.trend"):
-        assert word in plugin
-    assert [path.name for path in finished.iterdir() if path.is_dir()] == [".hydra"]
+    plugin = event_log.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    for text in (b"a.rate", b"[1, 2]", b"None", b"a.trend"):
+        assert text in plugin
+    assert [path.name for path in finished_run.iterdir() if path.is_dir()] == [".hydra"]
 
 
 @pytest.mark.parametrize("days", [[], [(1, 0.25), (2, 0.125)]])
 def test_a_run_that_is_cut_off_writes_how_far_it_came(
     tmp_path: Path, days: Sequence[tuple[int, float]]
 ) -> None:
-    with pytest.raises(InterruptedError), TrialFolder(tmp_path, CONFIG, VALUES) as run:
+    with pytest.raises(InterruptedError), TrialFolder(tmp_path, SWEEP_CONFIG, VALUES) as run:
         for day, score in days:
             run.log_score(day, score)
         raise InterruptedError
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"days": len(days)}
-    found = events(tmp_path)
-    assert found.Scalars("sweep/days")[-1].value == len(days)
-    told = found.Scalars("sweep/score") if days else []
-    assert [(event.step, event.value) for event in told] == list(days)
+    event_log = read_events(tmp_path)
+    assert event_log.Scalars("sweep/days")[-1].value == len(days)
+    score_events = event_log.Scalars("sweep/score") if days else []
+    assert [(event.step, event.value) for event in score_events] == list(days)
 
 
 def test_unknown_seconds_are_left_out(tmp_path: Path) -> None:
-    with TrialFolder(tmp_path, CONFIG, {}) as run:
+    with TrialFolder(tmp_path, SWEEP_CONFIG, {}) as run:
         run.set_outcome(TrialOutcome(0.5, {}, allowed=True, seconds=float("nan")))
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"score": 0.5, "days": 0}

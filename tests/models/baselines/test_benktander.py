@@ -6,24 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import curve, history, weekly
+from factories.cohorts import curve, history, weekly_history
+from factories.configs import PATTERN, TRIANGLE_LADDER
+from factories.triangles import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_forecaster import PATTERN
-from test_mack import TRIANGLE
-from test_pattern import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves
-from ltvnet.models.baselines.benktander import PRIORS, Benktander, Prior, additive_curve
+from ltvnet.models.baselines.benktander import Benktander, additive_curve
 from ltvnet.models.baselines.mack import Mack
 
 
 def benktander(
     iterations: int = 1,
-    prior: Prior = "cape_cod",
+    prior: str = "cape_cod",
     half_life: float | None = None,
-    pattern: Mapping[str, Any] = TRIANGLE,
+    pattern: Mapping[str, Any] = TRIANGLE_LADDER,
 ) -> Benktander:
     return Benktander(iterations=iterations, prior=prior, half_life=half_life, pattern=pattern)
 
@@ -45,7 +44,7 @@ def reserves(forecaster: Benktander, curves: Curves) -> Floats:
     ],
 )
 def test_reserves_are_the_published_ones(
-    rows: list[list[int]], prior: Prior, level: float | None, reserve: float
+    rows: list[list[int]], prior: str, level: float | None, reserve: float
 ) -> None:
     forecaster = benktander(prior=prior)
     total_reserve = reserves(forecaster, triangle(rows)).sum()
@@ -59,37 +58,35 @@ def test_reserves_are_the_published_ones(
 def test_a_second_iteration_starts_from_the_first() -> None:
     """Mack (2000): U2 = C + (1 - beta) U1, with U1 = C + (1 - beta) A, by hand for each origin."""
     curves = triangle(RAA)
-    first_ultimate = curves.observed_value + reserves(benktander(), curves)
+    first = curves.observed_value + reserves(benktander(), curves)
     second = benktander(2)
-    second_ultimate = curves.observed_value + reserves(second, curves)
-    share_to_come = 1 - second.beta[curves.observed_age]
-    np.testing.assert_allclose(
-        second_ultimate, curves.observed_value + share_to_come * first_ultimate, rtol=1e-12
-    )
-    third_ultimate = curves.observed_value + reserves(benktander(3), curves)
-    np.testing.assert_allclose(
-        third_ultimate, curves.observed_value + share_to_come * second_ultimate, rtol=1e-12
-    )
+    ultimate = curves.observed_value + reserves(second, curves)
+    share_left = 1 - second.beta[curves.observed_age]
+    np.testing.assert_allclose(ultimate, curves.observed_value + share_left * first, rtol=1e-12)
+    third = curves.observed_value + reserves(benktander(3), curves)
+    np.testing.assert_allclose(third, curves.observed_value + share_left * ultimate, rtol=1e-12)
 
 
 @pytest.mark.parametrize("prior", ["cape_cod", "mean_ultimate"])
-def test_iterated_for_ever_it_is_the_chain_ladder(prior: Prior) -> None:
+def test_iterated_for_ever_it_is_the_chain_ladder(prior: str) -> None:
     for rows, ultimates in ((RAA, RAA_ULTIMATES), (GENINS, None)):
         curves = triangle(rows)
-        iterated_reserves = reserves(benktander(10_000, prior), curves)
+        limit = reserves(benktander(10_000, prior), curves)
         expected = GENINS_RESERVES if ultimates is None else ultimates - curves.observed_value
-        np.testing.assert_allclose(iterated_reserves, expected, atol=6e-3)
+        np.testing.assert_allclose(limit, expected, atol=6e-3)
 
 
 def test_with_the_chain_ladders_ultimate_a_priori_it_is_the_chain_ladder() -> None:
-    curves = weekly(30, noise=0.3).as_of("2023-07-20")
+    curves = weekly_history(30, noise=0.3).as_of("2023-07-20")
     ladder = Mack(recent=None, pattern=PATTERN).fit(curves)
     ultimate = ladder.ladder.value(curves, np.array([360]))[:, 0]
     forecaster = benktander(pattern=PATTERN).fit(curves)
     for row in (3, 17, 40):
         forecaster.prior_ultimate = float(ultimate[row])
-        mean, ladder_mean = (f.predict(curves).raw.mean[row] for f in (forecaster, ladder))
-        np.testing.assert_allclose(mean, ladder_mean, rtol=1e-12)
+        benktander_mean, ladder_mean = (
+            f.predict(curves).raw.mean[row] for f in (forecaster, ladder)
+        )
+        np.testing.assert_allclose(benktander_mean, ladder_mean, rtol=1e-12)
 
 
 @given(st.lists(st.floats(0.1, 50), min_size=4, max_size=9), st.floats(0.1, 1.5))
@@ -103,7 +100,7 @@ def test_equal_cohorts_are_forecast_exactly(users: list[float], power: float) ->
     cohorts, pattern = history(rows), PATTERN | {"min_cohorts": 1}
     curves = cohorts.as_of("2024-02-20")
     actual = 3.0 * (1.0 + np.array([30, 180, 360])) ** power
-    for prior, iterations in zip(PRIORS, (1, 3, 1), strict=True):
+    for prior, iterations in (("cape_cod", 1), ("mean_ultimate", 3), ("additive", 1)):
         forecaster = benktander(iterations, prior, pattern=pattern).fit(curves)
         forecast = forecaster.predict(curves, [30, 180, 360])
         expected = np.broadcast_to(actual, forecast.is_ahead.shape)[forecast.is_ahead]
@@ -111,13 +108,13 @@ def test_equal_cohorts_are_forecast_exactly(users: list[float], power: float) ->
 
 
 def test_the_mean_curve_without_censoring_is_the_mean_over_users() -> None:
-    curves = weekly(12, noise=0.3).as_of("2026-01-01")
-    mean_curve = additive_curve(curves, 360, None)
-    np.testing.assert_allclose(mean_curve, curves.users @ curves.values / curves.users.sum())
+    curves = weekly_history(12, noise=0.3).as_of("2026-01-01")
+    mean = additive_curve(curves, 360, None)
+    np.testing.assert_allclose(mean, curves.users @ curves.values / curves.users.sum())
 
 
 def test_zero_so_far_is_forecast_from_the_prior() -> None:
-    cohorts = weekly(40)
+    cohorts = weekly_history(40)
     values = cohorts.values.copy()
     values[-2:, :3] = 0.0
     curves = replace(cohorts, values=values).as_of(cohorts.start[-1] + 8)
@@ -128,20 +125,20 @@ def test_zero_so_far_is_forecast_from_the_prior() -> None:
 
 
 def test_revenue_that_begins_late_has_no_share_to_divide_by() -> None:
-    cohorts = weekly(60)
-    late_values = np.where(np.arange(cohorts.values.shape[1]) < 7, 0.0, cohorts.values)
-    curves = replace(cohorts, values=late_values).as_of("2024-03-01")
+    cohorts = weekly_history(60)
+    late = np.where(np.arange(cohorts.values.shape[1]) < 7, 0.0, cohorts.values)
+    curves = replace(cohorts, values=late).as_of("2024-03-01")
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
-    for prior in PRIORS:
+    for prior in ("cape_cod", "mean_ultimate", "additive"):
         forecaster = benktander(2, prior, pattern=PATTERN).fit(curves)
         mean = forecaster.predict(curves, [360]).raw.mean
         np.testing.assert_allclose(mean[young], forecaster.prior_ultimate)
 
 
 def test_no_revenue_at_all_is_forecast_as_none() -> None:
-    cohorts = weekly(12)
+    cohorts = weekly_history(12)
     curves = replace(cohorts, values=cohorts.values * 0).as_of("2023-03-20")
-    for prior in PRIORS:
+    for prior in ("cape_cod", "mean_ultimate", "additive"):
         forecast = benktander(2, prior, pattern=PATTERN).fit(curves).predict(curves)
         assert (forecast.raw.mean[forecast.is_ahead] == 0).all()
 

@@ -3,13 +3,11 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import Row, history, weekly
-from test_forecaster import PATTERN
+from factories.cohorts import Row, history, weekly_history
+from factories.configs import BOOSTING, arguments_of
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
@@ -25,27 +23,16 @@ from ltvnet.models.baselines.boosting import (
     training_tasks,
 )
 
-BOOSTING: Mapping[str, Any] = {
-    "name": "boosting",
-    "target": "ratio",
-    "rounds": 8,
-    "leaves": 4,
-    "rate": 0.2,
-    "min_rows": 20,
-    "pattern": PATTERN,
-}
 DAY = "2024-10-01"
 
 
-def boosting(**changes: object) -> Boosting:
-    return Boosting(
-        **{"seed": 0} | {key: v for key, v in (BOOSTING | changes).items() if key != "name"}
-    )
+def make_boosting(seed: int = 0, **changes: object) -> Boosting:
+    return Boosting(**arguments_of(BOOSTING) | changes, seed=seed)
 
 
 @pytest.fixture(scope="module")
 def curves() -> Curves:
-    return weekly(60, noise=0.4).as_of(DAY)
+    return weekly_history(60, noise=0.4).as_of(DAY)
 
 
 def two_kinds(cohorts: int) -> Curves:
@@ -66,7 +53,7 @@ def test_trees_learn_what_the_pattern_cannot_see(target: str) -> None:
     """Who starts slowly grows long: the level at D7 says nothing of it, the slope all."""
     curves = two_kinds(120)
     young = curves.cut(7)
-    fitted = boosting(target=target, rounds=60).fit(curves)
+    fitted = make_boosting(target=target, rounds=60).fit(curves)
     forecast = fitted.predict(young)
     actual, users = curves.values[:, -1], curves.users
     error = wape(actual, forecast.raw.mean[:, -1], users)
@@ -98,21 +85,21 @@ def test_no_more_cohorts_than_can_be_taught(
 
 @pytest.mark.parametrize("target", ["ratio", "departure"])
 def test_answers_stand_for_the_growth_that_they_were_taught(curves: Curves, target: str) -> None:
-    pattern = boosting().fit(curves).pattern.fitted_pattern
+    pattern = make_boosting().fit(curves).pattern.fitted_pattern
     scaling = TreeScaling.from_curves(curves, pattern.segment_curves.median_revenue_d7)
-    inputs = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
+    table = TreeInputs(curves, pattern.leave_one_out_curves(curves), scaling)
     tasks = training_tasks(curves, 360, 0)
-    actual = inputs.value(tasks, tasks.horizon) - inputs.value(tasks, tasks.observed_age)
-    growth = inputs.growth(tasks, target, inputs.targets(tasks, target))
+    actual = table.value(tasks, tasks.horizon) - table.value(tasks, tasks.observed_age)
+    growth = table.growth(tasks, target, table.targets(tasks, target))
     np.testing.assert_allclose(growth, actual, rtol=1e-9, atol=1e-12)
 
 
 def test_smearing_by_hand() -> None:
     """Users 1 and 3 grew by 4 and 2 where 2 and 2 was told: 10 / 8, of 2 cohorts: 2 / 42 of it."""
-    node_index = np.array([8, 8, 9])
-    tasks = TreeTasks(np.array([0, 1, 0]), np.array([7, 7, 7]), node_index)
-    users, forecast_growth = np.array([1.0, 3.0]), np.array([2.0, 2.0, 1.0])
-    factor = smearing_factors(tasks, users, np.array([4.0, 2.0, 100.0]), forecast_growth)
+    node = np.array([8, 8, 9])
+    tasks = TreeTasks(np.array([0, 1, 0]), np.array([7, 7, 7]), node)
+    users, forecast = np.array([1.0, 3.0]), np.array([2.0, 2.0, 1.0])
+    factor = smearing_factors(tasks, users, np.array([4.0, 2.0, 100.0]), forecast)
     assert factor[8] == pytest.approx(1 + 0.25 * 2 / 42)
     assert factor[9] == pytest.approx(1 + (SMEARING_LIMITS[1] - 1) / 41)
     assert (factor[:8] == 1).all() and (factor[10:] == 1).all()
@@ -121,7 +108,7 @@ def test_smearing_by_hand() -> None:
 def test_between_nodes_growth_has_the_shape_of_the_pattern(curves: Curves) -> None:
     """z is constant: growth over the pattern's is the same from one node to the next."""
     young = curves.cut(8)
-    fitted = boosting(target="departure").fit(curves)
+    fitted = make_boosting(target="departure").fit(curves)
     daily, nodes = fitted.predict(young, range(AGES)), fitted.predict(young)
     np.testing.assert_array_equal(daily.at(NODES).raw.mean, nodes.raw.mean)
     steps = [
@@ -129,18 +116,22 @@ def test_between_nodes_growth_has_the_shape_of_the_pattern(curves: Curves) -> No
         for cells in (daily.raw.mean, daily.pattern)
     ]
     for begin, end in ((8, 10), (14, 21), (45, 60), (180, 240)):
-        growth, pattern_growth = (step[:, begin:end] for step in steps)
-        departure = growth.sum(axis=1, keepdims=True) / pattern_growth.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(growth, departure * pattern_growth, rtol=1e-6, atol=1e-12)
-        assert np.abs(np.log(departure)).max() > 0.01  # other than the pattern
+        forecast_growth, pattern_growth = (step[:, begin:end] for step in steps)
+        expected = forecast_growth.sum(axis=1, keepdims=True) / pattern_growth.sum(
+            axis=1, keepdims=True
+        )
+        np.testing.assert_allclose(
+            forecast_growth, expected * pattern_growth, rtol=1e-6, atol=1e-12
+        )
+        assert np.abs(np.log(expected)).max() > 0.01  # other than the pattern
 
 
 def test_some_ages_are_forecast_as_all_are(curves: Curves) -> None:
-    fitted, ages = boosting(target="departure").fit(curves), [9, 33, 90, 359]
-    band_at_ages, daily_band = (
-        fitted.predict(curves.cut(8), forecast_ages).raw for forecast_ages in (ages, range(AGES))
+    fitted, ages = make_boosting(target="departure").fit(curves), [9, 33, 90, 359]
+    at_ages, daily = (
+        fitted.predict(curves.cut(8), asked_ages).raw for asked_ages in (ages, range(AGES))
     )
-    np.testing.assert_array_equal(band_at_ages.mean, daily_band.mean[:, ages])
+    np.testing.assert_array_equal(at_ages.mean, daily.mean[:, ages])
 
 
 def test_rare_and_unknown_values_share_a_category() -> None:
@@ -164,29 +155,29 @@ def departures(fitted: Boosting, curves: Curves) -> Floats:
 
 
 def test_few_matured_cohorts_keep_departures_small(curves: Curves) -> None:
-    fitted = boosting(target="departure").fit(curves)
+    fitted = make_boosting(target="departure").fit(curves)
     matured = (curves.observed_age >= 30).sum()
     assert fitted.confidence == matured / (matured + 40)
     fitted.smear = np.ones(len(NODES))
     young = curves.cut(7)
-    full_departures = departures(fitted, young)
+    confident = departures(fitted, young)
     fitted.confidence = 0.0
     np.testing.assert_allclose(departures(fitted, young), 1.0, rtol=1e-6)
-    assert np.abs(np.log(full_departures)).max() > 0.02
-    assert boosting().fit(curves).confidence == 1.0
+    assert np.abs(np.log(confident)).max() > 0.02
+    assert make_boosting().fit(curves).confidence == 1.0
 
 
 @pytest.mark.parametrize(("weeks", "said"), [(14, "28 cohorts, 18 of"), (60, "no revenue by D7")])
 def test_too_little_data_leave_the_pattern(
     weeks: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    curves = weekly(60).as_of(np.datetime64("2023-01-08") + 7 * (weeks - 1))
+    curves = weekly_history(60).as_of(np.datetime64("2023-01-08") + 7 * (weeks - 1))
     if weeks == 60:
         curves = history(
             [("2023-01-02", "2023-01-02", {"Apps": str(n)}, 5.0, np.zeros(AGES)) for n in range(40)]
         ).as_of("2023-06-01")
     with caplog.at_level(logging.WARNING):
-        fitted = boosting().fit(curves)
+        fitted = make_boosting().fit(curves)
     forecast = fitted.predict(curves)
     np.testing.assert_array_equal(forecast.raw.mean, forecast.pattern)
     assert said in caplog.text and caplog.text.count("the pattern forecasts alone") == 1
@@ -194,13 +185,15 @@ def test_too_little_data_leave_the_pattern(
 
 
 def test_the_same_seed_grows_the_same_trees(curves: Curves) -> None:
-    one, again, other = (boosting(seed=s).fit(curves).state()[1]["trees"] for s in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert one.tobytes() != other.tobytes()
+    trees, again, other_trees = (
+        make_boosting(seed=s).fit(curves).state()[1]["trees"] for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(trees, again)
+    assert trees.tobytes() != other_trees.tobytes()
 
 
 def test_trees_travel_as_text(curves: Curves) -> None:
-    trees = boosting().fit(curves).state()[1]["trees"]
+    trees = make_boosting().fit(curves).state()[1]["trees"]
     assert trees.dtype == np.uint8 and trees.tobytes().decode().startswith("tree\nversion=")
 
 
@@ -214,7 +207,7 @@ def test_trees_travel_as_text(curves: Curves) -> None:
 )
 def test_arguments_are_checked(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        boosting(**changes)
+        make_boosting(**changes)
 
 
 def test_importing_it_leaves_lightgbm_out() -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cohorts import history, weekly
-from test_forecaster import PATTERN
-from test_pattern import GENINS, triangle
+from factories.cohorts import history, weekly_history
+from factories.configs import PATTERN
+from factories.triangles import GENINS, triangle
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, Curves
@@ -38,8 +38,8 @@ def test_the_fit_is_the_published_one(
 )
 def test_the_reserve_to_infinity_is_the_published_one(family: str, limit: float) -> None:
     curves = triangle(GENINS)
-    share_so_far = ParametricCurve.fit(family, curves, 0.5).share_earned()[curves.observed_age]
-    reserve = (curves.observed_value * (1 / share_so_far - 1)).sum()
+    share_now = ParametricCurve.fit(family, curves, 0.5).share_earned()[curves.observed_age]
+    reserve = (curves.observed_value * (1 / share_now - 1)).sum()
     assert reserve == pytest.approx(limit, abs=50_000)
 
 
@@ -48,7 +48,7 @@ def share(family: str, omega: float, theta: float, days: Floats) -> Floats:
     return 1 - np.exp(-u) if family == "weibull" else u / (1 + u)
 
 
-def cohorts_on_curve(family: str, omega: float, theta: float) -> Curves:
+def cohorts_along(family: str, omega: float, theta: float) -> Curves:
     """Monthly cohorts of different levels along one curve."""
     rows = [
         (
@@ -69,7 +69,7 @@ def test_curves_of_the_family_are_found_and_continued(
     family: str, omega: float, theta: float
 ) -> None:
     """Beyond the oldest cohort as well: what grew as one curve is forecast exactly."""
-    curves = cohorts_on_curve(family, omega, theta)
+    curves = cohorts_along(family, omega, theta)
     forecaster = GrowthCurve(family=family, pattern=PATTERN).fit(curves)
     assert forecaster.curve.omega == pytest.approx(omega, rel=1e-5)
     assert forecaster.curve.theta == pytest.approx(theta, rel=1e-4)
@@ -85,7 +85,7 @@ def test_curves_of_the_family_are_found_and_continued(
 @pytest.mark.parametrize("family", ["weibull", "loglogistic"])
 def test_no_other_curve_is_likelier(family: str) -> None:
     """The likelihood written out cell by cell, each ultimate at its own maximum."""
-    curves = cohorts_on_curve("weibull", 0.6, 30.0)
+    curves = cohorts_along("weibull", 0.6, 30.0)
     noise = np.random.default_rng(0).gamma(4.0, 0.25, curves.values.shape)
     curves = replace(curves, values=np.cumsum(noise * np.diff(curves.values, prepend=0.0), axis=1))
     best = ParametricCurve.fit(family, curves, AGE_OFFSET)
@@ -99,11 +99,11 @@ def test_no_other_curve_is_likelier(family: str) -> None:
             total += (cells * np.log(mean) - mean).sum()
         return float(total)
 
-    best_likelihood = likelihood(best.omega, best.theta)
+    highest = likelihood(best.omega, best.theta)
     for step in (0.98, 1.02):
-        assert likelihood(best.omega * step, best.theta) < best_likelihood
-        assert likelihood(best.omega, best.theta * step) < best_likelihood
-    assert likelihood(0.9 * best.omega, 1.1 * best.theta) < best_likelihood
+        assert likelihood(best.omega * step, best.theta) < highest
+        assert likelihood(best.omega, best.theta * step) < highest
+    assert likelihood(0.9 * best.omega, 1.1 * best.theta) < highest
 
 
 @pytest.mark.parametrize("family", ["weibull", "loglogistic"])
@@ -118,7 +118,7 @@ def test_nothing_overflows_within_the_bounds(family: str) -> None:
 
 
 def test_too_few_ages_are_left_to_the_pattern() -> None:
-    curves = weekly(3).as_of("2023-01-09")  # one cohort of each app, at ages 0 and 1
+    curves = weekly_history(3).as_of("2023-01-09")  # one cohort of each app, at ages 0 and 1
     forecaster = GrowthCurve(family="weibull", pattern=PATTERN).fit(curves)
     assert np.isnan(forecaster.curve.omega)
     forecast = forecaster.predict(curves)
@@ -126,7 +126,7 @@ def test_too_few_ages_are_left_to_the_pattern() -> None:
 
 
 def test_no_revenue_so_far_is_left_to_the_pattern() -> None:
-    cohorts = weekly(40)
+    cohorts = weekly_history(40)
     values = cohorts.values.copy()
     values[-2:, :3] = 0.0
     curves = replace(cohorts, values=values).as_of(cohorts.start[-1] + 8)
@@ -136,7 +136,7 @@ def test_no_revenue_so_far_is_left_to_the_pattern() -> None:
 
 
 def test_refunds_are_increments_of_nothing() -> None:
-    cohorts = weekly(40)
+    cohorts = weekly_history(40)
     falls = cohorts.values - 0.4 * cohorts.values * (np.arange(AGES) > 20)
     curves = replace(cohorts, values=falls).as_of("2023-09-01")
     forecaster = GrowthCurve(family="weibull", pattern=PATTERN).fit(curves)
@@ -146,10 +146,10 @@ def test_refunds_are_increments_of_nothing() -> None:
 
 
 def test_too_few_cells_have_no_dispersion() -> None:
-    curves = cohorts_on_curve("weibull", 0.8, 40.0)
-    exact = ParametricCurve("weibull", 0.8, 40.0, AGE_OFFSET)
-    assert exact.dispersion(curves) == pytest.approx(0.0, abs=1e-12)
-    assert np.isnan(exact.dispersion(curves.cut(0)))
+    curves = cohorts_along("weibull", 0.8, 40.0)
+    growth = ParametricCurve("weibull", 0.8, 40.0, AGE_OFFSET)
+    assert growth.dispersion(curves) == pytest.approx(0.0, abs=1e-12)
+    assert np.isnan(growth.dispersion(curves.cut(0)))
 
 
 def test_the_family_is_checked() -> None:

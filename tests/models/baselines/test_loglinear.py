@@ -4,22 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cohorts import curve, history, weekly
-from test_forecaster import PATTERN
+from factories.cohorts import curve, history, weekly_history
+from factories.configs import PATTERN
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.forecasting.interpolation import interpolate_in_log_age
 from ltvnet.models.baselines.loglinear import LogLinear
 
 DAY = "2025-06-30"
 
 
-PLAIN = PATTERN | {"calendar": False}  # curves here are free of noise, and dates of effects
+WITHOUT_CALENDAR = PATTERN | {"calendar": False}
+"""Curves here are free of noise, and dates of effects."""
 
 
 def loglinear(*, slopes: bool = False, min_cohorts: int = 4) -> LogLinear:
-    return LogLinear(slopes=slopes, min_cohorts=min_cohorts, pattern=PLAIN)
+    return LogLinear(slopes=slopes, min_cohorts=min_cohorts, pattern=WITHOUT_CALENDAR)
 
 
 def cohorts(values: list[Floats], users: list[float] | None = None) -> Curves:
@@ -32,26 +32,26 @@ def cohorts(values: list[Floats], users: list[float] | None = None) -> Curves:
     return history(rows, hierarchy=("Apps",)).as_of(DAY)
 
 
-def related_cohorts(levels: list[float], power: float, factor: float) -> list[Floats]:
+def power_law_curves(levels: list[float], power: float, factor: float) -> list[Floats]:
     """Curves whose value at every later node is factor x L(7)^power, and rises between."""
-    rows = []
+    curves = []
     for level in levels:
         early = level * np.linspace(0.3, 1.0, 8)
         final = factor * level**power
-        rows.append(np.concatenate([early, np.linspace(level, final, AGES - 7)[1:]]))
-    return rows
+        curves.append(np.concatenate([early, np.linspace(level, final, AGES - 7)[1:]]))
+    return curves
 
 
 def test_power_law_related_curves_are_recovered_exactly() -> None:
     """L(360) = 2 L(7)^0.8: b1 = 0.8, the forecast exact, nothing to smear."""
     levels = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
-    curves = cohorts(related_cohorts(levels, 0.8, 2.0))
+    curves = cohorts(power_law_curves(levels, 0.8, 2.0))
     fitted = loglinear().fit(curves)
     slope = 1.0 + fitted.regressions.coefficients[7, 1, -1]
     assert slope == pytest.approx(0.8, abs=1e-9)
     assert fitted.regressions.smear[7, -1] == pytest.approx(1.0, abs=1e-12)
-    mean = fitted.predict(curves.cut(7)).raw.mean[:, -1]
-    np.testing.assert_allclose(mean, 2.0 * np.array(levels) ** 0.8, rtol=1e-9)
+    forecast = fitted.predict(curves.cut(7)).raw.mean[:, -1]
+    np.testing.assert_allclose(forecast, 2.0 * np.array(levels) ** 0.8, rtol=1e-9)
 
 
 def test_smearing_by_hand() -> None:
@@ -65,13 +65,13 @@ def test_smearing_by_hand() -> None:
     curves = cohorts(values, [1.0, 1.0, 2.0, 2.0])
     fitted = loglinear().fit(curves)
     assert fitted.regressions.smear[7, -1] == pytest.approx(13 / 12, rel=1e-12)
-    value = fitted.predict(curves.cut(7)).raw.mean[:, -1]
-    np.testing.assert_allclose(value, np.array([4, 4, 8, 8]) * 13 / 12, rtol=1e-9)
+    forecast = fitted.predict(curves.cut(7)).raw.mean[:, -1]
+    np.testing.assert_allclose(forecast, np.array([4, 4, 8, 8]) * 13 / 12, rtol=1e-9)
 
 
 def test_equals_numpy_least_squares() -> None:
     """Weights are users, the slope is log L(k) / L(k/2): the same as lstsq on the same rows."""
-    curves = weekly(40, noise=0.5).as_of("2024-10-01")
+    curves = weekly_history(40, noise=0.5).as_of("2024-10-01")
     fitted = loglinear(slopes=True).fit(curves)
     k, node, value = 11, NODES.index(180), curves.values
     rows = curves.observed_age >= 180
@@ -80,8 +80,8 @@ def test_equals_numpy_least_squares() -> None:
     y = np.log(value[rows, 180])
     beta = np.linalg.lstsq(root[:, None] * design, root * y, rcond=None)[0]
     smear = np.average(np.exp(y - design @ beta), weights=curves.users[rows])
-    node_values = fitted.predict(curves.cut(k)).raw.mean[rows, node]
-    np.testing.assert_allclose(node_values, np.exp(design @ beta) * smear, rtol=1e-9)
+    forecast = fitted.predict(curves.cut(k)).raw.mean[rows, node]
+    np.testing.assert_allclose(forecast, np.exp(design @ beta) * smear, rtol=1e-9)
 
 
 def test_curves_of_one_level_grow_in_proportion() -> None:
@@ -90,8 +90,8 @@ def test_curves_of_one_level_grow_in_proportion() -> None:
     for slopes in (False, True):
         fitted = loglinear(slopes=slopes).fit(curves)
         rich = replace(curves, values=3 * curves.values).cut(11)
-        mean = fitted.predict(rich, range(AGES)).raw.mean
-        np.testing.assert_allclose(mean[:, list(NODES[9:])], 3 * rich_nodes(), rtol=1e-9)
+        forecast = fitted.predict(rich, range(AGES)).raw.mean
+        np.testing.assert_allclose(forecast[:, list(NODES[9:])], 3 * rich_nodes(), rtol=1e-9)
 
 
 def rich_nodes() -> Floats:
@@ -99,23 +99,11 @@ def rich_nodes() -> Floats:
 
 
 def test_too_few_cohorts_let_the_pattern_speak() -> None:
-    curves = weekly(3).as_of(DAY)
+    curves = weekly_history(3).as_of(DAY)
     forecast = loglinear(min_cohorts=7).fit(curves).predict(curves.cut(9))
     np.testing.assert_array_equal(forecast.raw.mean, forecast.pattern)
     forecast = loglinear(min_cohorts=6).fit(curves).predict(curves.cut(9))
     assert (forecast.raw.mean != forecast.pattern)[forecast.is_ahead].mean() > 0.9
-
-
-def test_between_nodes_is_linear_in_log_age() -> None:
-    """From the observed age on; an interval with an unknown end is unknown."""
-    curves = cohorts([curve(360)] * 4).cut(4)
-    node_values = np.tile(np.log1p(np.array(NODES, dtype=float)), (4, 1)) - np.log(5) + np.sqrt(5)
-    node_values[:, NODES.index(30)] = np.nan
-    value = interpolate_in_log_age(curves, node_values, np.arange(AGES))
-    expected = np.log1p(np.arange(AGES)) - np.log(5) + np.sqrt(5)
-    is_finite = np.r_[5:22, 45:AGES]
-    np.testing.assert_allclose(value[:, is_finite], np.tile(expected[is_finite], (4, 1)))
-    assert np.isnan(value[:, 22:45]).all()
 
 
 def test_a_regression_needs_cohorts() -> None:

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import curve, history, weekly
-from test_forecaster import PATTERN
-from test_pattern import CHAIN_LADDER, GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
+from factories.cohorts import curve, history, weekly_history
+from factories.configs import PATTERN, TRIANGLE_LADDER
+from factories.triangles import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES
 from ltvnet.models.baselines.mack import NORMAL_P90, Mack, fill_step_variances, measuring_cohorts
 
-TRIANGLE: Mapping[str, Any] = {"name": "pattern"} | CHAIN_LADDER
 LAST = np.array([9])
 
 RAA_FACTORS = [
@@ -37,7 +36,7 @@ GENINS_ERRORS = [
 GENINS_ULTIMATES = np.array(GENINS_RESERVES) + [row[-1] for row in GENINS]
 
 
-def mack(recent: int | None = None, pattern: Mapping[str, Any] = TRIANGLE) -> Mack:
+def mack(recent: int | None = None, pattern: Mapping[str, Any] = TRIANGLE_LADDER) -> Mack:
     return Mack(recent=recent, pattern=pattern)
 
 
@@ -81,12 +80,12 @@ def test_intervals_are_the_standard_errors_per_user() -> None:
     shared = replace(curves, users=np.full(10, 8.0), values=curves.values / 8)
     forecast = mack().fit(shared).predict(shared, [9, 360])
     open_, errors = forecast.is_ahead[:, 0], np.array(RAA_ERRORS)
-    expected_low = np.maximum(np.array(RAA_ULTIMATES) - NORMAL_P90 * errors, curves.observed_value)
+    lower_bound = np.maximum(np.array(RAA_ULTIMATES) - NORMAL_P90 * errors, curves.observed_value)
     for column in (0, 1):  # flat beyond the last age anybody reached
         low, high = (band[:, column][open_] for band in (forecast.raw.p10, forecast.raw.p90))
-        np.testing.assert_allclose(8 * low, expected_low[open_], atol=0.02)
-        expected_high = np.array(RAA_ULTIMATES) + NORMAL_P90 * errors
-        np.testing.assert_allclose(8 * high, expected_high[open_], atol=0.02)
+        np.testing.assert_allclose(8 * low, lower_bound[open_], atol=0.02)
+        above = np.array(RAA_ULTIMATES) + NORMAL_P90 * errors
+        np.testing.assert_allclose(8 * high, above[open_], atol=0.02)
 
 
 def test_wide_intervals_begin_at_what_was_observed() -> None:
@@ -100,11 +99,11 @@ def test_a_step_without_an_estimate_takes_the_least_of_those_before() -> None:
     cohorts = np.array([5, 5, 5, 1, 4, 3, 1, 0])
     filled = fill_step_variances(variance, cohorts)
     np.testing.assert_allclose(filled, [7, 8, 4, 4**2 / 8, 3, 6, 3, 3])
-    with_one_estimate = fill_step_variances(variance, np.array([1, 2, 1, 1, 1, 1, 1, 1]))
-    np.testing.assert_array_equal(with_one_estimate, 8.0)
+    single_cohorts = fill_step_variances(variance, np.array([1, 2, 1, 1, 1, 1, 1, 1]))
+    np.testing.assert_array_equal(single_cohorts, 8.0)
     np.testing.assert_array_equal(fill_step_variances(variance, np.ones(8, dtype=int)), 0.0)
-    with_zero_estimate = fill_step_variances(np.array([0.0, 5.0, 9.0]), np.array([2, 2, 1]))
-    np.testing.assert_array_equal(with_zero_estimate, [0, 5, 0])
+    zero = fill_step_variances(np.array([0.0, 5.0, 9.0]), np.array([2, 2, 1]))
+    np.testing.assert_array_equal(zero, [0, 5, 0])
 
 
 def test_the_last_periods_measure_each_step() -> None:
@@ -114,17 +113,17 @@ def test_the_last_periods_measure_each_step() -> None:
     for t in range(9):
         rows = [row for row in RAA if len(row) > t + 1][-2:]
         assert factors[t] == pytest.approx(sum(r[t + 1] for r in rows) / sum(r[t] for r in rows))
-    ladder_of_all = mack(10).fit(curves).ladder
-    np.testing.assert_array_equal(ladder_of_all.factors, mack().fit(curves).ladder.factors)
+    all_periods = mack(10).fit(curves).ladder
+    np.testing.assert_array_equal(all_periods.factors, mack().fit(curves).ladder.factors)
 
 
 def test_cohorts_that_ended_together_are_one_period() -> None:
-    curves = weekly(10, ("a", "b", "c")).as_of("2023-03-01")
-    measures = measuring_cohorts(curves, 360, 3)
+    curves = weekly_history(10, ("a", "b", "c")).as_of("2023-03-01")
+    is_completed = measuring_cohorts(curves, 360, 3)
     step = 6  # completed on day 7 of the cohort's age
-    end_days = curves.end[measures[:, step]]
-    assert len(end_days) == 9
-    assert end_days.min() == curves.end[curves.observed_age >= 7].max() - np.timedelta64(14, "D")
+    ends = curves.end[is_completed[:, step]]
+    assert len(ends) == 9
+    assert ends.min() == curves.end[curves.observed_age >= 7].max() - np.timedelta64(14, "D")
     assert not measuring_cohorts(curves, 5, 3)[:, step].any()
 
 
@@ -140,7 +139,7 @@ def test_a_change_of_shape_is_seen_by_the_last_periods() -> None:
 
 
 def test_no_revenue_so_far_is_left_to_the_pattern() -> None:
-    cohorts = weekly(40)
+    cohorts = weekly_history(40)
     values = np.where(np.arange(AGES) < 3, 0.0, cohorts.values)
     values[-2:] = 0.0
     curves = replace(cohorts, values=values).as_of("2023-10-20")

@@ -3,101 +3,27 @@
 import json
 import logging
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from cohorts import weekly
-from factories import run_context
+from factories.cohorts import weekly_history, with_complete_age
+from factories.configs import LSTM, LSTM_NET, arguments_of
+from factories.models import make_run_context
+from factories.neural import make_full_schedule, make_neural, train_for
 
-from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.models.neural.forecaster import NeuralForecaster, best_epoch, build_net, inner_origin
 
-PATTERN: dict[str, Any] = {
-    "name": "pattern",
-    "levels": None,
-    "credibility": 10.0,
-    "level_credibility": 10.0,
-    "tilt": True,
-    "calendar": True,
-    "trend": True,
-    "kappa": "learned",
-    "half_life": None,
-    "min_cohorts": 5,
-    "tail": "flat",
-}
-NET = {"kind": "lstm", "units": [6, 4], "dense": 8, "embedding": 2, "dropout": 0.1}
-TRAINING = {
-    "epochs": 2,
-    "tasks": 4,
-    "batch_size": 128,
-    "min_steps": 1,
-    "rate": 0.01,
-    "weight_decay": 0.01,
-    "loss": "deviance",
-    "quantiles": 0.3,
-    "penalty": 0.05,
-    "users": 1.0,
-    "average": 0.5,
-    "clip": 1.0,
-    "patience": 2,
-    "warm_epochs": 1,
-    "unseen": 0.1,
-}
-COVARIATES = {
-    "min_category": 5,
-    "spend": False,
-    "series": True,
-    "calendar": False,
-    "holidays": None,
-}
-MACHINE = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "strategy": "auto",
-    "threads": 1,
-    "log_every": 5,
-    "precision": "32-true",
-}
-
-
-def neural(seed: int = 0, folder: Path | None = None, **training: object) -> NeuralForecaster:
-    return NeuralForecaster(
-        net=NET,
-        pattern=PATTERN,
-        training=TRAINING | training,
-        covariates=COVARIATES,
-        context=run_context(seed, folder),
-    )
-
-
-class Trained(NeuralForecaster):
-    """Trains to the end of its schedule, whatever the inner origin says."""
-
-    def choose_epochs(self, curves: Curves) -> int:
-        return int(self.training["epochs"])
-
 
 @pytest.fixture(scope="module")
-def curves() -> Curves:
-    return weekly(60).as_of("2024-02-29")
+def trained_model(curves: Curves) -> NeuralForecaster:
+    return make_full_schedule().fit(curves)
 
 
-@pytest.fixture(scope="module")
-def trained(curves: Curves) -> NeuralForecaster:
-    made = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
-        context=run_context(),
-    )  # fmt: skip
-    return made.fit(curves)
-
-
-def test_an_untrained_net_is_the_pattern(trained: NeuralForecaster, curves: Curves) -> None:
-    untrained = build_net(NET, trained.fitted.scaling.input_sizes).eval()
-    model = NeuralForecaster.from_state(*trained.state())
+def test_an_untrained_net_is_the_pattern(trained_model: NeuralForecaster, curves: Curves) -> None:
+    untrained = build_net(LSTM_NET, trained_model.fitted.scaling.input_sizes).eval()
+    model = NeuralForecaster.from_state(*trained_model.state())
     model.fitted = replace(model.fitted, net=untrained)
     forecast = model.predict(curves, range(1, AGES))
     cells = forecast.is_ahead
@@ -106,16 +32,16 @@ def test_an_untrained_net_is_the_pattern(trained: NeuralForecaster, curves: Curv
     )
 
 
-def test_training_changes_the_forecast(trained: NeuralForecaster, curves: Curves) -> None:
-    forecast = trained.predict(curves)
-    assert trained.fitted.net is not None
+def test_training_changes_the_forecast(trained_model: NeuralForecaster, curves: Curves) -> None:
+    forecast = trained_model.predict(curves)
+    assert trained_model.fitted.net is not None
     assert np.nanmax(np.abs(forecast.final.mean / forecast.pattern - 1)) > 1e-3
 
 
 def test_forecasts_are_finite_monotone_and_ordered(
-    trained: NeuralForecaster, curves: Curves
+    trained_model: NeuralForecaster, curves: Curves
 ) -> None:
-    forecast = trained.predict(curves, range(1, AGES))
+    forecast = trained_model.predict(curves, range(1, AGES))
     for band in (forecast.final.mean, forecast.final.p10, forecast.final.p50, forecast.final.p90):
         assert np.isfinite(band[forecast.is_ahead]).all()
         assert (np.nan_to_num(np.diff(band, axis=1)) >= -1e-12).all()
@@ -125,10 +51,10 @@ def test_forecasts_are_finite_monotone_and_ordered(
 
 
 def test_days_between_nodes_follow_the_anchored_formula(
-    trained: NeuralForecaster, curves: Curves
+    trained_model: NeuralForecaster, curves: Curves
 ) -> None:
     """value(h) = value(l) + exp(z_j) (pattern(h) - pattern(l)) within the interval of h."""
-    forecast = trained.predict(curves, range(1, AGES))
+    forecast = trained_model.predict(curves, range(1, AGES))
     row = int(np.flatnonzero(curves.observed_age == 18)[0])
     mean, pattern = forecast.final.mean[row], forecast.pattern[row]
     last = curves.observed_value[row]
@@ -140,63 +66,64 @@ def test_days_between_nodes_follow_the_anchored_formula(
 
 
 def test_nodes_do_not_depend_on_the_ages_asked_for(
-    trained: NeuralForecaster, curves: Curves
+    trained_model: NeuralForecaster, curves: Curves
 ) -> None:
-    daily = trained.predict(curves, range(1, AGES)).final.p90[:, np.array(NODES[1:]) - 1]
-    np.testing.assert_allclose(trained.predict(curves).final.p90[:, 1:], daily, rtol=1e-12)
+    daily = trained_model.predict(curves, range(1, AGES)).final.p90[:, np.array(NODES[1:]) - 1]
+    np.testing.assert_allclose(trained_model.predict(curves).final.p90[:, 1:], daily, rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_batch_size_changes_nothing(trained: NeuralForecaster, curves: Curves, size: int) -> None:
-    whole = trained.predict(curves).final.mean
+def test_batch_size_changes_nothing(
+    trained_model: NeuralForecaster, curves: Curves, size: int
+) -> None:
+    all_rows = trained_model.predict(curves).final.mean
     rows = np.arange(40, 40 + size)
-    part = trained.predict(curves.take(rows)).final.mean
-    np.testing.assert_allclose(part, whole[rows], rtol=1e-5)
+    some_rows = trained_model.predict(curves.take(rows)).final.mean
+    np.testing.assert_allclose(some_rows, all_rows[rows], rtol=1e-5)
 
 
-def test_the_state_is_the_forecaster(trained: NeuralForecaster, curves: Curves) -> None:
-    values, arrays = trained.state()
+def test_the_state_is_the_forecaster(trained_model: NeuralForecaster, curves: Curves) -> None:
+    values, arrays = trained_model.state()
     again = NeuralForecaster.from_state(json.loads(json.dumps(values)), arrays)
     np.testing.assert_array_equal(
-        again.predict(curves).final.p10, trained.predict(curves).final.p10
+        again.predict(curves).final.p10, trained_model.predict(curves).final.p10
     )
 
 
 def test_a_restored_forecaster_says_that_it_cannot_fit(
-    trained: NeuralForecaster, curves: Curves
+    trained_model: NeuralForecaster, curves: Curves
 ) -> None:
-    restored = NeuralForecaster.from_state(*trained.state())
-    message = "a forecaster that was restored from its state predicts, and fits no more: make a new"
+    restored = NeuralForecaster.from_state(*trained_model.state())
+    message = "restored from its state predicts, and fits no more: make a new"
     with pytest.raises(ValueError, match=message):
         restored.fit(curves)
     with pytest.raises(ValueError, match=message):
-        restored.start_from(trained.state())
+        restored.start_from(trained_model.state())
 
 
 def test_an_unfitted_forecaster_says_that_it_cannot_predict(curves: Curves) -> None:
     with pytest.raises(ValueError, match=r"the net was not fitted yet: call fit\(curves\) first"):
-        neural().predict(curves)
+        make_neural().predict(curves)
 
 
-def test_money_in_another_unit_changes_nothing(curves: Curves, trained: NeuralForecaster) -> None:
+def test_money_in_another_unit_changes_nothing(
+    curves: Curves, trained_model: NeuralForecaster
+) -> None:
     scaled = replace(curves, values=curves.values * 1024)
-    again = Trained(
-        net=NET, pattern=PATTERN, training=TRAINING, covariates=COVARIATES,
-        context=run_context(),
-    ).fit(scaled)  # fmt: skip
-    cells = trained.predict(curves).is_ahead
+    again = make_full_schedule().fit(scaled)
+    cells = trained_model.predict(curves).is_ahead
     for quantity in ("mean", "p10", "p90"):
-        one = getattr(trained.predict(curves).final, quantity)[cells]
-        other = getattr(again.predict(scaled).final, quantity)[cells]
-        np.testing.assert_allclose(other, 1024 * one, rtol=1e-6)
+        cells_once = getattr(trained_model.predict(curves).final, quantity)[cells]
+        cells_again = getattr(again.predict(scaled).final, quantity)[cells]
+        np.testing.assert_allclose(cells_again, 1024 * cells_once, rtol=1e-6)
     np.testing.assert_allclose(
-        again.predict(scaled).pattern[cells], 1024 * trained.predict(curves).pattern[cells]
+        again.predict(scaled).pattern[cells], 1024 * trained_model.predict(curves).pattern[cells]
     )
 
 
 def test_seeds_are_repeatable_and_differ(curves: Curves) -> None:
-    one, same, other = (neural(seed).fit(curves) for seed in (1, 1, 2))
-    means = [model.predict(curves).final.p90 for model in (one, same, other)]
+    first, equal_seed, other_seed = (make_neural(seed).fit(curves) for seed in (1, 1, 2))
+    means = [model.predict(curves).final.p90 for model in (first, equal_seed, other_seed)]
     np.testing.assert_array_equal(means[0], means[1])
     assert not np.array_equal(means[0], means[2], equal_nan=True)
 
@@ -204,22 +131,23 @@ def test_seeds_are_repeatable_and_differ(curves: Curves) -> None:
 @pytest.mark.parametrize("loss", ["deviance", "huber"])
 def test_every_parameter_learns(curves: Curves, loss: str) -> None:
     """The head starts at zero, so what feeds it moves from the second step on."""
-    model = neural(loss=loss, epochs=1)
-    fitted = model.prepare(curves.take(curves.observed_age >= 0))
+    model = make_neural(loss=loss)
+    learnable = with_complete_age(curves)
+    fitted = model.prepare(learnable)
     torch.manual_seed(0)
-    before = build_net(NET, fitted.scaling.input_sizes).state_dict()
-    after, _ = model.train(curves.take(curves.observed_age >= 0), fitted, None, 1)
+    start = build_net(LSTM_NET, fitted.scaling.input_sizes).state_dict()
+    net = train_for(model, learnable, epochs=1)
     moved = {
-        name: (weight != before[name]).any(dim=-1 if weight.ndim > 1 else 0).any()
-        for name, weight in after.state_dict().items()
+        name: (weight != start[name]).any(dim=-1 if weight.ndim > 1 else 0).any()
+        for name, weight in net.state_dict().items()
     }
     assert all(moved.values()), [name for name, change in moved.items() if not change]
 
 
 def test_too_little_data_leaves_the_pattern_alone(caplog: pytest.LogCaptureFixture) -> None:
-    young = weekly(12).as_of("2023-03-05")
+    young = weekly_history(12).as_of("2023-03-05")
     with caplog.at_level(logging.WARNING):
-        model = neural().fit(young)
+        model = make_neural().fit(young)
     assert "too little data for a net (18 cohorts, 8 of them observed to D30)" in caplog.text
     forecast = model.predict(young)
     np.testing.assert_array_equal(forecast.final.mean, forecast.pattern)
@@ -228,35 +156,32 @@ def test_too_little_data_leaves_the_pattern_alone(caplog: pytest.LogCaptureFixtu
 
 
 def test_no_revenue_leaves_the_pattern_alone(caplog: pytest.LogCaptureFixture) -> None:
-    known = weekly(60)
-    curves = replace(known, values=known.values * 0.0).as_of("2024-02-29")
+    cohorts = weekly_history(60)
+    curves = replace(cohorts, values=cohorts.values * 0.0).as_of("2024-02-29")
     with caplog.at_level(logging.WARNING):
-        model = neural().fit(curves)
+        model = make_neural().fit(curves)
     assert "too little data for a net (no revenue by D7)" in caplog.text
     assert set(model.predict(curves).reason) <= {"no_signal", "no_complete_age", "complete"}
 
 
 def test_the_inner_origin_is_eight_weeks_or_a_share_of_history_ago() -> None:
-    assert inner_origin(weekly(20).as_of("2023-05-28")) == np.datetime64("2023-04-02")
-    late = weekly(20).as_of("2025-01-07")
+    assert inner_origin(weekly_history(20).as_of("2023-05-28")) == np.datetime64("2023-04-02")
+    late = weekly_history(20).as_of("2025-01-07")
     days = int((late.origin - late.end.min()).astype(int))
     assert inner_origin(late) == late.origin - np.timedelta64(round(0.15 * days), "D")
 
 
 def test_a_worse_epoch_must_be_worse_beyond_chance() -> None:
-    def scores(*rows: Floats) -> Floats:
-        return np.stack(rows)
-
-    good, noise = np.ones(16), np.random.default_rng(0).normal(0, 1, 16)
-    assert best_epoch(scores(good + 1, good, good + 0.5 + 0.1 * noise)) == 1
-    assert best_epoch(scores(good + 1, good, good + 0.01 + noise - noise.mean())) == 2
-    assert best_epoch(scores(good, good + 1, good + 1)) == 0
+    good = np.ones(16)
+    noise = np.random.default_rng(0).normal(0, 1, 16)
+    assert best_epoch(np.stack([good + 1, good, good + 0.5 + 0.1 * noise])) == 1
+    assert best_epoch(np.stack([good + 1, good, good + 0.01 + noise - noise.mean()])) == 2
+    assert best_epoch(np.stack([good, good + 1, good + 1])) == 0
     assert best_epoch(np.ones((3, 1))) == 2
 
 
 def test_an_unknown_net_is_refused() -> None:
     with pytest.raises(ValueError, match="expected net.kind out of lstm, mlp, tide, got 'rnn'"):
         NeuralForecaster(
-            net=NET | {"kind": "rnn"}, pattern=PATTERN, training=TRAINING,
-            covariates=COVARIATES, context=run_context(),
-        )  # fmt: skip
+            **arguments_of(LSTM) | {"net": LSTM_NET | {"kind": "rnn"}}, context=make_run_context()
+        )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cohorts import history, weekly
+from factories.cohorts import history, weekly_history
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,7 +86,7 @@ def test_dates_that_are_alike_change_nothing() -> None:
 @given(st.integers(0, 10**6))
 def test_putting_back_undoes_taking_out(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    curves = weekly(30, seed=3).as_of("2024-01-31")
+    curves = weekly_history(30, seed=3).as_of("2024-01-31")
     calendar = Calendar(curves.start.min(), rng.lognormal(0, 0.3, 500))
     is_observed = np.isfinite(curves.values)
     dates = DateEffects(calendar, Trend(curves.origin, rng.normal(0, 0.3)))
@@ -124,7 +124,7 @@ def test_variance_is_dispersion_over_what_was_expected() -> None:
 
 
 def test_cohorts_of_the_same_days_are_added_up() -> None:
-    curves = weekly(30, ("a", "b", "c")).as_of("2024-01-31")
+    curves = weekly_history(30, ("a", "b", "c")).as_of("2024-01-31")
     days, gain, is_known = pool_by_date_and_age(curves)
     assert len(days) == 30 and is_known.shape == gain.shape == (30, AGES)
     np.testing.assert_allclose(gain.sum(), (curves.users * curves.observed_value).sum())

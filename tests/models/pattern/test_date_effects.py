@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cohorts import curve, history, weekly
+from factories.cohorts import curve, history, weekly_history
 
 from ltvnet.data.arrays import Ints
 from ltvnet.data.curves import AGES, Curves
@@ -40,7 +40,7 @@ def test_a_trend_is_found(rate: float) -> None:
 def test_chance_is_no_trend() -> None:
     """Of ten histories without a trend, none shows more than a few percent a year."""
     for seed in range(10):
-        curves = weekly(100, seed=seed).as_of(DAY)
+        curves = weekly_history(100, seed=seed).as_of(DAY)
         segment = np.unique(curves.attributes["Apps"], return_inverse=True)[1]
         assert abs(Trend.fit(curves, segment).rate) < 0.06
 

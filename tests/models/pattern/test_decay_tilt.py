@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cohorts import weekly
+from factories.cohorts import weekly_history
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,7 +129,7 @@ def test_a_day_of_full_refunds_has_a_sensitivity() -> None:
 
 
 def test_the_tilt_of_a_past_day_is_that_of_its_curves() -> None:
-    curves = weekly(60).as_of("2024-01-31")
+    curves = weekly_history(60).as_of("2024-01-31")
     curves = curves.take(curves.observed_age >= 0)
     segments = Segments.from_curves(curves, None)
     segment = segments.find_deepest(curves)

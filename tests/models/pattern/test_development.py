@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cohorts import weekly
+from factories.cohorts import weekly_history
 
 from ltvnet.data.curves import AGES
 from ltvnet.data.segments import Segments
@@ -18,7 +18,7 @@ from ltvnet.models.pattern.development import (
 @pytest.mark.parametrize("half_life", [None, 60.0])
 def test_what_stood_on_past_days_is_what_curves_of_these_days_show(half_life: float | None) -> None:
     """Sums, reach and first age, each day cut by `as_of`; one segment earned nothing."""
-    past = weekly(60, ("a", "b", "c"))
+    past = weekly_history(60, ("a", "b", "c"))
     values = np.where((past.attributes["Apps"] == "c")[:, None], 0.0, past.values)
     curves = replace(past, values=values).as_of("2024-01-31")
     curves = curves.take(curves.observed_age >= 0)

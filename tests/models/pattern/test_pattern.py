@@ -1,12 +1,12 @@
 """The pattern is the chain ladder where it must be, and credible where it may be."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import curve, history, weekly
-from factories import forecaster
+from factories.cohorts import curve, history, weekly_history
+from factories.patterns import make_chain_ladder, make_pattern
+from factories.triangles import GENINS, GENINS_RESERVES, RAA, RAA_ULTIMATES, triangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,67 +17,7 @@ from ltvnet.models.pattern.kappa_selection import (
 )
 from ltvnet.models.pattern.pattern import Pattern
 
-DEFAULT: dict[str, Any] = {
-    "levels": None,
-    "credibility": 10.0,
-    "level_credibility": 10.0,
-    "tilt": False,
-    "calendar": False,
-    "trend": False,
-    "kappa": "learned",
-    "half_life": None,
-    "min_cohorts": 5,
-    "tail": "flat",
-}
-CHAIN_LADDER = DEFAULT | {"levels": 0, "kappa": 0.0, "min_cohorts": 1}
-
 # Published run-off triangles: Mack (1994), and Taylor and Ashe (1983).
-RAA = [
-    [5012, 8269, 10907, 11805, 13539, 16181, 18009, 18608, 18662, 18834],
-    [106, 4285, 5396, 10666, 13782, 15599, 15496, 16169, 16704],
-    [3410, 8992, 13873, 16141, 18735, 22214, 22863, 23466],
-    [5655, 11555, 15766, 21266, 23425, 26083, 27067],
-    [1092, 9565, 15836, 22169, 25955, 26180],
-    [1513, 6445, 11702, 12935, 15852],
-    [557, 4020, 10946, 12314],
-    [1351, 6947, 13112],
-    [3133, 5395],
-    [2063],
-]
-RAA_ULTIMATES = [
-    18834, 16857.95, 24083.37, 28703.14, 28926.74, 19501.10, 17749.30, 24019.19, 16044.98, 18402.44,
-]  # fmt: skip
-GENINS = [
-    [357848, 1124788, 1735330, 2218270, 2745596, 3319994, 3466336, 3606286, 3833515, 3901463],
-    [352118, 1236139, 2170033, 3353322, 3799067, 4120063, 4647867, 4914039, 5339085],
-    [290507, 1292306, 2218525, 3235179, 3985995, 4132918, 4628910, 4909315],
-    [310608, 1418858, 2195047, 3757447, 4029929, 4381982, 4588268],
-    [443160, 1136350, 2128333, 2897821, 3402672, 3873311],
-    [396132, 1333217, 2180715, 2985752, 3691712],
-    [440832, 1288463, 2419861, 3483130],
-    [359480, 1421128, 2864498],
-    [376686, 1363294],
-    [344014],
-]
-GENINS_RESERVES = [
-    0, 94633.81, 469511.29, 709637.82, 984888.64, 1419459.46, 2177640.62, 3920301.01, 4278972.26,
-    4625810.69,
-]  # fmt: skip
-
-
-def triangle(rows: list[list[int]]) -> Curves:
-    """A triangle as daily cohorts: year i of development is age i."""
-    cohorts = [
-        (
-            str(np.datetime64("2024-01-01") + i),
-            str(np.datetime64("2024-01-01") + i),
-            {},
-            1.0,
-            np.array(row + [np.nan] * (AGES - len(row)), dtype=float),
-        )
-        for i, row in enumerate(rows)
-    ]
-    return history(cohorts).as_of("2024-01-10")
 
 
 def ultimate(pattern: Pattern, curves: Curves, age: int = 9) -> Floats:
@@ -87,7 +27,7 @@ def ultimate(pattern: Pattern, curves: Curves, age: int = 9) -> Floats:
 
 def test_chain_ladder_is_exact_on_raa() -> None:
     curves = triangle(RAA)
-    pattern = Pattern(**CHAIN_LADDER)
+    pattern = make_chain_ladder()
     np.testing.assert_allclose(ultimate(pattern, curves), RAA_ULTIMATES, rtol=1e-6)
     factors = (
         pattern.fitted_pattern.segment_curves.beta[0, 1:10]
@@ -99,28 +39,28 @@ def test_chain_ladder_is_exact_on_raa() -> None:
 
 def test_chain_ladder_is_exact_on_taylor_ashe() -> None:
     curves = triangle(GENINS)
-    reserves = ultimate(Pattern(**CHAIN_LADDER), curves) - curves.observed_value
+    reserves = ultimate(make_chain_ladder(), curves) - curves.observed_value
     np.testing.assert_allclose(reserves, GENINS_RESERVES, atol=0.006)
     assert reserves.sum() == pytest.approx(18_680_855.61, abs=0.02)
 
 
 @pytest.mark.parametrize(("rows", "published"), [(RAA, 1.10148212), (GENINS, 1.29243031)])
 def test_inverse_power_tail_is_the_published_one(rows: list[list[int]], published: float) -> None:
-    pattern = Pattern(**CHAIN_LADDER | {"tail": "inverse_power"}).fit(triangle(rows))
+    pattern = make_chain_ladder(tail="inverse_power").fit(triangle(rows))
     beta = pattern.fitted_pattern.segment_curves.beta[0]
     assert beta[109] / beta[9] == pytest.approx(published, rel=1e-7)
 
 
 def test_cape_cod_level_is_the_published_one() -> None:
-    pattern = Pattern(**CHAIN_LADDER).fit(triangle(RAA))
+    pattern = make_chain_ladder().fit(triangle(RAA))
     assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(22_010.289, abs=1e-3)
-    pattern = Pattern(**CHAIN_LADDER).fit(triangle(GENINS))
+    pattern = make_chain_ladder().fit(triangle(GENINS))
     assert pattern.fitted_pattern.segment_curves.level[0] == pytest.approx(5_182_801.859, abs=1e-3)
 
 
 def test_an_infinite_kappa_is_cape_cod() -> None:
     curves = triangle(RAA)
-    pattern = Pattern(**CHAIN_LADDER | {"kappa": 1e15})
+    pattern = make_chain_ladder(kappa=1e15)
     reserve = ultimate(pattern, curves) - curves.observed_value
     assert reserve.sum() == pytest.approx(59_115.891, abs=0.01)  # IBNR by Cape Cod
 
@@ -140,7 +80,7 @@ def test_proportional_curves_are_forecast_exactly(levels: list[float], power: fl
     ]
     past = history(rows, hierarchy=("Apps",))
     curves = past.as_of("2024-02-20")
-    pattern = Pattern(**DEFAULT | {"kappa": 0.0, "min_cohorts": 1}).fit(curves)
+    pattern = make_pattern(kappa=0.0, min_cohorts=1).fit(curves)
     forecast = pattern.predict(curves)
     actual = past.actuals("2030-01-01")[list(NODES)].to_numpy()
     np.testing.assert_allclose(
@@ -149,45 +89,45 @@ def test_proportional_curves_are_forecast_exactly(levels: list[float], power: fl
 
 
 def test_segments_that_grow_like_their_parent_keep_its_factors() -> None:
-    curves = weekly(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
-    pooled = Pattern(**DEFAULT | {"levels": 0}).fit(curves)
-    shrunk = Pattern(**DEFAULT | {"credibility": 1e12}).fit(curves)
+    curves = weekly_history(40, ("a", "b"), noise=0.05).as_of("2023-12-31")
+    pooled = make_pattern(levels=0).fit(curves)
+    shrunk = make_pattern(credibility=1e12).fit(curves)
     for beta in shrunk.fitted_pattern.segment_curves.beta:
         np.testing.assert_allclose(beta, pooled.fitted_pattern.segment_curves.beta[0], rtol=1e-6)
 
 
 def test_segments_of_different_shape_are_told_apart() -> None:
-    curves = weekly(60, ("a", "b"), noise=0.05).as_of("2024-06-01")
-    beta = Pattern(**DEFAULT).estimate(curves).segment_curves.beta
+    curves = weekly_history(60, ("a", "b"), noise=0.05).as_of("2024-06-01")
+    beta = make_pattern().estimate(curves).segment_curves.beta
     assert beta[1, 7] > beta[0, 7] > beta[2, 7]  # (1 + a)^0.3 earns earlier than (1 + a)^0.4
     true = (8 / 361) ** np.array([0.3, 0.4])
     np.testing.assert_allclose(beta[1:, 7], true, rtol=0.08)
 
 
 def test_zero_so_far_is_forecast_above_zero() -> None:
-    past = weekly(40)
+    past = weekly_history(40)
     values = past.values.copy()
     values[-2:, :3] = 0.0
     curves = replace(past, values=values).as_of(past.start[-1] + 8)
-    forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
+    forecast = make_pattern().fit(curves).predict(curves)
     assert forecast.reason[-1] == "zero_revenue_so_far"
     assert (forecast.final.mean[-1, forecast.is_ahead[-1]] > 0).all()
 
 
 def test_no_revenue_at_all_is_no_signal() -> None:
-    past = weekly(12)
+    past = weekly_history(12)
     curves = replace(past, values=past.values * 0).as_of("2023-03-20")
-    forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
+    forecast = make_pattern().fit(curves).predict(curves)
     assert set(forecast.reason) == {"no_signal", "no_complete_age"}
     assert (forecast.final.mean[forecast.is_ahead] == 0).all()
 
 
 def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
     """A trial of seven days: no revenue at first, so growth has no ratio; the level carries it."""
-    past = weekly(60)
+    past = weekly_history(60)
     late = np.where(np.arange(AGES) < 7, 0.0, past.values)
     curves = replace(past, values=late).as_of("2024-03-01")
-    pattern = Pattern(**DEFAULT).fit(curves)
+    pattern = make_pattern().fit(curves)
     assert pattern.fitted_pattern.segment_curves.first_revenue_age == 7
     forecast = pattern.predict(curves)
     young = (curves.observed_age >= 0) & (curves.observed_age < 7)
@@ -195,17 +135,17 @@ def test_revenue_that_begins_late_is_forecast_from_nothing() -> None:
 
 
 def test_refunds_never_make_a_forecast_fall() -> None:
-    past = weekly(60)
+    past = weekly_history(60)
     falls = past.values - 0.4 * past.values * (np.arange(AGES) > 20)
     curves = replace(past, values=falls).as_of("2024-03-01")
-    mean = Pattern(**DEFAULT).fit(curves).predict(curves, range(1, AGES)).final.mean
+    mean = make_pattern().fit(curves).predict(curves, range(1, AGES)).final.mean
     assert (np.nan_to_num(np.diff(mean, axis=1)) >= 0).all()
 
 
 def test_a_new_segment_stands_on_its_parent() -> None:
-    past = weekly(60, ("a", "b"))
+    past = weekly_history(60, ("a", "b"))
     curves = past.as_of("2024-03-01")
-    pattern = Pattern(**DEFAULT).fit(curves)
+    pattern = make_pattern().fit(curves)
     stranger = curves.take(np.array([len(curves) - 20]))
     stranger = replace(stranger, attributes={"Apps": np.array(["new"], dtype=object)})
     forecast = pattern.predict(stranger)
@@ -216,8 +156,8 @@ def test_a_new_segment_stands_on_its_parent() -> None:
 
 
 def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
-    curves = weekly(30).as_of("2023-07-01")
-    forecast = Pattern(**DEFAULT).fit(curves).predict(curves)
+    curves = weekly_history(30).as_of("2023-07-01")
+    forecast = make_pattern().fit(curves).predict(curves)
     oldest = np.sort(curves.observed_age)[::-1][4]
     assert forecast.last_supported_age == oldest == curves.age_reached_by(5)
     is_observed = curves.observed_age >= 0
@@ -229,21 +169,19 @@ def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
 
 
 def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
-    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
-    pattern = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves)
+    pattern = make_pattern(kappa=1.0).fit(curves)
     held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
     row = 21
-    others = Pattern(**DEFAULT | {"kappa": 1.0}).fit(curves.take(np.arange(len(curves)) != row))
+    others = make_pattern(kappa=1.0).fit(curves.take(np.arange(len(curves)) != row))
     # credibility is in units of all cohorts, which the closed form keeps
     unit = (
         pattern.fitted_pattern.segment_curves.median_revenue_d7
         / others.fitted_pattern.segment_curves.median_revenue_d7
     )
     scaled = {"credibility": 10 * unit, "level_credibility": 10 * unit}
-    others = Pattern(**DEFAULT | {"kappa": 1.0} | scaled).fit(
-        curves.take(np.arange(len(curves)) != row)
-    )
+    others = make_pattern(kappa=1.0, **scaled).fit(curves.take(np.arange(len(curves)) != row))
     segment = others.fitted_pattern.segment_curves.segments.find_deepest(curves)[row]
     np.testing.assert_allclose(
         held_out.beta[row], others.fitted_pattern.segment_curves.beta[segment], rtol=1e-9
@@ -251,9 +189,9 @@ def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
 
 
 def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
-    curves = weekly(40, noise=0.3).as_of("2023-11-15")
+    curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
     curves = curves.take(curves.observed_age >= 0)
-    pattern = Pattern(**DEFAULT).fit(curves)
+    pattern = make_pattern().fit(curves)
     k = curves.observed_age
     natural = pattern.fitted_pattern.leave_one_out_curves(curves).segment_level[
         np.arange(len(k)), k
@@ -266,13 +204,12 @@ def test_held_out_level_at_the_natural_age_is_the_one_of_prediction() -> None:
 @given(st.integers(1, 300))
 @settings(max_examples=5, deadline=None)
 def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
-    curves = weekly(40, noise=0.3).as_of("2023-11-15")
-    config = DEFAULT | {"tilt": True, "calendar": True, "trend": True}
+    curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
     results = []
     for size in (1000, block):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ltvnet.data.arrays.BLOCK", size)
-            pattern = Pattern(**config).fit(curves)
+            pattern = make_pattern(tilt=True, calendar=True, trend=True).fit(curves)
             held_out = pattern.fitted_pattern.leave_one_out_curves(curves)
         results.append(
             (
@@ -287,8 +224,8 @@ def test_cohorts_are_worked_on_in_blocks_of_any_size(block: int) -> None:
 
 
 def test_held_out_numbers_are_kept_as_precisely_as_asked() -> None:
-    curves = weekly(40, noise=0.3).as_of("2023-11-15")
-    pattern = Pattern(**DEFAULT).fit(curves)
+    curves = weekly_history(40, noise=0.3).as_of("2023-11-15")
+    pattern = make_pattern().fit(curves)
     exact, short = (
         pattern.fitted_pattern.leave_one_out_curves(curves),
         pattern.fitted_pattern.leave_one_out_curves(curves, np.float32),
@@ -306,7 +243,7 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
     rows = [(str(d), str(d + 6), {}, 100.0, c) for d, c in zip(days, steep, strict=True)]
     curves = history(rows).as_of(days[-1] + 6)
     share = {
-        half_life: Pattern(**DEFAULT | {"half_life": half_life})
+        half_life: make_pattern(half_life=half_life)
         .fit(curves)
         .fitted_pattern.segment_curves.beta[0]
         for half_life in (None, 14.0)
@@ -317,13 +254,13 @@ def test_recent_steps_weigh_more_with_a_half_life() -> None:
 
 
 def test_kappa_is_one_where_nothing_can_be_learned() -> None:
-    curves = weekly(20).as_of("2023-04-01")
-    pattern = Pattern(**DEFAULT).fit(curves)
+    curves = weekly_history(20).as_of("2023-04-01")
+    pattern = make_pattern().fit(curves)
     np.testing.assert_array_equal(pattern.fitted_pattern.kappas, 1.0)
 
 
 def test_kappa_between_ages_is_log_linear() -> None:
-    pattern = Pattern(**DEFAULT).estimate(weekly(9).as_of("2023-03-01"))
+    pattern = make_pattern().estimate(weekly_history(9).as_of("2023-03-01"))
     pattern = replace(pattern, kappas=np.exp(np.log1p(KAPPA_AGES)))
     at_ages = pattern.kappa_at(np.array([0, 5, 50, 120, 300]))
     np.testing.assert_allclose(at_ages, [1, 6, 51, 121, 121])
@@ -331,12 +268,12 @@ def test_kappa_between_ages_is_log_linear() -> None:
 
 def test_a_pattern_forecasts_only_when_it_was_fitted() -> None:
     with pytest.raises(ValueError, match="the pattern was not fitted yet: call fit"):
-        Pattern(**DEFAULT).predict(weekly(9).as_of("2023-03-01"))
+        make_pattern().predict(weekly_history(9).as_of("2023-03-01"))
 
 
 def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
-    curves = weekly(30).as_of("2023-07-01")
-    pattern = Pattern(**DEFAULT).fit(curves)
+    curves = weekly_history(30).as_of("2023-07-01")
+    pattern = make_pattern().fit(curves)
     restored = Pattern.from_state(*pattern.state())
     assert restored.config == pattern.config
     mean = restored.predict(curves).raw.mean
@@ -359,21 +296,10 @@ def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
 )
 def test_arguments_are_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Pattern(**DEFAULT | change)
+        make_pattern(**change)
 
 
 def test_no_complete_age_is_refused() -> None:
-    curves = weekly(3).as_of("2023-01-04")
+    curves = weekly_history(3).as_of("2023-01-04")
     with pytest.raises(ValueError, match="no cohort has a complete age at 2023-01-04"):
-        Pattern(**DEFAULT).fit(curves)
-
-
-def test_registry_names_what_there_is() -> None:
-    with pytest.raises(
-        ValueError, match="expected a forecaster out of pattern, neural, .*, got 'oracle'"
-    ):
-        forecaster({"name": "oracle"})
-    with pytest.raises(ValueError, match="expected increasing ages within 0..360"):
-        Pattern(**DEFAULT).fit(weekly(9).as_of("2023-03-01")).predict(
-            weekly(9).as_of("2023-03-01"), [5, 3]
-        )
+        make_pattern().fit(curves)
