@@ -9,7 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from ltvnet.correction.past_errors import MaturedForecasts, clearest_gain_by_bucket
+from ltvnet.correction.activation import clearest_gain_by_bucket
+from ltvnet.correction.matured_forecasts import MaturedForecasts
 from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.forecasting.forecast import AGE_BUCKETS, age_bucket
 

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from ltvnet.correction.past_errors import MaturedForecasts
+from ltvnet.correction.matured_forecasts import MaturedForecasts
 from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.data.curves import NODES
 from ltvnet.data.segments import Segments

@@ -277,13 +277,13 @@ class TotalsUncertainty:
 
     `common` variance of the error that all cohorts of an origin share and `own` of a cohort's,
     both over forecast growth; `origins` how many past origins without overlap that is worth;
-    `borrowed` nodes that took another's. The names of the fields are stored with a model.
+    `borrowed` nodes that took another's.
     """
 
     common: Floats
     own: Floats
     origins: Floats
-    borrowed: Bools
+    is_borrowed: Bools
 
     @classmethod
     def blank(cls) -> Self:

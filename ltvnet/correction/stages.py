@@ -3,7 +3,7 @@
 Shapes: E entries, J nodes, I intervals, M models, N cohorts.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.data.curves import NODE_AGES, Curves
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import Band, age_bucket
-from ltvnet.forecasting.forecaster import State, strip_prefix
+from ltvnet.forecasting.forecaster import State
 from ltvnet.forecasting.interpolation import interval_growth, rescale_growth
 
 
@@ -103,8 +103,13 @@ class LearnedStages:
             "borrowed": intervals.is_borrowed,
             "noise": intervals.noise,
         }
-        for field in fields(TotalsUncertainty):
-            arrays[f"totals/{field.name}"] = getattr(self.totals, field.name)
+        totals = self.totals
+        arrays |= {
+            "totals/common": totals.common,
+            "totals/own": totals.own,
+            "totals/origins": totals.origins,
+            "totals/borrowed": totals.is_borrowed,
+        }
         return values, arrays
 
     @classmethod
@@ -124,7 +129,12 @@ class LearnedStages:
             is_borrowed=arrays["borrowed"],
             noise=arrays["noise"],
         )
-        totals = TotalsUncertainty(**strip_prefix(arrays, "totals/"))
+        totals = TotalsUncertainty(
+            common=arrays["totals/common"],
+            own=arrays["totals/own"],
+            origins=arrays["totals/origins"],
+            is_borrowed=arrays["totals/borrowed"],
+        )
         return cls(Blend(arrays["blend"]), correction, intervals, totals)
 
 

@@ -15,10 +15,11 @@ import pandas as pd
 from ltvnet.backtesting.ledger import STAGES, LedgerEntries, Stage
 from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.backtesting.replay import Replay
+from ltvnet.correction.activation import best_trial_by_bucket
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.correction import CORRECTION_KAPPAS, Correction
 from ltvnet.correction.intervals import CalibrationSample, Intervals, TotalsUncertainty
-from ltvnet.correction.past_errors import MaturedForecasts, best_trial_by_bucket
+from ltvnet.correction.matured_forecasts import MaturedForecasts
 from ltvnet.correction.stages import LearnedStages, deepest_known_segment, forecasts_at_stage
 from ltvnet.data.arrays import ONE_DAY, Floats, Ints
 from ltvnet.data.curves import NODE_AGES, NODES, History

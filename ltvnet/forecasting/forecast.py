@@ -58,7 +58,7 @@ class PortfolioSpread(Protocol):
     """Uncertainty of sums over cohorts."""
 
     @property
-    def borrowed(self) -> Bools:
+    def is_borrowed(self) -> Bools:
         """Return which NODES (J,) took the uncertainty of others."""
         ...
 

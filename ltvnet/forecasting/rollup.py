@@ -238,7 +238,7 @@ def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any
         half_width = spread.half_width(grown, squared)[cell]
         is_extrapolated = table["age"] > forecast.last_supported_age
         half_width[is_extrapolated & (table["grown"] > 0)] = np.nan
-        is_uncalibrated = spread.borrowed[node_index] | np.isnan(half_width)
+        is_uncalibrated = spread.is_borrowed[node_index] | np.isnan(half_width)
 
     revenue = table["forecast_revenue"].to_numpy()
     observed = table["observed_revenue"].to_numpy()

@@ -55,7 +55,7 @@ class TrainedModel:
     history: History
 
     @property
-    def earned(self) -> bool:
+    def beat_pattern(self) -> bool:
         """Whether the model, uncorrected, was significantly better than the pattern."""
         return (
             self.past is not None and scores.compare_stage_with_pattern(self.past, "raw").is_better
@@ -89,7 +89,7 @@ class TrainedModel:
 
     def manifest_entries(self) -> dict[str, Any]:
         """Entries about the model for the manifest of its bundle."""
-        return {"title": self.title, "score": self.score_by_name(), "earned": self.earned}
+        return {"title": self.title, "score": self.score_by_name(), "earned": self.beat_pattern}
 
     def as_text(self) -> str:
         """The scores for a terminal: of the past, and of what came after the origin."""

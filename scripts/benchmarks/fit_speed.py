@@ -181,7 +181,9 @@ def fit_by_bare_loop(
     pace = 1.0 - 0.5 ** (1 / (training.average * steps))
     for epoch in range(training.epochs):
         torch.manual_seed(epoch)
-        sampler = EpochSampler(windows=windows, plan=plan, seed=epoch, share=ProcessShard(0, 1))
+        sampler = EpochSampler(
+            cohort_tensors=windows, plan=plan, seed=epoch, shard=ProcessShard(0, 1)
+        )
         for batch, is_left_out in _bare_batches(sampler, smallest_growth, user_weight):
             loss = bare_loss(net, batch, is_left_out, case.confidence, training)
             optimizer.zero_grad()
@@ -219,7 +221,7 @@ def _bare_batches(
 
 def mean_pattern_growth(windows: CohortTensors, plan: EpochPlan, user_weight: Tensor) -> Tensor:
     """Return the mean growth of the pattern (), weighted as training weighs it."""
-    tasks = EpochSampler(windows=windows, plan=plan, seed=0, share=ProcessShard(0, 1)).tasks
+    tasks = EpochSampler(cohort_tensors=windows, plan=plan, seed=0, shard=ProcessShard(0, 1)).tasks
     targets = windows.targets(tasks)
     weight = targets.weight * user_weight[tasks.cohort_index].unsqueeze(1)
     return (weight * targets.pattern_growth).sum() / weight.sum()
@@ -277,7 +279,7 @@ def pinball(forecast: Tensor, targets: TaskTargets) -> Tensor:
 def _one_task_a_cohort(windows: CohortTensors, seed: int) -> EpochSampler:
     """Return an epoch of one task a cohort, in batches of 4096."""
     plan = EpochPlan(tasks_per_cohort=1, batch_size=4096, unseen_share=0.05)
-    return EpochSampler(windows=windows, plan=plan, seed=seed, share=ProcessShard(0, 1))
+    return EpochSampler(cohort_tensors=windows, plan=plan, seed=seed, shard=ProcessShard(0, 1))
 
 
 def make_examples(windows: CohortTensors, epochs: int) -> None:

@@ -271,7 +271,7 @@ def training_module(
     On the device of the windows.
     """
     module = ResidualTrainingModule(
-        job=untrained.training_job(windows), training=untrained.training, machine=hardware
+        job=untrained.training_job(windows), training=untrained.training, hardware=hardware
     )
     module.to(windows.last_age.device).train()
     half_way = latest_tasks(windows)._replace(observed_age=windows.last_age // 2)
@@ -317,7 +317,7 @@ def measure_steps(
     )
     batch_size = module.plan.batch_size
     sampler = EpochSampler(
-        windows=windows, plan=module.plan, seed=untrained.seed, share=ProcessShard(0, 1)
+        cohort_tensors=windows, plan=module.plan, seed=untrained.seed, shard=ProcessShard(0, 1)
     )
     block_count = min(len(sampler), settings.blocks)
 

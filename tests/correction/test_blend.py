@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from factories.past_errors import INTERVALS, days_far_apart, matured_forecasts
+from factories.matured import INTERVALS, days_far_apart, matured_forecasts
 
+from ltvnet.correction.activation import MIN_WEEKS
 from ltvnet.correction.blend import Blend, weight_grid
-from ltvnet.correction.past_errors import MIN_WEEKS
 
 
 def test_models_are_weighed_by_hand() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories.past_errors import (
+from factories.matured import (
     AFTER_7,
     GRID,
     INTERVALS,
@@ -15,9 +15,10 @@ from factories.past_errors import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltvnet.correction.activation import best_trial_by_bucket
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.correction import CORRECTION_KAPPAS, HALF_LIFE_DAYS, Correction
-from ltvnet.correction.past_errors import MaturedForecasts, best_trial_by_bucket
+from ltvnet.correction.matured_forecasts import MaturedForecasts
 from ltvnet.data.arrays import Bools, Ints
 from ltvnet.forecasting.forecast import AGE_BUCKETS
 

@@ -466,7 +466,7 @@ def test_variances_of_sums_by_hand() -> None:
     learned = TotalsUncertainty.fit(past, min_origins=1)
     assert learned.own[D360] == pytest.approx(0.005, rel=1e-12)
     assert learned.common[D360] == pytest.approx(0.125**2 - 0.005 * 10 / 16, rel=1e-12)
-    assert learned.origins[D360] == 1 and not learned.borrowed[D360]
+    assert learned.origins[D360] == 1 and not learned.is_borrowed[D360]
     width = learned.half_width(np.full(J, 4.0), np.full(J, 10.0))
     deviation = np.sqrt(0.0125 * 16 + 0.005 * 10)
     assert width[D360] == pytest.approx(stdtrit(1, 0.9) * deviation, rel=1e-12)
@@ -474,7 +474,9 @@ def test_variances_of_sums_by_hand() -> None:
 
 def test_nothing_matured_leaves_sums_without_an_interval() -> None:
     for unknown in (TotalsUncertainty.blank(), TotalsUncertainty.fit(scored_forecasts(np.ones(0)))):
-        assert np.isnan(unknown.half_width(np.ones(J), np.ones(J))).all() and unknown.borrowed.all()
+        assert (
+            np.isnan(unknown.half_width(np.ones(J), np.ones(J))).all() and unknown.is_borrowed.all()
+        )
     learned = TotalsUncertainty.fit(scored_forecasts(np.full(5, 2.0), users=np.zeros(5)))
     assert np.isnan(learned.common).all()
 
@@ -502,7 +504,7 @@ def test_an_origin_counts_once_half_of_its_growth_has_matured() -> None:
     learned = TotalsUncertainty.fit(scored_forecasts(grown, origin=origin), min_origins=1)
     assert (learned.origins[D360], learned.origins[D30]) == (1, 2)
     late = scored_forecasts(grown, origin=origin, users=np.array([3.0, 2.9, 1.0, 1.0]))
-    assert TotalsUncertainty.fit(late, min_origins=1).borrowed[D360]
+    assert TotalsUncertainty.fit(late, min_origins=1).is_borrowed[D360]
 
 
 def test_a_horizon_of_few_origins_borrows_for_sums_too() -> None:
@@ -510,7 +512,7 @@ def test_a_horizon_of_few_origins_borrows_for_sums_too() -> None:
     grown[:, D30], grown[:, D30 + 1], grown[:2, D30 + 2] = 1.1, 1.2, 1.9
     origin = parse_day("2024-01-01") + 364 * np.arange(8)
     learned = TotalsUncertainty.fit(scored_forecasts(grown, origin=origin))
-    assert learned.borrowed[D30:].tolist() == [False, False, *[True] * 8]
+    assert learned.is_borrowed[D30:].tolist() == [False, False, *[True] * 8]
     np.testing.assert_allclose(learned.common[D30:], [0.01, *[0.04] * 9], rtol=1e-12)
 
 
@@ -519,7 +521,7 @@ def test_sums_of_fewer_origins_than_it_takes_have_no_interval() -> None:
     totals = TotalsUncertainty.fit(
         scored_forecasts(np.array([1.1, 0.9, 1.1]), origin=origin), min_origins=4
     )
-    assert np.isnan(totals.half_width(np.ones(J), np.ones(J))).all() and totals.borrowed.all()
+    assert np.isnan(totals.half_width(np.ones(J), np.ones(J))).all() and totals.is_borrowed.all()
 
 
 def portfolio_forecasts(rng: np.random.Generator, origins: int, number: int) -> CalibrationSample:

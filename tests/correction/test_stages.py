@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from factories.past_errors import random_band, stack_quantiles
+from factories.matured import random_band, stack_quantiles
 from factories.walks import DAY, assert_same_stages
 from hypothesis import given, settings
 from hypothesis import strategies as st

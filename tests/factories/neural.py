@@ -103,6 +103,6 @@ def module_on(device: torch.device, curves: Curves) -> ResidualTrainingModule:
         checkpoint_folder=None,
         event_folder=None,
     )
-    module = ResidualTrainingModule(job=job, training=TrainingConfig(**TRAINING), machine=CPU)
+    module = ResidualTrainingModule(job=job, training=TrainingConfig(**TRAINING), hardware=CPU)
     module.scale = torch.ones(())
     return module.to(device).train()

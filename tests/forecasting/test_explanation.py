@@ -199,11 +199,11 @@ def test_usual_attributes_are_the_mean_of_those_known(
 ) -> None:
     """With one embedding for all, whoever they are, attributes explain nothing."""
     model = models["lstm"]
-    assert isinstance(model, NeuralForecaster) and model.fitted.net is not None
+    assert isinstance(model, NeuralForecaster) and model.fitted_net.net is not None
     same_embedding = NeuralForecaster.from_state(*model.state())
-    assert same_embedding.fitted.net is not None
+    assert same_embedding.fitted_net.net is not None
     with torch.no_grad():
-        for name, table in same_embedding.fitted.net.named_parameters():
+        for name, table in same_embedding.fitted_net.net.named_parameters():
             if name.startswith("attributes"):
                 table[1:] = table[1:].mean(dim=0)
     ours, theirs = explanation_of(model, curves), explanation_of(same_embedding, curves)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from factories.cohorts import curve, history
 from factories.forecasts import OBSERVED, linear_forecast
-from factories.past_errors import GRID, INTERVALS, random_band, stack_quantiles
+from factories.matured import GRID, INTERVALS, random_band, stack_quantiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

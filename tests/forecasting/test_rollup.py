@@ -17,7 +17,7 @@ ORIGIN = np.datetime64("2025-06-01")
 class Spread:
     """Half of the interval is as wide as the growth of a sum."""
 
-    borrowed: Bools
+    is_borrowed: Bools
 
     def half_width(self, grown: Floats, squared: Floats) -> Floats:
         return grown

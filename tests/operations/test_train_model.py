@@ -85,12 +85,14 @@ def test_a_model_worse_than_the_pattern_is_refused_unless_forced(
 def test_a_model_better_than_the_pattern_has_earned_it() -> None:
     noisy = run(3, weekly_history(70, noise=0.5))
     assert noisy.past is not None
-    assert not noisy.earned and replace(noisy, past=record_off_by(noisy.past, 1.01)).earned
+    assert (
+        not noisy.beat_pattern and replace(noisy, past=record_off_by(noisy.past, 1.01)).beat_pattern
+    )
 
 
 def test_without_a_past_nothing_is_refused_and_it_is_said() -> None:
     early = run(0, identical_cohorts().until(ORIGIN))
-    assert early.past is None and not early.earned
+    assert early.past is None and not early.beat_pattern
     early.refuse_if_worse()
     assert f"No cell has matured after {ORIGIN}" in early.as_text()
     assert "Forecasts of past days" not in early.as_text()

@@ -269,7 +269,7 @@ def test_rollup_in_numbers(tmp_path: Path) -> None:
 class Half:
     """Half a width of sqrt(grown^2 + 3 squared): twice the growth of a cohort alone."""
 
-    borrowed = np.array(NODES) == 360
+    is_borrowed = np.array(NODES) == 360
 
     def half_width(self, grown: np.ndarray, squared: np.ndarray) -> np.ndarray:
         return np.asarray(np.sqrt(grown**2 + 3 * squared))

@@ -106,14 +106,14 @@ class NeuralForecaster:
         self.warm_start: FittedNet | None = None
 
     @property
-    def fitted(self) -> FittedNet:
+    def fitted_net(self) -> FittedNet:
         """The fitted pattern and net. Raises ValueError before `fit`."""
         if self._fitted is None:
             raise ValueError("the net was not fitted yet: call fit(curves) first")
         return self._fitted
 
-    @fitted.setter
-    def fitted(self, fitted: FittedNet) -> None:
+    @fitted_net.setter
+    def fitted_net(self, fitted: FittedNet) -> None:
         self._fitted = fitted
 
     def fit(self, curves: Curves) -> Self:
@@ -124,8 +124,8 @@ class NeuralForecaster:
         """
         self._check_can_fit()
         curves = curves.take(curves.observed_age >= 0)
-        self.fitted = self.prepare(curves)
-        if lack := why_insufficient(curves, self.fitted.scaling.unit_revenue):
+        self.fitted_net = self.prepare(curves)
+        if lack := why_insufficient(curves, self.fitted_net.scaling.unit_revenue):
             log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
             return self
 
@@ -137,13 +137,13 @@ class NeuralForecaster:
             log.warning("no training beat the pattern at the inner origin: it forecasts alone")
             return self
 
-        net, _ = self.train(curves, self.fitted, None, epochs)
-        self.fitted = replace(self.fitted, net=net)
+        net, _ = self.train(curves, self.fitted_net, None, epochs)
+        self.fitted_net = replace(self.fitted_net, net=net)
         return self
 
     def can_start(self) -> bool:
         """Return whether there is a net that another fit can start from."""
-        return self.fitted.net is not None
+        return self.fitted_net.net is not None
 
     @classmethod
     def warm_up(cls) -> None:
@@ -156,7 +156,7 @@ class NeuralForecaster:
         How long to train is then not looked for: the schedule is that short.
         """
         self._check_can_fit()
-        self.warm_start = self.from_state(*state).fitted
+        self.warm_start = self.from_state(*state).fitted_net
 
     def prepare(self, curves: Curves) -> FittedNet:
         """Fit all but the net: the pattern, the scaling of inputs and the confidence in a net.
@@ -258,12 +258,12 @@ class NeuralForecaster:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`."""
-        pattern = self.fitted.pattern
+        pattern = self.fitted_net.pattern
         outlook = pattern.current_expectation(curves)
         forecast = pattern.forecast(curves, ages, outlook)
-        if self.fitted.net is None:
+        if self.fitted_net.net is None:
             return forecast
-        growth = self._growth(self.fitted.net, curves, outlook, forecast.ages)  # (Q, N, H)
+        growth = self._growth(self.fitted_net.net, curves, outlook, forecast.ages)  # (Q, N, H)
         value = curves.observed_value[:, None] + growth
         band = Band(*np.where(forecast.is_ahead, value, np.nan))
         return replace(forecast, raw=band, final=band)
@@ -277,21 +277,21 @@ class NeuralForecaster:
             raise ValueError("device=cuda needs a GPU, and none is at hand: set device=cpu")
         torch.set_float32_matmul_precision("highest")  # a fit may have set another
         torch.backends.cudnn.allow_tf32 = False  # which would round within recurrent layers
-        if self.fitted.net is not None:
-            self.fitted.net.to(device)
+        if self.fitted_net.net is not None:
+            self.fitted_net.net.to(device)
 
     def interpolation_pattern(self) -> FittedPattern:
         """The pattern in whose shape forecasts grow between nodes."""
-        return self.fitted.pattern
+        return self.fitted_net.pattern
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
         """Split a forecast into the pattern's parts, and the net's with usual attributes."""
-        pattern = self.fitted.pattern
+        pattern = self.fitted_net.pattern
         parts = pattern.forecast_parts(curves, age)
-        if self.fitted.net is None:
+        if self.fitted_net.net is None:
             return parts
         outlook = pattern.current_expectation(curves)
-        net = with_mean_unseen_embedding(self.fitted.net)
+        net = with_mean_unseen_embedding(self.fitted_net.net)
         growth = self._growth(net, curves, outlook, np.array([age]), hide_attributes=True)
         mean_value = curves.observed_value + growth[0, :, 0]
         return parts._replace(with_own_growth=observed_or_forecast(curves, age, mean_value))
@@ -309,7 +309,7 @@ class NeuralForecaster:
 
         With `hide_attributes`, as if the attributes of all cohorts were unseen.
         """
-        inputs = CohortTensors.current_inputs(curves, outlook, self.fitted.scaling)
+        inputs = CohortTensors.current_inputs(curves, outlook, self.fitted_net.scaling)
         if hide_attributes:
             inputs = inputs._replace(codes=torch.zeros_like(inputs.codes))
 
@@ -334,14 +334,14 @@ class NeuralForecaster:
         """Multiples of the pattern's growth by a net: (Q, N, I), float64 on the CPU."""
         device = next(net.parameters()).device
         raw = net(TaskInputs(*(tensor.to(device) for tensor in inputs))).cpu()  # (N, I, Q)
-        z = log_multiples(raw.permute(2, 0, 1).contiguous(), self.fitted.confidence)
+        z = log_multiples(raw.permute(2, 0, 1).contiguous(), self.fitted_net.confidence)
         return z.exp().double()
 
     def extra_inputs(self) -> list[str]:
         """Names of the training data, beside curves and attributes, that the net learned from."""
-        if self.fitted.net is None:
+        if self.fitted_net.net is None:
             return []
-        covariates = self.fitted.scaling.covariates
+        covariates = self.fitted_net.scaling.covariates
         names = ["spend"] if covariates.median_spend else []
         for name, scaling in covariates.series.items():
             if np.isfinite(scaling.mean).any():
@@ -350,13 +350,13 @@ class NeuralForecaster:
 
     def state(self) -> State:
         """The net's kind, sizes and weights, the scaling, and the pattern's state."""
-        pattern, pattern_arrays = self.fitted.pattern.state()
-        scaling, series_arrays = self.fitted.scaling.state()
-        net = self.fitted.net
+        pattern, pattern_arrays = self.fitted_net.pattern.state()
+        scaling, series_arrays = self.fitted_net.scaling.state()
+        net = self.fitted_net.net
         values = {
             "pattern": pattern,
             "scaling": scaling,
-            "confidence": self.fitted.confidence,
+            "confidence": self.fitted_net.confidence,
             "net": None if net is None else self.net,
         }
 
@@ -382,7 +382,7 @@ class NeuralForecaster:
         forecaster = cls.__new__(cls)
         forecaster.can_fit = False
         forecaster.net = values["net"]
-        forecaster.fitted = FittedNet(pattern, scaling, values["confidence"], net)
+        forecaster.fitted_net = FittedNet(pattern, scaling, values["confidence"], net)
         return forecaster
 
     def _check_can_fit(self) -> None:

@@ -77,17 +77,17 @@ class EpochSampler:
     """The tasks of one epoch, drawn from a seed; tensors are made of those of this process only."""
 
     def __init__(
-        self, *, windows: CohortTensors, plan: EpochPlan, seed: int, share: ProcessShard
+        self, *, cohort_tensors: CohortTensors, plan: EpochPlan, seed: int, shard: ProcessShard
     ) -> None:
         """Draw tasks and what is hidden of them: the same in every process."""
-        self.windows = windows
+        self.cohort_tensors = cohort_tensors
         self.plan = plan
-        self.shard = share
+        self.shard = shard
 
-        device = windows.last_age.device
+        device = cohort_tensors.last_age.device
         generator = torch.Generator(device).manual_seed(seed)
-        self.tasks = windows.draw_tasks(plan.tasks_per_cohort, generator)
-        code_shape = (len(self.tasks.cohort_index), windows.codes.shape[1])
+        self.tasks = cohort_tensors.draw_tasks(plan.tasks_per_cohort, generator)
+        code_shape = (len(self.tasks.cohort_index), cohort_tensors.codes.shape[1])
         chance = torch.rand(code_shape, generator=generator, device=device)
         self.is_hidden = chance < plan.unseen_share  # (M, C)
 
@@ -141,6 +141,6 @@ class EpochSampler:
 
     def _make_batch(self, tasks: Tasks, is_hidden: Tensor) -> Batch:
         """Make the tensors of tasks, hidden codes among the unseen."""
-        inputs, targets = self.windows.inputs_and_targets(tasks)
+        inputs, targets = self.cohort_tensors.inputs_and_targets(tasks)
         inputs.codes.masked_fill_(is_hidden, 0)
         return Batch(tasks.cohort_index, inputs, targets)

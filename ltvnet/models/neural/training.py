@@ -34,7 +34,7 @@ class ManualReduceDDP(DDPStrategy):
 
 
 def train_net(
-    job: TrainingJob, training: TrainingConfig, machine: HardwareConfig
+    job: TrainingJob, training: TrainingConfig, hardware: HardwareConfig
 ) -> list[list[float]]:
     """Train the net of `job` in place: it takes the averaged weights.
 
@@ -43,16 +43,16 @@ def train_net(
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
     checkpoint of this net, or one of other data or another schedule.
     """
-    torch.set_num_threads(machine.threads)
-    module = ResidualTrainingModule(job=job, training=training, machine=machine)
+    torch.set_num_threads(hardware.threads)
+    module = ResidualTrainingModule(job=job, training=training, hardware=hardware)
     checkpoint = _checkpoint_to_resume(job)
     if checkpoint is not None:
         _check_checkpoint(checkpoint, module)
 
-    torch.set_float32_matmul_precision("high" if machine.precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = machine.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if hardware.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
     with _quiet_lightning():
-        trainer = _make_trainer(job, training, machine)
+        trainer = _make_trainer(job, training, hardware)
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
 
     module.captured_graph = None  # it holds the module, and memory of the GPU

@@ -106,7 +106,7 @@ class ResidualTrainingModule(pl.LightningModule):
     scale: Tensor
 
     def __init__(
-        self, *, job: TrainingJob, training: TrainingConfig, machine: HardwareConfig
+        self, *, job: TrainingJob, training: TrainingConfig, hardware: HardwareConfig
     ) -> None:
         """Take the net and its data; nothing is random here."""
         super().__init__()
@@ -117,7 +117,7 @@ class ResidualTrainingModule(pl.LightningModule):
         self.confidence = job.confidence
         self.seed = job.seed
         self.training_config = training
-        self.hardware = machine
+        self.hardware = hardware
         self.schedule = TrainingSchedule.from_config(training, job.cohort_tensors)
 
         self.average = deepcopy(self.net).eval().requires_grad_(requires_grad=False)
@@ -154,10 +154,10 @@ class ResidualTrainingModule(pl.LightningModule):
     def _epoch_sampler(self, epoch: int) -> EpochSampler:
         """Draw the tasks of an epoch, of which this process takes its share."""
         return EpochSampler(
-            windows=self.cohort_tensors,
+            cohort_tensors=self.cohort_tensors,
             plan=self.plan,
             seed=self._epoch_seed(epoch),
-            share=ProcessShard(self.global_rank, self.trainer.world_size),
+            shard=ProcessShard(self.global_rank, self.trainer.world_size),
         )
 
     def _user_weight(self, cohort_index: Tensor) -> Tensor:

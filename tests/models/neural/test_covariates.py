@@ -286,8 +286,8 @@ def test_a_net_learns_from_a_series() -> None:
 def test_forecasts_are_sound_whatever_is_known(
     trained_model: NeuralForecaster, curves: Curves
 ) -> None:
-    assert trained_model.fitted.net is not None
-    context = trained_model.fitted.scaling.covariates
+    assert trained_model.fitted_net.net is not None
+    context = trained_model.fitted_net.scaling.covariates
     assert context.median_spend and context.calendar and list(context.series) == ["retention"]
     full = trained_model.predict(curves)
     assert_sound(full)
@@ -339,10 +339,10 @@ def test_a_warm_start_keeps_the_inputs_of_its_net(
         model = make_model(COVARIATES)
         model.start_from(trained_model.state())
         forecast = model.fit(data).predict(data)
-        assert model.fitted.net is not None
-        assert model.fitted.scaling.input_sizes == trained_model.fitted.scaling.input_sizes
+        assert model.fitted_net.net is not None
+        assert model.fitted_net.scaling.input_sizes == trained_model.fitted_net.scaling.input_sizes
         assert_sound(forecast)
-    assert model.fitted.scaling.covariates.median_spend == 0.0
+    assert model.fitted_net.scaling.covariates.median_spend == 0.0
 
 
 @pytest.mark.parametrize("loss", ["deviance", "huber"])

@@ -74,7 +74,9 @@ def test_steps_on_a_gpu_learn_what_those_on_a_cpu_do(training_curves: Curves) ->
     """Captured steps, and the smaller last one of an epoch that is not, and steps after it."""
     here, there = module_on(torch.device("cpu"), training_curves), module_on(GPU, training_curves)
     plan = EpochPlan(TRAINING["tasks"], TRAINING["batch_size"], TRAINING["unseen"])
-    draws = EpochSampler(windows=here.cohort_tensors, plan=plan, seed=0, share=ProcessShard(0, 1))
+    draws = EpochSampler(
+        cohort_tensors=here.cohort_tensors, plan=plan, seed=0, shard=ProcessShard(0, 1)
+    )
     batches = [batch for block in draws for batch in here.normalized_batches(block)] * 2
     assert len({len(batch.cohort_index) for batch in batches}) == 2
     moved = [copy_to(batch, GPU) for batch in batches]

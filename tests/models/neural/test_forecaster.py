@@ -22,9 +22,9 @@ def trained_model(curves: Curves) -> NeuralForecaster:
 
 
 def test_an_untrained_net_is_the_pattern(trained_model: NeuralForecaster, curves: Curves) -> None:
-    untrained = build_net(LSTM_NET, trained_model.fitted.scaling.input_sizes).eval()
+    untrained = build_net(LSTM_NET, trained_model.fitted_net.scaling.input_sizes).eval()
     model = NeuralForecaster.from_state(*trained_model.state())
-    model.fitted = replace(model.fitted, net=untrained)
+    model.fitted_net = replace(model.fitted_net, net=untrained)
     forecast = model.predict(curves, range(1, AGES))
     cells = forecast.is_ahead
     np.testing.assert_allclose(
@@ -34,7 +34,7 @@ def test_an_untrained_net_is_the_pattern(trained_model: NeuralForecaster, curves
 
 def test_training_changes_the_forecast(trained_model: NeuralForecaster, curves: Curves) -> None:
     forecast = trained_model.predict(curves)
-    assert trained_model.fitted.net is not None
+    assert trained_model.fitted_net.net is not None
     assert np.nanmax(np.abs(forecast.final.mean / forecast.pattern - 1)) > 1e-3
 
 

@@ -10,7 +10,7 @@ from ltvnet.models.neural.task_sampling import EpochPlan, EpochSampler, ProcessS
 def test_an_epoch_is_drawn_from_its_seed(windows: CohortTensors) -> None:
     plan = EpochPlan(tasks_per_cohort=4, batch_size=128, unseen_share=0.3)
     first, equal_seed, other_seed = (
-        EpochSampler(windows=windows, plan=plan, seed=s, share=ProcessShard(0, 1))
+        EpochSampler(cohort_tensors=windows, plan=plan, seed=s, shard=ProcessShard(0, 1))
         for s in (1, 1, 2)
     )
     assert torch.equal(first.tasks.observed_age, equal_seed.tasks.observed_age) and torch.equal(
@@ -32,7 +32,7 @@ def test_an_epoch_is_drawn_from_its_seed(windows: CohortTensors) -> None:
 def test_shares_are_disjoint_and_cover_every_batch(windows: CohortTensors, ranks: int) -> None:
     plan = EpochPlan(tasks_per_cohort=3, batch_size=100, unseen_share=0.5)
     draws = [
-        EpochSampler(windows=windows, plan=plan, seed=7, share=ProcessShard(rank, ranks))
+        EpochSampler(cohort_tensors=windows, plan=plan, seed=7, shard=ProcessShard(rank, ranks))
         for rank in range(ranks)
     ]
     tasks = draws[0].tasks
@@ -61,7 +61,7 @@ def test_shares_are_disjoint_and_cover_every_batch(windows: CohortTensors, ranks
 
 def test_more_batches_are_made_together_where_launches_cost(windows: CohortTensors) -> None:
     draws = EpochSampler(
-        windows=windows, plan=EpochPlan(1, 256, 0.1), seed=0, share=ProcessShard(0, 1)
+        cohort_tensors=windows, plan=EpochPlan(1, 256, 0.1), seed=0, shard=ProcessShard(0, 1)
     )
     assert draws.batches_per_group == 16
     draws.is_hidden = draws.is_hidden.to("meta")
@@ -70,7 +70,7 @@ def test_more_batches_are_made_together_where_launches_cost(windows: CohortTenso
 
 def test_what_is_hidden_is_the_unseen_category(windows: CohortTensors) -> None:
     draws = EpochSampler(
-        windows=windows, plan=EpochPlan(2, 16, 0.5), seed=0, share=ProcessShard(0, 1)
+        cohort_tensors=windows, plan=EpochPlan(2, 16, 0.5), seed=0, shard=ProcessShard(0, 1)
     )
     codes = torch.cat([block.batch.inputs.codes for block in draws])
     drawn = windows.codes[draws.tasks.cohort_index]

@@ -25,7 +25,7 @@ def test_gradients_beside_recorded_ones_stay_in_place_and_do_not_add_up(
 ) -> None:
     module = module_on(torch.device("cpu"), training_curves)
     draws = EpochSampler(
-        windows=module.cohort_tensors, plan=module.plan, seed=0, share=ProcessShard(0, 1)
+        cohort_tensors=module.cohort_tensors, plan=module.plan, seed=0, shard=ProcessShard(0, 1)
     )
     first, second = list(module.normalized_batches(next(iter(draws))))[:2]
     size = len(first.cohort_index)
@@ -49,7 +49,7 @@ def test_a_batch_in_which_nothing_counts_teaches_nothing(training_curves: Curves
         module.cohort_tensors, relative_users=torch.zeros_like(module.cohort_tensors.relative_users)
     )
     draws = EpochSampler(
-        windows=module.cohort_tensors, plan=module.plan, seed=0, share=ProcessShard(0, 1)
+        cohort_tensors=module.cohort_tensors, plan=module.plan, seed=0, shard=ProcessShard(0, 1)
     )
     batch = next(module.normalized_batches(next(iter(draws))))
     assert float(module.compute_gradient(batch, len(batch.cohort_index))) == 0.0
@@ -66,7 +66,7 @@ def test_rounded_weights_are_of_the_step_that_reads_them(
         model = NeuralForecaster(
             **arguments_of(LSTM), context=make_run_context(precision="bf16-mixed")
         )
-        net = model.fit(training_curves).fitted.net
+        net = model.fit(training_curves).fitted_net.net
         assert net is not None
         states.append(net.state_dict())
     for weights_of_group, weights_of_batch in zip(

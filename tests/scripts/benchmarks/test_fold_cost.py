@@ -64,7 +64,7 @@ def test_the_last_fold_starts_from_the_first_that_learned(past: Past) -> None:
 
     class Watched(NeuralForecaster):
         def can_start(self) -> bool:
-            begun.append(self.fitted.pattern.date_effects.trend.reference)
+            begun.append(self.fitted_net.pattern.date_effects.trend.reference)
             return len(begun) > 1
 
     with pytest.MonkeyPatch.context() as patch:

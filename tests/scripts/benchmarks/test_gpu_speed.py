@@ -57,7 +57,10 @@ def ready(chosen: DictConfig) -> UntrainedNet:
 def draws(ready: UntrainedNet, cohorts: int = 150) -> EpochSampler:
     plan = EpochPlan(1, ready.training.batch_size, ready.training.unseen)
     return EpochSampler(
-        windows=repeat_cohorts(ready.windows, cohorts), plan=plan, seed=0, share=ProcessShard(0, 1)
+        cohort_tensors=repeat_cohorts(ready.windows, cohorts),
+        plan=plan,
+        seed=0,
+        shard=ProcessShard(0, 1),
     )
 
 
@@ -102,9 +105,9 @@ def test_batches_are_of_one_size_and_their_bytes_are_counted(
     ready: UntrainedNet, chosen: DictConfig
 ) -> None:
     drawn = draws(ready)
-    module = training_module(ready, drawn.windows, HardwareConfig(**chosen.machine))
+    module = training_module(ready, drawn.cohort_tensors, HardwareConfig(**chosen.machine))
     found = full_batches(module, drawn, len(drawn))
-    assert len(found) == int((drawn.windows.last_age > 0).sum()) // 64
+    assert len(found) == int((drawn.cohort_tensors.last_age > 0).sum()) // 64
     shapes = {tuple(tensor.shape for tensor in iter_tensors(batch)) for batch in found}
     assert len(shapes) == 1
     assert byte_count(found[0]) == sum(len(x.numpy().tobytes()) for x in iter_tensors(found[0]))

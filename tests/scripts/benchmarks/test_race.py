@@ -35,7 +35,7 @@ def test_windows_seen_are_counted(curves: Curves) -> None:
     model.__class__ = FullSchedule
     with record_training(tasks=4) as found:
         model.fit(curves)
-    net = model.fitted.net
+    net = model.fitted_net.net
     assert net is not None
     (run,) = found
     assert run.windows == 2 * 4 * (curves.observed_age > 0).sum()

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories.past_errors import AFTER_7, INTERVALS, days_far_apart, matured_forecasts
+from factories.matured import AFTER_7, INTERVALS, days_far_apart, matured_forecasts
 
-from ltvnet.correction.past_errors import MIN_WEEKS, MaturedForecasts, best_trial_by_bucket
+from ltvnet.correction.activation import MIN_WEEKS, best_trial_by_bucket
+from ltvnet.correction.matured_forecasts import MaturedForecasts
 from ltvnet.data.arrays import Floats, Ints
 
 

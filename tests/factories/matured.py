@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ltvnet.correction.past_errors import MaturedForecasts
+from ltvnet.correction.matured_forecasts import MaturedForecasts
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES
 from ltvnet.data.segments import Segments
