@@ -1,4 +1,4 @@
-"""What every forecaster promises."""
+"""The promises of every forecaster."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,7 @@ def test_forecasts_are_sound(fitted_model: Fitted, curves: Curves) -> None:
 
 
 def test_intervals_were_checked_on_the_past(fitted_model: Fitted, curves: Curves) -> None:
-    """Those of a model are its own; where the past was replayed most are known."""
+    """Intervals of a model are its own; where the past was replayed most are known."""
     forecast = fitted_model[1].predict(curves)
     assert forecast.is_calibrated == (fitted_model[0]["name"] == "corrected")
     assert np.isfinite(forecast.final.p10[forecast.is_ahead]).mean() > 0.5

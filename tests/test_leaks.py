@@ -128,7 +128,7 @@ def fit_at_origin(config: Config, history: History) -> Predictor:
 
 
 def forecast_ended_cohorts(fit: Callable[[History], Predictor], history: History) -> Forecast:
-    """What is forecast of the cohorts that had ended, by a forecaster fitted on the history."""
+    """Forecasts of the cohorts that had ended, by a forecaster fitted on the history."""
     forecast = fit(history).predict(history.as_of(ORIGIN), NODES)
     ended = forecast.curves.end <= ORIGIN
     borrowed = forecast.is_borrowed

@@ -1,4 +1,4 @@
-"""What the README says is so: commands compose, quick ones run, the tree is the disk."""
+"""The README is true: commands compose, quick ones run, the tree is the disk."""
 
 import os
 import re

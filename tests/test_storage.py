@@ -51,7 +51,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_write_removes_its_rest(
 
 
 def test_two_may_write_the_same_file(tmp_path: Path) -> None:
-    """What another process that lives has begun is left alone; the last that ends is kept."""
+    """Files that a living process has begun are left alone; the last that ends is kept."""
     path = tmp_path / "a.csv"
     other = tmp_path / f".a.csv.{os.getppid()}.part"
     other.write_text("of another")

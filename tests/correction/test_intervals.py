@@ -525,7 +525,7 @@ def test_sums_of_fewer_origins_than_it_takes_have_no_interval() -> None:
 
 
 def portfolio_forecasts(rng: np.random.Generator, origins: int, number: int) -> CalibrationSample:
-    """The same cohorts at each origin: a common error of 0.1, their own of 0.3, half of it kept."""
+    """Equal cohorts at each origin: a common error of 0.1, their own of 0.3, half of it kept."""
     cohort = np.tile(np.arange(number), origins)
     origin = np.repeat(np.arange(origins), number)
     lasting, new = rng.normal(0, 0.3 * np.sqrt(0.5), (2, origins * number))

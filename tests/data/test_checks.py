@@ -1,4 +1,4 @@
-"""What is wrong with cohort tables, each with its message; what was restated; what data support."""
+"""Faults of cohort tables, each with its message; what was restated; what data support."""
 
 import re
 from pathlib import Path

@@ -34,7 +34,7 @@ def as_dict(config: DictConfig) -> dict[str, Any]:
 
 @cache
 def group_config(group: str, name: str) -> dict[str, Any]:
-    """What configs/GROUP/NAME.yaml sets."""
+    """Values of configs/GROUP/NAME.yaml."""
     return as_dict(compose_config("train", f"{group}={name}")[group])
 
 
@@ -44,7 +44,7 @@ def model_config(name: str, **changes: object) -> dict[str, Any]:
 
 
 def arguments_of(config: Config) -> dict[str, Any]:
-    """What the class of a model takes: its config without the name."""
+    """Arguments of the class of a model: its config without the name."""
     return {key: config[key] for key in config if key != "name"}
 
 

@@ -76,7 +76,7 @@ def make_net(config: Config, sizes: InputSizes) -> nn.Module:
 
 
 def windows_of(fitted: FittedNet, curves: Curves) -> CohortTensors:
-    """What a net is trained on, each cohort beside the pattern of the others."""
+    """Tensors that a net is trained on, each cohort beside the pattern of the others."""
     expected = fitted.pattern.leave_one_out_curves(curves, np.float32)
     return CohortTensors.from_curves(curves, expected, fitted.scaling)
 

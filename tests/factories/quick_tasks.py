@@ -34,7 +34,7 @@ class QuickTask(SweepTask):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """What a study of it was begun with."""
+        """Fingerprints of all that a study of the task depends on."""
         return {"task": "quick"}
 
     def score(

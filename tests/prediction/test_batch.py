@@ -184,7 +184,7 @@ def test_parts_that_are_finished_are_not_made_again(
 def test_parts_of_more_cohorts_than_now_are_removed(
     loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
-    """Those of other days stay, and what another process is writing."""
+    """Forecasts of other days stay, and files that another process is writing."""
     in_parts = replace(TABLES, part=20)
     predict(
         loaded_bundle,

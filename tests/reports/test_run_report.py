@@ -1,4 +1,4 @@
-"""What a run says of itself on a terminal."""
+"""The scores of a run, as a terminal shows them."""
 
 import numpy as np
 from factories.cohorts import identical_weekly_history

@@ -1,4 +1,4 @@
-"""What a sweep found: the best is fair, its file gives it again, the page says what came out."""
+"""The result of a sweep: the best is fair, its file gives it again, the page says what came out."""
 
 import csv
 import json

@@ -95,7 +95,7 @@ def test_overrides_of_a_file_are_checked(tmp_path: Path, override: str, said: st
 
 
 def refusal(script: str, *options: str) -> str:
-    """What a script says in several lines when it refuses its options."""
+    """The lines that a script says when it refuses its options."""
     process = run_command(f"python scripts/{script}.py", *options)
     assert process.returncode == 2 and process.stderr.startswith("error: "), process.stderr
     assert "Traceback" not in process.stderr

@@ -261,7 +261,7 @@ def test_lists_wait_as_text(task: SweepTask, tmp_path: Path) -> None:
 
 
 def test_a_study_of_another_task_is_refused(task: SweepTask) -> None:
-    """Its name and its address are told, not the password."""
+    """Name and address of the study are told, not the password."""
     storage = InMemoryStorage()
     settings = sweep(storage="postgresql://me:secret@host/db")
     open_study(task, settings, storage)

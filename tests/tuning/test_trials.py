@@ -82,7 +82,7 @@ def task(
 def score_and_reports(
     of: SweepTask, values: Mapping[str, Any]
 ) -> tuple[TrialOutcome, list[tuple[int, float]]]:
-    """What a trial found, and what it told on the way."""
+    """Outcome of a trial, and the scores that it told on the way."""
     heard: list[tuple[int, float]] = []
     return of.score(values, lambda day, score: heard.append((day, score))), heard
 
@@ -158,7 +158,7 @@ def test_a_trial_tells_the_score_of_the_days_so_far(past: History, tmp_path: Pat
 def test_days_are_told_as_they_are_done_and_a_trial_can_be_stopped(
     past: History, tmp_path: Path, fits: list[str]
 ) -> None:
-    """What it had made by then is not made again."""
+    """Folds that were made by then are not made again."""
     sweep_task, reports = task(past, tmp_path), []
 
     def second(day: int, score: float) -> None:

@@ -204,7 +204,7 @@ def test_nothing_begins_after_the_timeout(tmp_path: Path, caplog: pytest.LogCapt
 def test_one_worker_tries_the_same_however_often_it_is_stopped(
     sampler: str, tmp_path: Path
 ) -> None:
-    """What is chosen depends on the seed, the number of the trial and those before it."""
+    """The choice depends on the seed, the number of the trial and those before it."""
     at_once_folder, in_parts_folder = tmp_path / "whole", tmp_path / "parts"
     for folder in (at_once_folder, in_parts_folder):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""What another library is given, and how its forecasts stand on the board."""
+"""The data that another library is given, and how its forecasts stand on the board."""
 
 import json
 from collections.abc import Sequence

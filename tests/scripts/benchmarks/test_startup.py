@@ -1,4 +1,4 @@
-"""What is timed of start-up, and how it is told."""
+"""Seconds of start-up: what is timed, and the figures made of it."""
 
 import subprocess
 import sys

@@ -63,7 +63,7 @@ def test_an_untrained_net_departs_by_exactly_nothing(
 def test_every_parameter_has_a_gradient_after_one_step(
     config: dict[str, Any], kind: str, prepared: tuple[CohortTensors, InputScaling], tasks: Tasks
 ) -> None:
-    """What stands before a last layer of zeros learns from the second step on."""
+    """Layers before a last layer of zeros learn from the second step on."""
     windows, scaling = prepared
     net = train_one_step(make_net(config, scaling.input_sizes), windows, tasks, kind)
     dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
