@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
@@ -280,7 +280,8 @@ def test_money_times_1024_widens_1024_times(seed: int) -> None:
     dear = replace(dear, band=Band(*(1024 * cells for cells in quantiles)))
     many = replace(forecast, users=16 * forecast.users)
     intervals_before = Intervals.fit(past, APPS)
-    assert np.isfinite(intervals_before.upper).any() and (intervals_before.noise > 0).any()
+    assert np.isfinite(intervals_before.upper).any()
+    assume((intervals_before.noise > 0).any())  # about one draw in a thousand is without
     band, _ = intervals_before.apply(forecast, past.segment)
     for scaled_past, money, revenue in (
         (replace(past, forecast=dear, actual=1024 * actual), 1024, 1024),
