@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.backtesting.origins import past_origins
@@ -27,7 +26,14 @@ from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import NODE_AGES, NODES, Curves, History, parse_day, validate_ages
 from ltvnet.forecasting.explanation import uncorrected_mean, uncorrected_parts
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts
-from ltvnet.forecasting.forecaster import Predictor, State, add_prefix, strip_prefix
+from ltvnet.forecasting.forecaster import (
+    Predictor,
+    State,
+    StateArrays,
+    StateValues,
+    add_prefix,
+    strip_prefix,
+)
 from ltvnet.forecasting.interpolation import interpolate_between_nodes, interval_growth
 from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
@@ -185,7 +191,7 @@ class Corrected:
         return {"models": model_values, "stages": stage_values}, arrays
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the forecaster that `state()` described; it predicts, and fits no more."""
         model_values = values["models"]
         spec = ModelSpec(model_values[0]["name"])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.backtesting.ledger import LedgerEntries, Stage
 from ltvnet.correction.blend import Blend
@@ -17,7 +16,7 @@ from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.data.curves import NODE_AGES, Curves
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import Band, age_bucket
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.interpolation import interval_growth, rescale_growth
 
 
@@ -113,7 +112,7 @@ class LearnedStages:
         return values, arrays
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the stages that `state()` described."""
         correction = Correction(
             segments=_segments_from_state(values["correction"]),

@@ -4,10 +4,10 @@ Shapes: E entries, R of them, J nodes, I intervals, M models.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from ltvnet.data.curves import NODE_AGES, NODES, History
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import QUANTITIES, Band
 from ltvnet.forecasting.interpolation import interval_growth
+from ltvnet.forecasting.model_spec import Config
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ValidationConfig:
             )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: Config) -> Self:
         """Read a config of `configs/validation`."""
         return cls(
             origins=config["origins"],

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 
-State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+StateValues = Mapping[str, Any]
+"""Values of a fitted forecaster that JSON can hold."""
+
+StateArrays = Mapping[str, NDArray[Any]]
+"""Arrays of a fitted forecaster by name; those of its parts have a prefix."""
+
+State = tuple[StateValues, StateArrays]
 """A fitted forecaster as data: JSON values, and arrays by name."""
 
 
@@ -25,7 +31,7 @@ class Predictor(Protocol):
         ...
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the forecaster that `state()` described."""
         ...
 

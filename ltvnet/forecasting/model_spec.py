@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+Config = Mapping[str, Any]
+"""A config as YAML has it: this and a constructor are the edge, beyond which types are known."""
+
 MIXTURE = "best"
 """Name of a spec that weighs several models, and is no forecaster of its own."""
 
@@ -29,7 +32,7 @@ class ModelSpec:
     members: Mapping[str, "ModelSpec"] = field(default_factory=dict)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: Config) -> Self:
         """Read a config of `configs/model`, which is `name` beside the arguments.
 
         Raises ValueError for a mixture of fewer than two or more than MOST_MEMBERS models, or of

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from ltvnet.backtesting.replay import Replay
 from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.correction.walk_forward import StageSwitches, WalkForward, replay_and_correct
 from ltvnet.data.source import DataSource
-from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.model_spec import Config, ModelSpec
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.reports import leaderboard_tables, model_page, run_report
 from ltvnet.storage import atomic_write
@@ -33,7 +32,7 @@ class CompareOptions:
     `learning` stages that may be learned from the past, `ledger` the folder of forecasts.
     """
 
-    origins: Mapping[str, Any]
+    origins: Config
     plan: ReplayPlan
     stages: StageSwitches
     ledger: Path

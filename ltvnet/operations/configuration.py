@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
-from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.model_spec import Config, ModelSpec
 from ltvnet.forecasting.run_context import HardwareConfig, RunContext
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -56,7 +56,7 @@ def _compose(group: str, name: str) -> dict[str, Any]:
     return composed
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Config, changes: Config) -> dict[str, Any]:
     """Return a config with changes at any depth; lists are replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
@@ -71,7 +71,7 @@ def model(
     validation: str = "rolling",
     trainer: str = "cpu",
     seed: int = 0,
-    changes: Mapping[str, Any] | None = None,
+    changes: Config | None = None,
     ledger: str | Path | None = None,
 ) -> Corrected:
     """Make a model of `configs/model` that learns from its own past, as `scripts/train.py` does.

@@ -1,7 +1,6 @@
 """Train a model, score it on its past, and export its bundle: what `scripts/train.py` does."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ltvnet.correction.walk_forward import ValidationConfig
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.model_spec import Config, ModelSpec
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
@@ -35,7 +34,7 @@ class TrainOptions:
     title: str
     as_of: str | None
     force: bool
-    config: Mapping[str, Any]
+    config: Config
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Search for better values of a config and test the best: what `scripts/sweep.py` does."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ltvnet.data.source import DataSource
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.reports.sweep_report import write_sweep_report
 from ltvnet.tuning import study, workers
@@ -28,8 +28,8 @@ class TuneOptions:
 
     title: str
     as_of: str | None
-    config: Mapping[str, Any]
-    space: Mapping[str, Any]
+    config: Config
+    space: Config
     settings: study.StudySettings
     held_out: int
     words: Sequence[str]

@@ -16,6 +16,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from ltvnet.forecasting.model_spec import Config
+
 Value = Any
 """A value of a config: a number, a text, true, false, null, or a list of these."""
 
@@ -198,7 +200,7 @@ class SearchSpace:
     dimensions: tuple[Dimension, ...]
 
     @classmethod
-    def parse(cls, space: Mapping[str, Any], config: Mapping[str, Any]) -> Self:
+    def parse(cls, space: Config, config: Config) -> Self:
         """Read the space that is written as `space`, of values of a `config`.
 
         Raises ValueError for an empty space, for keys that the config does not have and for
@@ -227,14 +229,14 @@ class SearchSpace:
         """Count the dimensions."""
         return len(self.dimensions)
 
-    def default_values(self, config: Mapping[str, Any]) -> dict[str, Value]:
+    def default_values(self, config: Config) -> dict[str, Value]:
         """Return the config's own values of the keys that are searched.
 
         Keys whose condition they do not meet are left out.
         """
         return self._choose(lambda dimension: config_value(config, dimension.key), config)
 
-    def suggest(self, trial: ValueSuggester, config: Mapping[str, Any]) -> dict[str, Value]:
+    def suggest(self, trial: ValueSuggester, config: Config) -> dict[str, Value]:
         """Let a trial choose values; keys whose condition is not met are left out."""
         return self._choose(lambda dimension: dimension.suggest(trial), config)
 
@@ -246,7 +248,7 @@ class SearchSpace:
             if dimension.key in params
         }
 
-    def grid(self, config: Mapping[str, Any], points: int) -> list[dict[str, Value]]:
+    def grid(self, config: Config, points: int) -> list[dict[str, Value]]:
         """Return all combinations, with `points` numbers of each range without steps; each once.
 
         Raises ValueError for more than MAX_GRID_POINTS.
@@ -267,9 +269,7 @@ class SearchSpace:
             combinations.setdefault(repr(chosen), chosen)
         return list(combinations.values())
 
-    def _choose(
-        self, choose: Callable[[Dimension], Value], config: Mapping[str, Any]
-    ) -> dict[str, Value]:
+    def _choose(self, choose: Callable[[Dimension], Value], config: Config) -> dict[str, Value]:
         """Choose a value of each dimension whose condition is met by the values before it."""
         chosen: dict[str, Value] = {}
         for dimension in self.dimensions:
@@ -291,7 +291,7 @@ def encode_choice(value: Value) -> Value:
     return json.dumps(value) if isinstance(value, list | tuple) else value
 
 
-def config_value(config: Mapping[str, Any], key: str) -> Value:
+def config_value(config: Config, key: str) -> Value:
     """Look up the value of a config at a key with dots. Raises ValueError where there is none."""
     names = key.split(".")
     node: Any = config
@@ -306,7 +306,7 @@ def config_value(config: Mapping[str, Any], key: str) -> Value:
     return node
 
 
-def replace_config_values(config: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+def replace_config_values(config: Config, values: Mapping[str, Value]) -> dict[str, Any]:
     """Copy a config with other values at keys with dots."""
     replaced = dict(config)
     for key, value in values.items():
@@ -315,7 +315,7 @@ def replace_config_values(config: Mapping[str, Any], values: Mapping[str, Value]
     return replaced
 
 
-def _leaf_keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _leaf_keys(config: Config, prefix: str = "") -> Iterator[str]:
     """Yield the keys with dots of all values that are no mappings."""
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -326,7 +326,7 @@ def _leaf_keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _parse_dimensions(
     space: Any,  # noqa: ANN401 what the user wrote
-    config: Mapping[str, Any],
+    config: Config,
     key: str,
 ) -> Iterator[Dimension]:
     """Yield the ranges and choices in a space, or in the part of it that is written at a key."""
@@ -342,7 +342,7 @@ def _parse_dimensions(
     yield _parse_dimension(space, config, key)
 
 
-def _parse_dimension(space: Any, config: Mapping[str, Any], key: str) -> Dimension:  # noqa: ANN401 what the user wrote
+def _parse_dimension(space: Any, config: Config, key: str) -> Dimension:  # noqa: ANN401 what the user wrote
     if not isinstance(space, Mapping):
         return Choices(key=key, values=_parse_choices(space, key), when={})
 
@@ -377,7 +377,7 @@ def _parse_choices(values: Any, key: str) -> tuple[Value, ...]:  # noqa: ANN401 
 
 def _parse_conditions(
     when: Any,  # noqa: ANN401 what the user wrote
-    config: Mapping[str, Any],
+    config: Config,
     key: str,
 ) -> dict[str, tuple[Value, ...]]:
     """Read the values of other keys under which a key is searched."""

@@ -22,7 +22,7 @@ from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord, ScoredStage
 from ltvnet.correction.walk_forward import ValidationConfig, mean_band, replay_and_correct
 from ltvnet.data.curves import History, parse_day
 from ltvnet.data.fingerprints import Fingerprint
-from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.model_spec import Config, ModelSpec
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.storage import atomic_write
 from ltvnet.tuning.search_space import SearchSpace, Value, replace_config_values
@@ -88,9 +88,7 @@ class TrialFolder:
     A context in which the trial is tried.
     """
 
-    def __init__(
-        self, folder: Path, config: Mapping[str, Any], values: Mapping[str, Value]
-    ) -> None:
+    def __init__(self, folder: Path, config: Config, values: Mapping[str, Value]) -> None:
         """Keep the config, without the address of the study; `values` are what the trial chose."""
         self.folder = folder
         self.values = values
@@ -144,7 +142,7 @@ class SweepTask:
     forecasts.
     """
 
-    config: Mapping[str, Any]
+    config: Config
     context: RunContext
     space: SearchSpace
     history: History
@@ -155,9 +153,9 @@ class SweepTask:
     @classmethod
     def from_config(
         cls,
-        config: Mapping[str, Any],
+        config: Config,
         context: RunContext,
-        space: Mapping[str, Any],
+        space: Config,
         history: History,
         cutoff: np.datetime64,
         folder: Path,
@@ -211,7 +209,7 @@ class SweepTask:
 
     def replay(
         self,
-        config: Mapping[str, Any],
+        config: Config,
         days: Sequence[np.datetime64],
         history: History | None = None,
     ) -> Replay:
@@ -275,7 +273,7 @@ class SweepTask:
         entries = replace(forecasts[0], bands={"raw": mean})
         return scores.mean_wape(scores.build_record("", entries, self.history), "raw")
 
-    def _outcome(self, config: Mapping[str, Any], replay: Replay) -> TrialOutcome:
+    def _outcome(self, config: Config, replay: Replay) -> TrialOutcome:
         record = replay_config(config, replay)
         score = scores.mean_wape(record)
         if score is None:
@@ -296,7 +294,7 @@ class SweepTask:
         return TrialOutcome(score, bias, is_allowed, seconds)
 
 
-def _parse_space(space: Mapping[str, Any], config: Mapping[str, Any]) -> SearchSpace:
+def _parse_space(space: Config, config: Config) -> SearchSpace:
     """Read a search space. Raises ValueError for keys that no trial may change."""
     searched_config = {key: config[key] for key in ("model", "validation")}
     other_keys = [key for key in space if key not in searched_config]
@@ -314,7 +312,7 @@ def _parse_space(space: Mapping[str, Any], config: Mapping[str, Any]) -> SearchS
     return search_space
 
 
-def replay_config(config: Mapping[str, Any], replay: Replay) -> BacktestRecord:
+def replay_config(config: Config, replay: Replay) -> BacktestRecord:
     """Walk-forward forecasts of one config, corrected with what was known at each origin."""
     walk = replay_and_correct(replay, ValidationConfig.from_config(config["validation"]).learning)
     return scores.build_record("", walk.entries, replay.history)
@@ -338,7 +336,7 @@ def bias_by_horizon(record: BacktestRecord, stage: ScoredStage) -> dict[str, flo
 
 
 def split_test_days(
-    history: History, config: Mapping[str, Any], as_of: object, count: int
+    history: History, config: Config, as_of: object, count: int
 ) -> tuple[np.datetime64, list[np.datetime64]]:
     """Return the day that a sweep may not pass, and the days from it on that test its winner.
 

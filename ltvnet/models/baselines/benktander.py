@@ -7,17 +7,17 @@ a cohort is its users.
 Shapes: N cohorts, A ages, H ages asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, ratio_or_zero
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -71,7 +71,7 @@ class Benktander:
         iterations: int,
         prior: Prior,
         half_life: float | None,
-        pattern: Mapping[str, Any],
+        pattern: Config,
     ) -> None:
         """Check ranges."""
         if iterations < 1:
@@ -157,7 +157,7 @@ class Benktander:
         return baseline_state(self.pattern, values, {"beta": self.beta})
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         forecaster.beta = arrays["beta"]

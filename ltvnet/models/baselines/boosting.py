@@ -22,8 +22,9 @@ from ltvnet.forecasting.evidence import (
     why_insufficient,
 )
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.interpolation import interpolate_between_nodes, interpolate_in_log_age
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -324,7 +325,7 @@ class Boosting:
         rate: float,
         min_rows: int,
         seed: int,
-        pattern: Mapping[str, Any],
+        pattern: Config,
     ) -> None:
         """Take the configuration; nothing is random here."""
         if target not in TARGETS:
@@ -480,7 +481,7 @@ class Boosting:
         return baseline_state(self.pattern, values, arrays)
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         forecaster.scaling = TreeScaling(**values["scaling"])

@@ -6,17 +6,17 @@ saving and restoring both together, and two small formulas.
 Shapes: N cohorts, A ages, H ages asked for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.forecast import Band, Forecast
-from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.pattern.development import share_earned
 from ltvnet.models.pattern.pattern import Pattern
 
@@ -30,7 +30,7 @@ class Baseline(Protocol):
 BaselineT = TypeVar("BaselineT", bound=Baseline)
 
 
-def create_pattern(config: Mapping[str, Any]) -> Pattern:
+def create_pattern(config: Config) -> Pattern:
     """Make the unfitted pattern of a config. Raises ValueError unless it is that of a pattern."""
     if config["name"] != "pattern":
         raise ValueError(f"expected pattern.name=pattern, got {config['name']!r}")
@@ -90,9 +90,7 @@ def share_earned_by_age(growth: Floats, first: int) -> Floats:
     return share
 
 
-def baseline_state(
-    pattern: Pattern, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-) -> State:
+def baseline_state(pattern: Pattern, values: StateValues, arrays: StateArrays) -> State:
     """Join the state of a baseline, its `arguments` among the values, and of its pattern."""
     pattern_values, pattern_arrays = pattern.state()
     all_values = {**values, "pattern": pattern_values}
@@ -101,7 +99,7 @@ def baseline_state(
 
 
 def restore_baseline(
-    cls: Callable[..., BaselineT], values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    cls: Callable[..., BaselineT], values: StateValues, arrays: StateArrays
 ) -> BaselineT:
     """Make the baseline that `baseline_state` described, with its pattern as it was fitted."""
     pattern_values = values["pattern"]

@@ -6,18 +6,18 @@ Clark, "LDF curve-fitting and stochastic reserving: a maximum likelihood approac
 Shapes: N cohorts, A ages, H ages asked for, P pairs of parameters.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -168,7 +168,7 @@ class GrowthCurve:
 
     curve: ParametricCurve  # set by fit
 
-    def __init__(self, *, family: Family, pattern: Mapping[str, Any]) -> None:
+    def __init__(self, *, family: Family, pattern: Config) -> None:
         """Check the family."""
         if family not in FAMILIES:
             raise ValueError(f"expected family out of {', '.join(FAMILIES)}, got {family!r}")
@@ -202,7 +202,7 @@ class GrowthCurve:
         return baseline_state(self.pattern, values, {"curve": curve})
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         omega, theta, offset = map(float, arrays["curve"])

@@ -10,7 +10,7 @@ batch, H ages asked for.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -24,7 +24,8 @@ from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODES, Curves, validate_ages
 from ltvnet.forecasting.evidence import MIN_COHORTS_TO_LEARN
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -128,13 +129,13 @@ class GrowthLSTM:
     def __init__(
         self,
         *,
-        net: Mapping[str, Any],
+        net: Config,
         epochs: int,
         windows: int,
         batch_size: int,
         rate: float,
         seed: int,
-        pattern: Mapping[str, Any],
+        pattern: Config,
     ) -> None:
         """Take the configuration; nothing is random here."""
         if min(epochs, windows, batch_size) < 1 or rate <= 0:
@@ -235,7 +236,7 @@ class GrowthLSTM:
         return baseline_state(self.pattern, values, add_prefix(weights, "net/"))
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         if values["unit"] is None:

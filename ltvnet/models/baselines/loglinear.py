@@ -3,18 +3,18 @@
 Shapes: N cohorts, A ages, J nodes, H ages asked for, P terms of a regression (intercept first).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.interpolation import interpolate_in_log_age
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -153,7 +153,7 @@ class LogLinear:
 
     regressions: NodeRegressions  # set by fit
 
-    def __init__(self, *, slopes: bool, min_cohorts: int, pattern: Mapping[str, Any]) -> None:
+    def __init__(self, *, slopes: bool, min_cohorts: int, pattern: Config) -> None:
         """Take the configuration."""
         if min_cohorts < 4:
             raise ValueError(f"expected min_cohorts >= 4, got {min_cohorts}")
@@ -183,7 +183,7 @@ class LogLinear:
         return baseline_state(self.pattern, {"arguments": arguments}, vars(self.regressions))
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         forecaster.regressions = NodeRegressions(

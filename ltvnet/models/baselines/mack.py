@@ -6,18 +6,18 @@ ASTIN Bulletin 23 (1993), and CAS Forum (1994) for the variance of the last step
 Shapes: N cohorts, A ages, H ages asked for, E days on which cohorts ended.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Floats, Ints, ratio_or_zero
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -189,7 +189,7 @@ class Mack:
 
     ladder: ChainLadder  # set by fit
 
-    def __init__(self, *, recent: int | None, pattern: Mapping[str, Any]) -> None:
+    def __init__(self, *, recent: int | None, pattern: Config) -> None:
         """Check ranges."""
         if recent is not None and recent < 1:
             raise ValueError(f"expected recent >= 1 periods or null, got {recent}")
@@ -222,7 +222,7 @@ class Mack:
         return baseline_state(self.pattern, {"arguments": {"recent": self.recent}}, arrays)
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         forecaster.ladder = ChainLadder(arrays["beta"], arrays["variance"], arrays["base"])

@@ -4,18 +4,18 @@ Shapes: N cohorts, B of them at a time, R of these at one node, C historical coh
 ages asked for, M neighbours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.interpolation import fraction_of_interval, interpolate_in_log_age
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -150,7 +150,7 @@ class Neighbours:
 
     history: HistoricalCurves  # set by fit
 
-    def __init__(self, *, count: int, pattern: Mapping[str, Any]) -> None:
+    def __init__(self, *, count: int, pattern: Config) -> None:
         """Take the configuration."""
         if count < 1:
             raise ValueError(f"expected count >= 1, got {count}")
@@ -190,7 +190,7 @@ class Neighbours:
         return baseline_state(self.pattern, {"arguments": {"count": self.count}}, arrays)
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         forecaster = restore_baseline(cls, values, arrays)
         forecaster.history = HistoricalCurves(arrays["curves"], arrays["users"])

@@ -3,16 +3,16 @@
 Shapes: N cohorts, A ages, H ages asked for.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
@@ -57,7 +57,7 @@ class PowerLaw:
     values. Raises ValueError for the config of anything else.
     """
 
-    def __init__(self, *, pattern: Mapping[str, Any]) -> None:
+    def __init__(self, *, pattern: Config) -> None:
         """Take the configuration."""
         self.pattern = create_pattern(pattern)
 
@@ -84,6 +84,6 @@ class PowerLaw:
         return baseline_state(self.pattern, {"arguments": {}}, {})
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Make the forecaster that `state()` described."""
         return restore_baseline(cls, values, arrays)

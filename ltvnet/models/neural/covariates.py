@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import ONE_DAY, Bools, Days, Floats
 from ltvnet.data.curves import AGES, NODE_AGES, NODES, Curves
+from ltvnet.forecasting.forecaster import StateArrays, StateValues
 
 log = logging.getLogger(__name__)
 
@@ -284,7 +284,7 @@ class CovariateScaling:
         return values, {name: scaling.mean for name, scaling in self.series.items()}
 
     @classmethod
-    def from_state(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the scaling that `state()` described."""
         series = {
             name: SeriesScaling(arrays[name], spread) for name, spread in values["spreads"].items()

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,7 +27,8 @@ from ltvnet.forecasting.evidence import (
     within_one_standard_error,
 )
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
-from ltvnet.forecasting.forecaster import State, add_prefix, strip_prefix
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
+from ltvnet.forecasting.model_spec import Config
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import CovariateConfig
@@ -86,10 +86,10 @@ class NeuralForecaster:
     def __init__(
         self,
         *,
-        net: Mapping[str, Any],
-        pattern: Mapping[str, Any],
-        training: Mapping[str, Any],
-        covariates: Mapping[str, Any],
+        net: Config,
+        pattern: Config,
+        training: Config,
+        covariates: Config,
         context: RunContext,
     ) -> None:
         """Take the configuration; nothing is random here."""
@@ -367,7 +367,7 @@ class NeuralForecaster:
         return values, arrays
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the forecaster that `state()` described; it predicts, and fits no more."""
         scaling = InputScaling.from_state(values["scaling"], strip_prefix(arrays, "series/"))
         net = None
@@ -404,7 +404,7 @@ def best_epoch(scores: Floats) -> int:
     return int(np.flatnonzero(within_one_standard_error(scores))[-1])
 
 
-def build_net(net: Mapping[str, Any], sizes: InputSizes) -> nn.Module:
+def build_net(net: Config, sizes: InputSizes) -> nn.Module:
     """Build a net from its config: `kind` in NETS, and the arguments of its class."""
     arguments = dict(net)
     module, _, name = NETS[arguments.pop("kind")].partition(":")

@@ -5,16 +5,15 @@ Shapes: N cohorts, C attributes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.forecasting.evidence import frequent_categories
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.models.neural.covariates import CovariateConfig, CovariateScaling
 from ltvnet.models.neural.nets.heads import InputSizes
 from ltvnet.models.neural.task_inputs import CURVE_FEATURES, CURVE_SCALARS
@@ -84,7 +83,7 @@ class InputScaling:
         return values, arrays
 
     @classmethod
-    def from_state(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the scaling that `state()` described."""
         covariates = CovariateScaling.from_state(values["context"], arrays)
         return cls(values["unit"], values["users"], values["categories"], covariates)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints, block_slices
 from ltvnet.data.curves import AGES, NODES, Curves, validate_ages
@@ -23,7 +22,7 @@ from ltvnet.forecasting.forecast import (
     forecast_reasons,
     observed_or_forecast,
 )
-from ltvnet.forecasting.forecaster import State
+from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.interpolation import InterpolationShape
 from ltvnet.models.pattern.calendar_effects import Calendar
 from ltvnet.models.pattern.credibility import credible_growth, credible_level
@@ -288,7 +287,7 @@ class FittedPattern:
         return values, arrays
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the pattern that `state()` described; it predicts."""
         keys = [tuple(key) for key in values["keys"]]
         segment_curves = SegmentCurves(

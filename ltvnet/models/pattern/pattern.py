@@ -9,15 +9,14 @@ Shapes: N cohorts.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import Forecast, ForecastParts
-from ltvnet.forecasting.forecaster import Predictor, State
+from ltvnet.forecasting.forecaster import Predictor, State, StateArrays, StateValues
 from ltvnet.models.pattern.date_effects import DateEffects
 from ltvnet.models.pattern.development import Triangle
 from ltvnet.models.pattern.fitted_pattern import FittedPattern
@@ -151,7 +150,7 @@ class Pattern(PatternConfig):
         return self.fitted_pattern.state()
 
     @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, values: StateValues, arrays: StateArrays) -> Self:
         """Restore the pattern that `state()` described; it predicts, and can be fitted again."""
         pattern = cls(**values["arguments"])
         pattern._fitted = FittedPattern.from_state(values, arrays)
