@@ -14,6 +14,7 @@ from ltvnet.backtesting.origins import ReplayPlan
 from ltvnet.backtesting.scores import SCORED_AGES
 from ltvnet.correction.walk_forward import StageSwitches, ValidationConfig
 from ltvnet.data.cohort_tables import Files
+from ltvnet.data.source import DataSource
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.forecaster import NETS
@@ -98,7 +99,7 @@ def test_data_are_built(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTVNET_DATA", os.environ.get("LTVNET_DATA", "nowhere"))
     overrides = ["data.path=table.csv"] if data in ("files", "transactions") else []
     source = instantiate(compose_config("train", f"data={data}", *overrides).data)
-    assert callable(source.history)
+    assert isinstance(source, DataSource)
 
 
 def test_the_defaults_of_files_stand_once() -> None:

@@ -46,7 +46,7 @@ PERIOD_LAST_DAY: Mapping[Period, str] = {
 _UNIT_BITS = 52  # bits of the largest amount in units
 _COARSE_BITS = 12  # bits dropped before squaring, so that sums of squares fit 128 bits
 _CODES = 1 << 32  # more than there are combinations of attributes
-_TOTALS_BYTES = 1 << 30  # of users' totals in memory at once
+TOTALS_BYTES = 1 << 30  # of users' totals in memory at once
 _BATCH_LINES = 1 << 18  # lines a batch from DuckDB
 _NEVER, _EARLY = -2, -1  # in place of an age: the customer was never acquired, or not yet
 
@@ -413,7 +413,7 @@ class _Preparation:
             f"CREATE TABLE squares (cohort INTEGER, {' HUGEINT, '.join(columns)} HUGEINT)"
         )
         cohort = self._fetch("SELECT cohort FROM members ORDER BY member")["cohort"]
-        block_size = max(_TOTALS_BYTES // (8 * len(NODES)), 1)
+        block_size = max(TOTALS_BYTES // (8 * len(NODES)), 1)
         for low in range(0, len(cohort), block_size):
             block = slice(low, min(low + block_size, len(cohort)))
             totals = self._totals(block.start, block.stop)  # (J, members)

@@ -157,7 +157,7 @@ def test_users_in_parts_give_the_same_standard_errors(
     for part_number, size in enumerate(
         (1 << 20, 8 * len(NODES) * 7)
     ):  # all users at once, or seven
-        monkeypatch.setattr("ltvnet.data.transactions._TOTALS_BYTES", size)
+        monkeypatch.setattr("ltvnet.data.transactions.TOTALS_BYTES", size)
         choices["cache"] = str(tmp_path / str(part_number))
         errors.append(transactions_of(tmp_path / "lines.parquet", choices).standard_errors())
     assert errors[0].notna().sum().sum() > 100

@@ -83,11 +83,11 @@ def _make_trainer(
 
 def _lightning_strategy(machine: HardwareConfig) -> Strategy | str:
     if machine.strategy == "ddp":
-        return ManualReduceDDP(start_method=_start_method(machine))
+        return ManualReduceDDP(start_method=process_start_method(machine))
     return "auto"
 
 
-def _start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
+def process_start_method(machine: HardwareConfig) -> Literal["fork", "spawn"]:
     """How processes are started: forking is fast, but does not go with CUDA."""
     on_cpu = machine.accelerator == "cpu" or not torch.accelerator.is_available()
     return "fork" if on_cpu and hasattr(os, "fork") else "spawn"

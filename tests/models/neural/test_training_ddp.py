@@ -82,7 +82,7 @@ def test_processes_that_are_started_anew_do_the_same(
     training_curves: Curves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As CUDA needs them."""
-    monkeypatch.setattr("ltvnet.models.neural.training._start_method", lambda _: "spawn")
+    monkeypatch.setattr("ltvnet.models.neural.training.process_start_method", lambda _: "spawn")
     nets = []
     for machine in ({}, DDP):
         model = make_deterministic("mlp", **machine)
