@@ -23,14 +23,14 @@ def main(config: DictConfig) -> None:
 
 def compare(config: DictConfig) -> "ModelComparison":
     """Replay the past with each model."""
-    from ltvnet.backtesting.origins import ReplayPlan
+    from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan
     from ltvnet.correction.walk_forward import StageSwitches
     from ltvnet.operations.compare_models import CompareOptions, compare_models
 
     specs, values = model_specs(config), plain(config)
     plan_keys = ("window", "refit", "ages", "warm", "workers")
     options = CompareOptions(
-        origins=values["origins"],
+        origins=OriginsConfig(**values["origins"]),
         plan=ReplayPlan(**{key: values[key] for key in plan_keys}),
         stages=StageSwitches(**values["learning"]),
         ledger=Path(config.ledger),

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
-CONTEXT_KEYS = ("machine", "seed", "folder")
-"""What configs of models had before version 0.2, and now stands beside them."""
+SOURCE_METHODS = ("history", "default_origin", "truth", "standard_errors")
+"""Methods of a `DataSource`."""
 
 MOVED_TARGETS = {
     "ltvnet.table.": "ltvnet.data.cohort_tables.",
@@ -111,7 +111,16 @@ def with_experiment(words: Sequence[str]) -> list[str]:
             f"expected experiment=FILE with a list of overrides, such as the best.yaml of a sweep, "
             f"got {path}" + ("" if path.is_file() else ", which does not exist")
         )
-    return [*overrides, *words]
+    return [*map(current_word, overrides), *words]
+
+
+def current_word(word: str) -> str:
+    """Return a word of an experiment with the key of a model's run where it stands now.
+
+    >>> current_word("model.machine.threads=2"), current_word("model.seed=3")
+    ('trainer.threads=2', 'seed=3')
+    """
+    return word.replace("model.machine.", "trainer.", 1).replace("model.seed=", "seed=", 1)
 
 
 # The config of a run, saved and taken up again
@@ -166,6 +175,8 @@ def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_context(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return a model's config without what says where it runs."""
+    from ltvnet.forecasting.model_spec import CONTEXT_KEYS
+
     return {key: value for key, value in model.items() if key not in CONTEXT_KEYS}
 
 
@@ -204,7 +215,9 @@ def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN
 
 
 def data_source(config: DictConfig) -> "DataSource":
-    """Make the source of config.data. Raises ValueError for a class that has moved."""
+    """Make the source of config.data. Raises ValueError for a class that has moved or is none."""
+    from ltvnet.data.source import DataSource
+
     target = str(config.data.get("_target_", ""))
     for old, new in MOVED_TARGETS.items():
         if target.startswith(old):
@@ -212,16 +225,21 @@ def data_source(config: DictConfig) -> "DataSource":
                 f"expected data._target_={target.replace(old, new)}, got {target}, where the class "
                 "stood before version 0.2: change the line in your configs/data"
             )
-    source: DataSource = instantiate(config.data)
+    source = instantiate(config.data)
+    if not isinstance(source, DataSource):
+        raise ValueError(  # noqa: TRY004 the user named the wrong class
+            f"expected data._target_ with {', '.join(SOURCE_METHODS)}, got {target}: "
+            "ltvnet/data/source.py says what each returns"
+        )
     return source
 
 
 def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
     """Return the specs of config.models by name, with the changes in config.settings."""
     from ltvnet.forecasting.model_spec import ModelSpec
-    from ltvnet.operations.configuration import check_keys, choices, load_config, merge
+    from ltvnet.operations.configuration import check_keys, list_choices, load_config, merge_configs
 
-    names, known = config.models, choices("model")
+    names, known = config.models, list_choices("model")
     if not isinstance(names, ListConfig) or not names or any(name not in known for name in names):
         raise ValueError(
             f"expected models=[NAME,...] with NAME out of {', '.join(known)}, got {names}"
@@ -230,7 +248,7 @@ def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
     settings: Any = plain(config)["settings"]
     check_keys("settings", settings, configs)
     return {
-        name: ModelSpec.from_config(merge(configs[name], settings.get(name) or {}))
+        name: ModelSpec.from_config(merge_configs(configs[name], settings.get(name) or {}))
         for name in names
     }
 

@@ -1,4 +1,4 @@
-"""Names and docstrings that can be read at first sight, as DESIGN 10 has them."""
+"""Names and docstrings can be read at first sight."""
 
 import ast
 from collections import defaultdict

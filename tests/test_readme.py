@@ -109,7 +109,7 @@ def test_every_choice_is_named_beside_its_class() -> None:
     for group in ("model", "data", "trainer", "validation"):
         choices = {path.stem for path in (ROOT / "configs" / group).glob("[!_]*.yaml")}
         assert choices <= named, choices - named
-    for path in re.findall(r"`([a-z_]+/[\w/]*)`", table):
+    for path in re.findall(r"`([a-z_]+/[\w/]*(?:\.py)?)`", table):
         assert (ROOT / "ltvnet" / path).exists(), path
 
 

@@ -114,28 +114,41 @@ def past_origins(
     ]
 
 
-def choose_origins(
-    history: History, *, every: str, first: object, last: object, dates: Sequence[object] | None
-) -> list[np.datetime64]:
-    """Days to replay: `dates`, or from `last` back to `first` in steps of `every`, "4w".
+@dataclass(frozen=True, kw_only=True)
+class OriginsConfig:
+    """Days that are to be replayed: `dates`, or those from `first` to `last`, `every` "4w"."""
+
+    every: str
+    first: object = None
+    last: object = None
+    dates: Sequence[object] | None = None
+
+
+def choose_origins(history: History, config: OriginsConfig) -> list[np.datetime64]:
+    """Choose the days to replay: the dates, or from the last back to the first in equal steps.
 
     `last` None: the end of the last acquisition, or the newest day whose D90 has matured if that
     is earlier; `first` None: a quarter of the history has passed by then, and 8 weeks. Raises
     ValueError for another step, for dates that are no list, and when no day is left.
     """
+    dates = config.dates
     if dates is not None:
         if isinstance(dates, str) or not isinstance(dates, Sequence) or not dates:
             raise ValueError(
                 f"expected origins.dates as a list such as [2024-01-01,2024-02-01], got {dates!r}"
             )
         return sorted(parse_day(date) for date in dates)
-    match = re.fullmatch("([1-9][0-9]*)w", str(every))
+
+    match = re.fullmatch("([1-9][0-9]*)w", str(config.every))
     if match is None:
-        raise ValueError(f"expected origins.every in weeks, such as 4w, got {every!r}")
+        raise ValueError(f"expected origins.every in weeks, such as 4w, got {config.every!r}")
 
     newest = min(history.end.max(), history.last_day - np.timedelta64(90, "D"))
-    latest = newest if last is None else parse_day(last)
-    earliest = _earliest_origin(history, latest) if first is None else parse_day(first)
+    latest = newest if config.last is None else parse_day(config.last)
+    if config.first is None:
+        earliest = _earliest_origin(history, latest)
+    else:
+        earliest = parse_day(config.first)
     days_backwards = np.arange(latest, earliest - ONE_DAY, -int(match[1]) * ONE_WEEK)
     if not len(days_backwards):
         raise ValueError(

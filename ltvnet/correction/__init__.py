@@ -7,5 +7,5 @@ and `intervals` of cohorts and portfolios. `activation` decides where the first 
 holds and applies them; `corrected` is the forecaster that users get.
 
 May import backtesting, models/pattern, forecasting and data. Imported by tuning, prediction,
-decisions, reports, operations and scripts.
+reports, operations and scripts.
 """

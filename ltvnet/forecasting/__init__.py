@@ -1,6 +1,6 @@
 """Forecasts and forecasters: what every model gives, and what is asked of every model.
 
-Every subpackage but `data` and `customers` may import this one; it imports `data` alone.
+Rooms above may import this one; it imports `data` alone.
 
 - `forecast`: `Forecast` of cohorts at ages, `Band` of mean and quantiles, reasons, parts.
 - `forecaster`: the protocols `Predictor` and `Forecaster`, and the state that bundles hold.

@@ -15,6 +15,9 @@ Config = Mapping[str, Any]
 MIXTURE = "best"
 """Name of a spec that weighs several models, and is no forecaster of its own."""
 
+CONTEXT_KEYS = ("seed", "machine", "folder")
+"""Keys that configs of models had before version 0.2: a run has them now, see `RunContext`."""
+
 MOST_MEMBERS = 8
 """Models in a mixture: of more there are too many weights to choose from."""
 
@@ -36,9 +39,14 @@ class ModelSpec:
         """Read a config of `configs/model`, which is `name` beside the arguments.
 
         Raises ValueError for a mixture of fewer than two or more than MOST_MEMBERS models, or of
-        models on different patterns: the pattern, the reason and the reach of its forecasts are
-        those of all its members.
+        models on different patterns: the pattern, the reason and the support of its forecasts are
+        those of all its members. Also for a key that says where a model runs.
         """
+        if context_keys := [key for key in CONTEXT_KEYS if key in config]:
+            raise ValueError(
+                f"expected a model's config without {', '.join(context_keys)}, which stand beside "
+                "it since version 0.2: take them out and set seed=, trainer= and out= of the run"
+            )
         arguments = {key: value for key, value in config.items() if key != "name"}
         if config["name"] != MIXTURE:
             return cls(config["name"], arguments)

@@ -3,5 +3,5 @@
 `train_model`, `compare_models`, `forecast_batch`, `tune`, `prepare_cohorts` and `simulate_exports`
 each take a `DataSource`, say what a run is by a frozen dataclass of options, write to a folder and
 return what they found. `configuration` reads the YAML of `configs` without Hydra; `ltvnet.model`
-stands there. This room may import every other one, and only `serving` and `scripts` import it.
+stands there. This room may import every other one, and only `scripts` imports it.
 """

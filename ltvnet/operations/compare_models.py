@@ -12,12 +12,12 @@ import pandas as pd
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard, is_baseline
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.origins import ReplayPlan, choose_origins
+from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan, choose_origins
 from ltvnet.backtesting.replay import Replay
 from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.correction.walk_forward import StageSwitches, WalkForward, replay_and_correct
 from ltvnet.data.source import DataSource
-from ltvnet.forecasting.model_spec import Config, ModelSpec
+from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.reports import leaderboard_tables, model_page, run_report
 from ltvnet.storage import atomic_write
@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """How the past is replayed: the arguments of `origins.calendar`, the plan, and the stages.
+    """How the past is replayed.
 
-    `learning` stages that may be learned from the past, `ledger` the folder of forecasts.
+    `origins` the days, `plan` of the fits, `stages` that may be learned from the past, `ledger` the
+    folder of forecasts.
     """
 
-    origins: Config
+    origins: OriginsConfig
     plan: ReplayPlan
     stages: StageSwitches
     ledger: Path
@@ -110,7 +111,7 @@ def compare_models(
     """
     history = source.history()
     truth, errors = source.truth(), source.standard_errors()
-    days = choose_origins(history, **options.origins)
+    days = choose_origins(history, options.origins)
     unblended = replace(options.stages, blend=False)
 
     records, walks, entrants = [], [], []

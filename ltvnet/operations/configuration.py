@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
@@ -23,7 +24,7 @@ def configs_folder() -> Path:
     return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "configs"
 
 
-def choices(group: str) -> list[str]:
+def list_choices(group: str) -> list[str]:
     """List the configs of a group that stand alone: names that begin with _ are parts of others."""
     names = (path.stem for path in (configs_folder() / group).glob("*.yaml"))
     return sorted(name for name in names if not name.startswith("_"))
@@ -35,33 +36,52 @@ def load_config(group: str, name: str) -> dict[str, Any]:
     Understands what the YAML of a group uses: names of the same group, `name@key.of.the.config`
     to place one deeper, and `_self_`. Raises ValueError for a name that is not there.
     """
-    if name not in choices(group):
-        raise ValueError(f"expected {group} out of {', '.join(choices(group))}, got {name!r}")
-    return _compose(group, name)
+    if name not in list_choices(group):
+        known = ", ".join(list_choices(group))
+        raise ValueError(f"expected {group} out of {known}, got {name!r}")
+    composed = _compose(group, name)
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.create(composed), resolve=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"configs/{group}/{name}.yaml: {reason}") from error
+    return values  # type: ignore[no-any-return]
 
 
 def _compose(group: str, name: str) -> dict[str, Any]:
-    own: Any = OmegaConf.to_container(OmegaConf.load(configs_folder() / group / f"{name}.yaml"))
-    defaults: Sequence[str] = own.pop("defaults", [])
+    """Merge a file with the files of its defaults list, in the order of the list."""
+    path = configs_folder() / group / f"{name}.yaml"
+    file_values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    defaults: Sequence[object] = file_values.pop("defaults", [])
     if "_self_" not in defaults:
         defaults = [*defaults, "_self_"]  # as Hydra has it: a file's own values come last
 
     composed: dict[str, Any] = {}
     for default in defaults:
+        if not isinstance(default, str) or default.startswith(("/", "override ")):
+            raise ValueError(
+                f"{path}: expected names of configs/{group} in defaults, got {default!r}"
+            )
         part, _, key = default.partition("@")
-        values = own if default == "_self_" else _compose(group, part)
-        for word in reversed(key.split(".") if key else []):
-            values = {word: values}
-        composed = merge(composed, values)
+        values = file_values if default == "_self_" else _compose(group, part)
+        composed = merge_configs(composed, _nest(values, key))
     return composed
 
 
-def merge(base: Config, changes: Config) -> dict[str, Any]:
+def _nest(values: Config, key: str) -> Config:
+    """Place values at a key with dots, "" for the top."""
+    if not key:
+        return values
+    first, _, further = key.partition(".")
+    return {first: _nest(values, further)}
+
+
+def merge_configs(base: Config, changes: Config) -> dict[str, Any]:
     """Return a config with changes at any depth; lists are replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
+        merged[key] = merge_configs(merged[key], value) if both else value
     return merged
 
 
@@ -87,7 +107,7 @@ def model(
         seed=seed, folder=None, hardware=HardwareConfig(**load_config("trainer", trainer))
     )
     return Corrected(
-        ModelSpec.from_config(merge(config, changes or {})),
+        ModelSpec.from_config(merge_configs(config, changes or {})),
         context,
         ValidationConfig.from_config(load_config("validation", validation)),
         None if ledger is None else Path(ledger),

@@ -1,7 +1,7 @@
 """Train a model, score it on its past, and export its bundle: what `scripts/train.py` does."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +144,11 @@ def train_model(
     forecaster = Corrected(spec, context, validation, out / "ledger").fit(history, origin)
 
     trained = score_model(options.title, forecaster, history, origin, source)
-    write_reports(trained, spec, out)
+    write_reports(trained, spec, context, out)
     if not options.force:
         trained.refuse_if_worse()
-    entries = {"config": options.config, **trained.manifest_entries()}
+    entries = {"config": options.config, "config_hash": spec.digest}
+    entries |= trained.manifest_entries()
     bundle.save(out / "bundle", "corrected", forecaster, trained.curves, entries)
     return trained
 
@@ -175,7 +176,9 @@ def score_model(
     return TrainedModel(title, forecaster, curves, past, after, history)
 
 
-def write_reports(trained: TrainedModel, spec: ModelSpec, folder: Path) -> None:
+def write_reports(
+    trained: TrainedModel, spec: ModelSpec, context: RunContext, folder: Path
+) -> None:
     """Write `metrics.json` and `report.html`, and figures and hyper-parameters to TensorBoard."""
     tables = {
         name: json.loads(score_table(record, scores.SCORED_AGES).to_json(orient="records"))
@@ -195,6 +198,11 @@ def write_reports(trained: TrainedModel, spec: ModelSpec, folder: Path) -> None:
         folder,
         examples=tensorboard.example_curves_figure(forecast, actual),
         figures=model_page.page_figures(content),
-        hyperparameters=spec.as_config(),
+        hyperparameters={**spec.as_config(), **_run_settings(context)},
         scores=trained.score_by_name(),
     )
+
+
+def _run_settings(context: RunContext) -> dict[str, object]:
+    """Return seed and hardware of a run, beside the hyper-parameters of its model."""
+    return {"seed": context.seed, "trainer": asdict(context.hardware)}

@@ -7,6 +7,6 @@
 
 May import correction, backtesting, models.pattern, forecasting, data and storage, but no nets or
 baselines by name: a bundle says which forecaster it holds, and the registry knows its class.
-Imported by operations, serving and scripts. pyspark is imported in `spark` alone, where it
+Imported by operations and scripts. pyspark is imported in `spark` alone, where it
 is used.
 """

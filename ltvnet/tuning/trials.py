@@ -16,7 +16,7 @@ from ltvnet import metrics
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.leaderboard import Entrant, Leaderboard
 from ltvnet.backtesting.ledger import Ledger
-from ltvnet.backtesting.origins import ReplayPlan, choose_origins, past_origins
+from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan, choose_origins, past_origins
 from ltvnet.backtesting.replay import Replay
 from ltvnet.backtesting.scores import SCORED_AGES, BacktestRecord, ScoredStage
 from ltvnet.correction.walk_forward import ValidationConfig, mean_band, replay_and_correct
@@ -346,7 +346,7 @@ def split_test_days(
     if count < 0:
         raise ValueError(f"expected sweep.held_out >= 0, got {count}")
     weeks = config["validation"]["every_weeks"]
-    days = choose_origins(history, every=f"{weeks}w", first=None, last=None, dates=None)
+    days = choose_origins(history, OriginsConfig(every=f"{weeks}w"))
 
     if as_of is None:
         test_days = days[-count:] if count else []

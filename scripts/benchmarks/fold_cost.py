@@ -72,12 +72,12 @@ def backtest_job(config: DictConfig, overrides: Sequence[str] = ()) -> DictConfi
 
 def past_of(job: DictConfig) -> Past:
     """Return the past that a backtest replays."""
-    from ltvnet.backtesting.origins import ReplayPlan, choose_origins
+    from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan, choose_origins
 
     history = instantiate(job.data).history()
     plan_keys = ("window", "refit", "ages", "warm", "workers")
     plan = ReplayPlan(**{key: job[key] for key in plan_keys})
-    return Past(history, choose_origins(history, **plain(job.origins)), plan)
+    return Past(history, choose_origins(history, OriginsConfig(**plain(job.origins))), plan)
 
 
 def unwritten_model(job: DictConfig, name: str) -> "Model":

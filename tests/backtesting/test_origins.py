@@ -9,7 +9,12 @@ from factories.cohorts import weekly_history
 from factories.configs import as_dict, compose_config
 from factories.replays import as_text, replay_plan
 
-from ltvnet.backtesting.origins import choose_origins, evenly_spaced_origins, past_origins
+from ltvnet.backtesting.origins import (
+    OriginsConfig,
+    choose_origins,
+    evenly_spaced_origins,
+    past_origins,
+)
 from ltvnet.data.curves import History
 
 
@@ -85,4 +90,4 @@ def test_plans_are_checked(changes: dict[str, object], message: str) -> None:
 def test_calendars_are_checked(portfolio: History, changes: dict[str, Any], message: str) -> None:
     settings = as_dict(compose_config("backtest").origins)
     with pytest.raises(ValueError, match=re.escape(message)):
-        choose_origins(portfolio, **settings | changes)
+        choose_origins(portfolio, OriginsConfig(**settings | changes))

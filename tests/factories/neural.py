@@ -51,7 +51,7 @@ class FullSchedule(NeuralForecaster):
 
     def choose_epochs(self, curves: Curves) -> int:
         """Return the number of epochs of the schedule."""
-        return int(self.training["epochs"])
+        return self.training.epochs
 
 
 def make_full_schedule(**changes: object) -> FullSchedule:

@@ -13,7 +13,7 @@ from factories.models import make_run_context
 from factories.sources import MemorySource
 
 from ltvnet.backtesting import scores
-from ltvnet.backtesting.origins import ReplayPlan
+from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan
 from ltvnet.backtesting.replay import Replay
 from ltvnet.correction.walk_forward import StageSwitches, WalkForward
 from ltvnet.data.curves import History
@@ -30,7 +30,7 @@ def compare_on_days(
     ledger: Path,
 ) -> ModelComparison:
     options = CompareOptions(
-        origins=origins,
+        origins=OriginsConfig(**origins),  # type: ignore[arg-type]
         plan=ReplayPlan(**PLAN | {"ages": [7, 30]}),
         stages=learning,
         ledger=ledger,

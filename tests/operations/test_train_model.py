@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from factories.cohorts import curve, history, weekly_history
 from factories.configs import PATTERN
-from factories.models import make_corrected
+from factories.models import make_corrected, make_run_context
 from factories.sources import MemorySource
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -99,7 +99,9 @@ def test_without_a_past_nothing_is_refused_and_it_is_said() -> None:
 
 
 def test_a_run_writes_its_files_and_tensorboard(replayed_run: TrainedModel, tmp_path: Path) -> None:
-    write_reports(replayed_run, ModelSpec("pattern", {"sizes": [1, 2]}), tmp_path)
+    write_reports(
+        replayed_run, ModelSpec("pattern", {"sizes": [1, 2]}), make_run_context(), tmp_path
+    )
     saved: dict[str, Any] = json.loads((tmp_path / "metrics.json").read_text())
     assert set(saved) == {"score", "past", "after"}
     assert replayed_run.past is not None

@@ -113,3 +113,11 @@ def test_a_password_is_neither_kept_nor_told(tmp_path: Path) -> None:
     assert config.sweep.storage == hidden
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files and not any(b"secret" in path.read_bytes() for path in files)
+
+
+def test_an_experiment_of_an_earlier_version_says_where_it_runs(tmp_path: Path) -> None:
+    """Before 0.2 a model had a seed and a machine."""
+    words = ("model=chain_ladder", "validation=none", "model.seed=3", "model.machine.threads=2")
+    path = write_experiment(tmp_path / "best.yaml", *words)
+    kept = kept_config(tmp_path / "run", "train", f"experiment={path}")
+    assert (kept.seed, kept.trainer.threads) == (3, 2)

@@ -148,3 +148,9 @@ def test_an_older_run_is_resumed_with_its_own_config(tmp_path: Path) -> None:
     assert process.returncode == 0, process.stderr
     folder = {"out": str(tmp_path), "resume": str(tmp_path)}
     assert OmegaConf.load(path) == {**expected, **folder, "force": True}
+
+
+def test_a_class_that_is_no_source_of_data_is_refused(tmp_path: Path) -> None:
+    words = ["~data", "+data._target_=collections.Counter"]
+    message = refused("prepare", *words, f"out={tmp_path}")
+    assert "data._target_ with history, default_origin" in message and "Counter" in message

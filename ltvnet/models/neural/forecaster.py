@@ -99,7 +99,7 @@ class NeuralForecaster:
             raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
 
         self.net = dict(net)
-        self.training = dict(training)
+        self.training = TrainingConfig(**training)
         self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
         self.covariates = CovariateConfig(**covariates)
         self.context = context
@@ -132,7 +132,7 @@ class NeuralForecaster:
         if self.warm_start is None:
             epochs = self.choose_epochs(curves)
         else:
-            epochs = self.training["warm_epochs"]
+            epochs = self.training.warm_epochs
         if epochs == 0:
             log.warning("no training beat the pattern at the inner origin: it forecasts alone")
             return self
@@ -191,7 +191,7 @@ class NeuralForecaster:
                 scores_file.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(scores_file) as path:
                     path.write_text(json.dumps(scores))
-        return best_epoch(np.array(scores)) if scores else int(self.training["epochs"])
+        return best_epoch(np.array(scores)) if scores else self.training.epochs
 
     def inner_scores(self, curves: Curves) -> list[list[float]]:
         """Fit as of the inner origin and score each epoch on what became of cohorts since.
@@ -217,7 +217,7 @@ class NeuralForecaster:
             tasks=Tasks(torch.from_numpy(grown_rows), torch.from_numpy(observed_age)),
             week_index=torch.from_numpy(week_index),
         )
-        _, scores = self.train(past_curves, fitted, validation, self.training["epochs"])
+        _, scores = self.train(past_curves, fitted, validation, self.training.epochs)
         return scores
 
     def train(
@@ -236,7 +236,7 @@ class NeuralForecaster:
         schedule = self.training
         if self.warm_start is not None:
             net.load_state_dict(transfer_weights(self.warm_start, fitted.scaling))
-            schedule = schedule | {"epochs": schedule["warm_epochs"]}
+            schedule = replace(schedule, epochs=schedule.warm_epochs)
 
         checkpoint_folder = self.context.folder
         event_folder = None if checkpoint_folder is None else checkpoint_folder.parent
@@ -253,7 +253,7 @@ class NeuralForecaster:
             checkpoint_folder=checkpoint_folder,
             event_folder=event_folder,
         )
-        scores = train_net(job, TrainingConfig(**schedule), self.context.hardware)
+        scores = train_net(job, schedule, self.context.hardware)
         return job.net, scores
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:

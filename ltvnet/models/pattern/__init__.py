@@ -14,7 +14,7 @@ one; it imports `forecasting` and `data`.
   acquisition, taken out before curves are compared and put back into forecasts.
 - `expected_curves`: shape and level of each cohort, as nets and trees read them.
 
-Symbols as in DESIGN: k observed age, beta proportion of the last age's value that is earned by an
+Symbols: k observed age, beta proportion of the last age's value that is earned by an
 age, A level (value per user at the last age), K and kappa the revenue that makes a level half
 credible.
 """

@@ -13,7 +13,13 @@ from factories.models import make_run_context
 from factories.neural import make_full_schedule, make_neural, train_for
 
 from ltvnet.data.curves import AGES, NODES, Curves
-from ltvnet.models.neural.forecaster import NeuralForecaster, best_epoch, build_net, inner_origin
+from ltvnet.models.neural.forecaster import (
+    NETS,
+    NeuralForecaster,
+    best_epoch,
+    build_net,
+    inner_origin,
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +187,7 @@ def test_a_worse_epoch_must_be_worse_beyond_chance() -> None:
 
 
 def test_an_unknown_net_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected net.kind out of lstm, mlp, tide, got 'rnn'"):
+    with pytest.raises(ValueError, match=f"expected net.kind out of {', '.join(NETS)}, got 'rnn'"):
         NeuralForecaster(
             **arguments_of(LSTM) | {"net": LSTM_NET | {"kind": "rnn"}}, context=make_run_context()
         )

@@ -11,5 +11,6 @@ here imports anything of ltvnet but `nets`; `models/neural` imports nets by name
 
 To add one: a module with a class that takes `sizes` and its arguments by keyword and holds
 `AttributeEmbeddings` as `attributes` (a warm start looks for them there), a line in
-`forecaster.NETS`, and a file in `configs/model`.
+`forecaster.NETS`, a file in `configs/model` and one in `configs/space`, the name in the table of
+configs/README.md, and a line in tests/factories/all_forecasters.py for contract and leak tests.
 """
