@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("backtest")
 
+PLAN_KEYS = ("window", "refit", "ages", "warm", "workers")
+"""Keys of configs/backtest.yaml that are those of a ReplayPlan."""
+
 
 def main(config: DictConfig) -> None:
     """Read, replay the past with each model, score."""
@@ -25,14 +28,14 @@ def compare(config: DictConfig) -> "ModelComparison":
     """Replay the past with each model."""
     from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan
     from ltvnet.correction.walk_forward import StageSwitches
+    from ltvnet.forecasting.typed_config import settings_from
     from ltvnet.operations.compare_models import CompareOptions, compare_models
 
     specs, values = model_specs(config), plain(config)
-    plan_keys = ("window", "refit", "ages", "warm", "workers")
     options = CompareOptions(
-        origins=OriginsConfig(**values["origins"]),
-        plan=ReplayPlan(**{key: values[key] for key in plan_keys}),
-        stages=StageSwitches(**values["learning"]),
+        origins=settings_from(OriginsConfig, values.get("origins"), "origins"),
+        plan=ReplayPlan(**{key: values[key] for key in PLAN_KEYS}),
+        stages=settings_from(StageSwitches, values.get("learning"), "learning"),
         ledger=Path(config.ledger),
     )
     return compare_models(data_source(config), specs, run_context(config, None), options)

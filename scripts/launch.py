@@ -214,6 +214,14 @@ def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN
     return values  # type: ignore[no-any-return]
 
 
+def section(config: DictConfig, key: str) -> dict[str, Any]:
+    """Return a section of a config. Raises ValueError where it was taken out or is none."""
+    if not isinstance(config.get(key), DictConfig):
+        got = config.get(key)
+        raise ValueError(f"expected values below {key}, got {key}={got}")  # noqa: TRY004 the user
+    return plain(config[key])
+
+
 def data_source(config: DictConfig) -> "DataSource":
     """Make the source of config.data. Raises ValueError for a class that has moved or is none."""
     from ltvnet.data.source import DataSource
@@ -245,7 +253,7 @@ def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
             f"expected models=[NAME,...] with NAME out of {', '.join(known)}, got {names}"
         )
     configs = {name: load_config("model", name) for name in names}
-    settings: Any = plain(config)["settings"]
+    settings = section(config, "settings")
     check_keys("settings", settings, configs)
     return {
         name: ModelSpec.from_config(merge_configs(configs[name], settings.get(name) or {}))
@@ -263,6 +271,7 @@ def model_spec(config: DictConfig) -> "ModelSpec":
 def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
     """Return seed and hardware of a config, with a folder of checkpoints (None: none are kept)."""
     from ltvnet.forecasting.run_context import HardwareConfig, RunContext
+    from ltvnet.forecasting.typed_config import settings_from
 
-    hardware = HardwareConfig(**plain(config)["trainer"])
+    hardware = settings_from(HardwareConfig, section(config, "trainer"), "trainer")
     return RunContext(seed=config.seed, folder=folder, hardware=hardware)

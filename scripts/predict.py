@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from launch import data_source, launch, plain
+from launch import data_source, launch, plain, section
 from omegaconf import DictConfig
 
 log = logging.getLogger("predict")
@@ -11,10 +11,14 @@ log = logging.getLogger("predict")
 
 def main(config: DictConfig) -> None:
     """Read, forecast, write."""
+    from ltvnet.forecasting.typed_config import settings_from
     from ltvnet.operations.forecast_batch import ForecastOptions, forecast_batch
     from ltvnet.prediction.batch import OutputOptions
     from ltvnet.prediction.spark import SparkCluster
 
+    cluster = None
+    if config.engine == "spark":
+        cluster = settings_from(SparkCluster, section(config, "spark"), "spark")
     values = plain(config)
     names = ("wide", "ages", "by", "ledger", "explain", "part")
     options = ForecastOptions(
@@ -23,7 +27,7 @@ def main(config: DictConfig) -> None:
         threads=config.threads,
         device=config.device,
         engine=config.engine,
-        cluster=SparkCluster(**values["spark"]),
+        cluster=cluster,
         tables=OutputOptions(**{name: values[name] for name in names}),
     )
     out = Path(config.out)

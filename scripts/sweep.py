@@ -8,18 +8,13 @@ from omegaconf import DictConfig
 
 log = logging.getLogger("sweep")
 
-SWEEP_KEYS = (
-    "sweep",
-    "space",
-    "out",
-    "as_of",
-    "title",
-    "debug",
-)  # keys that are not of the model's run
+SWEEP_KEYS = ("sweep", "space", "out", "as_of", "title", "debug")
+"""Keys of the command line that training the best again does not repeat."""
 
 
 def main(config: DictConfig) -> None:
     """Read, try values on the past, test the best on later days, write."""
+    from ltvnet.forecasting.typed_config import settings_from
     from ltvnet.operations.tune import TuneOptions, tune
     from ltvnet.reports.sweep_report import sweep_finding
     from ltvnet.tuning.study import StudySettings
@@ -31,7 +26,7 @@ def main(config: DictConfig) -> None:
         as_of=config.as_of,
         config=values,
         space=values["space"],
-        settings=StudySettings(**values["sweep"]),
+        settings=settings_from(StudySettings, values["sweep"], "sweep"),
         held_out=held_out,
         words=words_without(*SWEEP_KEYS),
     )

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from launch import data_source, launch, plain, requested_words, run_context
+from launch import data_source, launch, model_spec, requested_words, run_context, section
 from omegaconf import DictConfig
 
 log = logging.getLogger("train")
@@ -12,20 +12,17 @@ log = logging.getLogger("train")
 def main(config: DictConfig) -> None:
     """Read, replay the past, train, export, score."""
     from ltvnet.correction.walk_forward import ValidationConfig
-    from ltvnet.forecasting.model_spec import ModelSpec
     from ltvnet.operations.train_model import TrainOptions, train_model
 
     out = Path(config.out)
     if (out / "checkpoints").exists() and not config.resume:
         raise ValueError(f"{out} holds a run: resume={out} continues it, or set another out")
-    values = plain(config)
-    kept = {key: values[key] for key in ("model", "validation", "seed", "trainer")}
-    options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force, config=kept)
+    options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force)
     trained = train_model(
         data_source(config),
-        ModelSpec.from_config(values["model"]),
+        model_spec(config),
         run_context(config, out / "checkpoints"),
-        ValidationConfig.from_config(values["validation"]),
+        ValidationConfig.from_config(section(config, "validation")),
         options,
         out,
     )

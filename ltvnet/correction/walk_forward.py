@@ -27,6 +27,7 @@ from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import QUANTITIES, Band
 from ltvnet.forecasting.interpolation import interval_growth
 from ltvnet.forecasting.model_spec import Config
+from ltvnet.forecasting.typed_config import settings_from
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,12 @@ class ValidationConfig:
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """Read a config of `configs/validation`."""
-        return cls(
-            origins=config["origins"],
-            every_weeks=config["every_weeks"],
-            plan=ReplayPlan(**config["plan"]),
-            learning=StageSwitches(**config["learning"]),
-        )
+        """Read a config of `configs/validation`. Raises ValueError for keys that it has not."""
+        sections = {
+            "plan": settings_from(ReplayPlan, config.get("plan"), "validation.plan"),
+            "learning": settings_from(StageSwitches, config.get("learning"), "validation.learning"),
+        }
+        return settings_from(cls, {**config, **sections}, "validation")
 
 
 class WalkForward:

@@ -68,6 +68,17 @@ def create_forecaster(spec: ModelSpec, context: RunContext) -> Forecaster:
     return forecaster
 
 
+def relevant_context(spec: ModelSpec, context: RunContext) -> dict[str, object]:
+    """Return the seed and the precision of a run, where the forecasts of a spec depend on them."""
+    takes = {find_registration(model.name).takes for model in spec.models.values()}
+    relevant: dict[str, object] = {}
+    if takes != {"nothing"}:
+        relevant["seed"] = context.seed
+    if "context" in takes:
+        relevant["precision"] = context.hardware.precision
+    return relevant
+
+
 def context_arguments(name: str, context: RunContext) -> dict[str, Any]:
     """Return what a forecaster's constructor takes of the context, by keyword."""
     takes = find_registration(name).takes

@@ -16,7 +16,7 @@ class ForecastOptions:
 
     `as_of` the day at whose end it stands (None: the source's own), `rows` cohorts worked on at a
     time, `threads` of torch, `device` "cpu" or "cuda" for nets, `engine` "local" or "spark", of
-    which `cluster` says where it runs; `tables` what is written.
+    which `cluster` says where it runs (None: it is not asked for); `tables` what is written.
     """
 
     as_of: str | None
@@ -24,7 +24,7 @@ class ForecastOptions:
     threads: int
     device: str
     engine: Literal["local", "spark"]
-    cluster: spark.SparkCluster
+    cluster: spark.SparkCluster | None
     tables: batch.OutputOptions
 
 
@@ -57,6 +57,7 @@ def forecast_batch(
     begun = time.perf_counter()
 
     if spark.is_spark_engine(options.engine, options.as_of, options.device):
+        assert options.cluster is not None
         reasons = spark.predict_with_spark(
             bundle_folder, source, options.tables, options.rows, options.cluster, out
         )

@@ -15,7 +15,8 @@ from ltvnet.correction.walk_forward import ValidationConfig
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.model_spec import Config, ModelSpec
+from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.registry import relevant_context
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
@@ -27,14 +28,12 @@ class TrainOptions:
     """Name of a training run, the day it stands at, and what becomes of a bad model.
 
     `title` name of the model in reports; `as_of` the day at whose end it stands (None: the
-    source's own); `force` whether a model that was worse than the pattern is exported; `config`
-    what is kept of the configuration in the bundle's manifest.
+    source's own); `force` whether a model that was worse than the pattern is exported.
     """
 
     title: str
     as_of: str | None
     force: bool
-    config: Config
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,9 @@ def train_model(
     write_reports(trained, spec, context, out)
     if not options.force:
         trained.refuse_if_worse()
-    entries = {"config": options.config, "config_hash": spec.digest}
-    entries |= trained.manifest_entries()
+    config: dict[str, object] = {"model": spec.as_config(), "validation": asdict(validation)}
+    config |= relevant_context(spec, context)
+    entries = {"config": config, "config_hash": spec.digest, **trained.manifest_entries()}
     bundle.save(out / "bundle", "corrected", forecaster, trained.curves, entries)
     return trained
 

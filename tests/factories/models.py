@@ -55,5 +55,6 @@ def identity_of(
 def make_corrected(config: Config, kind: type[Corrected] = Corrected) -> Corrected:
     """An unfitted `Corrected` of a config with `base`, `ledger` and the keys of validation."""
     ledger = None if config["ledger"] is None else Path(config["ledger"])
-    validation = ValidationConfig.from_config(config)
+    keys = ("origins", "every_weeks", "plan", "learning")
+    validation = ValidationConfig.from_config({key: config[key] for key in keys})
     return kind(ModelSpec.from_config(config["base"]), make_run_context(), validation, ledger)
