@@ -14,7 +14,11 @@ from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
-from ltvnet.forecasting.interpolation import fraction_of_interval, interpolate_in_log_age
+from ltvnet.forecasting.interpolation import (
+    fraction_of_interval,
+    interpolate_in_log_age,
+    interval_index,
+)
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
@@ -46,8 +50,8 @@ class HistoricalCurves:
 
     def values_at(self, age: Ints) -> Floats:
         """Values of every curve at one age a row (B,), linear in log(1 + age): (B, C)."""
-        right = np.searchsorted(NODE_AGES, age)
-        left = np.maximum(right - 1, 0)
+        left = interval_index(age)
+        right = left + (age > 0)  # age 0 is a node, and begins no interval yet
         share = fraction_of_interval(
             np.log1p(age), np.log1p(NODE_AGES[left]), np.log1p(NODE_AGES[right])
         )  # (B,)

@@ -28,6 +28,7 @@ from ltvnet.forecasting.evidence import (
 )
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
+from ltvnet.forecasting.interpolation import interval_index
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
@@ -324,10 +325,11 @@ class NeuralForecaster:
         if np.array_equal(ages, NODES):
             return growth
 
-        interval = np.maximum(np.searchsorted(NODE_AGES, ages) - 1, 0)  # (H,)
-        earned_in_interval = outlook.proportion_earned(ages) - earned[:, interval]
-        in_interval = level * np.maximum(earned_in_interval, 0.0)  # (N, H)
-        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * in_interval
+        interval = interval_index(ages)  # (H,)
+        growth_in_interval = outlook.proportion_earned(ages) - earned[:, interval]  # (N, H)
+        np.maximum(growth_in_interval, 0.0, out=growth_in_interval)
+        growth_in_interval *= level
+        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * growth_in_interval
         return growth
 
     def _multiples(self, net: nn.Module, inputs: TaskInputs) -> Tensor:
