@@ -104,8 +104,8 @@ class Benktander:
 
     def _measure_beta(self, curves: Curves, segment_curves: SegmentCurves) -> Floats:
         """Proportion (A,) of the last age's value earned by age, of all cohorts together."""
-        reach = segment_curves.last_supported_age
-        development = cohort_development(curves, reach, self.half_life)
+        last_supported_age = segment_curves.last_supported_age
+        development = cohort_development(curves, last_supported_age, self.half_life)
         total = Development(development.base.sum(axis=0), development.gain.sum(axis=0))
         return share_earned_by_age(ratio_of_sums(total), segment_curves.first_revenue_age)
 

@@ -246,11 +246,11 @@ def _damped_log(revenue: Floats) -> Floats:
     return logs
 
 
-def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
+def training_tasks(curves: Curves, last_supported_age: int, seed: int) -> TreeTasks:
     """Make the tasks that trees learn from: each cohort at TRAINING_AGES that it has outlived.
 
-    With the nodes that it has reached, up to the age `reach`. Of more than MAX_TRAINING_COHORTS
-    cohorts so many are drawn.
+    With the nodes that it has reached, up to `last_supported_age`. Of more than
+    MAX_TRAINING_COHORTS cohorts so many are drawn.
     """
     rows = np.arange(len(curves))
     if len(rows) > MAX_TRAINING_COHORTS:
@@ -258,7 +258,7 @@ def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
         rows = np.sort(rng.choice(rows, MAX_TRAINING_COHORTS, replace=False))
 
     ages = np.array(TRAINING_AGES)
-    last_age = np.minimum(curves.observed_age[rows], reach)
+    last_age = np.minimum(curves.observed_age[rows], last_supported_age)
     is_later = ages[:, None] < NODE_AGES  # (K, J)
     is_reached = last_age[:, None] >= NODE_AGES  # (rows, J)
     age_index, row, node_index = np.nonzero(is_later[:, None, :] & is_reached)
@@ -370,8 +370,8 @@ class Boosting:
         self.smear = np.ones(len(NODES))
         self.confidence = confidence(curves) if self.target == "departure" else 1.0
 
-        if lack := why_insufficient(curves, unit):
-            log.warning("too little data for trees (%s): the pattern forecasts alone", lack)
+        if reason := why_insufficient(curves, unit):
+            log.warning("too little data for trees (%s): the pattern forecasts alone", reason)
         else:
             self._learn_from(curves)
         return self

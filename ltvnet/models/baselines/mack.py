@@ -90,9 +90,9 @@ class ChainLadder:
     @classmethod
     def fit(cls, curves: Curves, segment_curves: SegmentCurves, recent: int | None) -> Self:
         """Measure the development of cohorts with a complete age, up to the pattern's reach."""
-        reach = segment_curves.last_supported_age
-        development = cohort_development(curves, reach, None)
-        measures = measuring_cohorts(curves, reach, recent)  # (N, A - 1)
+        last_supported_age = segment_curves.last_supported_age
+        development = cohort_development(curves, last_supported_age, None)
+        measures = measuring_cohorts(curves, last_supported_age, recent)  # (N, A - 1)
         base = np.where(measures, development.base, 0.0)
         gain = np.where(measures, development.gain, 0.0)
 
@@ -103,7 +103,7 @@ class ChainLadder:
         cohorts = (measures & (base > 0)).sum(axis=0)
         squares = ratio_or_zero((gain - growth * base) ** 2, base).sum(axis=0)
         variance = fill_step_variances(squares / np.maximum(cohorts - 1, 1), cohorts)
-        variance = np.where(reach >= STEP_END_AGES, variance, 0.0)
+        variance = np.where(last_supported_age >= STEP_END_AGES, variance, 0.0)
         return cls(beta, variance, total.base)
 
     @property

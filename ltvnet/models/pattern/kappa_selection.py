@@ -56,16 +56,19 @@ def kappa_replay_days(curves: Curves) -> list[int]:
 
 
 def replay_kappa_errors(
-    segment_curves: SegmentCurves, known: PastKnowledge, curves: Curves, segment: Ints
+    segment_curves: SegmentCurves,
+    past_knowledge: PastKnowledge,
+    curves: Curves,
+    segment: Ints,
 ) -> Iterator[KappaErrors]:
     """Forecast cohorts that were within a week of each age, and compare with what is known now.
 
-    `segment_curves` and `known` as of the past origin, `curves` as of now; `segment` (N,) the
-    deepest of each cohort.
+    `segment_curves` and `past_knowledge` as of the past origin, `curves` as of now; `segment` (N,)
+    the deepest of each cohort.
     """
     node_weight = np.diff(np.log1p(NODE_AGES), prepend=0.0)
     for age_index, age in enumerate(KAPPA_AGES):
-        rows = np.flatnonzero(is_within_week_past(known.age, age))
+        rows = np.flatnonzero(is_within_week_past(past_knowledge.age, age))
         beta = segment_curves.beta[segment[rows]]
         users = curves.users[rows]
         value = curves.values[rows, age]
@@ -81,7 +84,7 @@ def replay_kappa_errors(
         actual = curves.values[rows[:, None], NODE_AGES] - value[:, None]  # (R, J + 1)
         error = np.abs(actual[:, None, :] - forecast)
 
-        is_scored = NODE_AGES > known.age[rows, None]
+        is_scored = NODE_AGES > past_knowledge.age[rows, None]
         is_scored &= NODE_AGES <= curves.observed_age[rows, None]
         is_scored &= NODE_AGES <= segment_curves.last_supported_age
         weighted = np.where(is_scored[:, None, :], error * node_weight, 0.0)
