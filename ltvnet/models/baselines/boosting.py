@@ -29,6 +29,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -433,6 +434,7 @@ class Boosting:
         Between nodes a ratio is linear in log(1 + age); a departure is the same all along the
         interval, so that growth has the shape of the pattern's.
         """
+        require_fitted(self)
         node_values = self._forecast_nodes(curves)
         if self.target == "ratio":
             pattern_forecast = self.pattern.predict(curves, ages)
@@ -469,6 +471,7 @@ class Boosting:
 
     def state(self) -> State:
         """Describe the forecaster: the trees as text, the smearing, and the pattern's state."""
+        require_fitted(self)
         values = {
             "arguments": self.arguments,
             "scaling": asdict(self.scaling),

@@ -22,6 +22,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     share_earned_by_age,
     with_complete_age,
@@ -208,6 +209,7 @@ class Mack:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; beyond the pattern's reach the curve stays flat."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
         mean = self.ladder.value(curves, pattern_forecast.ages)
         half_width = NORMAL_P90 * self.ladder.standard_error(curves, pattern_forecast.ages)
@@ -217,6 +219,7 @@ class Mack:
 
     def state(self) -> State:
         """Describe the forecaster: configuration, the development, and the pattern's state."""
+        require_fitted(self)
         ladder = self.ladder
         arrays = {"beta": ladder.beta, "variance": ladder.variance, "base": ladder.base}
         return baseline_state(self.pattern, {"arguments": {"recent": self.recent}}, arrays)

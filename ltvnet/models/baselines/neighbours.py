@@ -24,6 +24,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -173,6 +174,7 @@ class Neighbours:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`, with the quantiles of its neighbours."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
 
         factors = np.full((3, len(curves), len(NODES)), np.nan)
@@ -190,6 +192,7 @@ class Neighbours:
 
     def state(self) -> State:
         """Describe the forecaster: historical curves at NODES, and the pattern's state."""
+        require_fitted(self)
         arrays = {"curves": self.history.values, "users": self.history.users}
         return baseline_state(self.pattern, {"arguments": {"count": self.count}}, arrays)
 

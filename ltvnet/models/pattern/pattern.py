@@ -72,6 +72,11 @@ class Pattern(PatternConfig):
         return PatternConfig(**asdict(self))
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether there are estimates to forecast with."""
+        return self._fitted is not None
+
+    @property
     def fitted_pattern(self) -> FittedPattern:
         """The estimates of the last fit. Raises ValueError before the first."""
         if self._fitted is None:
