@@ -52,7 +52,7 @@ class HistoricalCurves:
     def values_at(self, age: Ints) -> Floats:
         """Values of every curve at one age a row (B,), linear in log(1 + age): (B, C)."""
         left = interval_index(age)
-        right = left + (age > 0)  # age 0 is a node, and begins no interval yet
+        right = left + (age > 0)  # no interval holds age 0: both ends are its node
         share = fraction_of_interval(
             np.log1p(age), np.log1p(NODE_AGES[left]), np.log1p(NODE_AGES[right])
         )  # (B,)
