@@ -18,7 +18,7 @@ from ltvnet.backtesting.scores import (
     group_by_observed_age,
 )
 from ltvnet.data.arrays import Bools, Days, Floats, Ints
-from ltvnet.data.curves import NODE_AGES, NODES
+from ltvnet.data.curves import DAYS_PER_WEEK, NODE_AGES, NODES
 from ltvnet.forecasting.forecast import age_bucket
 from ltvnet.forecasting.interpolation import interval_growth
 
@@ -81,7 +81,7 @@ def _scored_age_bucket(record: BacktestRecord) -> tuple[str, Bools]:
 
 def scored_nodes(record: BacktestRecord, stage: ScoredStage, age: int) -> dict[int, ScoreCells]:
     """Return matured forecasts from an observed age at each node that is a week later or more."""
-    later_nodes = [node for node in NODES if node >= age + 7]
+    later_nodes = [node for node in NODES if node >= age + DAYS_PER_WEEK]
     cells = {node: cells_at_age(record, stage, age, node) for node in later_nodes}
     return {node: cells[node] for node in later_nodes if len(cells[node])}
 

@@ -179,7 +179,12 @@ class Corrected:
         return first._replace(with_own_growth=mean)
 
     def state(self) -> State:
-        """Describe the models and the stages by JSON values and arrays."""
+        """Describe the models and the stages by JSON values and arrays.
+
+        Raises ValueError before `fit`.
+        """
+        if not self.models:
+            raise ValueError("nothing has been fitted to describe: call fit(history, date)")
         stage_values, stage_arrays = self.stages.state()
         arrays = add_prefix(stage_arrays, "stages/")
         model_values = []

@@ -38,6 +38,9 @@ HORIZONS = (30, 60, 90, 180, 360)
 MAX_AGE = NODES[-1]
 AGES = MAX_AGE + 1
 
+DAYS_PER_WEEK = 7
+"""Days of a week, by which cohorts usually follow each other."""
+
 
 def parse_day(date: object) -> np.datetime64:
     """Return the calendar day of a date given as text, `date`, `datetime` or `datetime64`.
@@ -404,4 +407,4 @@ def is_within_week_past(complete_age: Ints, age: int | Ints) -> Bools:
     Cohorts are a week apart, so each cohort is counted at an age on one of the days that are
     replayed week by week, and not on every later one too.
     """
-    return (complete_age >= age) & (complete_age < age + 7)
+    return (complete_age >= age) & (complete_age < age + DAYS_PER_WEEK)

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator, SeedSequence, default_rng
 
 from ltvnet.data.arrays import Days, Floats, Ints, Strings
-from ltvnet.data.curves import AGES, MAX_AGE, Curves, History, parse_day
+from ltvnet.data.curves import AGES, DAYS_PER_WEEK, MAX_AGE, Curves, History, parse_day
 
 EFFECT_NAMES = ("users", "payers", "price", "decay", "cost")
 """Names of what differs between cohorts: users acquired, share of payers, mean spend per purchase,
@@ -30,7 +30,6 @@ EffectValues = Mapping[str, float]
 EffectsByValue = Mapping[str, EffectValues]
 """Factors of the effects for each value of an attribute."""
 
-DAYS_PER_WEEK = 7
 DAYS_PER_YEAR = 365.25
 
 

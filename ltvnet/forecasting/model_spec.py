@@ -3,11 +3,11 @@
 Where and with which seed a model is fitted is not part of it: see `run_context`.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from ltvnet.data.fingerprints import Fingerprint
 
 Config = Mapping[str, Any]
 """A config as YAML has it: this and a constructor are the edge, beyond which types are known."""
@@ -80,8 +80,8 @@ class ModelSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the spec: the identity of the model, wherever it is fitted."""
-        text = json.dumps(self.as_config(), sort_keys=True, default=as_json)
-        return hashlib.sha256(text.encode()).hexdigest()
+        config = self.as_config()
+        return Fingerprint().add_json(config, sort_keys=True, default=as_json).hex()
 
 
 def as_json(value: Any) -> dict[str, Any] | list[Any]:  # noqa: ANN401 what JSON does not know

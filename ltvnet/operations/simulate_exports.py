@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ltvnet.backtesting.origins import evenly_spaced_origins
 from ltvnet.data.cohort_tables import write_cohorts
-from ltvnet.data.curves import parse_day
-from ltvnet.data.simulation import DAYS_PER_WEEK, Simulated
+from ltvnet.data.curves import DAYS_PER_WEEK, parse_day
+from ltvnet.data.simulation import Simulated
 
 log = logging.getLogger(__name__)
 

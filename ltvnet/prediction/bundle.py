@@ -5,7 +5,6 @@ customer or cohort rows, no pickle and no class path, and is read only if every 
 One model is made of its history: the bundle of `neighbours` holds curves at nodes, without keys.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -221,4 +220,4 @@ def _json(values: Mapping[str, Any]) -> bytes:
 
 
 def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return Fingerprint().add_bytes(content).hex()

@@ -233,9 +233,12 @@ def test_money_in_another_unit_changes_no_decision(
     assert np.isfinite(forecast.final.p10[forecast.is_ahead]).mean() > 0.5
 
 
-def test_before_fit_there_is_nothing_to_predict_with(drifting_curves: Curves) -> None:
-    with pytest.raises(ValueError, match=r"call fit\(history, date\)"):
-        make_corrected(DRIFTING_CONFIG).predict(drifting_curves)
+def test_before_fit_there_is_nothing_to_predict_with_or_to_save(drifting_curves: Curves) -> None:
+    model = make_corrected(DRIFTING_CONFIG)
+    with pytest.raises(ValueError, match=r"fitted to predict with: call fit\(history, date\)"):
+        model.predict(drifting_curves)
+    with pytest.raises(ValueError, match=r"fitted to describe: call fit\(history, date\)"):
+        model.state()
 
 
 def test_a_restored_forecaster_fits_no_more(

@@ -1,15 +1,18 @@
 """Cohorts in memory, as a source of data."""
 
 import numpy as np
+import pandas as pd
 
 from ltvnet.data.curves import Curves, History
 
 
 class MemorySource:
-    """Cohorts in memory, of which the truth may be known."""
+    """Cohorts in memory, of which the truth or standard errors may be known."""
 
-    def __init__(self, data: History, truth: Curves | None = None) -> None:
-        self.data, self.expected = data, truth
+    def __init__(
+        self, data: History, truth: Curves | None = None, errors: pd.DataFrame | None = None
+    ) -> None:
+        self.data, self.expected, self.errors = data, truth, errors
 
     def history(self) -> History:
         return self.data
@@ -20,5 +23,5 @@ class MemorySource:
     def truth(self) -> Curves | None:
         return self.expected
 
-    def standard_errors(self) -> None:
-        return None
+    def standard_errors(self) -> pd.DataFrame | None:
+        return self.errors

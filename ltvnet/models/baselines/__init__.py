@@ -17,9 +17,10 @@ To add a baseline, write a module with one class: a constructor with keyword arg
 `pattern`, the config of the pattern to fall back to (`fallback.create_pattern`); `fit`, on
 `fallback.with_complete_age(curves)`, the pattern too; `predict`, through
 `fallback.forecast_with_fallback`, NaN where the baseline has nothing to say; `state` and
-`from_state`, through `fallback.baseline_state` and `fallback.restore_baseline`. `power_law` is
-the shortest to begin from. Then add a line to `REGISTRY`, a YAML to `configs/model` and one of the
-ranges that a sweep may try to `configs/space`, the name to the table of configs/README.md, a
-config to FORECASTERS of tests/factories/all_forecasters.py, by which the leak tests and the
-contract of all forecasters hold it, and tests with a published or hand-made number.
+`from_state`, through `fallback.baseline_state` and `fallback.restore_baseline`; `predict` and
+`state` begin with `fallback.require_fitted`. `power_law` is the shortest to begin from. Then add a
+line to `REGISTRY`, a YAML to `configs/model` and one of the ranges that a sweep may try to
+`configs/space`, the name to the table of configs/README.md, a config to FORECASTERS of
+tests/factories/all_forecasters.py, by which the leak tests and the contract of all forecasters
+hold it, and tests with a published or hand-made number.
 """

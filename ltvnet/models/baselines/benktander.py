@@ -22,6 +22,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     share_earned_by_age,
     with_complete_age,
@@ -104,8 +105,8 @@ class Benktander:
 
     def _measure_beta(self, curves: Curves, segment_curves: SegmentCurves) -> Floats:
         """Proportion (A,) of the last age's value earned by age, of all cohorts together."""
-        reach = segment_curves.last_supported_age
-        development = cohort_development(curves, reach, self.half_life)
+        last_supported_age = segment_curves.last_supported_age
+        development = cohort_development(curves, last_supported_age, self.half_life)
         total = Development(development.base.sum(axis=0), development.gain.sum(axis=0))
         return share_earned_by_age(ratio_of_sums(total), segment_curves.first_revenue_age)
 
@@ -139,6 +140,7 @@ class Benktander:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
 
         observed_beta = self.beta[np.maximum(curves.observed_age, 0)]
@@ -148,6 +150,7 @@ class Benktander:
 
     def state(self) -> State:
         """Describe the forecaster: configuration, what was measured, and the pattern's state."""
+        require_fitted(self)
         arguments = {
             "iterations": self.iterations,
             "prior": self.prior,

@@ -29,6 +29,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -246,11 +247,11 @@ def _damped_log(revenue: Floats) -> Floats:
     return logs
 
 
-def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
+def training_tasks(curves: Curves, last_supported_age: int, seed: int) -> TreeTasks:
     """Make the tasks that trees learn from: each cohort at TRAINING_AGES that it has outlived.
 
-    With the nodes that it has reached, up to the age `reach`. Of more than MAX_TRAINING_COHORTS
-    cohorts so many are drawn.
+    With the nodes that it has reached, up to `last_supported_age`. Of more than
+    MAX_TRAINING_COHORTS cohorts so many are drawn.
     """
     rows = np.arange(len(curves))
     if len(rows) > MAX_TRAINING_COHORTS:
@@ -258,7 +259,7 @@ def training_tasks(curves: Curves, reach: int, seed: int) -> TreeTasks:
         rows = np.sort(rng.choice(rows, MAX_TRAINING_COHORTS, replace=False))
 
     ages = np.array(TRAINING_AGES)
-    last_age = np.minimum(curves.observed_age[rows], reach)
+    last_age = np.minimum(curves.observed_age[rows], last_supported_age)
     is_later = ages[:, None] < NODE_AGES  # (K, J)
     is_reached = last_age[:, None] >= NODE_AGES  # (rows, J)
     age_index, row, node_index = np.nonzero(is_later[:, None, :] & is_reached)
@@ -370,8 +371,8 @@ class Boosting:
         self.smear = np.ones(len(NODES))
         self.confidence = confidence(curves) if self.target == "departure" else 1.0
 
-        if lack := why_insufficient(curves, unit):
-            log.warning("too little data for trees (%s): the pattern forecasts alone", lack)
+        if reason := why_insufficient(curves, unit):
+            log.warning("too little data for trees (%s): the pattern forecasts alone", reason)
         else:
             self._learn_from(curves)
         return self
@@ -433,6 +434,7 @@ class Boosting:
         Between nodes a ratio is linear in log(1 + age); a departure is the same all along the
         interval, so that growth has the shape of the pattern's.
         """
+        require_fitted(self)
         node_values = self._forecast_nodes(curves)
         if self.target == "ratio":
             pattern_forecast = self.pattern.predict(curves, ages)
@@ -469,6 +471,7 @@ class Boosting:
 
     def state(self) -> State:
         """Describe the forecaster: the trees as text, the smearing, and the pattern's state."""
+        require_fitted(self)
         values = {
             "arguments": self.arguments,
             "scaling": asdict(self.scaling),

@@ -37,6 +37,13 @@ def create_pattern(config: Config) -> Pattern:
     return Pattern(**{key: config[key] for key in config if key != "name"})
 
 
+def require_fitted(baseline: Baseline) -> None:
+    """Raise ValueError unless a baseline was fitted, and with it its pattern."""
+    if not baseline.pattern.is_fitted:
+        name = type(baseline).__name__
+        raise ValueError(f"{name} was not fitted yet: call fit(curves) first")
+
+
 def with_complete_age(curves: Curves) -> Curves:
     """Select the cohorts with at least one complete age: nothing can be learned from others."""
     return curves.take(curves.observed_age >= 0)

@@ -22,6 +22,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -187,6 +188,7 @@ class GrowthCurve:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
 
         share = self.curve.share_earned()
@@ -197,6 +199,7 @@ class GrowthCurve:
 
     def state(self) -> State:
         """Describe the forecaster: the family, the fitted curve, and the pattern's state."""
+        require_fitted(self)
         curve = np.array([self.curve.omega, self.curve.theta, self.curve.offset])
         values = {"arguments": {"family": self.family}}
         return baseline_state(self.pattern, values, {"curve": curve})

@@ -30,6 +30,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -219,6 +220,7 @@ class GrowthLSTM:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
         if self.net is None:
             return pattern_forecast
@@ -226,6 +228,7 @@ class GrowthLSTM:
 
     def state(self) -> State:
         """Describe the forecaster: the net's sizes and weights, and the pattern's state."""
+        require_fitted(self)
         unit = None
         weights: dict[str, NDArray[Any]] = {}
         if self.net is not None:

@@ -19,6 +19,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -172,6 +173,7 @@ class LogLinear:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
         node_values = self.regressions.forecast_nodes(curves)
         mean = interpolate_in_log_age(curves, node_values, pattern_forecast.ages)
@@ -179,6 +181,7 @@ class LogLinear:
 
     def state(self) -> State:
         """Describe the forecaster: coefficients, and the pattern's state."""
+        require_fitted(self)
         arguments = {"slopes": self.slopes, "min_cohorts": self.min_cohorts}
         return baseline_state(self.pattern, {"arguments": arguments}, vars(self.regressions))
 

@@ -22,6 +22,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     share_earned_by_age,
     with_complete_age,
@@ -90,9 +91,9 @@ class ChainLadder:
     @classmethod
     def fit(cls, curves: Curves, segment_curves: SegmentCurves, recent: int | None) -> Self:
         """Measure the development of cohorts with a complete age, up to the pattern's reach."""
-        reach = segment_curves.last_supported_age
-        development = cohort_development(curves, reach, None)
-        measures = measuring_cohorts(curves, reach, recent)  # (N, A - 1)
+        last_supported_age = segment_curves.last_supported_age
+        development = cohort_development(curves, last_supported_age, None)
+        measures = measuring_cohorts(curves, last_supported_age, recent)  # (N, A - 1)
         base = np.where(measures, development.base, 0.0)
         gain = np.where(measures, development.gain, 0.0)
 
@@ -103,7 +104,7 @@ class ChainLadder:
         cohorts = (measures & (base > 0)).sum(axis=0)
         squares = ratio_or_zero((gain - growth * base) ** 2, base).sum(axis=0)
         variance = fill_step_variances(squares / np.maximum(cohorts - 1, 1), cohorts)
-        variance = np.where(reach >= STEP_END_AGES, variance, 0.0)
+        variance = np.where(last_supported_age >= STEP_END_AGES, variance, 0.0)
         return cls(beta, variance, total.base)
 
     @property
@@ -208,6 +209,7 @@ class Mack:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; beyond the pattern's reach the curve stays flat."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
         mean = self.ladder.value(curves, pattern_forecast.ages)
         half_width = NORMAL_P90 * self.ladder.standard_error(curves, pattern_forecast.ages)
@@ -217,6 +219,7 @@ class Mack:
 
     def state(self) -> State:
         """Describe the forecaster: configuration, the development, and the pattern's state."""
+        require_fitted(self)
         ladder = self.ladder
         arrays = {"beta": ladder.beta, "variance": ladder.variance, "base": ladder.base}
         return baseline_state(self.pattern, {"arguments": {"recent": self.recent}}, arrays)

@@ -14,12 +14,17 @@ from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import NODE_AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
-from ltvnet.forecasting.interpolation import fraction_of_interval, interpolate_in_log_age
+from ltvnet.forecasting.interpolation import (
+    fraction_of_interval,
+    interpolate_in_log_age,
+    interval_index,
+)
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -46,8 +51,8 @@ class HistoricalCurves:
 
     def values_at(self, age: Ints) -> Floats:
         """Values of every curve at one age a row (B,), linear in log(1 + age): (B, C)."""
-        right = np.searchsorted(NODE_AGES, age)
-        left = np.maximum(right - 1, 0)
+        left = interval_index(age)
+        right = left + (age > 0)  # no interval holds age 0: both ends are its node
         share = fraction_of_interval(
             np.log1p(age), np.log1p(NODE_AGES[left]), np.log1p(NODE_AGES[right])
         )  # (B,)
@@ -169,6 +174,7 @@ class Neighbours:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`, with the quantiles of its neighbours."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
 
         factors = np.full((3, len(curves), len(NODES)), np.nan)
@@ -186,6 +192,7 @@ class Neighbours:
 
     def state(self) -> State:
         """Describe the forecaster: historical curves at NODES, and the pattern's state."""
+        require_fitted(self)
         arrays = {"curves": self.history.values, "users": self.history.users}
         return baseline_state(self.pattern, {"arguments": {"count": self.count}}, arrays)
 

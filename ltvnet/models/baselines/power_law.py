@@ -17,6 +17,7 @@ from ltvnet.models.baselines.fallback import (
     baseline_state,
     create_pattern,
     forecast_with_fallback,
+    require_fitted,
     restore_baseline,
     with_complete_age,
 )
@@ -71,6 +72,7 @@ class PowerLaw:
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`; quantiles equal the mean until they are calibrated."""
+        require_fitted(self)
         pattern_forecast = self.pattern.predict(curves, ages)
 
         observed_age = np.maximum(curves.observed_age, 0)[:, None]
@@ -81,6 +83,7 @@ class PowerLaw:
 
     def state(self) -> State:
         """Describe the forecaster: its pattern's state is all of it."""
+        require_fitted(self)
         return baseline_state(self.pattern, {"arguments": {}}, {})
 
     @classmethod

@@ -28,6 +28,7 @@ from ltvnet.forecasting.evidence import (
 )
 from ltvnet.forecasting.forecast import Band, Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
+from ltvnet.forecasting.interpolation import interval_index
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
@@ -125,8 +126,8 @@ class NeuralForecaster:
         self._check_can_fit()
         curves = curves.take(curves.observed_age >= 0)
         self.fitted_net = self.prepare(curves)
-        if lack := why_insufficient(curves, self.fitted_net.scaling.unit_revenue):
-            log.warning("too little data for a net (%s): the pattern forecasts alone", lack)
+        if reason := why_insufficient(curves, self.fitted_net.scaling.unit_revenue):
+            log.warning("too little data for a net (%s): the pattern forecasts alone", reason)
             return self
 
         if self.warm_start is None:
@@ -259,11 +260,11 @@ class NeuralForecaster:
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
         """Forecast each cohort at `ages`."""
         pattern = self.fitted_net.pattern
-        outlook = pattern.current_expectation(curves)
-        forecast = pattern.forecast(curves, ages, outlook)
+        expectation = pattern.current_expectation(curves)
+        forecast = pattern.forecast(curves, ages, expectation)
         if self.fitted_net.net is None:
             return forecast
-        growth = self._growth(self.fitted_net.net, curves, outlook, forecast.ages)  # (Q, N, H)
+        growth = self._growth(self.fitted_net.net, curves, expectation, forecast.ages)  # (Q, N, H)
         value = curves.observed_value[:, None] + growth
         band = Band(*np.where(forecast.is_ahead, value, np.nan))
         return replace(forecast, raw=band, final=band)
@@ -290,9 +291,9 @@ class NeuralForecaster:
         parts = pattern.forecast_parts(curves, age)
         if self.fitted_net.net is None:
             return parts
-        outlook = pattern.current_expectation(curves)
+        expectation = pattern.current_expectation(curves)
         net = with_mean_unseen_embedding(self.fitted_net.net)
-        growth = self._growth(net, curves, outlook, np.array([age]), hide_attributes=True)
+        growth = self._growth(net, curves, expectation, np.array([age]), hide_attributes=True)
         mean_value = curves.observed_value + growth[0, :, 0]
         return parts._replace(with_own_growth=observed_or_forecast(curves, age, mean_value))
 
@@ -300,7 +301,7 @@ class NeuralForecaster:
         self,
         net: nn.Module,
         curves: Curves,
-        outlook: CurrentExpectation,
+        expectation: CurrentExpectation,
         ages: Ints,
         *,
         hide_attributes: bool = False,
@@ -309,13 +310,14 @@ class NeuralForecaster:
 
         With `hide_attributes`, as if the attributes of all cohorts were unseen.
         """
-        inputs = CohortTensors.current_inputs(curves, outlook, self.fitted_net.scaling)
+        inputs = CohortTensors.current_inputs(curves, expectation, self.fitted_net.scaling)
         if hide_attributes:
             inputs = inputs._replace(codes=torch.zeros_like(inputs.codes))
 
         observed_age = np.maximum(curves.observed_age, 0)
-        earned = outlook.proportion_earned(np.maximum(NODE_AGES, observed_age[:, None]))  # (N, J)
-        level = outlook.cohort_level[:, None]
+        node_ages = np.maximum(NODE_AGES, observed_age[:, None])  # (N, J)
+        earned = expectation.proportion_earned(node_ages)  # (N, J)
+        level = expectation.cohort_level[:, None]
         pattern_growth = torch.from_numpy(level * np.diff(earned, axis=1))  # (N, I)
         with torch.inference_mode():
             multiple = self._multiples(net, inputs)
@@ -324,10 +326,11 @@ class NeuralForecaster:
         if np.array_equal(ages, NODES):
             return growth
 
-        interval = np.maximum(np.searchsorted(NODE_AGES, ages) - 1, 0)  # (H,)
-        earned_in_interval = outlook.proportion_earned(ages) - earned[:, interval]
-        in_interval = level * np.maximum(earned_in_interval, 0.0)  # (N, H)
-        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * in_interval
+        interval = interval_index(ages)  # (H,)
+        growth_in_interval = expectation.proportion_earned(ages) - earned[:, interval]  # (N, H)
+        np.maximum(growth_in_interval, 0.0, out=growth_in_interval)
+        growth_in_interval *= level
+        growth = growth[:, :, interval] + multiple.numpy()[:, :, interval] * growth_in_interval
         return growth
 
     def _multiples(self, net: nn.Module, inputs: TaskInputs) -> Tensor:

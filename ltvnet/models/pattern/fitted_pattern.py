@@ -75,18 +75,18 @@ class FittedPattern:
 
     def current_expectation(self, curves: Curves) -> CurrentExpectation:
         """Return what the pattern expects of cohorts at their observed age, for prediction."""
-        fitted = self.segment_curves
-        segment = fitted.segments.find_deepest(curves)
+        segment_curves = self.segment_curves
+        segment = segment_curves.segments.find_deepest(curves)
         k = np.maximum(curves.observed_age, 0)
 
-        segment_level = fitted.level[segment]
-        earned = curves.users * fitted.beta[segment, k]
+        segment_level = segment_curves.level[segment]
+        earned = curves.users * segment_curves.beta[segment, k]
         revenue = curves.users * self.date_effects.observed_value_without(curves)
-        constant = self.kappa_at(k) * fitted.median_revenue_d7
+        constant = self.kappa_at(k) * segment_curves.median_revenue_d7
         cohort_level = credible_level(segment_level, earned, revenue, constant)
 
         shape, shape_index = self.date_effects.shapes_by_segment_and_date(
-            curves, fitted.beta, segment
+            curves, segment_curves.beta, segment
         )
         return CurrentExpectation(shape, shape_index, segment_level, cohort_level)
 
@@ -102,7 +102,7 @@ class FittedPattern:
         self, curves: Curves, ages: Sequence[int], expectation: CurrentExpectation
     ) -> Forecast:
         """Forecast each cohort at `ages` from what is expected of it."""
-        fitted = self.segment_curves
+        segment_curves = self.segment_curves
         forecast_ages = validate_ages(ages)
         k = curves.observed_age[:, None]
 
@@ -114,8 +114,8 @@ class FittedPattern:
         reason = forecast_reasons(
             curves,
             has_unseen_category(curves, self.vocabulary),
-            fitted.last_supported_age,
-            no_signal=bool(fitted.level[0] == 0),
+            segment_curves.last_supported_age,
+            no_signal=bool(segment_curves.level[0] == 0),
         )
         band = Band.from_mean(value)
         return Forecast(
@@ -125,24 +125,24 @@ class FittedPattern:
             raw=band,
             final=band,
             reason=reason,
-            last_supported_age=fitted.last_supported_age,
+            last_supported_age=segment_curves.last_supported_age,
         )
 
     def forecast_parts(self, curves: Curves, age: int) -> ForecastParts:
         """Return what the forecast is made of: the segment, the cohort's level, its dates."""
-        fitted = self.segment_curves
+        segment_curves = self.segment_curves
         undated = self.date_effects.remove_from(curves)
-        segment = fitted.segments.find_deepest(curves)
+        segment = segment_curves.segments.find_deepest(curves)
         k = np.maximum(curves.observed_age, 0)
         expectation = self.current_expectation(curves)
-        earned = fitted.beta[segment, age]
+        earned = segment_curves.beta[segment, age]
 
-        ahead = expectation.cohort_level * (earned - fitted.beta[segment, k])
+        ahead = expectation.cohort_level * (earned - segment_curves.beta[segment, k])
         with_own_revenue = observed_or_forecast(undated, age, undated.observed_value + ahead)
         forecast = self.predict(curves, [age]).pattern[:, 0]
         with_own_dates = observed_or_forecast(curves, age, forecast)
 
-        names = [" / ".join(key) or "all cohorts" for key in fitted.segments.keys]
+        names = [" / ".join(key) or "all cohorts" for key in segment_curves.segments.keys]
         return ForecastParts(
             segment_names=np.array(names, object)[segment],
             typical_of_segment=expectation.segment_level * earned,
@@ -161,10 +161,10 @@ class FittedPattern:
 
     def interpolation_shape(self, curves: Curves) -> InterpolationShape:
         """Return the shape in which means of cohorts grow between nodes."""
-        fitted = self.segment_curves
-        segment = fitted.segments.find_deepest(curves)
+        segment_curves = self.segment_curves
+        segment = segment_curves.segments.find_deepest(curves)
         shape, shape_index = self.date_effects.shapes_by_segment_and_date(
-            curves, fitted.beta, segment
+            curves, segment_curves.beta, segment
         )
         return InterpolationShape(shape, shape_index)
 
@@ -182,24 +182,29 @@ class FittedPattern:
                 "a pattern restored from a bundle does not hold the sums that it was fitted to: "
                 "fit it to curves first"
             )
-        fitted = self.segment_curves
+        segment_curves = self.segment_curves
         curves = curves.take(curves.observed_age >= 0)
         undated = self.date_effects.remove_from(curves)
-        segment = fitted.segments.find_deepest(undated)
-        lineage = fitted.segments.lineage(segment)
-        revenue = fitted.segments.subtotals(undated.users * undated.observed_value, segment)
-        earned = earned_by_segment(lineage, fitted.beta, undated.users, undated.observed_age)
+        segment = segment_curves.segments.find_deepest(undated)
+        lineage = segment_curves.segments.lineage(segment)
+        revenue = segment_curves.segments.subtotals(undated.users * undated.observed_value, segment)
+        earned = earned_by_segment(
+            lineage, segment_curves.beta, undated.users, undated.observed_age
+        )
 
         shape = (len(segment), AGES)
         expected = ExpectedCurves(
             np.empty(shape, dtype), np.empty(shape, dtype), np.empty(shape, dtype)
         )
         for block in block_slices(len(segment)):
-            own = cohort_development(
-                undated, fitted.last_supported_age, self.config.half_life, block
+            own_development = cohort_development(
+                undated, segment_curves.last_supported_age, self.config.half_life, block
             )
-            others = [self.development[level_segment[block]] - own for level_segment in lineage]
-            beta = self._leave_one_out_shape(others)
+            other_developments = [
+                self.development[level_segment[block]] - own_development
+                for level_segment in lineage
+            ]
+            beta = self._leave_one_out_shape(other_developments)
             hierarchy = [
                 _SegmentOfCohorts(
                     segment=level_segment[block],
@@ -216,15 +221,18 @@ class FittedPattern:
             expected.cohort_level[block] = cohort_level
         return expected
 
-    def _leave_one_out_shape(self, others: Sequence[Development]) -> Floats:
+    def _leave_one_out_shape(self, other_developments: Sequence[Development]) -> Floats:
         """Shape (R, A) of cohorts from the sums of the others in their segments, from the top."""
-        fitted = self.segment_curves
-        credibility = self.config.credibility * fitted.median_revenue_d7
-        growth = ratio_of_sums(others[0])
-        for development in others[1:]:
-            growth = credible_growth(growth, development, credibility, fitted.tilt_constant)
+        segment_curves = self.segment_curves
+        credibility = self.config.credibility * segment_curves.median_revenue_d7
+        growth = ratio_of_sums(other_developments[0])
+        for development in other_developments[1:]:
+            growth = credible_growth(growth, development, credibility, segment_curves.tilt_constant)
         return shape_of_growth(
-            growth, self.config.tail, fitted.last_supported_age, fitted.first_revenue_age
+            growth,
+            self.config.tail,
+            segment_curves.last_supported_age,
+            segment_curves.first_revenue_age,
         )
 
     def _levels_at_any_age(
@@ -234,7 +242,7 @@ class FittedPattern:
 
         `hierarchy` their segments at every level from the top.
         """
-        fitted = self.segment_curves
+        segment_curves = self.segment_curves
         users = curves.users[:, None]
         row = np.arange(len(curves))
         k = curves.observed_age
@@ -244,9 +252,9 @@ class FittedPattern:
 
         # The cohort counts in its segments as it was at each age, not as it is now.
         level = np.zeros_like(revenue)
-        level_constant = self.config.level_credibility * fitted.median_revenue_d7
+        level_constant = self.config.level_credibility * segment_curves.median_revenue_d7
         for depth, parent in enumerate(hierarchy):
-            own_earned = fitted.beta[parent.segment]  # (R, A)
+            own_earned = segment_curves.beta[parent.segment]  # (R, A)
             own_earned *= users
             others_earned = np.maximum(parent.earned[:, None] - own_earned[row, k][:, None], 0.0)
             actual = parent.revenue[:, None] - last_revenue + revenue
@@ -257,30 +265,30 @@ class FittedPattern:
             else:
                 level = credible_level(level, earned, actual, level_constant)
 
-        constant = self.kappa_at(np.arange(AGES)) * fitted.median_revenue_d7
+        constant = self.kappa_at(np.arange(AGES)) * segment_curves.median_revenue_d7
         return level, credible_level(level, users * beta, revenue, constant)
 
     def state(self) -> State:
         """Return the configuration and what was estimated, as data."""
-        fitted = self.segment_curves
+        segment_curves = self.segment_curves
         calendar = self.date_effects.calendar
         trend = self.date_effects.trend
-        is_tilted = np.isfinite(fitted.tilt_constant)
+        is_tilted = np.isfinite(segment_curves.tilt_constant)
         values = {
             "arguments": asdict(self.config),
-            "names": list(fitted.segments.names),
-            "keys": [list(key) for key in fitted.segments.keys],
+            "names": list(segment_curves.segments.names),
+            "keys": [list(key) for key in segment_curves.segments.keys],
             "vocabulary": self.vocabulary,
-            "reach": fitted.last_supported_age,
-            "first": fitted.first_revenue_age,
-            "unit": fitted.median_revenue_d7,
-            "tilting": fitted.tilt_constant if is_tilted else None,
+            "reach": segment_curves.last_supported_age,
+            "first": segment_curves.first_revenue_age,
+            "unit": segment_curves.median_revenue_d7,
+            "tilting": segment_curves.tilt_constant if is_tilted else None,
             "calendar": str(calendar.begin),
             "trend": [str(trend.reference), trend.rate],
         }
         arrays = {
-            "beta": fitted.beta,
-            "level": fitted.level,
+            "beta": segment_curves.beta,
+            "level": segment_curves.level,
             "kappas": self.kappas,
             "calendar": calendar.multiplier,
         }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Floats, Ints
-from ltvnet.data.curves import NODES, Curves, is_within_week_past
+from ltvnet.data.curves import NODE_AGES, Curves, is_within_week_past
 from ltvnet.forecasting.evidence import within_one_standard_error
 from ltvnet.models.pattern.credibility import credible_level
 from ltvnet.models.pattern.development import PastKnowledge
@@ -56,17 +56,19 @@ def kappa_replay_days(curves: Curves) -> list[int]:
 
 
 def replay_kappa_errors(
-    segment_curves: SegmentCurves, known: PastKnowledge, curves: Curves, segment: Ints
+    segment_curves: SegmentCurves,
+    past_knowledge: PastKnowledge,
+    curves: Curves,
+    segment: Ints,
 ) -> Iterator[KappaErrors]:
     """Forecast cohorts that were within a week of each age, and compare with what is known now.
 
-    `segment_curves` and `known` as of the past origin, `curves` as of now; `segment` (N,) the
-    deepest of each cohort.
+    `segment_curves` and `past_knowledge` as of the past origin, `curves` as of now; `segment` (N,)
+    the deepest of each cohort.
     """
-    nodes = np.array(NODES)
-    node_weight = np.diff(np.log1p(nodes), prepend=0.0)
+    node_weight = np.diff(np.log1p(NODE_AGES), prepend=0.0)
     for age_index, age in enumerate(KAPPA_AGES):
-        rows = np.flatnonzero(is_within_week_past(known.age, age))
+        rows = np.flatnonzero(is_within_week_past(past_knowledge.age, age))
         beta = segment_curves.beta[segment[rows]]
         users = curves.users[rows]
         value = curves.values[rows, age]
@@ -77,13 +79,14 @@ def replay_kappa_errors(
             KAPPA_GRID * segment_curves.median_revenue_d7,
         )  # (R, G)
 
-        share_of_growth = (beta[:, nodes] - beta[:, [age]])[:, None, :]
+        share_of_growth = (beta[:, NODE_AGES] - beta[:, [age]])[:, None, :]
         forecast = level[:, :, None] * share_of_growth  # (R, G, J + 1)
-        actual = curves.values[rows[:, None], nodes] - value[:, None]  # (R, J + 1)
+        actual = curves.values[rows[:, None], NODE_AGES] - value[:, None]  # (R, J + 1)
         error = np.abs(actual[:, None, :] - forecast)
 
-        is_scored = (nodes > known.age[rows, None]) & (nodes <= curves.observed_age[rows, None])
-        is_scored &= nodes <= segment_curves.last_supported_age
+        is_scored = NODE_AGES > past_knowledge.age[rows, None]
+        is_scored &= NODE_AGES <= curves.observed_age[rows, None]
+        is_scored &= NODE_AGES <= segment_curves.last_supported_age
         weighted = np.where(is_scored[:, None, :], error * node_weight, 0.0)
         loss = weighted.sum(axis=2) * users[:, None]
         yield KappaErrors(age_index, curves.start[rows], loss)

@@ -72,6 +72,11 @@ class Pattern(PatternConfig):
         return PatternConfig(**asdict(self))
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether there are estimates to forecast with."""
+        return self._fitted is not None
+
+    @property
     def fitted_pattern(self) -> FittedPattern:
         """The estimates of the last fit. Raises ValueError before the first."""
         if self._fitted is None:
@@ -111,14 +116,16 @@ class Pattern(PatternConfig):
         if isinstance(config.kappa, str):
             days_ago += kappa_replay_days(curves)
         triangle = Triangle(undated, segments, segment, config.half_life)
-        knowledge = triangle.past_knowledge(days_ago, config.min_cohorts)
-        segment_curves = estimate_segment_curves(config, triangle, knowledge, days_ago)
+        knowledge_by_day = triangle.past_knowledge(days_ago, config.min_cohorts)
+        segment_curves = estimate_segment_curves(config, triangle, knowledge_by_day, days_ago)
 
         if isinstance(config.kappa, str):
             replays = (
                 errors
-                for past_curves, known in zip(segment_curves[1:], knowledge[1:], strict=True)
-                for errors in replay_kappa_errors(past_curves, known, undated, segment)
+                for past_curves, past_knowledge in zip(
+                    segment_curves[1:], knowledge_by_day[1:], strict=True
+                )
+                for errors in replay_kappa_errors(past_curves, past_knowledge, undated, segment)
             )
             kappas = fit_kappas(replays)
         else:
@@ -130,7 +137,7 @@ class Pattern(PatternConfig):
             date_effects=date_effects,
             kappas=kappas,
             vocabulary={name: sorted(set(text)) for name, text in curves.attributes.items()},
-            development=knowledge[0].sums,
+            development=knowledge_by_day[0].sums,
         )
 
     def predict(self, curves: Curves, ages: Sequence[int] = NODES) -> Forecast:
