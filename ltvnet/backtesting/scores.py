@@ -5,7 +5,7 @@ Shapes: E entries, J nodes, K cohorts, C cells of one group and horizon.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +14,8 @@ import pandas as pd
 from ltvnet import metrics
 from ltvnet.backtesting.ledger import LedgerEntries, Stage
 from ltvnet.data.arrays import Bools, Floats
-from ltvnet.data.curves import AGES, HORIZONS, MAX_AGE, NODE_AGES, NODES, Curves, History
-from ltvnet.forecasting.forecast import AGE_BUCKETS, Band, age_bucket
+from ltvnet.data.curves import AGES, HORIZONS, NODE_AGES, NODES, Curves, History
+from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, Band, age_bucket
 
 ScoredStage = Stage | Literal["pattern"]
 """A stage of a forecast, or the historical pattern beside it."""
@@ -220,8 +220,8 @@ def group_by_observed_age(
         yield str(age), entries.at_observed_ages([age])
 
     at_own_age = entries.at_own_age
-    for bucket, (low, high) in enumerate(pairwise((*AGE_BUCKETS, MAX_AGE))):
-        yield f"{low}-{high - 1}", at_own_age & (age_bucket(entries.observed_age) == bucket)
+    for bucket, label in enumerate(AGE_BUCKET_LABELS):
+        yield label, at_own_age & (age_bucket(entries.observed_age) == bucket)
     yield "all", at_own_age
 
 

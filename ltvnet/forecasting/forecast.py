@@ -5,6 +5,7 @@ Shapes: N cohorts, H ages asked for, J nodes, R sums over cohorts.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import EllipsisType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -23,6 +24,9 @@ CellIndex = AxisIndex | tuple[AxisIndex, ...]
 
 AGE_BUCKETS = (0, 3, 7, 14, 30, 60, 90, 180)
 """Observed ages are told apart in [0, 3) [3, 7) ... [180, 360)."""
+
+AGE_BUCKET_LABELS = tuple(f"{low}-{high - 1}" for low, high in pairwise((*AGE_BUCKETS, MAX_AGE)))
+"""Buckets of observed age in days, such as 7-13, in the order of AGE_BUCKETS."""
 
 YOUNG = 3
 """Forecasts from fewer observed ages than this are marked `young`."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast
+from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, Forecast
 from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
@@ -316,10 +316,9 @@ def describe_corrections(bundle: Bundle) -> str:
 
 def _describe_ages(action: str, is_on: Bools, details: Sequence[str]) -> str:
     """Say at which observed ages an action is on, and how: `is_on` and `details` by bucket."""
-    buckets = [f"{low}-{high - 1}" for low, high in pairwise((*AGE_BUCKETS, MAX_AGE))]
     ages = [
         bucket + detail
-        for bucket, detail, is_active in zip(buckets, details, is_on, strict=True)
+        for bucket, detail, is_active in zip(AGE_BUCKET_LABELS, details, is_on, strict=True)
         if is_active
     ]
     return f"{action} at observed ages {', '.join(ages)}" if ages else f"nothing {action}"

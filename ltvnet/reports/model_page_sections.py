@@ -8,7 +8,7 @@ nodes, M models.
 
 from collections.abc import Sequence
 from html import escape
-from itertools import pairwise, product
+from itertools import product
 from textwrap import shorten
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.arrays import Ints
 from ltvnet.data.curves import HORIZONS, MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
-from ltvnet.forecasting.forecast import AGE_BUCKETS, Forecast
+from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, Forecast
 from ltvnet.forecasting.rollup import rollup_revenue
 from ltvnet.reports import leaderboard_tables
 from ltvnet.reports.findings import NO_REVENUE
@@ -55,9 +55,6 @@ ROLLUP_ROWS = 15
 
 EXPLAINED_COHORTS = 6
 """Cohorts whose forecast is explained, at most."""
-
-AGE_BUCKET_LABELS = [f"{low}-{high - 1}" for low, high in pairwise((*AGE_BUCKETS, MAX_AGE))]
-"""Buckets of observed age (B,) in days, such as 7-13."""
 
 
 class _ScoreRow(NamedTuple):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from factories.forecasts import linear_forecast
 
-from ltvnet.forecasting.forecast import QUANTITIES, Band
+from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, QUANTITIES, Band, age_bucket
 
 
 def test_a_band_maps_each_quantity() -> None:
@@ -36,3 +36,11 @@ def test_a_forecast_at_some_of_its_ages() -> None:
 
     with pytest.raises(ValueError, match=r"ages that were forecast, got also \[0\]"):
         linear_forecast().at([0, 30])
+
+
+def test_every_age_is_within_the_label_of_its_bucket() -> None:
+    assert len(AGE_BUCKET_LABELS) == len(AGE_BUCKETS)
+    for bucket, label in enumerate(AGE_BUCKET_LABELS):
+        first, last = map(int, label.split("-"))
+        assert age_bucket(np.array([first, last])).tolist() == [bucket, bucket]
+    assert AGE_BUCKET_LABELS[-1] == "180-359"

@@ -20,11 +20,10 @@ from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.curves import NODES, Curves
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.forecast import Forecast
+from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, Forecast
 from ltvnet.reports import model_page
 from ltvnet.reports.findings import NO_REVENUE, headline_sentence, verdict
 from ltvnet.reports.model_page import ReportContent
-from ltvnet.reports.model_page_sections import AGE_BUCKET_LABELS
 
 HEADINGS = [
     "How far off were past forecasts?",
