@@ -6,7 +6,7 @@ intervals follow from them, of one backtest or of several together, its `part`s.
 Shapes: E entries, J nodes, C cells of one observed age and horizon, R rows of sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -240,6 +240,27 @@ class Leaderboard:
             table[f"excess_d{horizon}"] = self._excess(horizon)
         table[["fit_seconds", "parameters"]] = facts[["seconds", "parameters"]]
         return table.join(pd.DataFrame(self._wape_columns(), index=table.index))
+
+    @property
+    def wape_by_age(self) -> Mapping[int, pd.DataFrame]:
+        """WAPE by observed age: tables with a row a model, the best first, and a column a horizon.
+
+        NaN where nothing has matured.
+        """
+        wape = self.cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
+        return {
+            age: wape.xs(age, level="observed_age").unstack("horizon").loc[self.ranking.index]
+            for age in wape.index.unique("observed_age")
+        }
+
+    @cached_property
+    def champion_comparison(self) -> metrics.Comparison | None:
+        """Score of the champion against that of the best baseline; None: one of them is missing."""
+        champion = self.champion
+        baseline = self.best_baseline
+        if champion is None or baseline is None:
+            return None
+        return self.compare_scores(champion, baseline)
 
     def _skill(self, model: str) -> tuple[float, float, float]:
         """Skill of a model against the best baseline, and its interval; NaN where unknown."""

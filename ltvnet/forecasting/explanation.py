@@ -1,6 +1,8 @@
 """Why a forecast is above or below its segment: differences in money that add up, and in words.
 
-Shapes: N cohorts, T terms.
+Also which cohorts are worth showing: those furthest from their segment, and examples by age.
+
+Shapes: N cohorts, H ages, T terms.
 """
 
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ltvnet.data.arrays import Floats, Strings
+from ltvnet.data.arrays import Floats, Ints, Strings
 from ltvnet.data.curves import MAX_AGE, NODES, Curves
 from ltvnet.forecasting.forecast import Forecast, ForecastParts, observed_or_forecast
 from ltvnet.forecasting.forecaster import Predictor
@@ -29,6 +31,9 @@ UNDIVIDED_GROWTH = "by what the model adds to the pattern"
 
 MIN_SHARE_TOLD = 0.01
 """Share of a forecast below which a term is left out of the sentence."""
+
+EXAMPLE_AGES = ((0, 7), (7, 14), (14, 30), (30, 60), (60, 90), (90, 180))
+"""Observed ages of the cohorts that are shown as examples: from, and below."""
 
 
 @runtime_checkable
@@ -84,6 +89,18 @@ class Explanation:
     terms: Floats
     forecast: Floats
     is_undivided: bool
+
+    def furthest_cohorts(self, limit: int) -> Ints:
+        """Return rows of the cohorts furthest from their segment in revenue, the furthest first.
+
+        At most `limit`, of cohorts whose age `horizon` is not observed yet.
+        """
+        curves = self.curves
+        per_user = np.abs(self.forecast - self.segment_mean)
+        distance = per_user * curves.users  # (N,)
+        is_candidate = (curves.observed_age < self.horizon) & (distance > 0)
+        order = np.argsort(-distance[is_candidate], kind="stable")
+        return np.flatnonzero(is_candidate)[order][:limit]
 
     def sentences(self, rows: Iterable[int] | None = None) -> Strings:
         """Return a sentence for each of some rows or of all (N,); None without a complete age."""
@@ -172,3 +189,21 @@ def explain(model: Predictor, forecast: Forecast) -> Explanation:
         forecast=amounts[:, -1],
         is_undivided=parts.is_undivided,
     )
+
+
+def example_cohorts(forecast: Forecast, actual: Floats) -> list[int]:
+    """Return for each of EXAMPLE_AGES the row of the largest of the cohorts that matured most.
+
+    `actual` (N, H) at the ages of the forecast, NaN where not matured; ages without a cohort of
+    which anything has matured have no row.
+    """
+    curves = forecast.curves
+    matured_days = np.isfinite(actual).sum(axis=1)  # (N,)
+    rows: list[int] = []
+    for low, high in EXAMPLE_AGES:
+        is_in_range = (curves.observed_age >= low) & (curves.observed_age < high)
+        is_candidate = is_in_range & (matured_days > 0)
+        if is_candidate.any():
+            ascending = np.lexsort((curves.users, matured_days, is_candidate))
+            rows.append(int(ascending[-1]))
+    return rows

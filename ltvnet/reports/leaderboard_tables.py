@@ -47,11 +47,11 @@ def state_finding(board: Leaderboard) -> str:
         if board.weekly_sums.empty:
             return "Nothing has matured at the ages of the score"
         return NO_REVENUE
-    if champion is None or baseline is None:
+    versus = board.champion_comparison
+    if versus is None:
         best = str(champion or baseline)
         return f"{best} is the closest: its score is {exact_percent(board.scores[best])}"
 
-    versus = board.compare_scores(champion, baseline)
     comparative = "closer" if versus.skill >= 0 else "further off"
     finding = (
         f"{champion} is {exact_percent(versus.skill)} {comparative} "
@@ -88,11 +88,7 @@ def summary_table(board: Leaderboard) -> tuple[list[str], TableRows]:
 
 def error_tables(board: Leaderboard) -> Iterator[tuple[str, list[str], TableRows]]:
     """Yield for each observed age a heading, and the head and the rows of a table of WAPE."""
-    wape = board.cells.groupby(["model", "observed_age", "horizon"])["wape"].mean()
-    for age in wape.index.unique("observed_age"):
-        by_horizon = wape.xs(age, level="observed_age").unstack("horizon")
-        by_horizon = by_horizon.loc[board.ranking.index]
-
+    for age, by_horizon in board.wape_by_age.items():
         head = ["model", *(f"D{horizon}" for horizon in by_horizon)]
         rows = [
             [_name_with_star(board, model), *map(exact_percent, errors)]

@@ -30,7 +30,6 @@ from ltvnet.backtesting.scores import (
 )
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.arrays import Ints
 from ltvnet.data.curves import HORIZONS, MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, Forecast
@@ -283,7 +282,7 @@ def _rollup_note(forecast: Forecast, value_count: int) -> str:
 
 def explanation_section(explanation: Explanation) -> str:
     """Show why the forecasts that are the furthest from their segment's are high or low."""
-    furthest = _furthest_cohorts(explanation)
+    furthest = explanation.furthest_cohorts(EXPLAINED_COHORTS)
     if not len(furthest):
         return ""
     curves = explanation.curves
@@ -308,13 +307,3 @@ def explanation_section(explanation: Explanation) -> str:
     table = html_table(f"The {subjects} the furthest from usual, in revenue", head, rows)
     note = paragraph("Revenue per user, which adds up from the left to the right.")
     return f"{table}{note}<dl>{''.join(reasons)}</dl>"
-
-
-def _furthest_cohorts(explanation: Explanation) -> Ints:
-    """Return rows of the cohorts furthest from their segment in revenue, the furthest first."""
-    curves = explanation.curves
-    per_user = np.abs(explanation.forecast - explanation.segment_mean)
-    distance = per_user * curves.users  # (N,)
-    is_candidate = (curves.observed_age < explanation.horizon) & (distance > 0)
-    order = np.argsort(-distance[is_candidate], kind="stable")
-    return np.flatnonzero(is_candidate)[order][:EXPLAINED_COHORTS]

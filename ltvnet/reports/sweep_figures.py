@@ -14,7 +14,7 @@ from ltvnet.reports.figures import MODEL_COLORS, PATTERN_COLOR, titled_figure
 from ltvnet.reports.html import FIGURE_STYLE
 from ltvnet.tuning.search_space import Value
 from ltvnet.tuning.sweep_result import SweepResult
-from ltvnet.tuning.trials import COMPLETE, PRUNED, FinishedTrial
+from ltvnet.tuning.trials import FinishedTrial
 
 KEYS_DRAWN = 12
 """Keys that are drawn, at most, the most important first."""
@@ -25,7 +25,7 @@ KEYS_PER_ROW = 4
 
 def sweep_figures(result: SweepResult) -> dict[str, Figure]:
     """Return the figures of the page of a sweep by name, those that there are data for."""
-    figures = {"course of the sweep": score_by_trial(result.trials, result.best_trial)}
+    figures = {"course of the sweep": score_by_trial(result)}
     if result.importances:
         figures["importance of keys"] = importance_by_key(result.importances)
 
@@ -38,25 +38,21 @@ def sweep_figures(result: SweepResult) -> dict[str, Figure]:
 
 
 @rc_context(FIGURE_STYLE)
-def score_by_trial(trials: Sequence[FinishedTrial], best: FinishedTrial) -> Figure:
+def score_by_trial(result: SweepResult) -> Figure:
     """Draw scores of trials in the order they began, and the best so far."""
-    candidates = [
-        trial for trial in trials if trial.state == COMPLETE and (trial.allowed or trial.default)
-    ]
-    if not candidates:
-        candidates = [best]
-    numbers = [trial.number for trial in candidates]
-    scores = np.array([trial.score for trial in candidates])
-    pruned_numbers = [trial.number for trial in trials if trial.state == PRUNED]
+    course = result.course
+    scores = course.scores
+    pruned_numbers = course.pruned_numbers
 
-    title = f"Trial {best.number} of {len(trials)} was the best"
+    title = f"Trial {result.best_trial.number} of {len(result.trials)} was the best"
     if pruned_numbers:
         title += f"; {len(pruned_numbers)} were stopped early"
     figure = titled_figure(title, 3.4)
     axes = figure.add_subplot()
-    best_so_far = np.minimum.accumulate(scores)
-    axes.step(numbers, best_so_far, where="post", c=MODEL_COLORS[0], label="best so far")
-    axes.scatter(numbers, scores, color=MODEL_COLORS[0], label="score", zorder=3)
+    axes.step(
+        course.numbers, course.best_so_far, where="post", c=MODEL_COLORS[0], label="best so far"
+    )
+    axes.scatter(course.numbers, scores, color=MODEL_COLORS[0], label="score", zorder=3)
 
     lowest = scores.min()
     high = np.quantile(scores, 0.9)  # failures would hide the rest

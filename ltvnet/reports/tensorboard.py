@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ltvnet.data.arrays import Floats
+from ltvnet.forecasting.explanation import example_cohorts
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.reports.wording import count
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-EXAMPLE_AGES = ((0, 7), (7, 14), (14, 30), (30, 60), (60, 90), (90, 180))
-"""Observed ages of the cohorts that are shown as examples: from, and below."""
 
 LOSS_TAGS = {"training": "train/loss_epoch", "validation": "val/loss"}
 """Tags of losses by epoch in the events of a net's training."""
@@ -34,7 +30,7 @@ def example_curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7.5), layout="constrained")
-    for position, row in enumerate(_example_rows(forecast, actual), start=1):
+    for position, row in enumerate(example_cohorts(forecast, actual), start=1):
         axes = figure.add_subplot(2, 3, position)
         _draw_cohort(axes, forecast, actual, row)
         if position == 1:
@@ -64,20 +60,6 @@ def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> 
     axes.set_xlabel("days since acquisition")
     axes.set_ylabel("revenue per user")
     axes.set_ylim(bottom=0)
-
-
-def _example_rows(forecast: Forecast, actual: Floats) -> list[int]:
-    """Return for each of EXAMPLE_AGES the largest of the cohorts that have matured most."""
-    curves = forecast.curves
-    matured_days = np.isfinite(actual).sum(axis=1)  # (N,)
-    rows: list[int] = []
-    for low, high in EXAMPLE_AGES:
-        is_in_range = (curves.observed_age >= low) & (curves.observed_age < high)
-        is_candidate = is_in_range & (matured_days > 0)
-        if is_candidate.any():
-            ascending = np.lexsort((curves.users, matured_days, is_candidate))
-            rows.append(int(ascending[-1]))
-    return rows
 
 
 def read_epoch_losses(folder: Path, models: Sequence[str]) -> dict[str, dict[str, list[float]]]:

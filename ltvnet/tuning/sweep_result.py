@@ -6,9 +6,29 @@ Shapes: T trials.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from ltvnet.tuning.trials import COMPLETE, FinishedTrial, HeldOutGain, SweepTask
+from ltvnet.data.arrays import Floats
+from ltvnet.tuning.trials import COMPLETE, PRUNED, FinishedTrial, HeldOutGain, SweepTask
+
+
+@dataclass(frozen=True)
+class SweepCourse:
+    """Scores of trials in the order they began, which the best is chosen from.
+
+    `numbers` and `scores` (T,) of the trials, `pruned_numbers` of those stopped early.
+    """
+
+    numbers: Sequence[int]
+    scores: Floats
+    pruned_numbers: Sequence[int]
+
+    @property
+    def best_so_far(self) -> Floats:
+        """The lowest score up to each trial: (T,)."""
+        lowest: Floats = np.minimum.accumulate(self.scores)
+        return lowest
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,22 @@ class SweepResult:
             if not front or trial.seconds < front[-1].seconds:
                 front.append(trial)
         return front
+
+    @property
+    def course(self) -> SweepCourse:
+        """Scores of the trials that may be the best; of the best alone where none may be."""
+        candidates = [
+            trial
+            for trial in self.trials
+            if trial.state == COMPLETE and (trial.allowed or trial.default)
+        ]
+        if not candidates:
+            candidates = [self.best_trial]
+        return SweepCourse(
+            numbers=[trial.number for trial in candidates],
+            scores=np.array([trial.score for trial in candidates]),
+            pruned_numbers=[trial.number for trial in self.trials if trial.state == PRUNED],
+        )
 
     @property
     def error_saved(self) -> float | None:

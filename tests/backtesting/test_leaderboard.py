@@ -45,6 +45,21 @@ def test_every_column_of_known_errors(pattern_record: BacktestRecord) -> None:
     assert make_leaderboard(pattern_record).oracle_score == pytest.approx(0.1)
 
 
+def test_errors_by_age_and_the_comparison_of_the_champion(pattern_record: BacktestRecord) -> None:
+    board = make_leaderboard(pattern_record)
+    assert list(board.wape_by_age) == [3, 7, 30]
+    for age, wape in board.wape_by_age.items():
+        assert list(wape.index) == ["net", "chain_ladder", "other"]  # the best first
+        assert min(map(int, wape.columns)) > age
+        np.testing.assert_allclose(wape, np.tile([[0.2], [0.4], [0.5]], wape.shape[1]))
+    versus = board.champion_comparison
+    assert versus is not None and versus.skill == pytest.approx(0.5)
+    assert versus == board.compare_scores("net", "chain_ladder")
+
+    all_baselines = replace(board, model_facts=board.model_facts.assign(baseline=True))
+    assert all_baselines.champion_comparison is None
+
+
 def test_the_score_is_that_of_scores_and_its_interval_lies_around_the_skill(
     pattern_record: BacktestRecord,
 ) -> None:

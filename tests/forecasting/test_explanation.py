@@ -9,14 +9,15 @@ import pytest
 import torch
 from factories.cohorts import curve, history, weekly_history
 from factories.configs import CHAIN_LADDER, LSTM, PATTERN, arguments_of, corrected_config
-from factories.forecasts import fit_as_of
+from factories.forecasts import fit_as_of, linear_forecast
 from factories.models import make_corrected, make_forecaster
+from factories.records import SUNDAYS, forecast_off_by, two_campaigns
 
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.curves import NODES, Curves
-from ltvnet.forecasting.explanation import TERMS, Explanation, explain
+from ltvnet.forecasting.explanation import TERMS, Explanation, example_cohorts, explain
 from ltvnet.forecasting.forecast import observed_or_forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.models.neural.forecaster import NeuralForecaster
@@ -316,3 +317,45 @@ def loaded_bundle(
     folder = tmp_path_factory.mktemp("model") / "bundle"
     bundle.save(folder, "neural", models["lstm"], curves, {})
     return bundle.load(folder)
+
+
+def test_the_furthest_in_revenue_come_first() -> None:
+    """Of 40, 10, 20 and unknown users, the first observed to the end, the last not at all."""
+    explanation = Explanation(
+        curves=linear_forecast().curves,
+        horizon=360,
+        segment_names=np.array(["s"] * 4, dtype=object),
+        segment_mean=np.array([1.0, 1.0, 1.0, np.nan]),
+        terms=np.zeros((4, len(TERMS))),
+        forecast=np.array([9.0, 1.9, 0.5, np.nan]),
+        is_undivided=False,
+    )
+    assert explanation.furthest_cohorts(6).tolist() == [2, 1]  # 10 of revenue too low, 9 too high
+    assert explanation.furthest_cohorts(1).tolist() == [2]
+    usual = replace(explanation, forecast=explanation.segment_mean)
+    assert usual.furthest_cohorts(6).tolist() == []
+
+
+def test_examples_are_the_largest_of_those_that_matured_most() -> None:
+    """The cohorts stand at 360, 11, 2 and -1 days; at 2 and at 11 there are examples."""
+    forecast = linear_forecast()
+    actual = np.full(forecast.pattern.shape, np.nan)
+    assert example_cohorts(forecast, actual) == []  # nothing has matured
+    actual[:, :20] = 1.0
+    assert example_cohorts(forecast, actual) == [2, 1]  # the youngest first
+    actual[2] = np.nan
+    assert example_cohorts(forecast, actual) == [1]
+
+
+def test_the_largest_is_the_example_among_those_that_matured_alike() -> None:
+    """Campaign a has twice the users of b in every week."""
+    forecast = forecast_off_by(two_campaigns(), SUNDAYS[1], (1.0, 1.0), 1.0)
+    curves = forecast.curves
+    actual = np.ones(forecast.pattern.shape)
+    rows = example_cohorts(forecast, actual)
+    assert curves.observed_age[rows].tolist()[:2] == [0, 7]
+    assert set(curves.attributes["Campaign"][rows]) == {"a"}
+
+    actual[curves.attributes["Campaign"] == "a", -1] = np.nan
+    rows = example_cohorts(forecast, actual)
+    assert set(curves.attributes["Campaign"][rows]) == {"b"}
