@@ -247,6 +247,21 @@ def score_table(
     return pd.DataFrame(score_rows)
 
 
+def score_rows_at_ages(table: pd.DataFrame, ages: Sequence[int]) -> pd.DataFrame:
+    """Return the rows of a score table of cohorts at exactly some observed ages, in their order."""
+    if table.empty:
+        return table
+    parts = [table[table["observed_age"] == str(age)] for age in ages]
+    return pd.concat([table[:0], *parts])
+
+
+def score_rows_by_bucket(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a score table of cohorts at their own age, by bucket and together."""
+    if table.empty:
+        return table
+    return table[table["observed_age"].isin([*AGE_BUCKET_LABELS, "all"])]
+
+
 def score_table_by_segment(
     record: BacktestRecord, level: int, stage: ScoredStage = "final"
 ) -> pd.DataFrame:
@@ -282,6 +297,17 @@ def mean_wape(record: BacktestRecord, stage: ScoredStage = "final") -> float | N
         if np.isfinite(error):
             errors.append(error)
     return float(np.mean(errors)) if errors else None
+
+
+def mean_wape_by_name(records: Sequence[BacktestRecord]) -> dict[str, float | None]:
+    """Mean WAPE of each model by its name, and of the pattern of the first where it is none.
+
+    None where nothing has matured, as `mean_wape` says; empty without a record.
+    """
+    scores = {record.name: mean_wape(record) for record in records}
+    if records and "pattern" not in scores:
+        scores["pattern"] = mean_wape(records[0], "pattern")
+    return scores
 
 
 def revision(entries: LedgerEntries, horizon: int, stage: ScoredStage) -> float:

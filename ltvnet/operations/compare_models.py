@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,21 @@ class ModelComparison:
     notes: Sequence[str]
     names: Sequence[str]
 
+    @cached_property
+    def score_tables(self) -> list[pd.DataFrame]:
+        """Scores of each record at `ages`, at the ages of the score and by bucket of own age."""
+        other_ages = [age for age in scores.SCORED_AGES if age not in self.ages]
+        return [score_table(record, [*self.ages, *other_ages]) for record in self.records]
+
     def as_text(self) -> str:
         """The scores for a terminal."""
         title = "Forecasts of past days against what came true"
-        text = run_report.terminal_score_table(self.records, title, exact=True)
+        tables = [
+            scores.score_rows_at_ages(table, scores.SCORED_AGES) for table in self.score_tables
+        ]
+        text = run_report.terminal_score_table(
+            pd.concat([pd.DataFrame(), *tables]), scores.mean_wape_by_name(self.records), title
+        )
         return f"{text}\n{leaderboard_tables.state_finding(self.board)}"
 
     def write(self, folder: Path) -> None:
@@ -66,7 +78,7 @@ class ModelComparison:
         self.board.write(folder)
         leaderboard_tables.write_markdown(self.board, folder)
 
-        tables = {"scores": [score_table(record, self.ages) for record in self.records]}
+        tables = {"scores": [self._rows_to_write(table) for table in self.score_tables]}
         if self.records[0].entries.hierarchy:
             tables["segments"] = [
                 scores.score_table_by_segment(record, 1) for record in self.records
@@ -79,6 +91,16 @@ class ModelComparison:
         with atomic_write(folder / "metrics.json") as path:
             path.write_text(json.dumps({"score": values}, indent=1))
         model_page.write_model_page(folder / "report.html", self.report_content())
+
+    def _rows_to_write(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a score table at `ages` and by bucket of own age."""
+        if table.empty:
+            return table
+        parts = [
+            scores.score_rows_at_ages(table, self.ages),
+            scores.score_rows_by_bucket(table),
+        ]
+        return pd.concat(parts)
 
     def report_content(self) -> model_page.ReportContent:
         """Gather what the HTML report shows: the best model beside the others."""

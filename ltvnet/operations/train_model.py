@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ltvnet.backtesting import scores
 from ltvnet.backtesting.replay import forecast_entries
@@ -77,6 +79,13 @@ class TrainedModel:
         records = {"past": self.past, "after": self.after}
         return {name: record for name, record in records.items() if record is not None}
 
+    @cached_property
+    def score_tables(self) -> dict[str, pd.DataFrame]:
+        """Scores of each of `records` at the ages of the score and by bucket of own age."""
+        return {
+            name: score_table(record, scores.SCORED_AGES) for name, record in self.records.items()
+        }
+
     def score_by_name(self) -> dict[str, float | None]:
         """Scores of the model and of the pattern on each of `records`, by name."""
         score_by_name: dict[str, float | None] = {}
@@ -93,13 +102,20 @@ class TrainedModel:
         """The scores for a terminal: of the past, and of what came after the origin."""
         text = ""
         if self.past is not None:
-            title = "Forecasts of past days against what came true"
-            text = run_report.terminal_score_table([self.past], title, exact=True)
+            text = run_report.terminal_score_table(
+                scores.score_rows_at_ages(self.score_tables["past"], scores.SCORED_AGES),
+                scores.mean_wape_by_name([self.past]),
+                "Forecasts of past days against what came true",
+            )
 
         origin = self.curves.origin
-        records = [] if self.after is None else [self.after]
-        title = f"Forecasts of {origin} against what was known on {self.history.last_day}"
-        later = run_report.terminal_score_table(records, title, exact=False)
+        later = ""
+        if self.after is not None:
+            later = run_report.terminal_score_table(
+                scores.score_rows_by_bucket(self.score_tables["after"]),
+                scores.mean_wape_by_name([self.after]),
+                f"Forecasts of {origin} against what was known on {self.history.last_day}",
+            )
         if not later:
             later = f"No cell has matured after {origin}, so its forecasts cannot be scored yet."
         return f"{text}\n{later}"
@@ -181,8 +197,8 @@ def write_reports(
 ) -> None:
     """Write `metrics.json` and `report.html`, and figures and hyper-parameters to TensorBoard."""
     tables = {
-        name: json.loads(score_table(record, scores.SCORED_AGES).to_json(orient="records"))
-        for name, record in trained.records.items()
+        name: json.loads(table.to_json(orient="records"))
+        for name, table in trained.score_tables.items()
     }
     with atomic_write(folder / "metrics.json") as path:
         path.write_text(json.dumps({"score": trained.score_by_name(), **tables}, indent=1))

@@ -1,14 +1,12 @@
 """The scores of a run as a table for a terminal, and how its past was cut out of the history."""
 
 import io
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ltvnet.backtesting import scores
-from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.data.arrays import Days
 from ltvnet.data.curves import History
 from ltvnet.reports.wording import terminal_percent, terminal_signed_percent
@@ -43,21 +41,18 @@ def vintage_note(history: History, days: Days) -> str:
     return f"{len(cut_by_date)} of {len(replayed_days)} days cut by date, not by vintage"
 
 
-def terminal_score_table(records: Sequence[BacktestRecord], title: str, *, exact: bool) -> str:
-    """Return WAPE, bias and coverage as a table for a terminal; empty where nothing has matured.
+def terminal_score_table(
+    score_table: pd.DataFrame, mean_wapes: Mapping[str, float | None], title: str
+) -> str:
+    """Return WAPE, bias and coverage as a table for a terminal, and the scores below it.
 
-    Of cohorts cut to exactly SCORED_AGES, or else of all by bucket of their own age.
+    `score_table` the rows to draw, as `scores.score_table` has them: the text is empty where it
+    has not even columns, as nothing has matured. `mean_wapes` the score of each model (None: not
+    known).
     """
-    tables = [score_table(record, scores.SCORED_AGES) for record in records]
-    table = pd.concat([pd.DataFrame(), *tables])
-    if table.empty:
+    if score_table.columns.empty:
         return ""
-    is_exact_age = table.observed_age.isin(list(map(str, scores.SCORED_AGES)))
-    text = _draw_table(table[is_exact_age == exact], title)
-
-    mean_wapes = {record.name: scores.mean_wape(record) for record in records}
-    if "pattern" not in mean_wapes:
-        mean_wapes["pattern"] = scores.mean_wape(records[0], "pattern")
+    text = _draw_table(score_table, title)
     known_scores = [
         f"{name} {terminal_percent(wape)}" for name, wape in mean_wapes.items() if wape is not None
     ]

@@ -17,7 +17,10 @@ from ltvnet.backtesting.scores import (
     forecast_by_oracle,
     growth_standard_error,
     mean_wape,
+    mean_wape_by_name,
     revision,
+    score_rows_at_ages,
+    score_rows_by_bucket,
     score_table,
     score_table_by_segment,
 )
@@ -71,6 +74,28 @@ def test_cohorts_are_counted_at_a_cut_age_and_at_their_own(half_record: Backtest
     assert counts["3-6", 30] == counts["7-13", 30] == 1
     assert counts["14-29", 30] == 2 and counts["30-59", 60] == 4
     assert counts["all", 30] == 4
+
+
+def test_rows_of_a_table_by_exact_age_and_by_bucket(half_record: BacktestRecord) -> None:
+    table = score_table(half_record, [7, 30])
+    at_ages = score_rows_at_ages(table, [30, 7, 60])  # none at 60 days
+    assert list(at_ages["observed_age"].unique()) == ["30", "7"]
+    by_bucket = score_rows_by_bucket(table)
+    assert list(by_bucket["observed_age"].unique())[-1] == "all"
+    assert len(at_ages) + len(by_bucket) == len(table)
+    assert at_ages.columns.equals(table.columns) and (at_ages.dtypes == table.dtypes).all()
+    for rows in (score_rows_by_bucket(pd.DataFrame()), score_rows_at_ages(pd.DataFrame(), [7])):
+        assert rows.columns.empty
+
+
+def test_scores_by_name_hold_the_pattern_of_the_first(half_record: BacktestRecord) -> None:
+    assert mean_wape_by_name([]) == {}
+    by_name = mean_wape_by_name([half_record, replace(half_record, name="again")])
+    assert list(by_name) == ["half", "again", "pattern"]
+    assert by_name["half"] == by_name["again"] == pytest.approx(0.5)
+    assert by_name["pattern"] == mean_wape(half_record, "pattern")
+    as_pattern = mean_wape_by_name([replace(half_record, name="pattern")])
+    assert as_pattern == {"pattern": by_name["half"]}
 
 
 def test_cells_beyond_the_support_of_the_data_do_not_count(half_record: BacktestRecord) -> None:

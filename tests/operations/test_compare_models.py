@@ -58,6 +58,9 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     )  # the pattern that models are held against is that of the backtest
     text = backtest.as_text()
     assert "pattern" in text and "ladder" in text
+    model_column = [line.split("│")[1].strip() for line in text.splitlines() if "│" in line]
+    assert list(dict.fromkeys(model_column)) == [record.name for record in backtest.records]
+    assert model_column == sorted(model_column, key=list(by_name).index)  # a block each
     backtest.write(tmp_path)
     table = pd.read_csv(tmp_path / "scores.csv")
     assert set(table["model"]) == set(models) and {7, 30} <= set(
