@@ -3,6 +3,8 @@
 Shapes: E entries, J nodes, O origins, H horizons, C cells of one group and horizon.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,16 +13,21 @@ from ltvnet import metrics
 from ltvnet.backtesting.ledger import Stage
 from ltvnet.backtesting.scores import (
     BacktestRecord,
+    IntervalCoverage,
     ScoreCells,
     ScoredStage,
     bias_of_cells,
     cells_at_age,
+    coverage_of_cells,
     group_by_observed_age,
 )
 from ltvnet.data.arrays import Bools, Days, Floats, Ints
-from ltvnet.data.curves import DAYS_PER_WEEK, NODE_AGES, NODES
+from ltvnet.data.curves import DAYS_PER_WEEK, HORIZONS, NODE_AGES, NODES
 from ltvnet.forecasting.forecast import age_bucket
 from ltvnet.forecasting.interpolation import interval_growth
+
+POSITION_BINS = 10
+"""Bins of the histogram of where outcomes fell in their interval."""
 
 LARGEST_MISSES = 10
 """Cohorts that are shown as the largest misses, at most."""
@@ -95,6 +102,47 @@ def bias_standard_error(cells: ScoreCells) -> float:
     return metrics.clustered_standard_error(
         relative_error, cells.users * size, cells.acquisition_week
     )
+
+
+@dataclass(frozen=True)
+class IntervalCheck:
+    """How intervals of cohorts at their own age held, all horizons together and one by one.
+
+    `coverage` by horizon, of those that can be checked; `position_shares` (POSITION_BINS,) of the
+    outcomes by where they fell in their interval, from below it to above it.
+    """
+
+    coverage: Mapping[int, IntervalCoverage]
+    position_shares: Floats
+
+
+def check_intervals(record: BacktestRecord) -> IntervalCheck | None:
+    """Check the 80 % intervals of past forecasts; None where none can be checked."""
+    at_own_age = record.entries.at_own_age
+    cells = {h: record.select_cells("final", at_own_age, h) for h in HORIZONS}
+    coverage = {h: coverage_of_cells(cells[h]) for h in HORIZONS}
+    coverage = {h: coverage[h] for h in HORIZONS if coverage[h].is_known}
+    if not coverage:
+        return None
+    positions = np.concatenate([outcome_positions(cells[h]) for h in coverage])
+    return IntervalCheck(coverage, _shares_by_position(positions))
+
+
+def outcome_positions(cells: ScoreCells) -> Floats:
+    """Return where in [0, 1] the outcome of each cell (C,) fell in its forecast distribution.
+
+    The probability integral transform: 0.1 at P10, 0.5 at P50, 0.9 at P90; NaN without an interval.
+    """
+    band = cells.band
+    return metrics.pit(cells.actual, band.p10, band.p50, band.p90)
+
+
+def _shares_by_position(positions: Floats) -> Floats:
+    """Return the share of positions within [0, 1] in each of POSITION_BINS; 0 where none is."""
+    is_known = np.isfinite(positions)
+    counts, _ = np.histogram(positions[is_known], bins=POSITION_BINS, range=(0, 1))
+    shares: Floats = counts / max(counts.sum(), 1)
+    return shares
 
 
 class LargestMisses(NamedTuple):

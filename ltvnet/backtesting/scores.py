@@ -24,6 +24,9 @@ SCORED_AGES = (7, 30)
 SCORED_HORIZONS = (90, 180, 360)
 """The score is the mean WAPE over these observed ages and horizons."""
 
+INTERVAL_SHARE = 0.8
+"""Share of outcomes that the interval from P10 to P90 promises to hold."""
+
 BOOTSTRAP_DRAWS = 1000
 """Bootstrap samples of acquisition weeks behind an interval."""
 
@@ -120,14 +123,12 @@ class ScoreCells:
         actual = self.actual
         users = self.users
         band = self.band
-        week = self.acquisition_week
-        equal_weight = np.ones(len(actual))
         comparison = self.compare_with_pattern()
-        is_inside = metrics.inside_interval(actual, band.p10, band.p90)
+        coverage = coverage_of_cells(self)
 
         values = {
             "n": len(actual),
-            "weeks": len(np.unique(week)),
+            "weeks": len(np.unique(self.acquisition_week)),
             "origins": self.origin_count,
             "wape": metrics.wape(actual, band.mean, users),
             "bias": metrics.bias(actual, band.mean, users),
@@ -135,8 +136,8 @@ class ScoreCells:
             "rmse": metrics.rmse(actual, band.mean, users),
             "pinball_p10": metrics.pinball(actual, band.p10, users, level=0.1),
             "pinball_p90": metrics.pinball(actual, band.p90, users, level=0.9),
-            "coverage": metrics.coverage(actual, band.p10, band.p90, equal_weight),
-            "coverage_error": metrics.clustered_standard_error(is_inside, equal_weight, week),
+            "coverage": coverage.share,
+            "coverage_error": coverage.standard_error,
             "width": metrics.interval_width(actual, band.p10, band.p90, users),
             "wape_pattern": metrics.wape(actual, self.pattern, users),
             "bias_pattern": metrics.bias(actual, self.pattern, users),
@@ -389,13 +390,50 @@ def irreducible_wape(cells: ScoreCells) -> float:
     return float("nan")
 
 
-def coverage_with_error(cells: ScoreCells) -> tuple[float, float]:
-    """Share of outcomes inside the 80 % interval, and its standard error over weeks."""
+@dataclass(frozen=True)
+class IntervalCoverage:
+    """Share of outcomes inside the 80 % interval, and its standard error over acquisition weeks.
+
+    Of `cell_count` cells; NaN where no interval can be checked, the error also of a single week.
+    """
+
+    share: float
+    standard_error: float
+    cell_count: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether an interval could be checked."""
+        return bool(np.isfinite(self.share))
+
+    @property
+    def is_too_narrow(self) -> bool:
+        """Whether fewer outcomes were inside than the interval promises."""
+        return self.share < INTERVAL_SHARE
+
+    @property
+    def deviation(self) -> float:
+        """How far the share is from the one that the interval promises."""
+        return abs(self.share - INTERVAL_SHARE)
+
+    @property
+    def two_standard_errors(self) -> float:
+        """Deviation that chance explains."""
+        return 2 * self.standard_error
+
+
+def coverage_of_cells(cells: ScoreCells) -> IntervalCoverage:
+    """Compute the coverage of the 80 % interval, cells weighing alike."""
     band = cells.band
     equal_weight = np.ones(len(cells))
-    share = metrics.coverage(cells.actual, band.p10, band.p90, equal_weight)
     is_inside = metrics.inside_interval(cells.actual, band.p10, band.p90)
-    return share, metrics.clustered_standard_error(is_inside, equal_weight, cells.acquisition_week)
+    return IntervalCoverage(
+        share=metrics.coverage(cells.actual, band.p10, band.p90, equal_weight),
+        standard_error=metrics.clustered_standard_error(
+            is_inside, equal_weight, cells.acquisition_week
+        ),
+        cell_count=len(cells),
+    )
 
 
 def as_pattern_forecast(cells: ScoreCells) -> ScoreCells:

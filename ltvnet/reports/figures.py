@@ -14,21 +14,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
-from ltvnet import metrics
 from ltvnet.backtesting.error_analysis import (
+    POSITION_BINS,
     BiasGrid,
     bias_grid,
+    check_intervals,
     largest_misses,
     scored_nodes,
 )
 from ltvnet.backtesting.scores import (
+    INTERVAL_SHARE,
     SCORED_AGES,
     BacktestRecord,
+    IntervalCoverage,
     ScoreCells,
     ScoredStage,
     cells_at_age,
-    coverage_with_error,
-    group_by_observed_age,
     irreducible_wape,
     is_pattern_forecast,
     wape_of_cells,
@@ -298,45 +299,41 @@ def coverage_by_horizon(record: BacktestRecord) -> Figure | None:
 
     None where no interval can be checked.
     """
-    at_own_age = dict(group_by_observed_age(record.entries, ()))["all"]
-    cells = {h: record.select_cells("final", at_own_age, h) for h in HORIZONS}
-    coverage = {h: coverage_with_error(cells[h]) for h in HORIZONS}
-    coverage = {h: (share, error) for h, (share, error) in coverage.items() if np.isfinite(share)}
-    if not coverage:
+    check = check_intervals(record)
+    if check is None:
         return None
+    coverage = check.coverage
 
     figure = titled_figure(_coverage_title(coverage), 3.8)
     left, right = figure.subplots(1, 2)
     _draw_coverage(left, coverage)
     ticks = {h: float(i) for i, h in enumerate(coverage)}
-    _label_horizons(left, ticks, {h: len(cells[h]) for h in coverage})
+    _label_horizons(left, ticks, {h: coverage[h].cell_count for h in coverage})
     left.set_title("share of outcomes inside the 80 % interval, and two standard errors")
 
-    _draw_outcome_positions(right, [cells[h] for h in coverage])
+    _draw_outcome_positions(right, check.position_shares)
     for axes in (left, right):
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     return figure
 
 
-def _draw_coverage(axes: Axes, coverage: Mapping[int, tuple[float, float]]) -> None:
+def _draw_coverage(axes: Axes, coverage: Mapping[int, IntervalCoverage]) -> None:
     """Draw the coverage of each horizon, with two standard errors, beside the 80 % promised."""
-    shares, errors = np.array(list(coverage.values())).T
+    shares = np.array([each.share for each in coverage.values()])
+    margins = np.array([each.two_standard_errors for each in coverage.values()])
     positions = [float(i) for i in range(len(coverage))]
-    axes.axhline(0.8, color=TRUTH_COLOR, lw=1, ls="--")
-    axes.errorbar(positions, shares, 2 * errors, fmt="o", color=MODEL_COLORS[0], capsize=4)
+    axes.axhline(INTERVAL_SHARE, color=TRUTH_COLOR, lw=1, ls="--")
+    axes.errorbar(positions, shares, margins, fmt="o", color=MODEL_COLORS[0], capsize=4)
     axes.set(xlim=(-0.6, len(coverage) - 0.4), ylim=(min(0.6, *(shares - 0.1)), 1))
 
 
-def _coverage_title(coverage: Mapping[int, tuple[float, float]]) -> str:
-    """Say at which horizons intervals were too narrow or too wide, beyond chance.
-
-    `coverage` share and its standard error by horizon.
-    """
+def _coverage_title(coverage: Mapping[int, IntervalCoverage]) -> str:
+    """Say at which horizons intervals were too narrow or too wide, beyond chance."""
     wrong_horizons: dict[str, list[str]] = {}
-    for horizon, (share, error) in coverage.items():
-        if abs(share - 0.8) > 2 * error:
-            fault = "narrow" if share < 0.8 else "wide"
-            wrong_horizons.setdefault(fault, []).append(f"D{horizon} ({percent(share)})")
+    for horizon, each in coverage.items():
+        if each.deviation > each.two_standard_errors:
+            fault = "narrow" if each.is_too_narrow else "wide"
+            wrong_horizons.setdefault(fault, []).append(f"D{horizon} ({percent(each.share)})")
     if not wrong_horizons:
         return "The 80 % intervals held what they promise at every horizon, as far as can be told"
 
@@ -344,18 +341,11 @@ def _coverage_title(coverage: Mapping[int, tuple[float, float]]) -> str:
     return f"The 80 % intervals were {' and '.join(texts)}"
 
 
-def _draw_outcome_positions(axes: Axes, cells: Sequence[ScoreCells]) -> None:
-    """Draw a histogram of where outcomes fell in their interval, all horizons together.
-
-    The position is the probability integral transform.
-    """
-    by_horizon = [metrics.pit(c.actual, c.band.p10, c.band.p50, c.band.p90) for c in cells]
-    positions = np.concatenate(by_horizon)
-    counts, edges = np.histogram(positions[np.isfinite(positions)], bins=10, range=(0, 1))
-    shares = counts / max(counts.sum(), 1)
-
+def _draw_outcome_positions(axes: Axes, shares: Floats) -> None:
+    """Draw a histogram of where outcomes fell in their interval, all horizons together."""
+    left_edges = np.linspace(0, 1, POSITION_BINS + 1)[:-1]
     colors = [MODEL_COLORS[1], *[MODEL_COLORS[0]] * 8, MODEL_COLORS[1]]
-    axes.bar(edges[:-1] + 0.05, shares, 0.092, color=colors, alpha=0.85)
+    axes.bar(left_edges + 0.05, shares, 0.092, color=colors, alpha=0.85)
     axes.axhline(0.1, color=TRUTH_COLOR, lw=1, ls="--")
     axes.yaxis.set_major_locator(MultipleLocator(0.05))
     axes.set_xticks([0.05, 0.5, 0.95], ["below\ninterval", "in the middle", "above\ninterval"])

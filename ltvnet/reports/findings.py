@@ -17,7 +17,7 @@ from ltvnet.backtesting.scores import (
     as_pattern_forecast,
     bias_of_cells,
     compare_stage_with_pattern,
-    coverage_with_error,
+    coverage_of_cells,
     group_by_observed_age,
     wape_of_cells,
 )
@@ -95,9 +95,9 @@ def headline_sentence(headline: Headline | None) -> str:
     )
     if differs_from_pattern:
         sentence += f"; the pattern alone was off by {percent(pattern_error, exact=exact)}"
-    share_inside, _ = coverage_with_error(cells)
-    if np.isfinite(share_inside):
-        sentence += f". The 80 % interval held {percent(share_inside)} of outcomes"
+    coverage = coverage_of_cells(cells)
+    if coverage.is_known:
+        sentence += f". The 80 % interval held {percent(coverage.share)} of outcomes"
     return f"{sentence} {basis}"
 
 
@@ -212,13 +212,13 @@ def _judge_sample_size(cells: ScoreCells) -> list[Judgement]:
 
 def _judge_coverage(cells: ScoreCells) -> Judgement:
     """Judge whether the 80 % interval held what it promises."""
-    share_inside, error = coverage_with_error(cells)
-    if not np.isfinite(share_inside):
+    coverage = coverage_of_cells(cells)
+    if not coverage.is_known:
         text = "There are no intervals: too little had matured to check them."
         return Judgement("amber", text)
 
-    text = f"The 80 % interval held {percent(share_inside)} of outcomes"
-    if abs(share_inside - 0.8) <= max(0.05, 2 * error):
+    text = f"The 80 % interval held {percent(coverage.share)} of outcomes"
+    if coverage.deviation <= max(0.05, coverage.two_standard_errors):
         return Judgement("green", f"{text}, as close to 80 % as chance allows.")
-    fault = "narrow" if share_inside < 0.8 else "wide"
+    fault = "narrow" if coverage.is_too_narrow else "wide"
     return Judgement("amber", f"{text}: it is too {fault}.")

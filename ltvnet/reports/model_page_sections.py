@@ -23,7 +23,7 @@ from ltvnet.backtesting.scores import (
     as_pattern_forecast,
     bias_of_cells,
     cells_at_age,
-    coverage_with_error,
+    coverage_of_cells,
     irreducible_wape,
     is_pattern_forecast,
     wape_of_cells,
@@ -113,9 +113,9 @@ def _score_row(
     biases = [signed_percent(bias_of_cells(pattern_cells))]
     if first_is_model:
         biases.insert(0, signed_percent(bias_of_cells(cells)))
-    share_inside, _ = coverage_with_error(cells)
+    coverage = coverage_of_cells(cells)
 
-    texts = [count(len(cells)), *errors, *biases, percent(share_inside)]
+    texts = [count(len(cells)), *errors, *biases, percent(coverage.share)]
     return _ScoreRow(texts, wapes[0] - wapes[-1])
 
 
