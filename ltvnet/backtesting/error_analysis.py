@@ -3,8 +3,9 @@
 Shapes: E entries, J nodes, O origins, H horizons, C cells of one group and horizon.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,14 @@ from ltvnet.backtesting.scores import (
     IntervalCoverage,
     ScoreCells,
     ScoredStage,
+    as_pattern_forecast,
     bias_of_cells,
     cells_at_age,
     coverage_of_cells,
     group_by_observed_age,
+    irreducible_wape,
+    is_pattern_forecast,
+    wape_of_cells,
 )
 from ltvnet.data.arrays import Bools, Days, Floats, Ints
 from ltvnet.data.curves import DAYS_PER_WEEK, HORIZONS, NODE_AGES, NODES
@@ -29,8 +34,107 @@ from ltvnet.forecasting.interpolation import interval_growth
 POSITION_BINS = 10
 """Bins of the histogram of where outcomes fell in their interval."""
 
+SMALLEST_GAP = 1e-9
+"""Difference of two WAPE below which they are equal but for rounding."""
+
 LARGEST_MISSES = 10
 """Cohorts that are shown as the largest misses, at most."""
+
+
+@dataclass(frozen=True)
+class CaseErrors:
+    """Errors of models and of the pattern in one case: from an observed age, at a horizon.
+
+    `wapes` of each model that is not the pattern; `least_wape` that nobody could have got below
+    (NaN: unknown); `bias` and `coverage` of the first record, whatever it is. Errors are NaN where no
+    revenue came.
+    """
+
+    observed_age: int
+    horizon: int
+    cohort_count: int
+    wapes: Sequence[float]
+    pattern_wape: float
+    least_wape: float
+    bias: float
+    pattern_bias: float
+    coverage: IntervalCoverage
+
+    @property
+    def gap(self) -> float:
+        """By how much the WAPE of the first model is above the pattern's; without a model 0."""
+        first_wape = self.wapes[0] if self.wapes else self.pattern_wape
+        return first_wape - self.pattern_wape
+
+
+@dataclass(frozen=True)
+class PatternContest:
+    """Errors of models beside the pattern's, by observed age and horizon.
+
+    `cases` in which a forecast of the first record has matured, `model_names` of the records that
+    are not the pattern, `first_is_model` whether the first record is one of them.
+    """
+
+    cases: Sequence[CaseErrors]
+    model_names: Sequence[str]
+    first_is_model: bool
+
+    @property
+    def has_revenue(self) -> bool:
+        """Whether any case can be scored."""
+        return bool(np.isfinite([case.gap for case in self.cases]).any())
+
+    @property
+    def closer_count(self) -> int:
+        """Number of cases in which the first model was closer than the pattern."""
+        return sum(case.gap < -SMALLEST_GAP for case in self.cases)
+
+    @property
+    def worse_count(self) -> int:
+        """Number of cases in which the first model was further off than the pattern."""
+        return sum(case.gap > SMALLEST_GAP for case in self.cases)
+
+
+def hold_against_pattern(
+    records: Sequence[BacktestRecord], ages: Sequence[int]
+) -> PatternContest | None:
+    """Hold models against the pattern at some observed ages; None where nothing has matured."""
+    if not records:
+        return None
+    first = records[0]
+    models = [record for record in records if not is_pattern_forecast(record)]
+
+    cases = []
+    for age, horizon in product(ages, HORIZONS):
+        cells = cells_at_age(first, "final", age, horizon)
+        if len(cells):
+            cases.append(_case_errors(cells, models, age, horizon))
+    if not cases:
+        return None
+    return PatternContest(
+        cases=cases,
+        model_names=[record.name for record in models],
+        first_is_model=bool(models) and models[0] is first,
+    )
+
+
+def _case_errors(
+    cells: ScoreCells, models: Sequence[BacktestRecord], age: int, horizon: int
+) -> CaseErrors:
+    """Compute the errors of one case: `cells` of the first record, beside those of `models`."""
+    pattern_cells = as_pattern_forecast(cells)
+    model_cells = [cells_at_age(record, "final", age, horizon) for record in models]
+    return CaseErrors(
+        observed_age=age,
+        horizon=horizon,
+        cohort_count=len(cells),
+        wapes=[wape_of_cells(each) for each in model_cells],
+        pattern_wape=wape_of_cells(pattern_cells),
+        least_wape=irreducible_wape(cells),
+        bias=bias_of_cells(cells),
+        pattern_bias=bias_of_cells(pattern_cells),
+        coverage=coverage_of_cells(cells),
+    )
 
 
 class BiasGrid(NamedTuple):
@@ -181,9 +285,14 @@ def largest_misses(record: BacktestRecord, entry_mask: Bools, horizon: int) -> L
     return LargestMisses(rows, overshoot)
 
 
-def growth_errors(
-    record: BacktestRecord, bucket: int, interval: int, stage: Stage
-) -> tuple[float, float]:
+class GrowthErrors(NamedTuple):
+    """Bias and WAPE of growth between two nodes, as shares of the growth that came true."""
+
+    bias: float
+    wape: float
+
+
+def growth_errors(record: BacktestRecord, bucket: int, interval: int, stage: Stage) -> GrowthErrors:
     """Return bias and WAPE of growth between two nodes, of cohorts of an age bucket.
 
     `interval` the index of the first node; forecasts as a stage left them, of cohorts at their
@@ -198,6 +307,7 @@ def growth_errors(
     value = entries.observed_value
     forecast = interval_growth(entries.bands[stage].mean, age, value)[:, interval]
     actual = interval_growth(record.actual[rows], age, value)[:, interval]
-    bias = metrics.bias(actual, forecast, entries.users)
-    wape = metrics.wape(actual, forecast, entries.users)
-    return bias, wape
+    return GrowthErrors(
+        bias=metrics.bias(actual, forecast, entries.users),
+        wape=metrics.wape(actual, forecast, entries.users),
+    )

@@ -10,7 +10,7 @@ Shapes: E past forecasts, J nodes, I = J - 1 intervals, B buckets of observed ag
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,23 @@ CORRECTION_KAPPAS = (20.0, 100.0, 500.0)
 
 HALF_LIFE_DAYS = 60.0
 """Days in which a past forecast's weight in a correction halves: what is wrong wanders."""
+
+SMALLEST_CHANGE = 0.005
+"""Distance from 1 of the factors of an interval below which they are not worth telling."""
+
+
+class IntervalFactor(NamedTuple):
+    """Factors on the growth of an interval in one bucket: that of all cohorts, and by segment.
+
+    `interval` the index of its first node, `overall` the factor at the top, `lowest` and `highest`
+    of the segments with increments of their own, `increment_count` behind the factor at the top.
+    """
+
+    interval: int
+    overall: float
+    lowest: float
+    highest: float
+    increment_count: int
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,28 @@ class Correction:
         if not trial:
             factor = np.where(self.is_on[bucket][:, None], factor, 1.0)
         return growth * factor
+
+    def noticeable_factors(self, bucket: int) -> list[IntervalFactor]:
+        """Return the factors of a bucket by interval, where any is SMALLEST_CHANGE off 1 or more.
+
+        Intervals without an increment have none.
+        """
+        factors = []
+        for interval in np.flatnonzero(self.increment_count[bucket, 0]):
+            has_increments = self.increment_count[bucket, :, interval] > 0  # (S,)
+            by_segment = self.factor[bucket, has_increments, interval]
+            if np.abs(by_segment - 1).max() < SMALLEST_CHANGE:
+                continue
+            factors.append(
+                IntervalFactor(
+                    interval=int(interval),
+                    overall=float(self.factor[bucket, 0, interval]),
+                    lowest=float(by_segment.min()),
+                    highest=float(by_segment.max()),
+                    increment_count=int(self.increment_count[bucket, 0, interval]),
+                )
+            )
+        return factors
 
 
 def _positive_median(expected: Floats) -> Floats:

@@ -8,29 +8,22 @@ nodes, M models.
 
 from collections.abc import Sequence
 from html import escape
-from itertools import product
 from textwrap import shorten
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ltvnet.backtesting.error_analysis import growth_errors
-from ltvnet.backtesting.leaderboard import Leaderboard
-from ltvnet.backtesting.scores import (
-    BacktestRecord,
-    ScoreCells,
-    as_pattern_forecast,
-    bias_of_cells,
-    cells_at_age,
-    coverage_of_cells,
-    irreducible_wape,
-    is_pattern_forecast,
-    wape_of_cells,
+from ltvnet.backtesting.error_analysis import (
+    CaseErrors,
+    PatternContest,
+    growth_errors,
+    hold_against_pattern,
 )
+from ltvnet.backtesting.leaderboard import Leaderboard
+from ltvnet.backtesting.scores import BacktestRecord
 from ltvnet.correction.correction import Correction
 from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.curves import HORIZONS, MAX_AGE, NODES
+from ltvnet.data.curves import MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, Forecast
 from ltvnet.forecasting.rollup import rollup_revenue
@@ -56,75 +49,53 @@ EXPLAINED_COHORTS = 6
 """Cohorts whose forecast is explained, at most."""
 
 
-class _ScoreRow(NamedTuple):
-    """A row of the score table, and by how much the first model's WAPE was above the pattern's."""
-
-    cells: list[str]
-    gap: float
-
-
 def score_section(records: Sequence[BacktestRecord], ages: Sequence[int]) -> str | None:
     """Show error, bias and coverage by observed age and horizon, models beside the pattern.
 
     Of the cases in which a forecast of the first of `records` has matured.
     """
-    if not records:
-        return None
-    first = records[0]
-    models = [record for record in records if not is_pattern_forecast(record)]
-    first_is_model = bool(models) and models[0] is first
-
-    rows = []
-    for age, horizon in product(ages, HORIZONS):
-        cells = cells_at_age(first, "final", age, horizon)
-        if len(cells):
-            model_cells = [cells_at_age(record, "final", age, horizon) for record in models]
-            scored = _score_row(cells, model_cells, first_is_model=first_is_model)
-            rows.append(scored._replace(cells=[f"D{age}", f"D{horizon}", *scored.cells]))
-    if not rows:
+    contest = hold_against_pattern(records, ages)
+    if contest is None:
         return None
 
-    error_names = [*(record.name for record in models), "pattern alone"]
-    gaps = [row.gap for row in rows]
-    if first_is_model:
-        finding = _gap_finding(first.name, gaps)
-        bias_names = [first.name, "pattern alone"]
-    else:
-        finding = "How far off the pattern alone was"
-        bias_names = ["pattern alone"]
-    if not np.isfinite(gaps).any():
-        finding = NO_REVENUE
+    error_names = [*contest.model_names, "pattern alone"]
+    bias_names = ["pattern alone"]
+    if contest.first_is_model:
+        bias_names.insert(0, contest.model_names[0])
 
     head = ["made on", "horizon", "cohorts", *(f"error: {name}" for name in error_names)]
     head += ["best possible", *(f"bias: {name}" for name in bias_names), "80 % interval held"]
-    return html_table(finding, head, [row.cells for row in rows])
+    rows = [_score_row(case, first_is_model=contest.first_is_model) for case in contest.cases]
+    return html_table(_contest_finding(contest), head, rows)
 
 
-def _score_row(
-    cells: ScoreCells, model_cells: Sequence[ScoreCells], *, first_is_model: bool
-) -> _ScoreRow:
-    """Word the number of cohorts, errors, biases and coverage of one observed age and horizon.
-
-    `cells` of the first record, `model_cells` of each that is not the pattern.
-    """
-    pattern_cells = as_pattern_forecast(cells)
-    wapes = [wape_of_cells(each) for each in (*model_cells, pattern_cells)]
-    errors = [exact_percent(error) for error in (*wapes, irreducible_wape(cells))]
-    biases = [signed_percent(bias_of_cells(pattern_cells))]
+def _score_row(case: CaseErrors, *, first_is_model: bool) -> list[str]:
+    """Word age, horizon, number of cohorts, errors, biases and coverage of one case."""
+    wapes = (*case.wapes, case.pattern_wape, case.least_wape)
+    biases = [case.pattern_bias]
     if first_is_model:
-        biases.insert(0, signed_percent(bias_of_cells(cells)))
-    coverage = coverage_of_cells(cells)
+        biases.insert(0, case.bias)
+    return [
+        f"D{case.observed_age}",
+        f"D{case.horizon}",
+        count(case.cohort_count),
+        *map(exact_percent, wapes),
+        *map(signed_percent, biases),
+        percent(case.coverage.share),
+    ]
 
-    texts = [count(len(cells)), *errors, *biases, percent(coverage.share)]
-    return _ScoreRow(texts, wapes[0] - wapes[-1])
 
-
-def _gap_finding(model_name: str, gaps: Sequence[float]) -> str:
-    """Say in how many cases a model was closer than the pattern, and in how many worse."""
-    closer = sum(gap < -1e-9 for gap in gaps)
-    worse = sum(gap > 1e-9 for gap in gaps)
-    cases = count_with_noun(len(gaps), "case")
-    return f"{model_name} was closer than the pattern in {closer} of {cases}, worse in {worse}"
+def _contest_finding(contest: PatternContest) -> str:
+    """Say in how many cases the first model was closer than the pattern, and in how many worse."""
+    if not contest.has_revenue:
+        return NO_REVENUE
+    if not contest.first_is_model:
+        return "How far off the pattern alone was"
+    cases = count_with_noun(len(contest.cases), "case")
+    return (
+        f"{contest.model_names[0]} was closer than the pattern in {contest.closer_count} of "
+        f"{cases}, worse in {contest.worse_count}"
+    )
 
 
 def leaderboard_section(board: Leaderboard) -> str:
@@ -208,25 +179,21 @@ def _correction_finding(stages: LearnedStages, *, is_mixture: bool) -> str:
 def _factor_rows(correction: Correction, record: BacktestRecord, bucket: int) -> list[list[str]]:
     """Return the factors of a bucket by interval, with the error of growth before and after."""
     rows = []
-    for interval in np.flatnonzero(correction.increment_count[bucket, 0]):
-        has_rows = correction.increment_count[bucket, :, interval] > 0  # (S,)
-        factors = correction.factor[bucket, has_rows, interval]
-        if np.abs(factors - 1).max() < 0.005:
-            continue
-
-        bias_before, wape_before = growth_errors(record, bucket, int(interval), "blended")
-        bias_after, wape_after = growth_errors(record, bucket, int(interval), "corrected")
+    for factor in correction.noticeable_factors(bucket):
+        interval = factor.interval
+        before = growth_errors(record, bucket, interval, "blended")
+        after = growth_errors(record, bucket, interval, "corrected")
         rows.append(
             [
                 AGE_BUCKET_LABELS[bucket],
                 f"D{NODES[interval]} to D{NODES[interval + 1]}",
-                f"{correction.factor[bucket, 0, interval]:.3f}",
-                f"{factors.min():.2f} to {factors.max():.2f}",
-                f"{correction.increment_count[bucket, 0, interval]:,}",
-                signed_percent(bias_before),
-                signed_percent(bias_after),
-                percent(wape_before),
-                percent(wape_after),
+                f"{factor.overall:.3f}",
+                f"{factor.lowest:.2f} to {factor.highest:.2f}",
+                f"{factor.increment_count:,}",
+                signed_percent(before.bias),
+                signed_percent(after.bias),
+                percent(before.wape),
+                percent(after.wape),
             ]
         )
     return rows

@@ -41,6 +41,21 @@ def test_factors_by_hand() -> None:
     assert (learned.factor[2, :, :AFTER_7] == 1).all()  # intervals that had been observed
 
 
+def test_factors_are_told_where_they_change_something() -> None:
+    """Segments without an increment of their own say nothing."""
+    nothing = Correction.fit(matured_forecasts(np.ones((2, INTERVALS)), np.ones((2, INTERVALS))), 0)
+    assert nothing.noticeable_factors(2) == []
+    factor = nothing.factor.copy()
+    factor[2, :, AFTER_7] = [1.1, 0.8, 3.0]
+    factor[2, :, AFTER_7 + 1] = 1.004
+    increment_count = np.zeros_like(nothing.increment_count)
+    increment_count[2, :2, AFTER_7:] = 4
+    learned = replace(nothing, factor=factor, increment_count=increment_count)
+    (told,) = learned.noticeable_factors(2)
+    assert told == (AFTER_7, 1.1, 0.8, 1.1, 4)
+    assert learned.noticeable_factors(3) == []
+
+
 def test_a_past_forecast_counts_half_after_the_half_life() -> None:
     """1 forecast twice; 2 came true today, 1 of the forecast two months old: (2 + 1/2) / 1.5."""
     forecast, actual = np.ones((2, INTERVALS)), np.ones((2, INTERVALS))
