@@ -46,8 +46,8 @@ class CaseErrors:
     """Errors of models and of the pattern in one case: from an observed age, at a horizon.
 
     `wapes` of each model that is not the pattern; `least_wape` that nobody could have got below
-    (NaN: unknown); `bias` and `coverage` of the first record, whatever it is. Errors are NaN where no
-    revenue came.
+    (NaN: unknown); `bias` and `coverage` of the first record, whatever it is. Errors are NaN where
+    no revenue came.
     """
 
     observed_age: int
