@@ -88,6 +88,22 @@ class RevenueRollup(NamedTuple):
     attribute: str
     sums: pd.DataFrame
 
+    @property
+    def known_roas(self) -> pd.Series:
+        """Return on ad spend by D360 of each value of the attribute that has any spend."""
+        return self.sums["roas 360"][:-1].dropna()
+
+    @property
+    def earning_back_count(self) -> int:
+        """Number of values of the attribute that earn back their spend by D360."""
+        return int((self.known_roas >= 1).sum())
+
+    @property
+    def largest_share(self) -> float:
+        """Share of all revenue by D360 that comes from the first value, which has the most."""
+        revenue_d360 = self.sums["360"]
+        return float(revenue_d360.iloc[0] / revenue_d360.iloc[-1])
+
 
 def rollup_revenue(forecast: Forecast) -> RevenueRollup:
     """Sum users, spend and revenue by campaign, or else by the first attribute there is.

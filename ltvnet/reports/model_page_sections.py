@@ -26,7 +26,7 @@ from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.curves import MAX_AGE, NODES
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, Forecast
-from ltvnet.forecasting.rollup import rollup_revenue
+from ltvnet.forecasting.rollup import RevenueRollup, rollup_revenue
 from ltvnet.reports import leaderboard_tables
 from ltvnet.reports.findings import NO_REVENUE
 from ltvnet.reports.html import html_table, paragraph
@@ -201,7 +201,8 @@ def _factor_rows(correction: Correction, record: BacktestRecord, bucket: int) ->
 
 def rollup_section(forecast: Forecast) -> str:
     """Show users, spend, revenue and what is forecast of it, by campaign and in total."""
-    attribute, sums = rollup_revenue(forecast)
+    rollup = rollup_revenue(forecast)
+    sums = rollup.sums
     rows = []
     shown_sums = pd.concat([sums[:-1][:ROLLUP_ROWS], sums[-1:]])
     for name, values in zip(shown_sums.index, shown_sums.to_numpy().tolist(), strict=True):
@@ -209,28 +210,28 @@ def rollup_section(forecast: Forecast) -> str:
         shares = [percent(share) for share in values[5:]]
         rows.append([str(name), *amounts, *shares])
 
-    head = [attribute, "users", "spend", "revenue so far", "revenue by D180", "revenue by D360"]
-    head += ["ROAS D180", "ROAS D360"]
-    table = html_table(_rollup_finding(sums), head, rows)
+    head = [rollup.attribute, "users", "spend", "revenue so far"]
+    head += ["revenue by D180", "revenue by D360", "ROAS D180", "ROAS D360"]
+    table = html_table(_rollup_finding(rollup), head, rows)
     return table + paragraph(_rollup_note(forecast, len(sums) - 1))
 
 
-def _rollup_finding(sums: pd.DataFrame) -> str:
+def _rollup_finding(rollup: RevenueRollup) -> str:
     """Say how many earn back their spend, or else which is the largest, or the revenue alone."""
-    revenue_d360 = sums["360"]
+    sums = rollup.sums
     if len(sums) == 1:
         earned = amount(sums["so far"].iloc[-1])
-        return f"{amount(revenue_d360.iloc[-1])} of revenue by D360, of which {earned} has come"
+        return f"{amount(sums['360'].iloc[-1])} of revenue by D360, of which {earned} has come"
 
-    roas = sums["roas 360"][:-1].dropna()
-    if roas.empty:
-        share = float(revenue_d360.iloc[0] / revenue_d360.iloc[-1])
-        return f"{sums.index[0]} is the largest, with {percent(share)} of the revenue by D360"
-    earning_back = int((roas >= 1).sum())
+    value_count = len(rollup.known_roas)
+    if not value_count:
+        share = percent(rollup.largest_share)
+        return f"{sums.index[0]} is the largest, with {share} of the revenue by D360"
+    earning_back = rollup.earning_back_count
     verb = "is forecast to earn back its"
     if earning_back != 1:
         verb = "are forecast to earn back their"
-    return f"{earning_back} of {len(roas)} {verb} spend by D360"
+    return f"{earning_back} of {value_count} {verb} spend by D360"
 
 
 def _rollup_note(forecast: Forecast, value_count: int) -> str:
