@@ -1,6 +1,7 @@
 """Two processes that share every batch learn what one process does."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,8 @@ def test_processes_that_get_nothing_of_a_batch_still_add_up(training_curves: Cur
     nets = []
     for machine in ({}, DDP):
         model = make_deterministic("lstm", **machine)
-        model.training["tasks"] = 1
         grown = int((training_curves.observed_age > 0).sum())
-        model.training["batch_size"] = grown - 1
+        model.training = replace(model.training, tasks=1, batch_size=grown - 1)
         nets.append(flat_weights(train_for(model, training_curves, epochs=2)))
     np.testing.assert_allclose(nets[1], nets[0], atol=1e-5)
 
