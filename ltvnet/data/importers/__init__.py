@@ -1,0 +1,5 @@
+"""Importers: tables in the dialects that people export, understood by one rule for all files.
+
+- `number_texts`: one text taken apart as a number: sign, currency, percent, groups of digits.
+- `numbers`: columns of text to numbers, with one decimal sign for all cells of all files.
+"""
