@@ -1,4 +1,5 @@
 """Exports of other tools, whatever their dialect, as tables of cohorts or lines of text.
 
 - `encodings`, `text_files`: text with separators, every cell as it stands.
+- `costs`: what advertising cost, joined to cohorts as their spend.
 """

@@ -1,4 +1,4 @@
-"""What advertising cost, joined to cohorts as their spend.
+"""Cost of advertising, joined to cohorts as their spend.
 
 Shapes: R rows of cost, N cohorts or vintages of them.
 """
@@ -28,7 +28,7 @@ _DAY_NUMBERS = 1 << 32  # more than there are days, so that groups do not overla
 
 @dataclass(frozen=True)
 class Costs:
-    """Rows of what advertising cost: (R,) each.
+    """Rows of cost of advertising: (R,) each.
 
     `start`, `end` first and last day that a row is about; `attributes` name -> text, "" where
     unknown; `spend` NaN where unknown, which is not zero; `file_start`, `file_end` the days that
