@@ -337,7 +337,7 @@ class Layout:
 
     `preset` by which it is to be recognised; `table` writes it; `attributes` that it has; `ages`
     at which it has values; `lag_days` until a day is complete in it; `weekly` cohorts, or daily;
-    `options` of data=files without which it can be read in two ways.
+    whether it has a column of spend and one of users.
     """
 
     preset: str
@@ -371,12 +371,15 @@ _ALL = (*_APPS, "OS")
 
 LAYOUTS: dict[str, Layout] = {
     "appsflyer_cohort": Layout("appsflyer_cohort", appsflyer_cohort, _SOURCES, APPSFLYER_AGES),
-    "appsflyer_master": Layout("appsflyer_master", appsflyer_master, _APPS, MASTER_AGES),
+    "appsflyer_master": Layout(
+        "appsflyer_master", appsflyer_master, _APPS, MASTER_AGES, lag_days=2
+    ),
     "appsflyer_master_readable": Layout(
         "appsflyer_master",
         lambda curves: appsflyer_master(curves, readable=True),
         _APPS,
         MASTER_AGES,
+        lag_days=2,
     ),
     "appsflyer_locker": Layout(
         "appsflyer_locker", appsflyer_locker, _APPS, ALL_AGES, has_spend=False

@@ -160,7 +160,7 @@ def join_costs(history: History, costs: Costs, *, spread: bool) -> tuple[History
     return replace(history, spend=spend), report
 
 
-def _plain_text(text: str) -> str:
+def _comparable_text(text: str) -> str:
     """Write a value so that case, blanks at the ends and forms of Unicode do not matter."""
     return unicodedata.normalize("NFC", text).strip().casefold()
 
@@ -177,7 +177,7 @@ def _group_by_text(history: History, costs: Costs, names: tuple[str, ...]) -> tu
     for name in names:
         row_codes, row_values = factorize(costs.attributes[name])
         cohort_codes, cohort_values = history.attribute_codes[name]
-        texts = [_plain_text(str(text)) for text in (*row_values, *cohort_values)]
+        texts = [_comparable_text(str(text)) for text in (*row_values, *cohort_values)]
         code_of_value, distinct = pd.factorize(np.array(texts, dtype=object))
         codes = np.concatenate([row_codes, cohort_codes + len(row_values)])
         columns.append(Categorical(code_of_value[codes].astype(np.int64), distinct))
