@@ -65,6 +65,11 @@ class ColumnMapping:
     currency: str | None = None
 
     @property
+    def adds_rows(self) -> bool:
+        """Whether rows of one cohort and age are parts that add up, as platforms export them."""
+        return self.preset != "long"
+
+    @property
     def is_own_layout(self) -> bool:
         """Whether the columns are ltvnet's own, so that nothing has to be understood."""
         return not self.preset
