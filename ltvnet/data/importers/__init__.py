@@ -2,4 +2,6 @@
 
 - `number_texts`: one text taken apart as a number: sign, currency, percent, groups of digits.
 - `numbers`: columns of text to numbers, with one decimal sign for all cells of all files.
+- `date_texts`: one text, and the days that it means with day, month or year first.
+- `dates`: columns of text to days, with one convention for all texts of all files.
 """
