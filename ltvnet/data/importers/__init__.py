@@ -1,7 +1,9 @@
 """Importers: tables in the dialects that people export, understood by one rule for all files.
 
+- `encodings`, `text_files`: text with separators, every cell as it stands.
 - `number_texts`: one text taken apart as a number: sign, currency, percent, groups of digits.
 - `numbers`: columns of text to numbers, with one decimal sign for all cells of all files.
 - `date_texts`: one text, and the days that it means with day, month or year first.
 - `dates`: columns of text to days, with one convention for all texts of all files.
+- `costs`: what advertising cost, joined to cohorts as their spend.
 """
