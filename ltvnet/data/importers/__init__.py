@@ -3,8 +3,8 @@
 - `encodings`, `text_files`: text with separators, every cell as it stands.
 - `number_texts`: one text taken apart as a number: sign, currency, percent, groups of digits.
 - `numbers`: columns of text to numbers, with one decimal sign for all cells of all files.
-- `date_texts`: one text taken apart as a date.
-- `dates`: columns of text to days, with one order of day, month and year for all files.
+- `date_texts`: one text, and the days that it means with day, month or year first.
+- `dates`: columns of text to days, with one convention for all texts of all files.
 - `workbooks`: sheets of Excel.
 - `table_format`: what the user says of a table, and presets of platforms.
 - `column_mapping`: which columns play which role.

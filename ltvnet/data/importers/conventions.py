@@ -12,10 +12,12 @@ import pyarrow as pa
 
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS
 from ltvnet.data.importers.column_mapping import AGE, ColumnMapping
+from ltvnet.data.importers.date_texts import read_date
 from ltvnet.data.importers.dates import DateEvidence, DateReading
+from ltvnet.data.importers.number_texts import DecimalSign
 from ltvnet.data.importers.numbers import NumberEvidence, NumberFormat, looks_numeric
 from ltvnet.data.importers.table_format import TableFormat
-from ltvnet.data.importers.text_files import is_date_like, is_total
+from ltvnet.data.importers.text_files import is_total
 from ltvnet.data.table_files import factorize_text, is_text_type
 
 BlocksOf = Callable[[Path, int], Iterator[pa.Table]]
@@ -65,6 +67,13 @@ class MappedFile:
         version = [self.mapping.version] if self.mapping.version else []
         return [*amounts, *version, *self.mapping.ages, *self.mapping.values_of]
 
+    @property
+    def whole_number_columns(self) -> set[str]:
+        """Columns of numbers that have no fraction."""
+        return {
+            self.mapping.column_of[role] for role in (USERS, AGE) if role in self.mapping.column_of
+        }
+
     def other_columns(self, names: Sequence[str]) -> list[str]:
         """Columns without a role, of which those of text tell cohorts apart."""
         left_out = {"", *self.mapping.used_columns, *self.mapping.ignore}
@@ -74,9 +83,13 @@ class MappedFile:
 
 @dataclass
 class _Evidence:
-    """What all cells of all files tell; `currencies` by the column that has them."""
+    """What all cells of all files tell.
+
+    `numbers` all of them, `whole_numbers` of users and ages; `currencies` named in a column.
+    """
 
     numbers: NumberEvidence
+    whole_numbers: NumberEvidence
     dates: DateEvidence
     currencies: Counter[str]
 
@@ -86,6 +99,8 @@ class _Evidence:
             column = block.column(name)
             if is_text_type(column.type):
                 self.numbers.add(column, f"{file.path.name}, {name}")
+            if is_text_type(column.type) and name in file.whole_number_columns:
+                self.whole_numbers.add(column, f"{file.path.name}, {name}")
         for name in file.date_columns:
             _, days = factorize_text(block.column(name))
             known = [day for day in days if day.strip() and not is_total(day)]
@@ -97,6 +112,13 @@ class _Evidence:
             if not texts.get(name):
                 texts[name] = _holds_text(block.column(name))
 
+    def sign_by_whole_numbers(self) -> DecimalSign | None:
+        """Decimal sign that whole numbers tell where no other cell does: theirs parts thousands."""
+        if self.numbers.decided_sign or len(self.whole_numbers.ambiguous) != 1:
+            return None
+        [thousands_sign] = self.whole_numbers.ambiguous
+        return "point" if thousands_sign == "," else "comma"
+
 
 def decide_conventions(
     files: Sequence[MappedFile], blocks_of: BlocksOf, table_format: TableFormat
@@ -106,7 +128,7 @@ def decide_conventions(
     Raises ValueError where they can be read in two ways and the user did not say which, and for
     amounts in several currencies.
     """
-    evidence = _Evidence(NumberEvidence(), DateEvidence(), Counter())
+    evidence = _Evidence(NumberEvidence(), NumberEvidence(), DateEvidence(), Counter())
     text_columns = {}
     for file in files:
         texts: dict[str, bool] = {}
@@ -122,7 +144,8 @@ def decide_conventions(
         )
     separators = {file.separator for file in files} - {None}
     separator = separators.pop() if len(separators) == 1 else ","
-    numbers = evidence.numbers.decide(separator, table_format.decimal)
+    decimal = table_format.decimal or evidence.sign_by_whole_numbers()
+    numbers = evidence.numbers.decide(separator, decimal)
     dates = evidence.dates.decide(table_format.dates)
     return Conventions(numbers, dates, text_columns, tuple(_notes(evidence, numbers, dates)))
 
@@ -147,4 +170,4 @@ def _holds_text(column: pa.ChunkedArray) -> bool:
     others = [
         text for text, is_number in zip(known, looks_numeric(known), strict=True) if not is_number
     ]
-    return bool(others) and not all(map(is_date_like, others))
+    return bool(others) and not all(map(read_date, others))

@@ -10,7 +10,7 @@ from factories.exports import EXPORT_DAY, LAYOUTS, Layout, appsflyer_cohort, wri
 from factories.odd_exports import ODD_EXPORTS
 
 from ltvnet.data.cohort_tables import Files
-from ltvnet.data.curves import AGES, Curves
+from ltvnet.data.curves import EVERY_AGE, Curves
 
 
 def read_curves(path: Path, date: str = EXPORT_DAY, **options: Any) -> Curves:
@@ -25,7 +25,8 @@ def assert_alike(curves: Curves, expected: Curves, ages: tuple[int, ...]) -> Non
     for name in ("start", "end", "users", "spend"):
         first, second = getattr(curves, name), getattr(expected, name)
         np.testing.assert_array_equal(first, second, err_msg=name)
-    assert curves.exported_ages == (ages if ages[-1] < AGES - 1 else tuple(range(AGES)))
+    every_age = EVERY_AGE if ages == tuple(range(len(ages))) else ages
+    assert curves.exported_ages == every_age
     np.testing.assert_array_equal(curves.values[:, ages], expected.values[:, ages])
     assert curves.lag_days == expected.lag_days
 
