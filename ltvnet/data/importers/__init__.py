@@ -9,6 +9,7 @@
 - `table_format`: what the user says of a table, and presets of platforms.
 - `column_mapping`: which columns play which role.
 - `conventions`: how numbers and dates of all files are written.
+- `money_per`: whether a curve is per user or of the whole cohort.
 - `cohort_blocks`, `long_tables`: rows of wide and of long tables as ltvnet's own.
 - `cohort_reader`: all of it for the files of one source.
 - `costs`: what advertising cost, joined to cohorts as their spend.

@@ -144,7 +144,8 @@ def translate_wide(
     reader = NumberReader(conventions)
 
     columns: dict[str, object] = {DATE: read_dates(block, file, conventions)}
-    assigned = {*file.date_columns, *mapping.ages, *mapping.ignore, mapping.version}
+    assigned: set[str | None] = {*file.date_columns, *mapping.ages, *mapping.ignore}
+    assigned |= {mapping.version, mapping.currency}
     amounts: dict[str, Floats] = {}
     for role in (USERS, SPEND):
         if role in mapping.column_of:

@@ -15,9 +15,16 @@ import pyarrow as pa
 from ltvnet.data.cohort_rows import parse_dates, rename_columns
 from ltvnet.data.columns import ROLES
 from ltvnet.data.importers.cohort_blocks import CohortBlock, own_names, translate_wide
-from ltvnet.data.importers.column_mapping import AGE, VALUE, ColumnMapper, ColumnMapping
+from ltvnet.data.importers.column_mapping import (
+    AGE,
+    MONEY_WORDS,
+    VALUE,
+    ColumnMapper,
+    ColumnMapping,
+)
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
+from ltvnet.data.importers.money_per import decide_per
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.table_files import TableFile, empty_fault_table, is_text_type, parse_numbers
 
@@ -79,10 +86,31 @@ class CohortReader:
         conventions = decide_conventions(
             list(self.files.values()), self._raw_blocks, self.table_format
         )
-        for path, file in self.files.items():
+        files = self._with_per(conventions)
+        for path, file in files.items():
             description = file.mapping.describe(self.table(path).columns)
             log.info("%s: %s", path, ", ".join([description, *conventions.notes]))
-        return replace(self, conventions=conventions)
+        return replace(self, files=files, conventions=conventions)
+
+    def _with_per(self, conventions: Conventions) -> Mapping[Path, MappedFile]:
+        """Return the files with what the values are per, where no name says so.
+
+        Raises ValueError where the numbers do not say it either, though they are called revenue.
+        """
+        untold = [file for file in self.files.values() if not file.mapping.is_per_told]
+        if not untold:
+            return self.files
+        per = decide_per(untold, conventions, self._raw_blocks)
+        names = list(untold[0].mapping.ages)
+        if per is None and any(map(MONEY_WORDS.search, map(str.casefold, names))):
+            raise ValueError(
+                f"{untold[0].path}: {names[-1]} may be money per user or of the whole cohort; say "
+                "which by data.format.per=user or data.format.per=cohort"
+            )
+        return {
+            path: replace(file, mapping=replace(file.mapping, per=per or file.mapping.per))
+            for path, file in self.files.items()
+        }
 
     @property
     def extra_lag_days(self) -> int:

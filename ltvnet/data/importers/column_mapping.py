@@ -32,6 +32,9 @@ OTHER_WORDS = re.compile(
 )
 """Words in the names of columns of ages that are money per age, and that are not."""
 
+PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
+"""Words in the names of columns of ages that are money per user."""
+
 NAMES_SHOWN = 8
 
 
@@ -45,6 +48,7 @@ class ColumnMapping:
       sum is the value, of a long one.
     - `values`, `per`, `unit`, `day`, `zeros`, `age_offset`: see TableFormat.
     - `lag_days` until revenue is final; `drop`, `version`, `ignore`, `currency`: see Preset.
+    - `is_per_told` whether a name, a preset or the user says what the values are per.
     """
 
     preset: str
@@ -63,6 +67,7 @@ class ColumnMapping:
     version: str | None = None
     ignore: tuple[str, ...] = ()
     currency: str | None = None
+    is_per_told: bool = True
 
     @property
     def adds_rows(self) -> bool:
@@ -312,7 +317,14 @@ class ColumnMapper:
         offset = mapping.age_offset
         shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
         ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
-        return replace(mapping, ages=ages)
+        is_anybodys = mapping.preset == "wide" and self.table_format.per is None
+        is_per_told = not is_anybodys or any(map(_says_per_user, ages))
+        return replace(mapping, ages=ages, is_per_told=is_per_told)
+
+
+def _says_per_user(name: str) -> bool:
+    """Return whether the name of a column of ages says that it is money per user."""
+    return bool(PER_USER_WORDS.search(name.casefold()))
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:

@@ -3,6 +3,7 @@
 Shapes: N rows of a block.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class MappedFile:
         amounts = [column_of[role] for role in (USERS, SPEND, AGE) if role in column_of]
         version = [self.mapping.version] if self.mapping.version else []
         return [*amounts, *version, *self.mapping.ages, *self.mapping.values_of]
+
+    def return_column(self, names: Sequence[str], age: int) -> str | None:
+        """Return the column of the return on spend at an age, None where there is none."""
+        pattern = re.compile(rf"(?:.*[ _-])?(?:roas|roi)(?:.*\D)?0*{age}(?:\D.*)?", re.IGNORECASE)
+        return next((name for name in names if pattern.fullmatch(name)), None)
 
     @property
     def whole_number_columns(self) -> set[str]:

@@ -37,6 +37,7 @@ _CURRENCIES: dict[str, tuple[str, ...]] = {
     "元": ("CNY",),
     "₩": ("KRW",),
     "원": ("KRW",),
+    "\\": ("KRW", "JPY"),  # what the won and the yen are in cp949 and Shift-JIS
     "₹": ("INR",),
     "Rs": ("INR", "PKR", "LKR", "NPR"),
     "Rs.": ("INR", "PKR", "LKR", "NPR"),
