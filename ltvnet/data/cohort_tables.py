@@ -225,7 +225,7 @@ class Files:
         The tables have ltvnet's own columns. NaT where no value is known.
         """
         blocks = self._parse_blocks(self._own_blocks(tables, file), file, None, self.lag_days)
-        return _last_complete_day(blocks)
+        return _last_day_with_values(blocks)
 
     def _find_dates(self) -> dict[Path, np.datetime64]:
         """Find the files to read and their as-of days, by day."""
@@ -241,7 +241,7 @@ class Files:
 
     def _date_by_content(self, file: Path) -> np.datetime64:
         """Take the last complete day of a file as its as-of day, which is logged."""
-        last_day = _last_complete_day(self._parse_file(file, _ROWS_TO_DATE, None))
+        last_day = _last_day_with_values(self._parse_file(file, _ROWS_TO_DATE, None))
         if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
         log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
@@ -381,7 +381,7 @@ class ParsedBlock(NamedTuple):
         return age
 
 
-def _last_complete_day(blocks: Iterable[ParsedBlock]) -> np.datetime64:
+def _last_day_with_values(blocks: Iterable[ParsedBlock]) -> np.datetime64:
     """Find the last day on which any age was complete; NaT where no value is known."""
     unknown = np.datetime64("NaT", "D")
     last_days = [block.table.last_complete_day() + block.lag_days * ONE_DAY for block in blocks]

@@ -9,7 +9,8 @@ from pathlib import Path
 from ltvnet.data.columns import DATE, END, ROLES, START
 from ltvnet.data.curves import MAX_AGE
 from ltvnet.data.importers.table_format import (
-    CONVENTIONS,
+    LAYOUT_CONVENTIONS,
+    DatePeriod,
     Day,
     Kind,
     Per,
@@ -49,6 +50,7 @@ class ColumnMapping:
     - `values`, `per`, `unit`, `day`, `zeros`, `age_offset`: see TableFormat.
     - `lag_days` until revenue is final; `drop`, `version`, `ignore`, `currency`: see Preset.
     - `is_per_told` whether a name, a preset or the user says what the values are per.
+    - `period` that a date without an end begins; None: it is a day.
     """
 
     preset: str
@@ -68,6 +70,7 @@ class ColumnMapping:
     ignore: tuple[str, ...] = ()
     currency: str | None = None
     is_per_told: bool = True
+    period: DatePeriod | None = None
 
     @property
     def adds_rows(self) -> bool:
@@ -247,6 +250,11 @@ class ColumnMapper:
             if column is not None and column not in found.values():
                 found[role] = column
         found = _without_doubled_dates(found, self.columns)
+        if START in found and END not in found and self.table_format.period is None:
+            raise ValueError(
+                f"{path}: expected a column {DATE}, or {START} and {END}, got {found[START]} "
+                "alone; say by data.format.period=day, week or month which period begins there"
+            )
 
         if preset is None:
             ages = {
@@ -310,7 +318,7 @@ class ColumnMapper:
         """Let the user's word stand above that of the preset; shift ages by their offset."""
         told = {
             name: getattr(self.table_format, name)
-            for name in CONVENTIONS
+            for name in LAYOUT_CONVENTIONS
             if name != "age" and getattr(self.table_format, name) is not None
         }
         mapping = replace(mapping, **told)
@@ -319,7 +327,18 @@ class ColumnMapper:
         ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
         is_anybodys = mapping.preset == "wide" and self.table_format.per is None
         is_per_told = not is_anybodys or any(map(_says_per_user, ages))
-        return replace(mapping, ages=ages, is_per_told=is_per_told)
+        period = self.table_format.period or _period_by_name(mapping.column_of)
+        return replace(mapping, ages=ages, is_per_told=is_per_told, period=period)
+
+
+def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
+    """Return the period that a column of dates is named after; None where it is not."""
+    name = column_of.get(DATE, column_of.get(START, "")).casefold()
+    if END in column_of:
+        return None
+    if re.search(r"week|woche|semaine|주차|주간", name):
+        return "week"
+    return "month" if re.search(r"month|monat|mois|월별", name) else None
 
 
 def _says_per_user(name: str) -> bool:

@@ -89,7 +89,7 @@ class MappedFile:
 
 @dataclass
 class _Evidence:
-    """What all cells of all files tell.
+    """Evidence of all cells of all files.
 
     `numbers` all of them, `whole_numbers` of users and ages; `currencies` named in a column.
     """

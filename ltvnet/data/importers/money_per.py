@@ -16,7 +16,7 @@ from ltvnet.data.table_files import is_text_type
 
 _SEEN_ROWS = 1 << 12  # of a file: level and users are alike in all rows
 _MIN_COHORTS = 8
-_MIN_SPREAD = 0.2  # of the logarithm of users: cohorts of one size tell nothing
+_MIN_SPREAD_OF_USERS = 0.2  # of the logarithm of users: cohorts of one size tell nothing
 _RETURN_TOLERANCE = 0.02  # of a return on spend that is printed with a digit or two
 
 
@@ -48,7 +48,7 @@ def _columns_at_one_age(
                 value_name,
                 file.return_column(block.column_names, age),
             ]
-            parts.append([_read(block, name, conventions) for name in names])
+            parts.append([_read_column(block, name, conventions) for name in names])
             break
     users, spend, value, returned = (np.concatenate(cells) for cells in zip(*parts, strict=True))
     return users, spend, value, returned
@@ -61,7 +61,7 @@ def _early_age(file: MappedFile) -> tuple[int, str]:
     return age, ages[age]
 
 
-def _read(block: pa.Table, name: str | None, conventions: Conventions) -> Floats:
+def _read_column(block: pa.Table, name: str | None, conventions: Conventions) -> Floats:
     """Read a column of numbers (M,); NaN where there is none."""
     if name is None:
         return np.full(len(block), np.nan)
@@ -92,7 +92,7 @@ def _compare_growth_with_users(users: Floats, value: Floats) -> Per | None:
     log_value = np.log(value[is_positive])
     centred = log_users - log_users.mean()
     spread = float(np.sqrt((centred**2).mean()))
-    if spread < _MIN_SPREAD:
+    if spread < _MIN_SPREAD_OF_USERS:
         return None
     slope = float((centred * log_value).sum() / (centred**2).sum())
     residual = log_value - log_value.mean() - slope * centred
