@@ -17,7 +17,7 @@ import numpy as np
 
 from ltvnet.data.arrays import Bools, Days
 from ltvnet.data.importers.date_texts import (
-    CONVENTIONS,
+    DATE_CONVENTIONS,
     DateConvention,
     DaySpan,
     read_date,
@@ -163,7 +163,7 @@ class DateEvidence:
     dates: int = 0
     serials: int = 0
     spellings: dict[DateConvention, Counter[_Spelling]] = field(
-        default_factory=lambda: {convention: Counter() for convention in CONVENTIONS}
+        default_factory=lambda: {convention: Counter() for convention in DATE_CONVENTIONS}
     )
 
     def add(self, texts: Iterable[str], where: str) -> None:
