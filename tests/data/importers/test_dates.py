@@ -256,6 +256,7 @@ def test_a_day_without_doubt(day: object) -> None:
         (None, ""),
         (np.datetime64("NaT"), ""),
         (pd.NaT, ""),
+        (np.datetime64("2023-06"), "; write one day of it"),
     ],
 )
 def test_a_day_in_doubt_is_refused(day: object, remedy: str) -> None:
