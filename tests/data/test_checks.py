@@ -121,6 +121,10 @@ MALFORMED = {
         "Date,day_0,kept_day_1,kept_day_01\n2025-01-06,1,1,1\n",
         r"keep one of 2 columns kept_day_1",
     ),
+    "a series alone": (
+        "Date,kept_day_0\n2025-01-06,1\n",
+        r"columns kept_day_N may be the revenue by age \(N\); say which is by data\.format\.age",
+    ),
     "a column twice": ("Date,Apps,Apps,day_0\n2025-01-06,a,b,1\n", r"keep one of 2 columns Apps"),
 }
 

@@ -28,10 +28,10 @@ OWN_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 """Name of a column of the curve, or of a further series at an age, in ltvnet's own tables."""
 
 MONEY_WORDS = re.compile(r"rev|ltv|lifetime|sales|umsatz|arpu|amount|money|매출|수익|收入")
-OTHER_WORDS = re.compile(
-    r"roas|roi|retention|retain|rate|users?$|count|payer|payers|session|ecpi|cpi|event|리텐션|잔존"
-)
-"""Words in the names of columns of ages that are money per age, and that are not."""
+"""Words in the names of columns of ages that hold revenue."""
+
+BARE_AGE = re.compile(r"(?:day|d)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
+"""Names of columns of ages, N, that say no more than the age."""
 
 PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
 """Words in the names of columns of ages that are money per user."""
@@ -375,17 +375,14 @@ def _choose_series(
         series_of.setdefault(template, {})[name] = int(match["age"])
 
     candidates = list(series_of)
-    if len(candidates) > 1:
-        rest = [one for one in candidates if not OTHER_WORDS.search(one.casefold())]
-        money = [one for one in rest if MONEY_WORDS.search(one.casefold())]
-        candidates = money or rest or candidates
-    if len(candidates) > 1:
-        likely = (
-            candidates if is_given else sorted(candidates, key=lambda one: -len(series_of[one]))
-        )
+    if not is_given:
+        money = [one for one in candidates if MONEY_WORDS.search(one.casefold())]
+        candidates = money or [one for one in candidates if BARE_AGE.fullmatch(one)]
+    if len(candidates) != 1:
+        likely = candidates or list(series_of)
         example = re.escape(likely[0]).replace("N", r"(?P<age>\d+)", 1)
         raise ValueError(
-            f"columns {' and '.join(likely[:4])} may all be the revenue by age (N); say which by "
+            f"columns {' and '.join(likely[:4])} may be the revenue by age (N); say which is by "
             f"data.format.age, such as '{example}'"
         )
     return {name: ("", age) for name, age in series_of[candidates[0]].items()}
