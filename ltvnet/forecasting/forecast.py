@@ -82,7 +82,8 @@ class Forecast:
     `curves` the cohorts as they were known; `ages` (H,) increasing; `pattern` (N, H) the
     historical pattern; `raw` as the model issued it; `final` corrected and calibrated, the same
     object as `raw` where nothing was corrected; `reason` (N,) one word a row;
-    `last_supported_age` the last age that the data support: later cells are extrapolated.
+    `last_supported_age` the last age that the data of the fit support: later cells are
+    extrapolated, held flat by most models, and no table shows them as forecasts.
     `is_calibrated` says whether `final` has intervals that were checked on the past, `is_borrowed`
     (N, H) which of them are those of another horizon (None: not known), `portfolio_spread` the
     uncertainty of sums over cohorts (None: not known).
@@ -131,9 +132,15 @@ class Forecast:
         )
 
     @property
+    def is_within_reach(self) -> Bools:
+        """Return which ages (H,) the data support: beyond them nothing is printed as a forecast."""
+        is_within: Bools = self.ages <= self.last_supported_age
+        return is_within
+
+    @property
     def is_extrapolated(self) -> Bools:
-        """Return which cells (N, H) lie beyond the ages that the data support."""
-        return self.is_ahead & (self.ages > self.last_supported_age)
+        """Return which cells (N, H) are forecast at ages beyond those that the data support."""
+        return self.is_ahead & ~self.is_within_reach
 
     @property
     def is_ahead(self) -> Bools:
@@ -171,18 +178,19 @@ def forecast_reasons(
     """Return one word (N,) on how far to trust each row's forecast: the gravest that applies.
 
     `has_new_category` (N,) of rows, `no_signal` where history holds no revenue at all,
-    `last_supported_age` the last that the data support.
+    `last_supported_age` the last that the data support. A row is `extrapolated` where it has
+    reached that age: nothing is said of it. Of other rows single ages may be, see
+    `Forecast.is_extrapolated`.
     """
     k = curves.observed_age
-    has_unsupported_ages = last_supported_age < MAX_AGE
     cases = {
         "no_complete_age": k < 0,
         "complete": k >= MAX_AGE,
         "no_signal": np.full(len(k), no_signal),
+        "extrapolated": k >= last_supported_age,
         "zero_revenue_so_far": curves.observed_value <= 0,
         "unseen_category": has_new_category,
         "young": k < YOUNG,
-        "extrapolated": np.full(len(k), has_unsupported_ages),
     }
     return np.select(list(cases.values()), list(cases), "ok").astype(object)
 
