@@ -34,7 +34,10 @@ YOUNG = 3
 
 @dataclass(frozen=True)
 class Band:
-    """Mean and quantiles of cumulative revenue per user, each (N, H), NaN at ages observed."""
+    """Mean and quantiles of cumulative revenue per user, each (N, H), NaN at ages observed.
+
+    In what is issued p10 <= mean <= p90; p50 may lie on either side of the mean.
+    """
 
     mean: Floats
     p10: Floats
@@ -49,6 +52,16 @@ class Band:
     def map(self, function: Callable[[Floats], Floats]) -> "Band":
         """Apply a function to the mean and to each quantile."""
         return Band(*(function(getattr(self, quantity)) for quantity in QUANTITIES))
+
+    def widen_to_mean(self) -> "Band":
+        """Return the band with p10 not above and p90 not below the mean; NaN stays NaN.
+
+        The mean of a skewed revenue may lie beyond a quantile. Who reads a range beside a
+        forecast expects the forecast in it, and a wider range holds no fewer outcomes.
+        """
+        p10 = self.p10 if self.p10 is self.mean else np.minimum(self.p10, self.mean)
+        p90 = self.p90 if self.p90 is self.mean else np.maximum(self.p90, self.mean)
+        return Band(self.mean, p10, self.p50, p90)
 
     def take(self, cells: CellIndex) -> "Band":
         """Select cells of the mean and of each quantile, by any index of NumPy's: `array[cells]`.

@@ -258,8 +258,9 @@ def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any
 
     revenue = table["forecast_revenue"].to_numpy()
     observed = table["observed_revenue"].to_numpy()
+    at_least_observed = np.maximum(revenue - half_width, observed)
     return {
-        "p10": np.maximum(revenue - half_width, observed),
+        "p10": np.minimum(at_least_observed, revenue),  # both are sums, and round by themselves
         "p90": revenue + half_width,
         "uncalibrated": is_uncalibrated,
     }
