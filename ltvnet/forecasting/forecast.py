@@ -1,6 +1,6 @@
 """A forecast: mean and quantiles of cohorts at ages, how far to trust them, and their parts.
 
-Shapes: N cohorts, H ages asked for, J nodes, R sums over cohorts.
+Shapes: N cohorts, H ages asked for, J nodes, R sums over cohorts, C cells that are forecast.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +10,13 @@ from types import EllipsisType
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.arrays import Bools, Categorical, Floats, Ints, Strings, factorize
+from ltvnet.data.columns import END, START
 from ltvnet.data.curves import MAX_AGE, Curves, validate_ages
+from ltvnet.data.output_columns import attribute_column
 
 QUANTITIES = ("mean", "p10", "p50", "p90")
 """Fields of a band, in the order of its columns in tables."""
@@ -88,7 +91,7 @@ class PortfolioSpread(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """Forecasts of cohorts at ages; cells at ages not later than the observed age are NaN.
 
@@ -121,6 +124,16 @@ class Forecast:
                 assert array.shape == shape, (array.shape, shape)
         assert self.reason.shape == shape[:1]
 
+    def __repr__(self) -> str:
+        """Summary in a line: cohorts, ages, the day, and how far the data reach."""
+        ages = f"{len(self.ages)} ages D{self.ages[0]}..D{self.ages[-1]}"
+        reach = f"supported to D{self.last_supported_age}"
+        if self.last_supported_age < 0:
+            reach = "supported at no age"
+        return (
+            f"Forecast({len(self.curves):,} cohorts, {ages}, as of {self.curves.origin}, {reach})"
+        )
+
     def at(self, ages: Sequence[int]) -> "Forecast":
         """Return the forecast at some of its ages. Raises ValueError for an age it lacks."""
         if np.array_equal(ages, self.ages):
@@ -144,6 +157,19 @@ class Forecast:
             is_borrowed=None if self.is_borrowed is None else self.is_borrowed[cells],
         )
 
+    def take(self, rows: Ints) -> "Forecast":
+        """Select cohorts by increasing row numbers."""
+        raw = self.raw.take(rows)
+        return replace(
+            self,
+            curves=self.curves.take(rows),
+            pattern=self.pattern[rows],
+            raw=raw,
+            final=raw if self.final is self.raw else self.final.take(rows),
+            reason=self.reason[rows],
+            is_borrowed=None if self.is_borrowed is None else self.is_borrowed[rows],
+        )
+
     @property
     def is_within_reach(self) -> Bools:
         """Return which ages (H,) the data support: beyond them nothing is printed as a forecast."""
@@ -161,6 +187,82 @@ class Forecast:
         k = self.curves.observed_age[:, None]
         return (k >= 0) & (self.ages > k)
 
+    @property
+    def return_on_spend(self) -> Floats:
+        """Return final means (N, H) over spend per user; NaN where none was spent, or unknown."""
+        return return_on_spend(self.curves, self.final.mean)
+
+    def cell_reasons(self) -> Categorical:
+        """Return the reason of each cell that is forecast, in the order of rows, then ages: (C,).
+
+        That of the row, but `extrapolated` at ages beyond those that the data support.
+        """
+        row, column = np.nonzero(self.is_ahead)
+        codes, words = factorize(np.append(self.reason, "extrapolated"))
+        extrapolated = codes[-1]
+        is_extrapolated = ~self.is_within_reach[column]
+        return Categorical(np.where(is_extrapolated, extrapolated, codes[row]), words)
+
+    def long_columns(self) -> dict[str, NDArray[Any] | Categorical]:
+        """Return columns (C,) of the long table, a row for each cell that is forecast, by name.
+
+        The key, with attributes named by `attribute_column`; users, spend, origin, observed age
+        and value, age; `pattern`, `raw_mean` and raw quantiles, final `mean` and quantiles, `roas`
+        (mean over spend per user); whether p10 and p90 are `uncalibrated`; the reason. All that
+        is final is blank at ages beyond those that the data support: pattern and raw values say
+        what was held flat there. Money is in float32, text as codes.
+        """
+        curves = self.curves
+        row, column = np.nonzero(self.is_ahead)
+        is_within_reach = self.is_within_reach[column]
+
+        def known_cells(values: Floats) -> NDArray[np.float32]:
+            cells = values[row, column].astype(np.float32)
+            cells[~is_within_reach] = np.nan
+            return cells
+
+        is_uncalibrated = np.ones_like(self.is_ahead)
+        if self.is_borrowed is not None:
+            is_uncalibrated = self.is_borrowed | np.isnan(self.final.p90)
+
+        columns: dict[str, NDArray[Any] | Categorical] = {
+            START: curves.start[row],
+            END: curves.end[row],
+        }
+        for name in curves.attributes:
+            codes, values = curves.attribute_codes[name]
+            columns[attribute_column(name)] = Categorical(codes[row], values)
+        columns |= {
+            "users": curves.users[row],
+            "spend": curves.spend[row],
+            "origin": np.full(len(row), curves.origin),
+            "observed_age": curves.observed_age[row],
+            "observed_value": curves.observed_value[row],
+            "age": self.ages[column],
+            "pattern": self.pattern[row, column].astype(np.float32),
+        }
+        for name in QUANTITIES:
+            columns[f"raw_{name}"] = getattr(self.raw, name)[row, column].astype(np.float32)
+        for name in QUANTITIES:
+            columns[name] = known_cells(getattr(self.final, name))
+        columns["roas"] = known_cells(self.return_on_spend)
+        columns["uncalibrated"] = is_uncalibrated[row, column] | ~is_within_reach
+        columns["reason"] = self.cell_reasons()
+        return columns
+
+    def to_frame(self) -> pd.DataFrame:
+        """Build the long table as `forecasts.parquet` has it, a row for each cell that is forecast.
+
+        See `long_columns`; the column `bundle` is missing, as no bundle is known.
+        """
+        columns: dict[str, NDArray[Any]] = {}
+        for name, cells in self.long_columns().items():
+            if isinstance(cells, Categorical):
+                columns[name] = cells.values.astype(object)[cells.codes]
+            else:
+                columns[name] = cells
+        return pd.DataFrame(columns)
+
 
 class ForecastParts(NamedTuple):
     """The mean of cohorts at an age, (N,) each, as one thing more about them is known.
@@ -177,6 +279,14 @@ class ForecastParts(NamedTuple):
     with_own_dates: Floats
     with_own_growth: Floats
     is_undivided: bool = False
+
+
+def return_on_spend(curves: Curves, values: NDArray[np.floating[Any]]) -> Floats:
+    """Return values per user (N, H) over spend per user; NaN where none was spent, or unknown."""
+    has_spend = np.isfinite(curves.spend) & (curves.spend > 0)
+    spend = np.where(has_spend, curves.spend, np.nan)
+    ratio: Floats = values * (curves.users / spend)[:, None]
+    return ratio
 
 
 def observed_or_forecast(curves: Curves, age: int, forecast: Floats) -> Floats:
