@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and addresses without their passwords."""
+"""Files that appear whole or not at all, the folder of configs, and addresses without passwords."""
 
 import errno
 import os
@@ -13,6 +13,14 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 DAMAGE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError)
 """Errors of reading JSON or Parquet that is cut off or of another kind, Arrow's included."""
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def configs_folder() -> Path:
+    """Return the folder of the YAML files: beside the package in a checkout, inside in a wheel."""
+    inside_wheel = _PACKAGE / "configs"
+    return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "configs"
 
 
 @contextmanager

@@ -28,7 +28,7 @@ TOTAL_LEVEL = "TOTAL"
 """Level and segment of the sums over all cohorts."""
 
 _WORKING_COLUMNS = (
-    *("grown", "squared", "ahead", "extrapolated"),
+    *("grown", "squared", "ahead", "unsupported"),
     *("with_known_spend", "paid_users", "paid_revenue"),
 )
 """Sums that others are made of, not in any table."""
@@ -66,8 +66,9 @@ class Rollup(NamedTuple):
         """Build the table of segments and of the total, with the 80 % interval of each sum.
 
         A row for each `level` (the attribute, or TOTAL), `segment` and `age`; see
-        `prediction.tables.write_rollup` for its columns. `is_extrapolated` marks the sums with a
-        cohort whose forecast lies beyond what the data support: no table shows them.
+        `prediction.tables.write_rollup` for its columns. `is_unsupported` marks sums with a cohort
+        whose forecast lies beyond what the data support, or whose revenue at that age was never
+        exported: no table shows them.
         """
         of_all = self.table.groupby("age").sum(min_count=1)
         total = pd.concat({TOTAL_LEVEL: of_all}, names=["segment"])
@@ -80,7 +81,7 @@ class Rollup(NamedTuple):
             **_intervals(table, self.sample_forecast),
             roas=table["paid_revenue"] / table["spend"],
             roas_users_share=table["paid_users"].fillna(0.0) / table["users"],
-            is_extrapolated=table["extrapolated"] > 0,
+            is_unsupported=table["unsupported"] > 0,
         )
         return table.drop(columns=list(_WORKING_COLUMNS))
 
@@ -205,7 +206,11 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
         "cohorts_left_out": ~has_begun,
         "with_known_spend": has_begun & np.isfinite(curves.spend),
         "ahead": cells.is_ahead,
-        "extrapolated": cells.is_ahead & (horizons > forecast.last_supported_age),
+        "unsupported": np.where(
+            cells.is_ahead,
+            horizons > forecast.last_supported_age,
+            has_begun[:, None] & ~curves.is_exported(horizons),
+        ),
     }
 
     codes = np.zeros(len(curves), dtype=np.int64)  # (N,)
@@ -274,8 +279,8 @@ def _segment_sums(rows: NDArray[Any], segment_index: Ints, horizons: int) -> Flo
 def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any]]:
     """The 80 % interval (R,) of each sum of a roll-up, not below what was observed.
 
-    Blank where the past does not tell, or where the mean is extrapolated. A sum of nothing but
-    what was observed is certain.
+    Blank where the past does not tell, or where the sum is unsupported. A sum of nothing but what
+    was observed is certain.
     """
     half_width = np.full(len(table), np.nan)
     is_observed = (table["ahead"] == 0).to_numpy()
@@ -290,7 +295,7 @@ def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any
         squared[cell] = table["squared"]
 
         half_width = spread.half_width(grown, squared)[cell]
-        half_width[table["extrapolated"] > 0] = np.nan
+        half_width[table["unsupported"] > 0] = np.nan
         is_uncalibrated = spread.is_borrowed[node_index] | np.isnan(half_width)
 
     half_width[is_observed] = 0.0

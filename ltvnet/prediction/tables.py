@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ltvnet.data.arrays import Categorical, Floats
 from ltvnet.data.cohort_tables import ColumnArrays, key_columns
 from ltvnet.data.columns import SPEND
-from ltvnet.data.curves import AGES, HORIZONS, NODE_AGES, NODES, Curves
+from ltvnet.data.curves import AGES, EVERY_AGE, HORIZONS, NODE_AGES, NODES, Curves
 from ltvnet.data.output_columns import attribute_column
 from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import Forecast, return_on_spend
@@ -116,10 +116,10 @@ def write_wide(
     They are `Files_Predictions/LTV_predictions_YYYY_MM_DD.csv` and
     `Files_Predictions_Final/LTV_predictions_final_YYYY_MM_DD.csv`; the latter also has Spend, and
     at `HORIZONS` ROAS, P10 and P90, blank until calibrated. Cells are revenue per user, to
-    float32; those of ages already observed repeat the observed value, those beyond the ages that
-    the data support are blank; D1 to D7 are columns only with `first_week`. Forecasts are of all
-    ages from 1 to 360 or, where `shape_of_curves` is given, of NODES. Raises ValueError for
-    forecasts that are not.
+    float32; those of ages already observed repeat the observed value. Blank are ages beyond those
+    that the data support, and observed ones that were not exported. D1 to D7 are columns only with
+    `first_week`. Forecasts are of all ages from 1 to 360 or, where `shape_of_curves` is given, of
+    NODES. Raises ValueError for forecasts that are not.
     """
     first_age = 1 if first_week else FIRST_WEEK_DAYS + 1
     needed_ages = np.arange(1, AGES) if shape_of_curves is None else NODE_AGES
@@ -187,10 +187,16 @@ def _table_key(curves: Curves) -> ColumnArrays:
 
 
 def _blank_unsupported(daily_means: NDArray[np.float32], forecast: Forecast) -> None:
-    """Blank the forecasts among means (A, N) at ages beyond those that the data support."""
+    """Blank the means (A, N) that nothing supports.
+
+    These are forecasts of ages beyond those that the data support, and values of observed ages
+    that were not exported: at these stand those of earlier ages.
+    """
     observed_age = forecast.curves.observed_age
     for age in range(max(forecast.last_supported_age, 0) + 1, AGES):
         daily_means[age, observed_age < age] = np.nan
+    for age in np.flatnonzero(~forecast.curves.is_exported(EVERY_AGE)).tolist():
+        daily_means[age, observed_age >= age] = np.nan
 
 
 def _arrow_columns(columns: ColumnArrays) -> dict[str, pa.Array]:
@@ -199,7 +205,10 @@ def _arrow_columns(columns: ColumnArrays) -> dict[str, pa.Array]:
 
 def _fill_observed(forecast: Forecast, values: Floats) -> Floats:
     """Forecast `values` (N, H), and what was observed at the ages before them."""
-    cells: Floats = np.where(forecast.is_ahead, values, forecast.curves.values[:, forecast.ages])
+    curves = forecast.curves
+    is_exported = curves.is_exported(forecast.ages)
+    observed = np.where(is_exported, curves.values[:, forecast.ages], np.nan)
+    cells: Floats = np.where(forecast.is_ahead, values, observed)
     return cells
 
 
@@ -335,15 +344,15 @@ def write_rollup(rollup: Rollup, path: Path) -> None:
     """Write `rollup.csv`: sums in currency over the cohorts of each segment and in total.
 
     A row for each segment and each of `HORIZONS` that was forecast, but for sums with a cohort
-    whose forecast is extrapolated: `cohorts` in the sums and `cohorts_left_out` for want of a
-    complete age, `users`, `spend` where known, `observed_revenue` up to that age,
-    `forecast_revenue` (final mean, with what was observed), and `p10`, `p90` of that sum, blank
-    where the past does not tell: bounds of cohorts do not add up, as they share a part of their
-    errors. `uncalibrated` marks those of another horizon. `roas` is the revenue of the cohorts
-    with spend over that spend, `roas_users_share` the share of users that they have.
+    whose forecast is extrapolated, or whose age was not exported. `cohorts` in the sums and
+    `cohorts_left_out` for want of a complete age, `users`, `spend` where known, `observed_revenue`
+    up to that age, `forecast_revenue` (final mean, with what was observed), and `p10`, `p90` of
+    that sum, blank where the past does not tell: bounds of cohorts do not add up, as they share a
+    part of their errors. `uncalibrated` marks those of another horizon. `roas` is the revenue of
+    the cohorts with spend over that spend, `roas_users_share` the share of users that they have.
     """
     table = rollup.with_total()
-    table = table[~table["is_extrapolated"]].drop(columns="is_extrapolated")
+    table = table[~table["is_unsupported"]].drop(columns="is_unsupported")
     columns: ColumnArrays = {str(name): table[name].to_numpy() for name in table}
     with atomic_write(path) as unfinished:
         arrow_csv.write_csv(pa.table(_arrow_columns(columns)), unfinished)

@@ -350,6 +350,25 @@ def test_no_table_has_a_forecast_beyond_what_the_data_support(tmp_path: Path) ->
     assert rows["uncalibrated"][is_beyond].all()
 
 
+def test_ages_that_were_not_exported_are_blank_where_they_are_past(tmp_path: Path) -> None:
+    """At D30 and D90 of cohort d stand the values of D20 and D60, which are no revenue by then."""
+    made = linear_forecast(calibrated=True)
+    exported_ages = (0, 1, 2, 11, 20, 60, 180, 360)
+    sparse = replace(made, curves=replace(made.curves, exported_ages=exported_ages))
+    raw, final = write_predictions(sparse, tmp_path)
+    for path in (raw, final):
+        table = pd.read_csv(path)
+        assert table["P_D60"].notna().tolist() == [True, True, True, False]
+        for age in (30, 90):
+            assert table[f"P_D{age}"].notna().tolist() == [False, True, True, False]
+        assert table["P_D5"].notna().tolist() == [False, False, True, False]
+    assert table["P90_D30"].notna().tolist() == [False, True, True, False]
+    roll_up([sparse.at((30, 60))], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    rows = [("x, 1", 60), ("y", 30), ("y", 60), ("TOTAL", 60)]
+    assert list(zip(table["segment"], table["age"], strict=True)) == rows
+
+
 def test_blanks_are_null_so_that_an_average_leaves_them_out(tmp_path: Path) -> None:
     path = tmp_path / "forecasts.parquet"
     write_forecasts([replace(linear_forecast(NODES), last_supported_age=90)], path, "b")
