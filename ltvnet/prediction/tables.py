@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from ltvnet.forecasting.explanation import TERMS, Explanation
 from ltvnet.forecasting.forecast import Forecast, return_on_spend
 from ltvnet.forecasting.interpolation import InterpolationShape
 from ltvnet.forecasting.rollup import Rollup
+from ltvnet.prediction.csv_tables import CsvWriter, round_money, round_significant
 from ltvnet.storage import atomic_write
 
 FIRST_WEEK_DAYS = 7
@@ -95,7 +95,7 @@ def _open_parquet(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
     return parquet.ParquetWriter(path, schema, use_dictionary=repeated)
 
 
-WIDE_WRITERS = {"csv": arrow_csv.CSVWriter, "parquet": _open_parquet}
+WIDE_WRITERS = {"csv": CsvWriter, "parquet": _open_parquet}
 """Formats of the wide tables, and the writer that each is opened with."""
 
 
@@ -125,13 +125,16 @@ def write_wide(
     needed_ages = np.arange(1, AGES) if shape_of_curves is None else NODE_AGES
 
     with ExitStack() as stack:
-        writers: list[arrow_csv.CSVWriter | parquet.ParquetWriter] = []
+        writers: list[CsvWriter | parquet.ParquetWriter] = []
         pending: list[Future[None]] = []
         for forecast in forecasts:
             if not np.isin(needed_ages, forecast.ages).all():
                 expected = f"all ages 1..{AGES - 1}" if shape_of_curves is None else "all of NODES"
                 raise ValueError(f"expected forecasts of {expected}: {forecast.ages}")
-            raw_and_final = _wide_tables(forecast, first_age, shape_of_curves)
+            is_rounded = kind == "csv"
+            raw_and_final = _wide_tables(
+                forecast, first_age, shape_of_curves, is_rounded=is_rounded
+            )
 
             if not writers:
                 for stage, table in zip(WIDE_STAGES, raw_and_final, strict=True):
@@ -155,9 +158,13 @@ def write_wide(
 
 
 def _wide_tables(
-    forecast: Forecast, first_age: int, shape_of_curves: ShapeOfCurves | None
+    forecast: Forecast, first_age: int, shape_of_curves: ShapeOfCurves | None, *, is_rounded: bool
 ) -> tuple[pa.Table, pa.Table]:
-    """The rows of the wide tables of raw and of final means for one forecast."""
+    """The rows of the wide tables of raw and of final means for one forecast.
+
+    Money is to float32, or to the significant digits that people read.
+    """
+    digits = round_significant if is_rounded else _unrounded
     curves = forecast.curves
     key = _arrow_columns(_table_key(curves))
     spend = _arrow_columns({SPEND: curves.spend})
@@ -166,16 +173,31 @@ def _wide_tables(
 
     raw_means, final_means = _daily_means(forecast, shape_of_curves)
     _blank_unsupported(raw_means, forecast)
-    raw = _arrow_columns({f"P_D{age}": raw_means[age] for age in range(first_age, AGES)})
+    raw = _age_columns("P", digits(raw_means), range(first_age, AGES))
     final = raw
     if final_means is not raw_means:
         _blank_unsupported(final_means, forecast)
-        final = _arrow_columns({f"P_D{age}": final_means[age] for age in range(first_age, AGES)})
+        final = _age_columns("P", digits(final_means), range(first_age, AGES))
 
-    at_horizons = _arrow_columns(_horizon_columns(forecast, final_means))
+    at_horizons = {
+        name: _arrow_array(digits(cells))
+        for name, cells in _horizon_columns(forecast, final_means).items()
+    }
     raw_table = pa.table({**key, **observed_age, **raw, **reason})
     final_table = pa.table({**key, **spend, **observed_age, **final, **at_horizons, **reason})
     return raw_table, final_table
+
+
+def _unrounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values as they are."""
+    return values
+
+
+def _age_columns(
+    name: str, by_age: NDArray[np.float32], ages: Iterable[int]
+) -> dict[str, pa.Array]:
+    """Columns of some ages, of values by age (A, N)."""
+    return {f"{name}_D{age}": _arrow_array(by_age[age]) for age in ages}
 
 
 def _table_key(curves: Curves) -> ColumnArrays:
@@ -240,7 +262,7 @@ def _daily_cells(forecast: Forecast, mean: Floats) -> NDArray[np.float32]:
 
 
 def _horizon_columns(forecast: Forecast, daily_means: NDArray[np.float32]) -> ColumnArrays:
-    """ROAS, P10 and P90 at HORIZONS by column name: (N,) each.
+    """ROAS, P10 and P90 at HORIZONS by column name: (N,) each, in float32.
 
     ROAS is of the means (A, N) that the table has, NaN without spend; P10 and P90 are NaN until
     calibrated. All are NaN at ages beyond those that the data support.
@@ -305,15 +327,16 @@ def write_explanations(
     """Write `explanations.csv`: why each cohort's forecast differs from its segment's.
 
     A row a cohort: the key, users, observed age, `horizon`, `segment` (what a typical cohort of it
-    would have), TERMS and the `forecast` that they add up to, revenue per user to float32, and
-    the same in words. Blank without a complete age.
+    would have), TERMS and the `forecast` that they add up to, revenue per user to float32, the
+    forecast with the digits that the wide table has, and the same in words. Blank without a
+    complete age.
     """
     with atomic_write(path) as unfinished, ExitStack() as stack:
         writer = None
         for forecast in forecasts:
             table = _explanation_rows(explain(forecast))
             if writer is None:
-                writer = stack.enter_context(arrow_csv.CSVWriter(unfinished, table.schema))
+                writer = stack.enter_context(CsvWriter(unfinished, table.schema))
             writer.write(table)
             yield forecast
 
@@ -337,6 +360,7 @@ def _explanation_rows(explanation: Explanation) -> pa.Table:
         **{name: cells.astype(np.float32) for name, cells in amounts.items()},
         "explanation": explanation.sentences(),
     }
+    columns["forecast"] = round_significant(columns["forecast"])
     return pa.table(_arrow_columns({**_table_key(curves), **columns}))
 
 
@@ -354,5 +378,9 @@ def write_rollup(rollup: Rollup, path: Path) -> None:
     table = rollup.with_total()
     table = table[~table["is_unsupported"]].drop(columns="is_unsupported")
     columns: ColumnArrays = {str(name): table[name].to_numpy() for name in table}
-    with atomic_write(path) as unfinished:
-        arrow_csv.write_csv(pa.table(_arrow_columns(columns)), unfinished)
+    for name, cells in columns.items():
+        if cells.dtype == np.float64:
+            columns[name] = round_money(cells)
+    rows = pa.table(_arrow_columns(columns))
+    with atomic_write(path) as unfinished, CsvWriter(unfinished, rows.schema) as writer:
+        writer.write(rows)
