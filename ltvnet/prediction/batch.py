@@ -84,10 +84,11 @@ class OutputOptions:
 
 
 class _Summary(NamedTuple):
-    """Summary of written forecasts: cohorts by `reason`, and sums over all cohorts."""
+    """Summary of written forecasts: cohorts by `reason`, sums over all, and the number of parts."""
 
     reasons: Counter[str]
     rollup: Rollup
+    parts: int = 1
 
 
 def predict(
@@ -106,13 +107,28 @@ def predict(
     pieces = _read_with_progress(pieces, bundle)
 
     if options.part is None:
-        paths = OutputPaths(folder)
-        summary = _write_tables(bundle, pieces, paths, options, first_week=first_week)
+        files = [OutputPaths(folder)]
+        summary = _write_tables(bundle, pieces, files[0], options, first_week=first_week)
     else:
         summary = _write_in_parts(bundle, pieces, folder, options, first_week=first_week)
+        files = [OutputPaths(folder, part) for part in range(summary.parts)]
     tables.write_rollup(summary.rollup, folder / "rollup.csv")
     _tell_limits(summary.rollup)
+    _tell_older_tables(folder, files, summary.rollup.sample_forecast.curves.origin, options)
     return summary.reasons
+
+
+def _tell_older_tables(
+    folder: Path, files: Sequence[OutputPaths], origin: np.datetime64, options: OutputOptions
+) -> None:
+    """Warn of tables of this day that an earlier run of other options left in the folder."""
+    written = chain.from_iterable(_part_files(paths, origin, options) for paths in files)
+    if older := tables.find_older_tables(folder, origin, written):
+        log.warning(
+            "an earlier run left other forecasts of %s, which this one did not write: delete %s",
+            origin,
+            ", ".join(map(str, older)),
+        )
 
 
 def _tell_limits(rollup: Rollup) -> None:
@@ -197,7 +213,7 @@ def _write_in_parts(
     if rollup is None:
         raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
     tables.remove_stale_parts(folder, parts, rollup.sample_forecast.curves.origin)
-    return _Summary(reasons, rollup)
+    return _Summary(reasons, rollup, parts)
 
 
 def _write_part(
@@ -220,11 +236,11 @@ def _write_part(
         return record
 
     path.unlink(missing_ok=True)
-    reasons, rollup = _write_tables(bundle, part, paths, options, first_week=first_week)
+    summary = _write_tables(bundle, part, paths, options, first_week=first_week)
     record = {
         "stamp": stamp,
-        "reasons": reasons,
-        "sums": rollup.table.reset_index().to_dict("list"),
+        "reasons": summary.reasons,
+        "sums": summary.rollup.table.reset_index().to_dict("list"),
     }
     with atomic_write(path) as file:
         file.write_text(json.dumps(record))

@@ -89,6 +89,30 @@ def remove_stale_parts(folder: Path, parts: int, origin: np.datetime64) -> None:
                 path.unlink()
 
 
+def find_older_tables(folder: Path, origin: np.datetime64, written: Iterable[Path]) -> list[Path]:
+    """Find tables of an origin that stand beside those just `written`, in another format or cut.
+
+    A run of other options left them; nobody can see that they are of other forecasts. A folder of
+    parts is named as one. Wide tables of other origins are no concern.
+    """
+    date = str(origin).replace("-", "_")
+    wide_name = re.compile(rf"LTV_predictions(?:_final)?_{date}(?:_\d{{5}})?\.(?:csv|parquet)")
+    written_paths = set(written)
+    older = [
+        path
+        for path in sorted(folder.glob("Files_Predictions*/*"))
+        if wide_name.fullmatch(path.name) and path not in written_paths
+    ]
+    for name, suffix in (("forecasts", ".parquet"), ("explanations", ".csv")):
+        parts = set((folder / name).glob(f"*{suffix}"))
+        if parts and not parts & written_paths:
+            older.append(folder / name)
+        whole = folder / f"{name}{suffix}"
+        if whole.exists() and whole not in written_paths:
+            older.append(whole)
+    return older
+
+
 def _open_parquet(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
     """Open a writer that looks for repeated cells in all columns but those of fractions."""
     repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]

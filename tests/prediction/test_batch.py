@@ -116,6 +116,32 @@ def test_wide_tables_as_parquet_hold_the_same(
         pd.testing.assert_frame_equal(from_parquet, from_csv)
 
 
+def test_tables_that_another_run_left_are_told(
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each option may leave its own tables; those of another day are no concern."""
+
+    def left_tables(options: OutputOptions) -> set[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict(loaded_bundle, lambda: [curves], tmp_path, options)
+        _, _, paths = caplog.text.partition("did not write: delete ")
+        return {path.rpartition("/")[2].strip() for path in paths.split(",") if path}
+
+    csv = {f"LTV_predictions{final}_2024_03_14.csv" for final in ("", "_final")}
+    assert left_tables(TABLES) == left_tables(TABLES) == set()
+    assert left_tables(replace(TABLES, wide="parquet")) == csv
+    for name in csv:
+        next(tmp_path.glob(f"*/{name}")).unlink()
+    explained = replace(TABLES, wide="parquet", explain=True)
+    assert left_tables(explained) == set()
+    whole = {path.name for path in tmp_path.rglob("*.parquet")} | {"explanations.csv"}
+    assert left_tables(replace(explained, part=50)) == whole
+    assert left_tables(explained) >= {"forecasts", "explanations"}
+    (tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_13.csv").touch()
+    assert "LTV_predictions_2024_03_13.csv" not in left_tables(explained)
+
+
 def read_parts(folder: Path) -> pd.DataFrame:
     """The forecasts of all parts, in their order."""
     return pd.read_parquet(folder / "forecasts")
