@@ -1,5 +1,6 @@
 """Files appear whole or not at all; addresses are shown without their passwords."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ltvnet.storage import atomic_write, mask_passwords
+from ltvnet.storage import atomic_write, explain_damage, mask_passwords
 
 
 def test_a_block_left_by_an_error_leaves_no_file(tmp_path: Path) -> None:
@@ -76,3 +77,35 @@ def test_two_may_write_the_same_file(tmp_path: Path) -> None:
 )
 def test_passwords_are_masked(address: str, shown: str) -> None:
     assert mask_passwords(address) == shown
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    """Libraries raise it without a name, or with that of the unfinished file."""
+    path = tmp_path / "a.csv"
+    for names_unfinished in (False, True):
+        with pytest.raises(OSError, match=r"No space left on device: .*a\.csv'$") as caught:
+            with atomic_write(path) as unfinished:
+                unfinished.write_text("half")
+                name = (str(unfinished),) if names_unfinished else ()
+                raise OSError(errno.ENOSPC, "Error writing bytes to file", *name)
+        assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
+    for error in (OSError(errno.ENOSPC, "full", "b.csv"), OSError(errno.EIO, "reading"), OSError()):
+        with pytest.raises(OSError) as caught, atomic_write(tmp_path / "a.csv"):  # noqa: PT011
+            raise error
+        assert caught.value is error
+
+
+def test_a_damaged_file_is_named_with_the_way_out() -> None:
+    path = Path("runs") / "costs.json"
+    for error in (ValueError("Expecting value: line 1\nmore"), KeyError("seconds"), OSError("end")):
+        with pytest.raises(
+            ValueError, match=r"costs\.json: the file is damaged \(.*\): delete it$"
+        ):
+            with explain_damage(path, "delete it"):
+                raise error
+    for missing in (FileNotFoundError("x"), PermissionError("y")):
+        with pytest.raises(type(missing)), explain_damage(path, "delete it"):
+            raise missing

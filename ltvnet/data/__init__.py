@@ -9,6 +9,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 - `fingerprints`: hashes that tell whether data changed.
 - `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from
   the names of columns to `Files`, which reads a file or a folder of snapshots.
+- `output_columns`: names of the columns of ltvnet's own tables, and of attributes beside them.
 - `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
 - `source`: the protocol that all of these sources satisfy.

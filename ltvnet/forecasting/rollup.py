@@ -24,7 +24,14 @@ ROLLUP_ATTRIBUTES = ("Campaign", "Source")
 PAYBACK_HORIZONS = (180, 360)
 """Ages at which revenue is compared with spend."""
 
-_SPREAD_COLUMNS = ("grown", "squared")  # sums that intervals are made of, not in any table
+TOTAL_LEVEL = "TOTAL"
+"""Level and segment of the sums over all cohorts."""
+
+_WORKING_COLUMNS = (
+    *("grown", "squared", "ahead", "unsupported"),
+    *("with_known_spend", "paid_users", "paid_revenue"),
+)
+"""Sums that others are made of, not in any table."""
 
 
 class Rollup(NamedTuple):
@@ -59,16 +66,37 @@ class Rollup(NamedTuple):
         """Build the table of segments and of the total, with the 80 % interval of each sum.
 
         A row for each `level` (the attribute, or TOTAL), `segment` and `age`; see
-        `prediction.tables.write_rollup` for its columns.
+        `prediction.tables.write_rollup` for its columns. `is_unsupported` marks sums with a cohort
+        whose forecast lies beyond what the data support, or whose revenue at that age was never
+        exported: no table shows them.
         """
-        total = pd.concat({"": self.table.groupby("age").sum(min_count=1)}, names=["segment"])
-        levels = {"TOTAL": total}
+        of_all = self.table.groupby("age").sum(min_count=1)
+        total = pd.concat({TOTAL_LEVEL: of_all}, names=["segment"])
+        levels = {TOTAL_LEVEL: total}
         if self.attribute:
-            levels = {self.attribute: self.table, "TOTAL": total}
+            levels = {self.attribute: self.table, TOTAL_LEVEL: total}
 
         table = pd.concat(levels, names=["level"]).reset_index()
-        table = table.assign(**_intervals(table, self.sample_forecast))
-        return table.drop(columns=list(_SPREAD_COLUMNS))
+        table = table.assign(
+            **_intervals(table, self.sample_forecast),
+            roas=table["paid_revenue"] / table["spend"],
+            roas_users_share=table["paid_users"].fillna(0.0) / table["users"],
+            is_unsupported=table["unsupported"] > 0,
+        )
+        return table.drop(columns=list(_WORKING_COLUMNS))
+
+    def describe_spend_gap(self) -> str | None:
+        """Say of how many cohorts spend is known, where it is for some and not for others."""
+        of_all = self.table.groupby("age")[["cohorts", "with_known_spend"]].sum()
+        if not len(of_all):
+            return None
+        cohorts, known = of_all.iloc[0]
+        if known in (0, cohorts):
+            return None
+        return (
+            f"Spend is known for {known:,} of {cohorts:,} cohorts: spend in the roll-up is theirs, "
+            "and so is roas, of their revenue alone; see roas_users_share"
+        )
 
 
 def first_attribute(curves: Curves, names: Sequence[str]) -> str:
@@ -171,8 +199,19 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
         )
     horizons = np.intersect1d(HORIZONS, forecast.ages)
     has_begun = curves.observed_age >= 0
-    amounts = _amounts(forecast, horizons)
-    counts = {"cohorts": has_begun, "cohorts_left_out": ~has_begun}
+    cells = _cells_at(forecast, horizons)
+    amounts = _amounts(curves, cells, horizons)
+    counts = {
+        "cohorts": has_begun,
+        "cohorts_left_out": ~has_begun,
+        "with_known_spend": has_begun & np.isfinite(curves.spend),
+        "ahead": cells.is_ahead,
+        "unsupported": np.where(
+            cells.is_ahead,
+            horizons > forecast.last_supported_age,
+            has_begun[:, None] & ~curves.is_exported(horizons),
+        ),
+    }
 
     codes = np.zeros(len(curves), dtype=np.int64)  # (N,)
     names = np.array([""])
@@ -193,17 +232,17 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
     return pd.DataFrame(columns, index=index)
 
 
-def _amounts(forecast: Forecast, horizons: Ints) -> dict[str, Floats]:
+def _amounts(curves: Curves, cells: _Cells, horizons: Ints) -> dict[str, Floats]:
     """Amounts to sum, by column: (N,) where they are the same at all horizons, or (N, H).
 
     NaN for cohorts without a complete age. `grown` is the revenue still to come, or that of the
-    pattern where it is more; sums of it and of its square tell how uncertain a sum is.
+    pattern where it is more; sums of it and of its square tell how uncertain a sum is. `paid_` is
+    of cohorts with any spend.
     """
-    curves = forecast.curves
     has_begun = curves.observed_age >= 0
     users = np.where(has_begun, curves.users, np.nan)
+    paid_users = np.where(curves.spend > 0, users, np.nan)
     last_observed = np.clip(curves.observed_age[:, None], 0, horizons)  # (N, H)
-    cells = _cells_at(forecast, horizons)
 
     growth = np.maximum(cells.mean, cells.pattern) - curves.observed_value[:, None]
     grown = users[:, None] * np.where(cells.is_ahead, growth, 0.0)
@@ -213,6 +252,8 @@ def _amounts(forecast: Forecast, horizons: Ints) -> dict[str, Floats]:
         "observed_revenue": users[:, None]
         * np.take_along_axis(curves.values, last_observed, axis=1),
         "forecast_revenue": users[:, None] * cells.revenue,
+        "paid_users": paid_users,
+        "paid_revenue": paid_users[:, None] * cells.revenue,
         "grown": grown,
         "squared": grown**2,
     }
@@ -238,9 +279,11 @@ def _segment_sums(rows: NDArray[Any], segment_index: Ints, horizons: int) -> Flo
 def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any]]:
     """The 80 % interval (R,) of each sum of a roll-up, not below what was observed.
 
-    Blank where the past does not tell, or where the mean is extrapolated and still grows.
+    Blank where the past does not tell, or where the sum is unsupported. A sum of nothing but what
+    was observed is certain.
     """
     half_width = np.full(len(table), np.nan)
+    is_observed = (table["ahead"] == 0).to_numpy()
     is_uncalibrated = np.ones(len(table), dtype=bool)
     spread = forecast.portfolio_spread
     if spread is not None:
@@ -252,14 +295,15 @@ def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any
         squared[cell] = table["squared"]
 
         half_width = spread.half_width(grown, squared)[cell]
-        is_extrapolated = table["age"] > forecast.last_supported_age
-        half_width[is_extrapolated & (table["grown"] > 0)] = np.nan
+        half_width[table["unsupported"] > 0] = np.nan
         is_uncalibrated = spread.is_borrowed[node_index] | np.isnan(half_width)
 
+    half_width[is_observed] = 0.0
     revenue = table["forecast_revenue"].to_numpy()
     observed = table["observed_revenue"].to_numpy()
+    at_least_observed = np.maximum(revenue - half_width, observed)
     return {
-        "p10": np.maximum(revenue - half_width, observed),
+        "p10": np.minimum(at_least_observed, revenue),  # both are sums, and round by themselves
         "p90": revenue + half_width,
-        "uncalibrated": is_uncalibrated,
+        "uncalibrated": is_uncalibrated & ~is_observed,
     }

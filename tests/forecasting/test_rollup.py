@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ltvnet.data.arrays import Bools, Floats
 from ltvnet.data.curves import AGES, NODES, Curves
@@ -104,3 +106,22 @@ def test_the_attribute_is_the_first_there_is() -> None:
     assert first_attribute(curves, ("Campaign",)) == ""
     with pytest.raises(ValueError, match="expected to sum by one of Source, got 'Campaign'"):
         Rollup.from_forecast(forecast(("Source",)), "Campaign")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_forecast_of_a_sum_lies_in_its_range(seed: int) -> None:
+    """Also where growth is nothing but rounding: sums of observed and of forecast round apart."""
+    rng = np.random.default_rng(seed)
+    base = forecast()
+    values = base.curves.values * rng.gamma(1.0, 1.0, 3)[:, None]
+    curves = replace(base.curves, values=values, users=np.append(rng.gamma(1.0, 9.0, 2), np.nan))
+    growth = rng.choice([0.0, 1e-16, 1.0], (3, 1)) * np.ones(len(NODES))
+    mean = np.where(base.is_ahead, curves.observed_value[:, None] * (1 + growth), np.nan)
+    band = Band.from_mean(mean)
+    made = replace(base, curves=curves, pattern=mean, raw=band, final=band)
+    table = Rollup.from_forecast(made, None).with_total()
+    is_known = table["p10"].notna()
+    assert is_known.any()
+    assert (table["p10"] <= table["forecast_revenue"])[is_known].all()
+    assert (table["forecast_revenue"] <= table["p90"])[is_known].all()

@@ -266,7 +266,7 @@ class NeuralForecaster:
             return forecast
         growth = self._growth(self.fitted_net.net, curves, expectation, forecast.ages)  # (Q, N, H)
         value = curves.observed_value[:, None] + growth
-        band = Band(*np.where(forecast.is_ahead, value, np.nan))
+        band = Band(*np.where(forecast.is_ahead, value, np.nan)).widen_to_mean()
         return replace(forecast, raw=band, final=band)
 
     def to(self, device: str) -> None:
