@@ -58,12 +58,22 @@ def _is_running(process_id: int) -> bool:
     return True
 
 
+_USER_AND_PASSWORD = r"(://[^:/\s]*:)(?:(?!\s\S*://)[^\n])*@"
+"""A password reaches to the last @ before another address: it may hold @, / and blanks itself."""
+
+_PASSWORD_OPTION = r"(\b\w*(?:password|passwd|pwd)\s*=\s*)('(?:\\.|[^'\\])*'|[^&\s]*)"
+
+
 def mask_passwords(text: str) -> str:
-    """Replace the password of each database address in a text by ***."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@|(\bpassword=)[^&\s]*", _masked_address, text)
+    """Replace the password of each database address in a text by ***.
+
+    Where it is not clear where a password ends, rather more than it is hidden.
+    """
+    pattern = f"{_USER_AND_PASSWORD}|{_PASSWORD_OPTION}"
+    return re.sub(pattern, _masked_address, text, flags=re.IGNORECASE)
 
 
 def _masked_address(match: re.Match[str]) -> str:
     """Return what replaces a match of `user:password@` or of `password=`."""
-    user, assignment = match.groups()
+    user, assignment = match[1], match[2]
     return f"{user}***@" if user else f"{assignment}***"

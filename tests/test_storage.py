@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ltvnet.storage import atomic_write, mask_passwords
 
@@ -72,7 +74,26 @@ def test_two_may_write_the_same_file(tmp_path: Path) -> None:
         ("host=h password=secret dbname=b", "host=h password=*** dbname=b"),
         ("sqlite:///sweep.db", "sqlite:///sweep.db"),
         ("two of them: a://b:c@d and e://f:g@h", "two of them: a://b:***@d and e://f:***@h"),
+        ("postgresql://u:p@ss@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://u:@@@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://u:p/a?b#c@d@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://u:a b@c d@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://me@firm:secret@host/db", "postgresql://me@firm:***@host/db"),
+        ("postgresql://u:p@ss@host:5432/db: no route", "postgresql://u:***@host:5432/db: no route"),
+        ("postgresql://u:a@b@c,e://f:g@h", "postgresql://u:***@h"),
+        ("host=h password='it\\'s a b' dbname=d", "host=h password=*** dbname=d"),
+        ("sslpassword=one&Password=two&PWD = three", "sslpassword=***&Password=***&PWD = ***"),
+        ("postgresql://host:5432/db", "postgresql://host:5432/db"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
     ],
 )
 def test_passwords_are_masked(address: str, shown: str) -> None:
     assert mask_passwords(address) == shown
+
+
+@given(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1))
+def test_no_password_is_shown_in_part(password: str) -> None:
+    """Whatever it holds, an @ that was not escaped, a slash or a colon."""
+    for end in ("host/base", "host:5432/base?sslmode=require", "h1:1,h2:2/base"):
+        shown = mask_passwords(f"got postgresql+psycopg://me:{password}@{end}: closed")
+        assert shown == f"got postgresql+psycopg://me:***@{end}: closed"
