@@ -1,11 +1,22 @@
-"""Files that appear whole or not at all, and addresses without their passwords."""
+"""Files that appear whole or not at all, folders of one run, addresses without their passwords."""
 
+import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from glob import escape
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = ".ltvnet.lock"
+"""Name of the file in a folder that says which process writes there."""
 
 
 @contextmanager
@@ -56,6 +67,98 @@ def _is_running(process_id: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def lock_folder(folder: Path, purpose: str) -> Iterator[None]:
+    """Keep a folder for this process alone; it is made where missing, `purpose` is told to others.
+
+    A lock ends with its process, however that ends. Raises ValueError that names the process in
+    whose hands the folder is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    descriptor = _take_system_lock(path) if fcntl is not None else None
+    if descriptor is None:
+        descriptor = _take_file_lock(path)
+
+    owner = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now().astimezone().isoformat(" ", "seconds"),
+        "purpose": purpose,
+    }
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(owner).encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take_system_lock(path: Path) -> int | None:
+    """Open a file under a lock of the operating system; None on a disk that has no locks.
+
+    Raises ValueError where another process holds it.
+    """
+    while True:
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # its last owner may have removed the file after we opened it
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _owner_error(path, _read_owner(path)) from None
+        except OSError:
+            os.close(descriptor)
+            if is_new:
+                path.unlink(missing_ok=True)
+            return None
+        os.close(descriptor)
+
+
+def _take_file_lock(path: Path) -> int:
+    """Make a file that says by its presence that a folder is in use.
+
+    Raises ValueError where it is there and its process is running, or is of another machine.
+    """
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            owner = _read_owner(path)
+        is_ours = owner.get("host") == socket.gethostname()
+        if not is_ours or _is_running(int(owner["pid"])):
+            raise _owner_error(path, owner)
+        path.unlink(missing_ok=True)
+
+
+def _read_owner(path: Path) -> dict[str, str]:
+    """Read who holds a lock; nothing where it was not written yet, or is gone."""
+    try:
+        owner = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {key: str(value) for key, value in owner.items()}
+
+
+def _owner_error(path: Path, owner: dict[str, str]) -> ValueError:
+    """Return the error that names the process in whose hands a folder is."""
+    process = "another process"
+    if owner:
+        process = (
+            f"process {owner['pid']} on {owner['host']} ({owner['purpose']}, since "
+            f"{owner['since']})"
+        )
+    return ValueError(
+        f"expected a folder in which no other run writes, got {path.parent}, in which {process} "
+        f"does: wait until it has ended, or set another out (if there is no such process, remove "
+        f"{path})"
+    )
 
 
 _USER_AND_PASSWORD = r"(://[^:/\s]*:)(?:(?!\s\S*://)[^\n])*@"
