@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from ltvnet.forecasting.run_context import HardwareConfig
@@ -69,6 +70,8 @@ def _make_trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
         strategy=_lightning_strategy(machine),
+        # processes are ours, whatever scheduler (SLURM, LSF, torchrun) this one was started by
+        plugins=[LightningEnvironment()],
         max_epochs=job.stop_epoch,
         logger=_event_logger(job.event_folder),
         callbacks=list(_callbacks(job, training)),
