@@ -1,6 +1,7 @@
 """The best trial of a sweep as a file of overrides, for `scripts/train.py experiment=FILE`."""
 
 import json
+import shlex
 from pathlib import Path
 
 from ltvnet.forecasting.override_words import override_text
@@ -18,11 +19,12 @@ def experiment_text(result: SweepResult, path: Path) -> str:
         f"as_of={task.cutoff}",
         *(f"{key}={override_text(value)}" for key, value in best.values.items()),
     ]
+    train = shlex.join(["python", "scripts/train.py", f"experiment={path}"])
     lines = [
         f"# Trial {best.number} of {len(result.trials)}: score {fixed_percent(best.score, 2)} on "
         f"{len(task.origins)} past days before {task.cutoff}.",
-        f"# as it was scored:   python scripts/train.py experiment={path}",
-        f"# on the newest data: python scripts/train.py experiment={path} as_of=null",
+        f"# as it was scored:   {train}",
+        f"# on the newest data: {train} as_of=null",
         "overrides:",
         *(f"- {json.dumps(override)}" for override in overrides),
     ]
