@@ -1,4 +1,7 @@
-"""Files that appear whole or not at all, folders of one run, addresses without their passwords."""
+"""Files that appear whole or not at all, folders of one run, addresses without their passwords.
+
+Also where the configs are.
+"""
 
 import json
 import os
@@ -17,6 +20,14 @@ except ImportError:  # Windows has other locks
 
 LOCK_FILE = ".ltvnet.lock"
 """Name of the file in a folder that says which process writes there."""
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def configs_folder() -> Path:
+    """Return the folder of the YAML files: beside the package in a checkout, inside in a wheel."""
+    inside_wheel = _PACKAGE / "configs"
+    return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "configs"
 
 
 @contextmanager

@@ -296,15 +296,17 @@ def read(path: str | Path) -> History:
 def write_cohorts(curves: Curves, path: str | Path) -> None:
     """Write what is known of cohorts as a table that `Files` reads: Parquet or else CSV, by name.
 
-    Columns are Date, the attributes, Users, Spend if any is known, day_0 to the last age that a
-    cohort reached, and each further series at the ages at which any of it is known, exact to the
-    last digit.
+    Columns are Date, the attributes, Users, Spend if any is known, the curve at the exported ages
+    up to the last that a cohort reached, and each further series at the ages at which any of it is
+    known, exact to the last digit.
     """
     columns = key_columns(curves)
     if np.isfinite(curves.spend).any():
         columns[SPEND] = curves.spend
-    for age in range(curves.observed_age.max(initial=0) + 1):
-        columns[age_column("", age)] = curves.values[:, age]
+    last_age = curves.observed_age.max(initial=0)
+    for age in curves.exported_ages:
+        if age <= last_age:
+            columns[age_column("", age)] = curves.values[:, age]
     for series, cells in curves.series.items():
         known_ages = np.flatnonzero(np.isfinite(cells).any(axis=0)).tolist()
         for age in known_ages:
