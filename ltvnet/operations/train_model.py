@@ -24,6 +24,16 @@ from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
 from ltvnet.storage import atomic_write
 
+PARTS_OF_A_RUN = ("checkpoints", "ledger", "bundle", "report.html")
+"""Names in the folder of a training, any of which says that there is one."""
+
+
+class WorseThanPatternError(ValueError):
+    """A model was significantly worse than the pattern, so that no bundle of it was written."""
+
+    exit_code = 3
+    """Code with which a script ends, so that a scheduler can tell it from wrong data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
@@ -62,12 +72,12 @@ class TrainedModel:
         )
 
     def refuse_if_worse(self) -> None:
-        """Raise ValueError for a model that was significantly worse than the pattern."""
+        """Raise WorseThanPatternError for a model that was significantly worse than the pattern."""
         if self.past is None:
             return
         versus = scores.compare_stage_with_pattern(self.past, "final")
         if versus.is_worse:
-            raise ValueError(
+            raise WorseThanPatternError(
                 f"{self.title} was worse than the historical pattern on the past that it was tried "
                 f"on, by {versus.relative_difference:.1%} of the error: no bundle was written. "
                 "Train model=pattern, or set force=true"
@@ -141,6 +151,12 @@ class TrainedModel:
         )
 
 
+def refuse_other_run(folder: Path) -> None:
+    """Raise ValueError for a folder that holds a training, finished or cut off."""
+    if any((folder / name).exists() for name in PARTS_OF_A_RUN):
+        raise ValueError(f"{folder} holds a run: resume={folder} continues it, or set another out")
+
+
 def train_model(
     source: DataSource,
     spec: ModelSpec,
@@ -151,8 +167,8 @@ def train_model(
 ) -> TrainedModel:
     """Replay the past, fit the model as of a day, write reports and the bundle to `out`.
 
-    Raises ValueError for what is wrong with the data, and for a model that was worse than the
-    pattern, after its reports have been written, unless `options.force`.
+    Raises ValueError for what is wrong with the data, and WorseThanPatternError for a model that
+    was worse than the pattern, after its reports have been written, unless `options.force`.
     """
     history = source.history()
     origin = parse_day(options.as_of or source.default_origin(history))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ltvnet.reports.experiment_file import override_text
+from ltvnet.forecasting.override_words import override_text
 from ltvnet.reports.figures import MODEL_COLORS, PATTERN_COLOR, titled_figure
 from ltvnet.reports.html import FIGURE_STYLE
 from ltvnet.tuning.search_space import Value

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ltvnet.reports.experiment_file import experiment_text, override_text
+from ltvnet.forecasting.override_words import override_text
+from ltvnet.reports.experiment_file import experiment_text
 from ltvnet.reports.sweep_figures import sweep_figures
 from ltvnet.reports.sweep_report import sweep_finding, write_sweep_report
 from ltvnet.tuning.search_space import Value, replace_config_values

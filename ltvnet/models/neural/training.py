@@ -13,6 +13,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     ModelCheckpoint,
@@ -69,6 +70,8 @@ def _make_trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
         strategy=_lightning_strategy(machine),
+        # processes are ours, whatever scheduler (SLURM, LSF, torchrun) this one was started by
+        plugins=[LightningEnvironment()],
         max_epochs=job.stop_epoch,
         logger=_event_logger(job.event_folder),
         callbacks=list(_callbacks(job, training)),

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from factories.configs import ROOT
@@ -64,6 +65,43 @@ def test_a_run_is_not_taken_up_by_accident(uninterrupted_run: Path) -> None:
     )
     assert refused.returncode == 2 and f"resume={uninterrupted_run} continues it" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+SCHEDULERS = {
+    "sbatch": {
+        "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "x", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost",
+        "SLURM_STEP_NODELIST": "localhost",
+    },
+    "srun, the second task": {
+        "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x", "SLURM_JOB_ID": "1", "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost",
+        "SLURM_NTASKS_PER_NODE": "2",
+    },
+    "LSF": {
+        "LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/nonexistent", "JSM_NAMESPACE_LOCAL_RANK": "0",
+        "JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "0",
+    },
+    "torchrun": {
+        "TORCHELASTIC_RUN_ID": "x", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2",
+        "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "1234",
+    },
+}  # fmt: skip
+"""Variables with which schedulers start a process."""
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_one_device_is_one_process_whatever_scheduler_started_it(
+    scheduler: str, training_curves: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_neural().fit(training_curves).predict(training_curves, [180])
+    for name, value in SCHEDULERS[scheduler].items():
+        monkeypatch.setenv(name, value)
+    fitted = make_neural(folder=tmp_path / "checkpoints").fit(training_curves)
+    forecast = fitted.predict(training_curves, [180])
+    np.testing.assert_array_equal(forecast.raw.mean, plain.raw.mean)
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
 class Harmful:
