@@ -3,25 +3,28 @@
 Shapes: N rows of a table, C columns.
 """
 
-import gzip
 import logging
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
 from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.importers.text_files import (
+    LineCounts,
+    detect_dialect,
+    line_numbers,
+    read_text_batches,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,6 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 _NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
 _DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
-_RAGGED_ROW = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
-_CSV_BLOCK = 1 << 24  # bytes of CSV in memory at once, and the longest line that is read
 
 
 def find_tables(path: Path) -> dict[Path, np.datetime64 | None]:
@@ -107,7 +108,8 @@ def read_blocks(path: Path, rows: int) -> Iterator[pa.Table]:
             rows_read += block.num_rows
             yield block
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(_explain_error(path, str(error))) from error
+        problem = "expected a Parquet file, got something else or a part of one"
+        raise ValueError(f"{path}: {problem}; {error}") from error
     if not rows_read:
         raise ValueError(f"{path}: expected at least one cohort below the header, got no rows")
 
@@ -138,16 +140,13 @@ def _read_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
         return
 
-    encoding = _detect_encoding(path)
-    compression = "gzip" if _has_suffix(path, ".gz") else None
-    cells_as_text = arrow_csv.ConvertOptions(
-        default_column_type=pa.string(), strings_can_be_null=True, null_values=[""]
-    )
-    yield from arrow_csv.open_csv(
-        pa.input_stream(path, compression=compression),
-        arrow_csv.ReadOptions(encoding=encoding, block_size=_CSV_BLOCK),
-        convert_options=cells_as_text,
-    )
+    dialect = detect_dialect(path)
+    if notes := dialect.describe():
+        log.info("%s: %s", path, notes)
+    counts = LineCounts()
+    yield from read_text_batches(path, dialect, counts)
+    if counts.repeated_headers:
+        log.info("%s: %d repeated headers left out", path, counts.repeated_headers)
 
 
 def _has_suffix(path: Path, suffix: str) -> bool:
@@ -155,58 +154,14 @@ def _has_suffix(path: Path, suffix: str) -> bool:
     return path.name.lower().endswith(suffix)
 
 
-def _open_text(path: Path, encoding: str) -> TextIO:
-    """Open a CSV or CSV.gz file to read its text."""
-    if _has_suffix(path, ".gz"):
-        return cast(TextIO, gzip.open(path, "rt", encoding=encoding, newline=""))
-    return path.open(encoding=encoding, newline="")
-
-
-def _detect_encoding(path: Path) -> str:
-    """Detect the encoding of a CSV by reading it to its end."""
-    for encoding in ("utf-8", "cp949"):
-        try:
-            with _open_text(path, encoding) as file:
-                while file.read(_CSV_BLOCK):
-                    pass
-        except UnicodeDecodeError:
-            continue
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            remedy = "copy or export the file again"
-            raise ValueError(f"{path}: the gzip file is cut off or damaged; {remedy}") from error
-        if encoding != "utf-8":
-            log.info("%s is not UTF-8: read as %s", path, encoding)
-        return encoding
-    remedy = "save it as 'CSV UTF-8'"
-    raise ValueError(f"{path}: expected text in UTF-8 or cp949 (EUC-KR), got neither; {remedy}")
-
-
-def _explain_error(path: Path, error: str) -> str:
-    """Explain a reader's error to the person who has the file."""
-    if _has_suffix(path, ".parquet"):
-        return f"{path}: expected a Parquet file, got something else or a part of one; {error}"
-    if "Empty CSV" in error:
-        return f"{path}: expected a header and at least one cohort, got an empty file"
-
-    if ragged := _RAGGED_ROW.search(error):
-        row, expected, got = map(int, ragged.groups())
-        [location] = row_locations(path, [row - 2])
-        problem = f"expected {expected} cells as in the header, got {got}"
-        remedy = "remove thousands separators, or quote cells that hold a comma"
-        return f"{path}, {location}: {problem}; {remedy}"
-    return f"{path}: cannot be read as a CSV with commas between cells; {error}"
-
-
 def row_locations(path: Path, rows: Sequence[int]) -> list[str]:
     """Say where rows of a table (from 0) stand in its file.
 
     Lines of a CSV, whose header is line 1; numbers of rows (from 1) of another file.
     """
-    if not _has_suffix(path, ".csv") and not _has_suffix(path, ".csv.gz"):
+    if _has_suffix(path, ".parquet"):
         return [f"row {row + 1}" for row in rows]
-    with _open_text(path, _detect_encoding(path)) as file:
-        line_numbers = [number for number, line in enumerate(file, 1) if line.rstrip("\r\n")]
-    return [f"line {line_numbers[row + 1]}" for row in rows]
+    return [f"line {line}" for line in line_numbers(path, detect_dialect(path), rows)]
 
 
 def factorize_text(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
