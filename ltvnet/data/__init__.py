@@ -8,6 +8,10 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 - `fingerprints`: hashes that tell whether data changed.
 - `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from
   the names of columns to `Files`, which reads a file or a folder of snapshots.
+- `findings`, `history_checks`: odd things in data, told with a way out, and all checks for them:
+  `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),
+  `levels`, `level_checks` (currency and unit), `padding` (cells filled in), `acquisition_dates`,
+  `amount_checks` (users, spend), `attribute_choice` (columns of text that are no attributes).
 - `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
 - `source`: the protocol that all of these sources satisfy.

@@ -1,6 +1,6 @@
 """Dates of acquisition that are odd: placeholders, typing errors, ranges that overlap.
 
-Shapes: N cohorts, R vintages.
+Shapes: N cohorts.
 """
 
 from typing import Literal
@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ltvnet.data.arrays import Bools, Days, key_ranks
-from ltvnet.data.curves import Curves, History
+from ltvnet.data.curves import Curves
 from ltvnet.data.findings import Finding, list_names
-from ltvnet.data.vintages import select_vintages
 
 OddDates = Literal["refuse", "drop", "keep"]
 """What becomes of cohorts with an odd date: the data are refused, or they go, or they count."""
@@ -45,31 +44,29 @@ def _mark_far_ones(start: Days) -> Bools:
     return is_far
 
 
-def handle_odd_dates(history: History, choice: OddDates) -> tuple[History, list[Finding]]:
-    """Return the history with or without cohorts whose dates are odd, and what is said of them."""
-    is_odd = mark_odd_dates(history.start, history.end)
+def find_odd_dates(start: Days, end: Days, choice: OddDates) -> list[Finding]:
+    """Find ranges (N,) far from all others, and say what becomes of them."""
+    is_odd = mark_odd_dates(start, end)
     if not is_odd.any():
-        return history, []
+        return []
     ranges = [
-        f"{start}~{end}" if start != end else str(start)
-        for start, end in zip(history.start[is_odd], history.end[is_odd], strict=True)
+        str(first) if first == last else f"{first}~{last}"
+        for first, last in zip(start[is_odd], end[is_odd], strict=True)
     ]
-    names = list_names(dict.fromkeys(ranges))
-    others = ~is_odd if (~is_odd).any() else is_odd
-    message = (
-        f"{is_odd.sum():,} rows of {len(history):,} have a date far from all others ({names}; the "
-        f"others: {history.start[others].min()} to {history.end[others].max()})"
-    )
-    if choice == "drop" and not is_odd.all():
-        left_out = Finding("warning", "dates", f"{message}: left out, as data.odd_dates=drop says")
-        return select_vintages(history, ~is_odd), [left_out]
+    message = f"{is_odd.sum():,} of {len(start):,} rows have a date that cannot be or is far from "
+    message += f"all others ({list_names(dict.fromkeys(ranges))}"
+    if not is_odd.all():
+        message += f"; the others: {start[~is_odd].min()} to {end[~is_odd].max()}"
+    message += ")"
     if choice == "keep":
-        return history, [Finding("note", "dates", f"{message}: taken as they are")]
+        return [Finding("note", "dates", f"{message}: taken as they are, as data.odd_dates=keep")]
+    if choice == "drop" and not is_odd.all():
+        return [Finding("warning", "dates", f"{message}: left out, as data.odd_dates=drop")]
     way_out = (
-        "correct them; if they stand for an unknown date, data.odd_dates=drop leaves these rows "
-        "out; if they are right, set data.odd_dates=keep"
+        "correct them; where they stand for an unknown date, data.odd_dates=drop leaves the rows "
+        "out; where they are right, data.odd_dates=keep"
     )
-    return history, [Finding("refusal", "dates", message, way_out)]
+    return [Finding("refusal", "dates", message, way_out)]
 
 
 def find_overlaps(curves: Curves) -> list[Finding]:
@@ -113,4 +110,3 @@ def _describe_cohort(curves: Curves, row: int) -> str:
     """Name a cohort by its dates and attributes."""
     values = [str(text[row]) for text in curves.attributes.values() if text[row]]
     return " ".join([*values, f"{curves.start[row]}~{curves.end[row]}"])
-

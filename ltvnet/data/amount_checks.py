@@ -12,7 +12,16 @@ from ltvnet.data.findings import Finding, list_names
 _MAX_FRACTIONS_SHARE = 0.01
 """A count of users may be a fraction in so few cohorts without a word."""
 
-_FREE_SOURCES = ("organic", "direct", "referral", "(none)", "not set", "unattributed", "자연", "오가닉")
+_FREE_SOURCES = (
+    "organic",
+    "direct",
+    "referral",
+    "(none)",
+    "not set",
+    "unattributed",
+    "자연",
+    "오가닉",
+)
 """Words in the names of sources whose users cost nothing."""
 
 
@@ -83,10 +92,12 @@ def find_missing_spend(curves: Curves) -> list[Finding]:
         users = np.nansum(curves.users[is_missing]) / np.nansum(curves.users[has_ended])
         names = list_names(" ".join(key) for key in paid_names)
         message = (
-            f"no cohort of {names} has spend, {is_missing.sum():,} of {has_ended.sum():,} in all "
-            f"({100 * users:.0f} % of users): revenue of all beside spend of some is no return on it"
+            f"no cohort of {names} has spend: {is_missing.sum():,} of {has_ended.sum():,} "
+            f"({100 * users:.0f} % of users); revenue of all beside spend of some is no return"
         )
-        findings.append(Finding("warning", "spend", message, "fill the spend in; 0 where it is free"))
+        findings.append(
+            Finding("warning", "spend", message, "fill the spend in; 0 where it is free")
+        )
     return findings
 
 

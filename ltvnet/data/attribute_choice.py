@@ -74,7 +74,9 @@ def _suggest_hierarchy(tables: Sequence[ParsedTable]) -> list[str]:
         for name in table.text_labels()
         if _why_no_attribute(table, name) is None
     }
-    usable = [name for name, count in counts.items() if 1 < count <= max(_MAX_VALUES, len(table) // 4)]
+    usable = [
+        name for name, count in counts.items() if 1 < count <= max(_MAX_VALUES, len(table) // 4)
+    ]
     return sorted(usable, key=lambda name: counts[name])
 
 
@@ -101,9 +103,7 @@ def find_no_attributes(
     return findings
 
 
-def _find_reason(
-    tables: Sequence[ParsedTable], name: str, candidates: Sequence[str]
-) -> str | None:
+def _find_reason(tables: Sequence[ParsedTable], name: str, candidates: Sequence[str]) -> str | None:
     """Say why a column is no attribute; None where it is one."""
     for table in tables:
         if name in table.labels and (reason := _why_no_attribute(table, name)):
@@ -113,6 +113,13 @@ def _find_reason(
         if reason := _describe_changes(older, newer, name, others):
             return reason
     return None
+
+
+def find_late_attributes(table: ParsedTable, names: Sequence[str]) -> list[str]:
+    """List the columns of text that are attributes, but none of those known so far."""
+    return [
+        name for name in table.text_labels(exclude=names) if _why_no_attribute(table, name) is None
+    ]
 
 
 def _why_no_attribute(table: ParsedTable, name: str) -> str | None:
@@ -126,7 +133,7 @@ def _why_no_attribute(table: ParsedTable, name: str) -> str | None:
 
     amounts = [text for text, is_text in zip(texts, is_filled, strict=True) if is_text]
     is_amount = np.array([_AMOUNT.fullmatch(str(text).strip()) is not None for text in amounts])
-    if is_amount.mean() > 0.9 and len(amounts) > 2 and _has_signs(amounts):
+    if is_amount.mean() > 0.9 and _has_signs(amounts):
         return f"holds numbers ({list_names(amounts[:2])})"
     own_values = (counts[is_filled] == 1).sum()
     if filled >= _MIN_ROWS and own_values > _OWN_VALUE_SHARE * filled:
@@ -136,7 +143,10 @@ def _why_no_attribute(table: ParsedTable, name: str) -> str | None:
 
 def _has_signs(texts: Sequence[str]) -> bool:
     """Return whether most texts have a sign of percent or currency, or a decimal separator."""
-    return bool(np.mean([re.search(r"[%.,\u20a9$\u20ac\u00a3\u00a5]", text) is not None for text in texts]) > 0.5)
+    return bool(
+        np.mean([re.search(r"[%.,\u20a9$\u20ac\u00a3\u00a5]", text) is not None for text in texts])
+        > 0.5
+    )
 
 
 def _describe_changes(

@@ -17,7 +17,15 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
+from ltvnet.data.acquisition_dates import OddDates, find_odd_dates, mark_odd_dates
 from ltvnet.data.arrays import ONE_DAY, Floats
+from ltvnet.data.attribute_choice import (
+    check_hierarchy,
+    check_renamed,
+    find_late_attributes,
+    find_no_attributes,
+    rename_values,
+)
 from ltvnet.data.checks import (
     KeyHashes,
     find_duplicates,
@@ -31,8 +39,11 @@ from ltvnet.data.cohort_rows import (
     history_from_tables,
     rename_columns,
 )
-from ltvnet.data.columns import DATE, ROLES, SPEND, USERS, age_column
+from ltvnet.data.columns import DATE, HIERARCHY, ROLES, SPEND, USERS, age_column
 from ltvnet.data.curves import Curves, History, parse_day
+from ltvnet.data.findings import Finding, log_findings, raise_refusals, report_findings
+from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_history
+from ltvnet.data.padding import GrowthCounts, find_padding
 from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
 from ltvnet.storage import atomic_write
 
@@ -57,12 +68,14 @@ class Files:
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
-    `expected` a table of the same cohorts' expected curves, where they are simulated.
+    `expected` a table of the same cohorts' expected curves, where they are simulated; `renamed`
+    attribute -> old -> new value, for files from before a name was changed; `dropped`,
+    `odd_dates` and `scale` as in `DoubtChoices`.
     Raises ValueError for an option outside its range.
     """
 
     path: str | Path
-    hierarchy: Sequence[str] = ("Apps", "Source", "Campaign", "Country", "OS")
+    hierarchy: Sequence[str] = HIERARCHY
     attributes: Sequence[str] | None = None
     columns: Mapping[str, str] | None = None
     lag_days: int = 0
@@ -71,9 +84,16 @@ class Files:
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
+    renamed: Mapping[str, Mapping[str, str]] | None = None
+    dropped: Literal["keep", "drop"] = "keep"
+    odd_dates: OddDates = "refuse"
+    scale: Literal["check", "any"] = "check"
 
     def __post_init__(self) -> None:
-        """Check the options."""
+        """Check the options; a hierarchy of one name may be given as text."""
+        if isinstance(self.hierarchy, str):
+            vars(self)["hierarchy"] = (self.hierarchy,)
+        DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
         if self.partial not in ("refuse", "mask"):
             raise ValueError(f"expected data.partial=refuse or mask, got {self.partial!r}")
         if self.revenue not in ("gross", "net"):
@@ -89,12 +109,26 @@ class Files:
             raise ValueError(f"expected data.columns to name {', '.join(roles)}, got {unknown}")
 
     def history(self) -> History:
-        """Read all vintages of all cohorts; a summary of the data is logged.
+        """Read all vintages of all cohorts; a summary and all that is odd are logged.
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
+        inspected = self.inspect()
+        changes = restatements(inspected.history, self.rounding_tolerance)
+        if len(changes):
+            log.warning("restated history:\n%s", changes.to_string(index=False))
+        log_findings(inspected.findings)
+        log.info("%s", summarize_history(inspected.history))
+        raise_refusals(inspected.findings)
+        return inspected.history
+
+    def inspect(self) -> InspectedHistory:
+        """Read all vintages of all cohorts, and find what is odd in them.
+
+        Raises ValueError for what cannot be read or understood.
+        """
         report = FaultReport(self.columns or {})
-        date_of = self._find_dates()
+        date_of, findings = self._date_files()
         table_of: dict[Path, ParsedTable] = {}
         for file, date in date_of.items():
             try:
@@ -103,18 +137,15 @@ class Files:
                 report.add_file(str(error))
         tables = list(table_of.values())
 
-        names = self._choose_attributes(tables, report)
+        names, attribute_findings = self._choose_attributes(tables, report)
         for file, table in table_of.items():
             report.add_table(file, self._find_faults(table, date_of[file], names, KeyHashes()))
         report.raise_if_any()
 
         dates = list(date_of.values())
         history = history_from_tables(tables, dates, names, self.hierarchy, self.lag_days)
-        changes = restatements(history, self.rounding_tolerance)
-        if len(changes):
-            log.warning("restated history:\n%s", changes.to_string(index=False))
-        log.info("%s", summarize_history(history))
-        return history
+        choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
+        return inspect_history(history, choices, (*findings, *attribute_findings))
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -143,7 +174,10 @@ class Files:
         """
         if rows < 1:
             raise ValueError(f"expected at least one row in a piece, got {rows}")
-        ((file, date), *later_files) = self._find_dates().items()
+        date_of, findings = self._date_files()
+        ((file, date), *later_files) = date_of.items()
+        if not later_files:
+            report_findings(findings)
         if later_files:
             yield from self._split(self.history(), rows)
         else:
@@ -173,10 +207,14 @@ class Files:
         keys = KeyHashes()
         rows_read = 0
         left_out = 0
-        for table in self._parse(tables, file, date):
+        left_out_columns: list[str] = []
+        for block in self._parse(tables, file, date):
+            table = self._handle_odd_dates(block)
             if names is None:
-                names = self._choose_attributes([table], report)
-            self._refuse_late_text(table, names, file, rows_read)
+                names, findings = self._choose_attributes([table], report)
+                report_findings(findings)
+                left_out_columns = table.text_labels(exclude=names)
+            self._refuse_late_text(table, [*names, *left_out_columns], file, rows_read)
             report.add_table(file, self._find_faults(table, date, names, keys), rows_read)
             report.raise_if_any()
 
@@ -187,13 +225,28 @@ class Files:
                 yield curves
         _log_left_out(left_out, date)
 
+    def _handle_odd_dates(self, table: ParsedTable) -> ParsedTable:
+        """Return a block without the rows that have an odd date, where they are to be dropped.
+
+        Raises ValueError where they are to be refused.
+        """
+        has_date = np.flatnonzero(~np.isnat(table.start) & ~np.isnat(table.end))
+        start, end = table.start[has_date], table.end[has_date]
+        report_findings(find_odd_dates(start, end, self.odd_dates))
+        is_odd = mark_odd_dates(start, end)
+        if self.odd_dates != "drop" or not is_odd.any():
+            return table
+        is_kept = np.ones(len(table), dtype=bool)
+        is_kept[has_date[is_odd]] = False
+        return table.take(np.flatnonzero(is_kept))
+
     def _refuse_late_text(
         self, table: ParsedTable, names: list[str], file: Path, rows_read: int
     ) -> None:
         """Raise ValueError for a column that would be an attribute, had text come earlier in it."""
         if self.attributes is not None:
             return
-        if late := table.text_labels(exclude=names):
+        if late := find_late_attributes(table, names):
             problem = f"{file}: {', '.join(sorted(late))} had only numbers up to row {rows_read}"
             raise ValueError(f"{problem}, now text; set data.attributes to say what to use")
 
@@ -208,25 +261,35 @@ class Files:
         last_day: np.datetime64 = latest + self.lag_days * ONE_DAY
         return last_day
 
-    def _find_dates(self) -> dict[Path, np.datetime64]:
-        """Find the files to read and their as-of days, by day."""
+    def _date_files(self) -> tuple[dict[Path, np.datetime64], list[Finding]]:
+        """Find the files to read and their as-of days, by day, and what is odd in these."""
         path = Path(self.path).expanduser()
         if self.snapshot is not None and path.is_dir():
             raise ValueError(f"{path}: data.snapshot is for one file; in a folder names have dates")
         if self.snapshot is not None:
-            return dict.fromkeys(find_tables(path), parse_day(self.snapshot))
-        return {
-            file: self._date_by_content(file) if date is None else date
-            for file, date in find_tables(path).items()
-        }
+            return dict.fromkeys(find_tables(path), parse_day(self.snapshot)), []
+        findings: list[Finding] = []
+        date_of: dict[Path, np.datetime64] = {}
+        for file, date in find_tables(path).items():
+            if date is None:
+                date_of[file], padding = self._date_by_content(file)
+                findings += padding
+            else:
+                date_of[file] = date
+        return date_of, findings
 
-    def _date_by_content(self, file: Path) -> np.datetime64:
-        """Take the last complete day of a file as its as-of day, which is logged."""
-        last_day = self.last_complete_day(read_blocks(file, _ROWS_TO_DATE), file)
+    def _date_by_content(self, file: Path) -> tuple[np.datetime64, list[Finding]]:
+        """Take the last complete day of a file as its as-of day, unless cells were filled in."""
+        last_day = np.datetime64("NaT", "D")
+        growth = GrowthCounts()
+        for table in self._parse(read_blocks(file, _ROWS_TO_DATE), file, None):
+            last_day = np.fmax(last_day, table.last_complete_day())
+            growth.add(table.end, table.values)
         if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
-        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
-        return last_day
+        as_of = last_day + self.lag_days * ONE_DAY
+        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, as_of)
+        return as_of, find_padding(growth, as_of, self.lag_days)
 
     def _parse(
         self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
@@ -240,7 +303,7 @@ class Files:
             table = ParsedTable.from_table(renamed_block, layout)
             if date is not None and self.partial == "mask":
                 table = self._mask_late_values(file, table, date)
-            yield table
+            yield rename_values(table, self.renamed or {})
 
     def _mask_late_values(self, file: Path, table: ParsedTable, date: np.datetime64) -> ParsedTable:
         """Mask values at ages that cannot be complete at a day; their number is logged."""
@@ -265,11 +328,24 @@ class Files:
             return faults
         return pd.concat([faults, duplicates]).sort_values("row", kind="stable")
 
-    def _choose_attributes(self, tables: Sequence[ParsedTable], report: FaultReport) -> list[str]:
-        """Choose the attributes: those of the hierarchy, and the configured ones or all of text."""
+    def _choose_attributes(
+        self, tables: Sequence[ParsedTable], report: FaultReport
+    ) -> tuple[list[str], list[Finding]]:
+        """Choose the attributes: those of the hierarchy, and the configured ones or all of text.
+
+        Columns of text that are no attributes are left out; what is odd is returned, too.
+        """
+        findings = [
+            *check_hierarchy(self.hierarchy, HIERARCHY, tables),
+            *check_renamed(self.renamed or {}, tables),
+        ]
         present = list(dict.fromkeys(name for table in tables for name in table.labels))
         if self.attributes is None:
-            wanted = {name for table in tables for name in table.text_labels()}
+            text_names = {name for table in tables for name in table.text_labels()}
+            candidates = [name for name in present if name in text_names | set(self.hierarchy)]
+            no_attributes = find_no_attributes(tables, candidates, self.hierarchy)
+            findings += no_attributes.values()
+            wanted = text_names - set(no_attributes)
         else:
             wanted = set(self.attributes)
             missing = [name for name in self.attributes if name not in present]
@@ -279,7 +355,7 @@ class Files:
         names = [name for name in present if name in wanted or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
-        return names
+        return names, findings
 
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:

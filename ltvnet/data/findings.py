@@ -39,12 +39,21 @@ class Finding:
 
 def report_findings(findings: Sequence[Finding]) -> None:
     """Log notes and warnings. Raises ValueError that lists all refusals, where there are any."""
+    log_findings(findings)
+    raise_refusals(findings)
+
+
+def log_findings(findings: Sequence[Finding]) -> None:
+    """Log notes and warnings, a line each."""
     for finding in findings:
         if finding.severity == "note":
             log.info("%s", finding.as_text())
         elif finding.severity == "warning":
             log.warning("%s", finding.as_text())
 
+
+def raise_refusals(findings: Sequence[Finding]) -> None:
+    """Raise ValueError that lists all refusals, where there are any."""
     refusals = [finding.as_text() for finding in findings if finding.severity == "refusal"]
     if refusals:
         raise ValueError("\n".join(refusals))

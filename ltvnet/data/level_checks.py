@@ -10,7 +10,7 @@ import pandas as pd
 
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import DAYS_PER_WEEK, Curves
-from ltvnet.data.findings import Finding, format_factor, list_names
+from ltvnet.data.findings import Finding, Severity, format_factor, list_names
 from ltvnet.data.levels import LEVEL_AGES, level_attribute, robust_z, split_by_group
 from ltvnet.data.vintages import Vintages
 
@@ -20,7 +20,7 @@ LARGE_FACTOR = 8.0
 _WEEK_FACTOR = 5.0
 """Each week of a jump is so far from the usual week, at least."""
 
-_MIN_WEEKS = 6
+_MIN_WEEKS_OF_LEVEL = 6
 """Weeks that a segment needs before and after for a jump to be seen."""
 
 _MIN_POSITIVE_SHARE = 0.4
@@ -46,10 +46,14 @@ _WARNED_ROAS = (1e-3, 20.0)
 _REFUSED_ROAS = (1e-4, 50.0)
 """Revenue by D7 over spend, of all cohorts together, that nobody has ever seen."""
 
+_MIN_PAID_COHORTS = 5
+"""Fewer cohorts may earn anything."""
+
 _TOTALS_SLOPE = 0.7
 _MIN_COHORTS_OF_SLOPE = 30
 
 _OTHER_UNIT = "is it in another currency or unit? Convert it"
+_ZERO_WEEKS = "where revenue of these weeks is not known, leave them out or empty their cells"
 _PER_COHORT = (
     "sums of a cohort need data.format.per=cohort; another currency or unit has to be converted; "
     "data.scale=any takes it as it is"
@@ -68,7 +72,8 @@ def find_level_jumps(curves: Curves) -> list[Finding]:
         for age in LEVEL_AGES:
             weekly = _weekly_levels(curves, members[curves.observed_age[members] >= age], age)
             if message := _describe_jump(weekly, age, label):
-                findings.append(Finding("warning", "level", message, _OTHER_UNIT))
+                way_out = _ZERO_WEEKS if "(x0)" in message else _OTHER_UNIT
+                findings.append(Finding("warning", "level", message, way_out))
                 break
     return findings
 
@@ -77,9 +82,7 @@ def _weekly_levels(curves: Curves, rows: Ints, age: int) -> pd.Series:
     """Revenue per user at an age by week of acquisition (W,), indexed by its first day."""
     users = curves.users[rows]
     week = curves.start[rows].astype("datetime64[D]").astype(np.int64) // DAYS_PER_WEEK
-    sums = pd.DataFrame(
-        {"week": week, "users": users, "revenue": users * curves.values[rows, age]}
-    )
+    sums = pd.DataFrame({"week": week, "users": users, "revenue": users * curves.values[rows, age]})
     sums["start"] = curves.start[rows]
     weeks = sums.groupby("week").agg({"users": "sum", "revenue": "sum", "start": "min"})
     return pd.Series((weeks["revenue"] / weeks["users"]).to_numpy(), index=weeks["start"])
@@ -89,7 +92,7 @@ def _describe_jump(weekly: pd.Series, age: int, label: str) -> str:
     """Describe the newest or else oldest weeks that lie at another level; "" for none."""
     levels = weekly.to_numpy(dtype=float)
     is_positive = levels > 0
-    if len(levels) < _MIN_WEEKS or is_positive.mean() < _MIN_POSITIVE_SHARE:
+    if len(levels) < _MIN_WEEKS_OF_LEVEL or is_positive.mean() < _MIN_POSITIVE_SHARE:
         return ""
     median = np.median(levels[is_positive])
     is_near = (levels * _WEEK_FACTOR > median) & (levels < median * _WEEK_FACTOR)
@@ -110,7 +113,7 @@ def _describe_jump(weekly: pd.Series, age: int, label: str) -> str:
 def _is_other_level(run: Floats, rest: Floats) -> bool:
     """Return whether the level of some weeks differs from that of the rest by more than chance."""
     level, typical = np.median(run), np.median(rest)
-    if len(rest) < _MIN_WEEKS or typical <= 0:
+    if len(rest) < _MIN_WEEKS_OF_LEVEL or typical <= 0:
         return False
     if level == 0:  # weeks without revenue: how likely are so many in a row?
         share = ((rest == 0).sum() + 1) / (len(rest) + 2)
@@ -203,12 +206,18 @@ def find_absurd_roas(curves: Curves, *, accepts_any_scale: bool) -> list[Finding
     if _WARNED_ROAS[0] <= roas <= _WARNED_ROAS[1]:
         return []
     is_absurd = not _REFUSED_ROAS[0] <= roas <= _REFUSED_ROAS[1]
+    is_absurd &= is_paid.sum() >= _MIN_PAID_COHORTS
     message = (
         f"{is_paid.sum():,} cohorts earned {revenue:,.0f} by D{_ROAS_AGE} on a spend of "
         f"{spend:,.0f}, {_format_percent(roas)} of it"
     )
-    severity = "refusal" if is_absurd and not accepts_any_scale else "warning"
+    severity = _severity(is_absurd=is_absurd, accepts_any_scale=accepts_any_scale)
     return [Finding(severity, "revenue and spend", message, _PER_COHORT)]
+
+
+def _severity(*, is_absurd: bool, accepts_any_scale: bool) -> Severity:
+    """Severity of a level that is odd, or cannot be: then it is refused, unless all are taken."""
+    return "refusal" if is_absurd and not accepts_any_scale else "warning"
 
 
 def _format_percent(share: float) -> str:
@@ -222,9 +231,7 @@ def find_totals(curves: Curves) -> list[Finding]:
     0 for revenue per user and near 1 for sums.
     """
     rows = np.flatnonzero(
-        (curves.observed_age >= _ROAS_AGE)
-        & (curves.users > 0)
-        & (curves.values[:, _ROAS_AGE] > 0)
+        (curves.observed_age >= _ROAS_AGE) & (curves.users > 0) & (curves.values[:, _ROAS_AGE] > 0)
     )
     value, users = np.log(curves.values[rows, _ROAS_AGE]), np.log(curves.users[rows])
     centered_value, centered_users, groups = np.zeros(len(rows)), np.zeros(len(rows)), 0
@@ -272,7 +279,7 @@ def find_rescaled_snapshots(vintages: Vintages, *, accepts_any_scale: bool) -> l
             if 1 / 2.5 < factor < 2.5:
                 continue
             is_absurd = not 1 / LARGE_FACTOR < factor < LARGE_FACTOR
-            severity = "refusal" if is_absurd and not accepts_any_scale else "warning"
+            severity = _severity(is_absurd=is_absurd, accepts_any_scale=accepts_any_scale)
             message = (
                 f"{str(snapshot)[:10]} states the {what} of {len(known):,} cohorts at "
                 f"{format_factor(factor)} of what the file before it did"

@@ -6,7 +6,7 @@ Shapes: N cohorts, S segments.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,14 @@ LEVEL_AGES = (0, 7)
 MAX_SEGMENTS = 100
 """Segments, those of most users, that a record of levels holds at most."""
 
-_SUMS = ("cohorts", "users", "revenue", "users_squared", "users_revenue", "revenue_squared")
+_SUMMED_COLUMNS = (
+    "cohorts",
+    "users",
+    "revenue",
+    "users_squared",
+    "users_revenue",
+    "revenue_squared",
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class LevelSums:
                     "revenue_squared": revenue**2,
                 }
             )
-            parts.append(rows[is_known].groupby(["segment", "age"])[list(_SUMS)].sum())
+            parts.append(rows[is_known].groupby(["segment", "age"])[list(_SUMMED_COLUMNS)].sum())
         return cls(attribute if has_segments else None, pd.concat(parts).sort_index())
 
     def add(self, other: "LevelSums") -> "LevelSums":
@@ -123,14 +130,15 @@ def _levels_of(sums: pd.DataFrame) -> pd.DataFrame:
 
 def _to_rows(table: pd.DataFrame) -> list[dict[str, object]]:
     """Return a table with its index as JSON rows."""
-    rows: list[dict[str, object]] = table.reset_index().to_dict("records")
-    return rows
+    rows = table.reset_index().to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def _from_rows(rows: object, index: Sequence[str]) -> pd.DataFrame:
+def _from_rows(rows: Any, index: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401 JSON
     """Return JSON rows as a table."""
     columns = [*index, "cohorts", "users", "level", "relative_error"]
-    return pd.DataFrame(rows, columns=columns).set_index(list(index))
+    table: pd.DataFrame = pd.DataFrame(rows, columns=columns).set_index(list(index))
+    return table
 
 
 def level_attribute(curves: Curves) -> str | None:

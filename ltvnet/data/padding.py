@@ -1,10 +1,9 @@
 """Cells that repeat what was known before: future days that an export filled in.
 
-Legend: N cohorts, A ages, D calendar days from the first acquisition on.
+Legend: N cohorts, B of a block, A ages, D calendar days from the first acquisition on.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,88 +17,79 @@ MIN_FLAT_DAYS = 7
 _MIN_EXPECTED_GROWTH = 20.0
 """Cells that would have grown on those days, had cohorts gone on as before, at least."""
 
-_MAX_DAYS = 40 * 366
-"""Calendar days that are counted; data that span more have a wrong date in them."""
+_MAX_DAYS = 20 * 366
+"""Calendar days that are looked at: dates further apart have an error in them."""
 
 _QUIET_SHARE = 0.1
 """A day on which so small a share of the expected cells grows is quiet."""
 
 
-@dataclass
 class GrowthCounts:
-    """Counts of cells by age and calendar day: `known` ones, and those that `grew` (A, D).
+    """Counts of cells by age and by the last day of acquisition: known ones, and those that grew.
 
-    A cell grew when its value is above that of the age before; the first day is `first_day`.
+    A cell grew when its value is above that of the age before.
     """
 
-    first_day: np.datetime64
-    known: Ints
-    grew: Ints
+    def __init__(self) -> None:
+        """Start without any cell."""
+        self._counts_of_end: dict[np.datetime64, Ints] = {}  # (2, A): known, grown
 
-    @classmethod
-    def from_curves(cls, end: Days, values: Floats) -> "GrowthCounts | None":
-        """Count the cells of values (N, A) of cohorts that ended on days (N,).
-
-        None where none is known, or dates are more than forty years apart.
-        """
-        is_dated = ~np.isnat(end)
-        if not is_dated.any():
-            return None
-        first_day = end[is_dated].min()
-        offset = (end[is_dated] - first_day).astype(np.int64)
-        if offset.max() > _MAX_DAYS:
-            return None
-        counts = cls(first_day, *np.zeros((2, AGES, int(offset.max()) + AGES), dtype=np.int64))
-        counts._count(np.flatnonzero(is_dated), offset, values)
-        return counts
-
-    def _count(self, rows: Ints, offset: Ints, values: Floats) -> None:
-        """Count the cells of some rows of values, whose acquisition ended at an offset (days)."""
-        ages = np.arange(AGES)
-        for block in block_slices(len(rows)):
-            cells = values[rows[block]]  # (B, A)
-            is_known = np.isfinite(cells)
-            has_grown = np.zeros_like(is_known)
-            has_grown[:, 0] = cells[:, 0] > 0
-            has_grown[:, 1:] = cells[:, 1:] > cells[:, :-1]
-            for begin in np.unique(offset[block]):
-                is_of_day = offset[block] == begin
-                day = begin + ages
-                self.known[ages, day] += is_known[is_of_day].sum(axis=0)
-                self.grew[ages, day] += has_grown[is_of_day].sum(axis=0)
+    def add(self, end: Days, values: Floats) -> None:
+        """Count the cells of values (N, A) of cohorts that ended on days (N,)."""
+        dated = np.flatnonzero(~np.isnat(end))
+        order = dated[np.argsort(end[dated], kind="stable")]
+        days, first = np.unique(end[order], return_index=True)
+        for day, rows in zip(days, np.split(order, first[1:]), strict=True):
+            counts = self._counts_of_end.setdefault(day, np.zeros((2, AGES), dtype=np.int64))
+            for block in block_slices(len(rows)):
+                cells = values[rows[block]]  # (B, A)
+                has_grown = np.diff(cells, axis=1, prepend=0.0) > 0
+                counts[0] += np.isfinite(cells).sum(axis=0)
+                counts[1] += has_grown.sum(axis=0)
 
     def last_day_of_growth(self) -> np.datetime64 | None:
         """Find the day after which nothing grows although it should; None where growth goes on.
 
         Growth is expected at each age as often as it was seen up to that day.
         """
-        days = np.flatnonzero(self.known.sum(axis=0))
-        grew_on_day = self.grew.sum(axis=0)
-        known_on_day = self.known.sum(axis=0)
-        usual = grew_on_day.sum() / max(known_on_day.sum(), 1)
-        is_busy = grew_on_day > _QUIET_SHARE * usual * known_on_day
+        if not self._counts_of_end:
+            return None
+        first_day = min(self._counts_of_end)
+        known, grown = self._count_by_day(first_day)  # (A, D) each
+        known_on_day, grown_on_day = known.sum(axis=0), grown.sum(axis=0)
+        usual_share = grown_on_day.sum() / max(known_on_day.sum(), 1)
+        is_busy = grown_on_day > _QUIET_SHARE * usual_share * known_on_day
         if not is_busy.any():
             return None
 
         last = int(np.flatnonzero(is_busy)[-1])
-        if days[-1] - last < MIN_FLAT_DAYS:
+        if np.flatnonzero(known_on_day)[-1] - last < MIN_FLAT_DAYS:
             return None
-        known_by_age = self.known[:, : last + 1].sum(axis=1)
-        grew_by_age = self.grew[:, : last + 1].sum(axis=1)
-        share = grew_by_age / np.maximum(known_by_age, 1)
-        expected = (self.known[:, last + 1 :].sum(axis=1) * share).sum()
-        observed = self.grew[:, last + 1 :].sum()
-        if expected < _MIN_EXPECTED_GROWTH or observed > _QUIET_SHARE / 2 * expected:
+        known_before = known[:, : last + 1].sum(axis=1)
+        share_by_age = grown[:, : last + 1].sum(axis=1) / np.maximum(known_before, 1)
+        expected = (known[:, last + 1 :].sum(axis=1) * share_by_age).sum()
+        if expected < _MIN_EXPECTED_GROWTH:
             return None
-        last_day: np.datetime64 = self.first_day + last * ONE_DAY
+        if grown[:, last + 1 :].sum() > _QUIET_SHARE / 2 * expected:
+            return None
+        last_day: np.datetime64 = first_day + last * ONE_DAY
         return last_day
 
+    def _count_by_day(self, first_day: np.datetime64) -> Ints:
+        """Count known and grown cells by age and calendar day: (2, A, D)."""
+        days = int((max(self._counts_of_end) - first_day) / ONE_DAY) + AGES
+        counts_by_day = np.zeros((2, AGES, min(days, _MAX_DAYS)), dtype=np.int64)
+        ages = np.arange(AGES)
+        for end, counts in self._counts_of_end.items():
+            day = int((end - first_day) / ONE_DAY) + ages
+            is_within = day < counts_by_day.shape[2]
+            counts_by_day[:, ages[is_within], day[is_within]] += counts[:, is_within]
+        return counts_by_day
 
-def find_padding(
-    counts: GrowthCounts | None, as_of: np.datetime64, lag_days: int = 0
-) -> list[Finding]:
+
+def find_padding(counts: GrowthCounts, as_of: np.datetime64, lag_days: int = 0) -> list[Finding]:
     """Find future cells that were filled in, in a file whose as-of day is that of its last cell."""
-    last_day = None if counts is None else counts.last_day_of_growth()
+    last_day = counts.last_day_of_growth()
     if last_day is None:
         return []
     last_day = last_day + lag_days * ONE_DAY
@@ -134,12 +124,12 @@ def find_zeroed_ages(values: Floats) -> list[Finding]:
         return []
     ages = np.flatnonzero(is_zeroed)
     message = (
-        f"at {_describe_ages(ages)} {zeroed[ages].max():,} of {positive_before[ages].max():,} "
+        f"at {_word_age_range(ages)} {zeroed[ages].max():,} of {positive_before[ages].max():,} "
         "cohorts that had earned before stand at 0: unknown values exported as 0"
     )
     return [Finding("refusal", "zeros", message, "empty these cells; 0 is data, an empty cell not")]
 
 
-def _describe_ages(ages: Iterable[int]) -> str:
+def _word_age_range(ages: Iterable[int]) -> str:
     listed = [f"D{age}" for age in ages]
     return listed[0] if len(listed) == 1 else f"{listed[0]} to {listed[-1]}"

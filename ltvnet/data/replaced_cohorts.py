@@ -51,9 +51,9 @@ class Replacement:
         old, new = snapshot[self.gone].max(), self.history.last_day
         users = np.nansum(self.history.users[self.gone])
         message = (
-            f"{len(self.gone):,} cohorts of {old} are gone from {new}, where {len(self.newcomers):,}"
-            f" new ones of the same dates have the same {users:,.0f} users and revenue: all of it "
-            f"would count twice ({self._describe_change()})"
+            f"{len(self.gone):,} cohorts of {old} are gone from {new}, where "
+            f"{len(self.newcomers):,} new ones of the same dates have the same {users:,.0f} users "
+            f"and revenue: all would count twice ({self._describe_change()})"
         )
         ways_out = [*self._ways_out(), "data.dropped=drop leaves the old ones out"]
         return Finding("refusal", "counted twice", message, "; ".join(ways_out))
@@ -170,13 +170,12 @@ def _leading_digits(amount: Floats) -> Floats:
 
 def _match_dates(people: pd.DataFrame) -> Bools:
     """Mark the cohorts (G + M,) of dates on which those that went and came sum up alike."""
-    sums = people.groupby(["date", "is_gone"])[["users", "revenue"]].sum(min_count=1).unstack()
-    is_alike = pd.Series(data=True, index=sums.index)
+    by_kind = people.groupby(["date", "is_gone"])
+    is_alike = pd.Series(data=True, index=pd.Index(people["date"].unique()))
     for name in ("users", "revenue"):
-        amounts = sums[name].reindex(columns=[False, True])
-        difference = (amounts[True] - amounts[False]).abs()
-        is_alike &= difference <= _TOLERANCE * amounts[True]
-    is_alike &= sums["revenue"].reindex(columns=[True])[True] > 0
+        sums = by_kind[name].sum(min_count=1).unstack().reindex(columns=[False, True])
+        difference = (sums[True] - sums[False]).abs()
+        is_alike &= (difference <= _TOLERANCE * sums[True]) & (sums[True] > 0)
     return people["date"].map(is_alike).to_numpy(dtype=bool)
 
 

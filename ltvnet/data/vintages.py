@@ -41,13 +41,15 @@ class Vintages:
     def first_seen(self) -> Days:
         """Day of the first snapshot that each cohort stands in: (N,)."""
         is_first = np.diff(self.cohort[self._rows_by_cohort], prepend=-1) != 0
-        return self.history.snapshot[self._rows_by_cohort[is_first]]
+        first_seen: Days = self.history.snapshot[self._rows_by_cohort[is_first]]
+        return first_seen
 
     @cached_property
     def last_row(self) -> Ints:
         """Row of each cohort's newest vintage: (N,)."""
         is_last = np.diff(self.cohort[self._rows_by_cohort], append=-1) != 0
-        return self._rows_by_cohort[is_last]
+        last_row: Ints = self._rows_by_cohort[is_last]
+        return last_row
 
     @cached_property
     def last_seen(self) -> Days:
