@@ -3,12 +3,14 @@
 Shapes: N cohorts.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from ltvnet.data.arrays import Bools, Days, key_ranks
+from ltvnet.data.cohort_rows import ParsedTable
 from ltvnet.data.curves import Curves
 from ltvnet.data.findings import Finding, list_names
 
@@ -42,6 +44,26 @@ def _mark_far_ones(start: Days) -> Bools:
     is_far = np.zeros(len(start), dtype=bool)
     is_far[order] = is_small[group]
     return is_far
+
+
+def mark_odd_rows(
+    tables: Sequence[ParsedTable], choice: OddDates
+) -> tuple[list[Bools], list[Finding]]:
+    """Mark rows (N,) of each table to leave out for their dates, and say what becomes of them.
+
+    None are where odd dates are kept.
+    """
+    start = np.concatenate([table.start for table in tables])
+    end = np.concatenate([table.end for table in tables])
+    is_dated = ~np.isnat(start) & ~np.isnat(end)
+    findings = find_odd_dates(start[is_dated], end[is_dated], choice)
+    is_odd = np.zeros(len(start), dtype=bool)
+    if choice != "keep":
+        is_odd[is_dated] = mark_odd_dates(start[is_dated], end[is_dated])
+    if is_odd.all():
+        is_odd[:] = False
+    first_of_next = np.cumsum([len(table) for table in tables])[:-1]
+    return np.split(is_odd, first_of_next), findings
 
 
 def find_odd_dates(start: Days, end: Days, choice: OddDates) -> list[Finding]:

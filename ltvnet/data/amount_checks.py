@@ -7,7 +7,10 @@ import numpy as np
 
 from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves
-from ltvnet.data.findings import Finding, list_names
+from ltvnet.data.findings import Finding, Severity, list_names
+
+_MIN_UNPAID_SHARE = 0.05
+"""Share of users in segments without any spend from which on it is worth a warning."""
 
 _MAX_FRACTIONS_SHARE = 0.01
 """A count of users may be a fraction in so few cohorts without a word."""
@@ -95,9 +98,9 @@ def find_missing_spend(curves: Curves) -> list[Finding]:
             f"no cohort of {names} has spend: {is_missing.sum():,} of {has_ended.sum():,} "
             f"({100 * users:.0f} % of users); revenue of all beside spend of some is no return"
         )
-        findings.append(
-            Finding("warning", "spend", message, "fill the spend in; 0 where it is free")
-        )
+        severity: Severity = "warning" if users >= _MIN_UNPAID_SHARE else "note"
+        way_out = "fill the spend in; 0 where it is free"
+        findings.append(Finding(severity, "spend", message, way_out))
     return findings
 
 

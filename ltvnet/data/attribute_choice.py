@@ -218,8 +218,8 @@ def check_renamed(
     """Yield a refusal for each name and old value in data.renamed that no table has."""
     for name, new_value in renamed.items():
         texts = [set(table.labels[name].values) for table in tables if name in table.labels]
-        known = set().union(*texts)
-        missing = [old for old in new_value if old not in known]
+        known = set().union(*texts)  # values have their new names already
+        missing = [old for old, new in new_value.items() if not {old, new} & known]
         if not texts or missing:
             what = f"values {list_names(missing)} of {name}" if texts else name
             message = f"data.renamed names {what}, which no table has"

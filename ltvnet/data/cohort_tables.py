@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.acquisition_dates import OddDates, find_odd_dates, mark_odd_dates
+from ltvnet.data.acquisition_dates import OddDates, mark_odd_rows
 from ltvnet.data.arrays import ONE_DAY, Floats
 from ltvnet.data.attribute_choice import (
     check_hierarchy,
@@ -43,7 +43,7 @@ from ltvnet.data.columns import DATE, HIERARCHY, ROLES, SPEND, USERS, age_column
 from ltvnet.data.curves import Curves, History, parse_day
 from ltvnet.data.findings import Finding, log_findings, raise_refusals, report_findings
 from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_history
-from ltvnet.data.padding import GrowthCounts, find_padding
+from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
 from ltvnet.storage import atomic_write
 
@@ -138,14 +138,23 @@ class Files:
         tables = list(table_of.values())
 
         names, attribute_findings = self._choose_attributes(tables, report)
-        for file, table in table_of.items():
-            report.add_table(file, self._find_faults(table, date_of[file], names, KeyHashes()))
+        odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
+        for (file, table), is_odd in zip(table_of.items(), odd_rows, strict=True):
+            faults = self._find_faults(table, date_of[file], names, KeyHashes())
+            report.add_table(file, faults[~is_odd[faults["row"]]])
+            for zeros in find_zeroed_ages(table.values) if len(faults) else ():
+                report.add_file(f"{file}: {zeros.as_text()}")
         report.raise_if_any()
 
         dates = list(date_of.values())
-        history = history_from_tables(tables, dates, names, self.hierarchy, self.lag_days)
+        dated_tables = [
+            table.take(np.flatnonzero(~is_odd)) if is_odd.any() else table
+            for table, is_odd in zip(tables, odd_rows, strict=True)
+        ]
+        history = history_from_tables(dated_tables, dates, names, self.hierarchy, self.lag_days)
+        earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
-        return inspect_history(history, choices, (*findings, *attribute_findings))
+        return inspect_history(history, choices, earlier_findings)
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -208,37 +217,25 @@ class Files:
         rows_read = 0
         left_out = 0
         left_out_columns: list[str] = []
-        for block in self._parse(tables, file, date):
-            table = self._handle_odd_dates(block)
+        for table in self._parse(tables, file, date):
             if names is None:
                 names, findings = self._choose_attributes([table], report)
                 report_findings(findings)
                 left_out_columns = table.text_labels(exclude=names)
             self._refuse_late_text(table, [*names, *left_out_columns], file, rows_read)
-            report.add_table(file, self._find_faults(table, date, names, keys), rows_read)
+            (is_odd,), findings = mark_odd_rows([table], self.odd_dates)
+            report_findings(findings)
+            faults = self._find_faults(table, date, names, keys)
+            report.add_table(file, faults[~is_odd[faults["row"]]], rows_read)
             report.raise_if_any()
 
-            curves = table.to_curves(date, names, self.hierarchy, self.lag_days)
+            dated_table = table.take(np.flatnonzero(~is_odd)) if is_odd.any() else table
+            curves = dated_table.to_curves(date, names, self.hierarchy, self.lag_days)
             rows_read += len(table)
-            left_out += len(table) - len(curves)
+            left_out += len(dated_table) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
-
-    def _handle_odd_dates(self, table: ParsedTable) -> ParsedTable:
-        """Return a block without the rows that have an odd date, where they are to be dropped.
-
-        Raises ValueError where they are to be refused.
-        """
-        has_date = np.flatnonzero(~np.isnat(table.start) & ~np.isnat(table.end))
-        start, end = table.start[has_date], table.end[has_date]
-        report_findings(find_odd_dates(start, end, self.odd_dates))
-        is_odd = mark_odd_dates(start, end)
-        if self.odd_dates != "drop" or not is_odd.any():
-            return table
-        is_kept = np.ones(len(table), dtype=bool)
-        is_kept[has_date[is_odd]] = False
-        return table.take(np.flatnonzero(is_kept))
 
     def _refuse_late_text(
         self, table: ParsedTable, names: list[str], file: Path, rows_read: int

@@ -5,21 +5,20 @@ from typing import Literal
 
 import numpy as np
 
-from ltvnet.data.acquisition_dates import OddDates, find_odd_dates, find_overlaps, mark_odd_dates
+from ltvnet.data.acquisition_dates import OddDates, find_overlaps
 from ltvnet.data.amount_checks import find_fractional_users, find_missing_spend
 from ltvnet.data.curves import Curves, History
 from ltvnet.data.findings import Finding
 from ltvnet.data.level_checks import (
     find_absurd_roas,
-    find_level_jumps,
-    find_outlying_cohorts,
+    find_odd_levels,
     find_rescaled_snapshots,
     find_totals,
 )
 from ltvnet.data.lost_cohorts import find_lost_cohorts
 from ltvnet.data.padding import find_zeroed_ages
 from ltvnet.data.replaced_cohorts import find_replacement
-from ltvnet.data.vintages import Vintages, keep_newest_cohorts, select_vintages
+from ltvnet.data.vintages import Vintages, keep_newest_cohorts
 
 _SEVERITIES = ("refusal", "warning", "note")
 
@@ -67,10 +66,7 @@ def inspect_history(
     `earlier_findings` were made while it was read.
     """
     choices = choices or DoubtChoices()
-    findings = [*earlier_findings, *find_odd_dates(history.start, history.end, choices.odd_dates)]
-    is_odd = mark_odd_dates(history.start, history.end)
-    if choices.odd_dates == "drop" and is_odd.any() and not is_odd.all():
-        history = select_vintages(history, ~is_odd)
+    findings = list(earlier_findings)
     if choices.dropped == "drop":
         cohorts = len(np.unique(history.key_rank))
         history = keep_newest_cohorts(history)
@@ -100,8 +96,7 @@ def check_history(
         *find_rescaled_snapshots(vintages, accepts_any_scale=accepts_any_scale),
         *find_absurd_roas(curves, accepts_any_scale=accepts_any_scale),
         *find_totals(curves),
-        *find_level_jumps(curves),
-        *find_outlying_cohorts(curves),
+        *find_odd_levels(curves),
         *find_zeroed_ages(curves.values),
         *find_overlaps(curves),
         *find_fractional_users(curves),

@@ -136,6 +136,11 @@ def _end_runs(is_far: np.ndarray) -> Iterator[tuple[int, int, str]]:
         yield 0, oldest, "before"
 
 
+def find_odd_levels(curves: Curves) -> list[Finding]:
+    """Find weeks of segments at another level; single cohorts, where there are none."""
+    return find_level_jumps(curves) or find_outlying_cohorts(curves)
+
+
 def find_outlying_cohorts(curves: Curves) -> list[Finding]:
     """Find single cohorts at another scale than those of their segment.
 

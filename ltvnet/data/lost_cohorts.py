@@ -6,10 +6,13 @@ They keep what was last known of them, and so do not grow older. Shapes: N cohor
 import numpy as np
 import pandas as pd
 
-from ltvnet.data.arrays import Bools, Ints
+from ltvnet.data.arrays import Ints
 from ltvnet.data.findings import Finding, list_names
 from ltvnet.data.replaced_cohorts import Replacement
 from ltvnet.data.vintages import Vintages
+
+_WINDOW_SHARE = 0.1
+"""Cohorts that leave the window of an export from one to the next, of all, at most."""
 
 
 def find_lost_cohorts(vintages: Vintages, replacement: Replacement | None) -> list[Finding]:
@@ -26,45 +29,42 @@ def find_lost_cohorts(vintages: Vintages, replacement: Replacement | None) -> li
     newest_rows = vintages.last_row[~vintages.is_gone]
     first_start = history.start[newest_rows].min()
     starts_before = history.start[vintages.last_row] < first_start
-    previous = vintages.snapshots[-2]
-    seen_twice = vintages.first_seen[~vintages.is_gone] < history.last_day
-    if replacement is None and not seen_twice.any():
-        return [_describe_new_only(vintages, is_lost)]
-
-    findings = []
-    left_window = np.flatnonzero(is_lost & starts_before)
+    older = np.flatnonzero(is_lost & starts_before)
     missing = np.flatnonzero(is_lost & ~starts_before)
-    if len(left_window):
-        message = (
-            f"{history.last_day} begins with cohorts of {first_start}: {len(left_window):,} older "
-            "ones keep what was last known of them"
-        )
-        findings.append(Finding("note", "older cohorts", message))
+    findings = []
+    if len(older):
+        findings.append(_describe_older(vintages, older, first_start))
     if len(missing):
-        findings.append(_describe_missing(vintages, missing, previous))
+        findings.append(_describe_missing(vintages, missing))
     return findings
 
 
-def _describe_new_only(vintages: Vintages, is_lost: Bools) -> Finding:
-    """Say that the newest snapshot has none of the cohorts of those before."""
+def _describe_older(vintages: Vintages, older: Ints, first_start: np.datetime64) -> Finding:
+    """Say that cohorts (of the numbers `older`) lie before all those of the newest snapshot.
+
+    A few leave a window that moves on; many mean that exports hold new cohorts only.
+    """
+    last_day = vintages.history.last_day
     message = (
-        f"{vintages.history.last_day} has only new cohorts, none of the {is_lost.sum():,} of "
-        "earlier files, which stay at what was last known of them: no cohort is followed as it "
-        "grows older"
+        f"{last_day} begins with cohorts of {first_start}: {len(older):,} older ones of "
+        f"{len(vintages.is_gone):,} stay at what was last known of them"
     )
+    if len(older) <= _WINDOW_SHARE * len(vintages.is_gone):
+        return Finding("note", "older cohorts", message)
+    message += " and are not followed as they grow older"
     way_out = "let each export hold all cohorts, old and new, as they stand on its date"
-    return Finding("warning", "only new cohorts", message, way_out)
+    return Finding("warning", "older cohorts", message, way_out)
 
 
-def _describe_missing(vintages: Vintages, missing: Ints, previous: np.datetime64) -> Finding:
+def _describe_missing(vintages: Vintages, missing: Ints) -> Finding:
     """Say which cohorts (of the numbers `missing`) are not in the newest snapshot."""
     history = vintages.history
     rows = vintages.last_row[missing]
     users = np.nansum(history.users[rows])
     present = int((~vintages.is_gone).sum())
-    last_seen = vintages.last_seen[missing]
-    count_of_previous = int((last_seen == previous).sum())
-    named = f"of {previous}" if count_of_previous == len(missing) else "of earlier files"
+    previous = vintages.snapshots[-2]
+    are_of_previous = (vintages.last_seen[missing] == previous).all()
+    named = f"of {previous}" if are_of_previous else "of earlier files"
     message = (
         f"{len(missing):,} cohorts {named} ({users:,.0f} users) are missing from "
         f"{history.last_day}, which has {present:,}; they keep what was last known of them"

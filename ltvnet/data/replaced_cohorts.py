@@ -62,8 +62,12 @@ class Replacement:
         """Say which attribute changed from what to what."""
         name = self.attribute
         if name is None:
-            changed = sorted(_disjoint_attributes(self.history, self.gone, self.newcomers))
-            return f"several attributes changed: {list_names(changed)}" if changed else "new keys"
+            changed = _disjoint_attributes(self.history, self.gone, self.newcomers)
+            old = [other for other in changed if self._is_empty(other, self.newcomers)]
+            new = [other for other in changed if self._is_empty(other, self.gone)]
+            if len(old) == len(new) == 1:
+                return f"the column {old[0]} is now called {new[0]}"
+            return f"other {list_names(changed)}" if changed else "several attributes changed"
         if self._is_empty(name, self.gone):
             return f"only the newer file has the column {name}"
         if self._is_empty(name, self.newcomers):
@@ -75,7 +79,7 @@ class Replacement:
         """Options that mend the change, the best first."""
         name = self.attribute
         if name is None:
-            return ["call columns and values in the older files as in the newest"]
+            return ["call columns and values alike in all files"]
         others = [other for other in self.history.attributes if other != name]
         if self._is_empty(name, self.gone) or self._is_empty(name, self.newcomers):
             return [f"without it: {_option_without(others, self.history.hierarchy)}"]
