@@ -46,7 +46,7 @@ _MIN_ERRORS = 3.0
 def describe_training_level(curves: Curves) -> dict[str, object]:
     """Return what a manifest says of the level of the curves a model was fitted on.
 
-    Sums by segment, sizes and dates: no cohort stands in it.
+    Sums by segment and sizes: no cohort stands in it.
     """
     sums = LevelSums.from_curves(curves, level_attribute(curves))
     is_known = curves.users > 0
@@ -56,7 +56,6 @@ def describe_training_level(curves: Curves) -> dict[str, object]:
         "cohorts": len(curves),
         "users": float(users.sum()),
         "median_users": float(np.median(users)) if len(users) else None,
-        "last_start": str(curves.start.max()) if len(curves) else None,
         "values_of_attributes": {
             name: len(codes.values) for name, codes in curves.attribute_codes.items()
         },
@@ -220,7 +219,7 @@ class LevelComparison:
 
 def _join_levels(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     """Join levels now and in training (`..._before`) where both are known, with their `factor`."""
-    both = now.join(before, rsuffix="_before", how="inner")
+    both = now.join(before.add_suffix("_before"), how="inner")
     both = both[(both["level_before"] > 0) & both["level"].notna()]
     return both.assign(factor=both["level"] / both["level_before"])
 
