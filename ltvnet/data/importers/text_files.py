@@ -77,6 +77,7 @@ class LineCounts:
 
     repeated_headers: int = 0
     totals: int = 0
+    blanks: int = 0
 
 
 def detect_dialect(
@@ -209,8 +210,8 @@ def read_text_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Read the rows below the header, every cell as text, null where empty.
 
-    Columns without a name are called "". Repeated headers, and totals shorter than a row, are left
-    out and added to `counts`. Raises ValueError for other lines with fewer or more cells than the
+    Columns without a name are called "". Blank rows, repeated headers and totals shorter than a row
+    are left out and added to `counts`. Raises ValueError for other lines with fewer or more cells than the
     header: the first few of them are named.
     """
     names = list(dialect.columns)
@@ -230,6 +231,7 @@ def read_text_batches(
             arrow_csv.ParseOptions(
                 delimiter=dialect.separator,
                 newlines_in_values=True,
+                ignore_empty_lines=False,  # they are counted
                 invalid_row_handler=faults.add,
             ),
             arrow_csv.ConvertOptions(
@@ -238,7 +240,8 @@ def read_text_batches(
         )
         for batch in reader:
             faults.raise_if_any()
-            rows = _without_repeated_headers(batch, names, counts)
+            rows = _without_blank_rows(batch, counts)
+            rows = _without_repeated_headers(rows, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
     except pa.ArrowInvalid as error:
         if not _says_that_no_rows_follow(error):
@@ -254,6 +257,17 @@ def _says_that_no_rows_follow(error: pa.ArrowInvalid) -> bool:
 def _distinct(names: Sequence[str]) -> list[str]:
     """Name columns by their positions, as Arrow wants each name once."""
     return [f"{position}" for position in range(len(names))]
+
+
+def _without_blank_rows(batch: pa.RecordBatch, counts: LineCounts) -> pa.RecordBatch:
+    """Leave out rows in which no cell is filled."""
+    if any(not column.null_count for column in batch.columns):
+        return batch
+    is_blank = batch.column(0).is_null()
+    for column in batch.columns[1:]:
+        is_blank = pc.and_(is_blank, column.is_null())
+    counts.blanks += pc.sum(is_blank).as_py() or 0
+    return batch.filter(pc.invert(is_blank))
 
 
 def _without_repeated_headers(
