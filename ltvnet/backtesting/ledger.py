@@ -180,9 +180,8 @@ class LedgerEntries:
         An age is complete a number of days after it ends, which is the least that any entry shows.
         """
         end = self.keys.get_level_values(1).to_numpy()[self.cohort_index].astype("datetime64[D]")
-        days = (self.origin - end).astype("timedelta64[D]").astype(np.int64)
-        lag_days = (days - self.natural_age).min(initial=MAX_AGE)
-        age: Ints = days - min(lag_days, MAX_AGE)
+        days: Ints = (self.origin - end).astype("timedelta64[D]").astype(np.int64)
+        age: Ints = days - (days - self.natural_age).min(initial=MAX_AGE)
         return age
 
     @property

@@ -4,6 +4,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 
 - `arrays`: types of arrays, blocks of rows, text columns as integer codes.
 - `curves`: `Curves` and `History`, the nodes and horizons, and every cut in time.
+- `exported_ages`: curves that were exported at some ages alone, such as milestones.
 - `segments`: segments of a hierarchy of attributes, stacked over all levels.
 - `fingerprints`: hashes that tell whether data changed.
 - `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from

@@ -28,15 +28,17 @@ from ltvnet.data.arrays import (
 )
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.curves import AGES, EVERY_AGE, MAX_AGE, Curves, History
+from ltvnet.data.exported_ages import (
+    ADVISED_AGES,
+    carry_between_ages,
+    common_exported_ages,
+)
 from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
 
 _AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 """The name of a column of the curve, or of a further series at an age."""
-
-ADVISED_AGES = "days 0-7 10 14 21 30 45 60 90 120 150 180 240 300 360"
-"""Ages that an export should have where it cannot have all."""
 
 _AgeColumns = Mapping[str, tuple[str, int]]
 """Column -> the series that it belongs to, "" for the curve, and its age."""
@@ -409,26 +411,6 @@ def _spread_over_ages(cells: Floats, ages: list[int]) -> Floats:
     return curve
 
 
-def carry_between_ages(values: Floats, exported_ages: Sequence[int]) -> Floats:
-    """Return curves (N, A) that are known at the exported ages alone, as `Cohorts` has them.
-
-    Between two of these ages stands the value at the earlier one, where anything later is known:
-    a cell that is missing among them stays missing.
-    """
-    exported = np.array(exported_ages)
-    cells = values[:, exported]  # (N, E)
-    is_known = ~np.isnan(cells)
-    known_later = np.logical_or.accumulate(is_known[:, ::-1], axis=1)[:, ::-1]
-
-    ages = np.arange(AGES)
-    last = np.searchsorted(exported, ages, side="right") - 1  # (A,) position of the age carried
-    following = np.searchsorted(exported, ages)  # (A,) of the first age not before it
-    is_inside = following < len(exported)
-    carried = cells[:, last.clip(min=0)]
-    is_carried = known_later[:, following.clip(max=len(exported) - 1)] & is_inside
-    return np.where(is_carried, carried, np.nan)
-
-
 def _take_categorical(column: Categorical, rows: Ints) -> Categorical:
     """Select rows of a column of text."""
     return Categorical(column.codes[rows], column.values)
@@ -482,25 +464,6 @@ def history_from_tables(
         series={name: _stack_rows([table.series(name) for table in tables]) for name in further},
         exported_ages=exported_ages,
     )
-
-
-def common_exported_ages(ages_by_table: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the ages that every table exported which goes on to them.
-
-    Raises ValueError where a table has none of them.
-    """
-    if all(len(ages) == AGES for ages in ages_by_table):
-        return EVERY_AGE
-    all_ages = sorted(set().union(*ages_by_table))
-    common = tuple(
-        age for age in all_ages if all(age in ages or age > ages[-1] for ages in ages_by_table)
-    )
-    if any(set(ages).isdisjoint(common) for ages in ages_by_table):
-        raise ValueError(
-            "expected snapshots with ages in common, got none: export each at the same ages, such "
-            f"as {ADVISED_AGES}"
-        )
-    return common
 
 
 def _stack_rows(parts: Sequence[Floats]) -> Floats:

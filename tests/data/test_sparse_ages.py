@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import ltvnet
 from ltvnet.data.arrays import Floats
-from ltvnet.data.cohort_rows import carry_between_ages, common_exported_ages
 from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import AGES, EVERY_AGE, MAX_AGE, NODES, History, last_exported_age
+from ltvnet.data.exported_ages import carry_between_ages, common_exported_ages
 from ltvnet.forecasting.interpolation import smooth_between_exported_ages, smooth_shape
 from ltvnet.models.pattern.pattern import Pattern
 
