@@ -9,7 +9,10 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 - `fingerprints`: hashes that tell whether data changed.
 - `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from
   the names of columns to `Files`, which reads a file or a folder of snapshots.
-- `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB.
+- `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB. Below
+  them `purchase_files`, `purchase_fields`, `purchase_cells` read CSV and Parquet without guessing,
+  `line_outcomes`, `doubtful_lines`, `believed_lines` say what becomes of every line, `customer_ids`
+  and `cohort_members` who is who.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
 - `source`: the protocol that all of these sources satisfy.
 

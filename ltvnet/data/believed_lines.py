@@ -21,6 +21,7 @@ from ltvnet.data.line_outcomes import (
     Refunds,
 )
 from ltvnet.data.purchase_cells import CellQuery
+from ltvnet.data.purchase_files import fetch_arrays
 
 _LARGEST_SPREAD = 2.0**60  # of amounts whose sum is exact
 
@@ -146,10 +147,13 @@ def doubt_days(
 def _doubt_amounts(query: CellQuery, counted: str, count_rule: str) -> tuple[float, list[Doubt]]:
     """Find the largest amount of counted lines that is not absurd; at most one doubt."""
     connection = query.fields.relation.connection
-    powers = connection.execute(f"""
+    powers = fetch_arrays(
+        connection,
+        f"""
         SELECT CAST(floor(log2(abs(amount))) AS INTEGER) AS power, count(*) AS lines,
                max(abs(amount)) AS largest
-        FROM cells WHERE {counted} AND amount <> 0 GROUP BY power""").fetchnumpy()
+        FROM cells WHERE {counted} AND amount <> 0 GROUP BY power""",
+    )
     exponent = believable_exponent(powers["power"], powers["lines"])
     is_usual = powers["power"] <= exponent
     usual_amount = float(powers["largest"][is_usual].max())
@@ -169,9 +173,12 @@ def _doubt_amounts(query: CellQuery, counted: str, count_rule: str) -> tuple[flo
 def believe_users(query: CellQuery, until: np.datetime64, doubtful: Doubtful) -> Belief:
     """Find the rows of `user_cells` that are believed. Raises ValueError as `believe_lines`."""
     readable = f"customer IS NOT NULL AND day <= DATE '{until}'"
-    by_day = query.fields.relation.connection.execute(f"""
+    by_day = fetch_arrays(
+        query.fields.relation.connection,
+        f"""
         SELECT CAST(day - DATE '1970-01-01' AS BIGINT) AS day, count(*) AS lines
-        FROM user_cells WHERE {readable} GROUP BY ALL ORDER BY ALL""").fetchnumpy()
+        FROM user_cells WHERE {readable} GROUP BY ALL ORDER BY ALL""",
+    )
     days = by_day["day"].astype("datetime64[D]")
     if not len(days):
         return Belief()

@@ -13,11 +13,9 @@ from typing import Literal
 import numpy as np
 
 from ltvnet.data.arrays import Bools, Days, Ints
+from ltvnet.data.importers.dates import placeholder_dates
 
 Doubtful = Literal["refuse", "drop", "keep"]
-
-USUAL_YEARS = (np.datetime64("1971-01-01", "D"), np.datetime64("2099-12-30", "D"))
-"""Days between which purchases of living customers lie: 1970-01-01 and 2099-12-31 are filled in."""
 
 LARGEST_FACTOR = 1 << 20
 """Amounts up to about so many times the median are believed."""
@@ -30,19 +28,19 @@ _FEW = 0.001  # share of lines
 
 
 @dataclass(frozen=True)
-class Period:
+class BelievedDays:
     """First and last day whose lines are believed."""
 
     first: np.datetime64
     last: np.datetime64
 
 
-def believable_period(days: Days, lines: Ints, *, is_end_given: bool) -> Period:
+def believable_period(days: Days, lines: Ints, *, is_end_given: bool) -> BelievedDays:
     """Find the days whose lines are believed, of days (D,) in order with so many lines each.
 
     Where the end of the data is given, days that are long after all others are believed.
     """
-    usual = (days >= USUAL_YEARS[0]) & (days <= USUAL_YEARS[1])
+    usual = ~placeholder_dates(days)
     if 2 * lines[usual].sum() >= lines.sum():
         days = days[usual]
         lines = lines[usual]
@@ -53,7 +51,7 @@ def believable_period(days: Days, lines: Ints, *, is_end_given: bool) -> Period:
         days, lines = _without_early_days(days, lines)
         if not is_end_given:
             days, lines = _without_late_days(days, lines)
-    return Period(days[0], days[-1])
+    return BelievedDays(days[0], days[-1])
 
 
 def _without_late_days(days: Days, lines: Ints) -> tuple[Days, Ints]:

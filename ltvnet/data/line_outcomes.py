@@ -86,7 +86,7 @@ class LineOutcomes:
 
     def lines_by_day(self) -> tuple[Days, Ints]:
         """Return the days up to the end of the data (D,), in order, and their lines (D,)."""
-        lines = self._dated().groupby("day")["lines"].sum()
+        lines = self._rows_with_date().groupby("day")["lines"].sum()
         return lines.index.to_numpy().astype("datetime64[D]"), lines.to_numpy()
 
     def without_days(self, days: Days) -> "LineOutcomes":
@@ -95,6 +95,6 @@ class LineOutcomes:
         is_gone = is_dated & self.table["day"].isin(days.astype(np.int64))
         return LineOutcomes(self.table[~is_gone])
 
-    def _dated(self) -> pd.DataFrame:
+    def _rows_with_date(self) -> pd.DataFrame:
         """Rows of lines up to the end of the data, those that do not count among them."""
         return self.table[self.table["rule"].isin(["left", "refunds"])].astype({"day": np.int64})

@@ -7,10 +7,11 @@ cells decide together; odd texts are read once each and looked up.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from ltvnet.data.importers.dates import DateEvidence
 from ltvnet.data.importers.number_texts import MISSING_MARKS
 from ltvnet.data.importers.numbers import NumberEvidence
 from ltvnet.data.purchase_fields import LineFields
@@ -21,15 +22,19 @@ from ltvnet.data.purchase_files import (
     fetch_column,
     fetch_row,
     is_mentioned,
-    quoted,
+    quote_name,
 )
 
 _TIME = r"(?:[T ]+[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)"
 _OFFSET = r"(?: ?(?:Z|UTC|GMT|[-+][0-9]{2}(?::?[0-9]{2})?))"
 _ISO_MOMENT = rf"\s*[0-9]{{4}}[-/][0-9]{{1,2}}[-/][0-9]{{1,2}}(?:{_TIME}{_OFFSET}?)?\s*"
 _WITH_OFFSET = rf".*:[0-9]{{2}}(?:[.,][0-9]+)?{_OFFSET}\s*"
-_HALF_DAY = r".*[0-9] ?[AaPp]\.?[Mm]\.?\s*"
-_HALF_DAY_FORMATS = "['%Y-%m-%d %I:%M:%S %p', '%Y-%m-%d %I:%M %p', '%Y-%m-%d %I %p']"
+_MORNING = "오전|上午|午前"
+_AFTERNOON = "오후|下午|午後"
+_HALF_DAY_FORMATS = (
+    "['%Y-%m-%d %I:%M:%S %p', '%Y-%m-%d %I:%M %p', '%Y-%m-%d %I:%M:%S%p', '%Y-%m-%d %I:%M%p',"
+    " '%Y-%m-%d %p %I:%M:%S', '%Y-%m-%d %p %I:%M']"
+)
 
 _TWO_READINGS = r"\s*[-+]?[1-9][0-9]{0,2}\.[0-9]{3}\s*"  # 1.234: a number, or thousands
 
@@ -156,19 +161,27 @@ def read_moments(
         return CellReading(_moment(text, timezone), notes)
 
     # the day as it is written, up to a time, if there is one
-    day = (
-        f"CASE WHEN strpos({text}, ':') = 0 THEN {text}"
-        f" ELSE rtrim(rtrim(left({text}, strpos({text}, ':') - 1), '0123456789'), 'T ,') END"
-    )
+    before_hour = f"rtrim(left({text}, strpos({text}, ':') - 1), '0123456789')"
+    before_time = f"regexp_replace({before_hour}, '[ T,]*({_MORNING}|{_AFTERNOON})?[ ,]*$', '')"
+    day = f"trim(CASE WHEN strpos({text}, ':') = 0 THEN {text} ELSE {before_time} END)"
     table = f"{fields.relation.name}_{field}_days"
     note = _make_days(fields, field, table, f"SELECT DISTINCT {day} FROM {rows}", line_format)
-    written = f"(SELECT iso FROM {table} WHERE text = {day})"
-    iso_text = f"({written} || regexp_replace(substr({text}, length({day}) + 1), '^,', ''))"
-    moment = f"CASE WHEN regexp_full_match({iso_text}, '{_ISO_MOMENT}') THEN "
-    moment += f"{_moment(iso_text, timezone)} WHEN regexp_full_match({iso_text}, '{_HALF_DAY}')"
-    clean = f"replace(trim({iso_text}), '.', '')"
-    moment += f" THEN try_strptime({clean}, {_HALF_DAY_FORMATS}) END"
+
+    time = f"replace(substr(ltrim({text}), length({day}) + 1), ',', '')"
+    iso_text = f"((SELECT iso FROM {table} WHERE text = {day}) || {time})"
+    moment = (
+        f"CASE WHEN regexp_full_match({iso_text}, '{_ISO_MOMENT}')"
+        f" THEN {_moment(iso_text, timezone)} ELSE {_half_day_moment(iso_text)} END"
+    )
     return CellReading(moment, (note, *notes))
+
+
+def _half_day_moment(iso_text: str) -> str:
+    """Write SQL of a text, year first, whose hours are told as morning or afternoon."""
+    words = f"regexp_replace({iso_text}, '{_MORNING}', 'AM')"
+    words = f"regexp_replace({words}, '{_AFTERNOON}', 'PM')"
+    clean = f"upper(trim(replace({words}, '.', '')))"
+    return f"try_strptime({clean}, {_HALF_DAY_FORMATS})"
 
 
 def _moment(iso_text: str, timezone: str | None) -> str:
@@ -196,17 +209,25 @@ def _offset_notes(
 def _make_days(
     fields: LineFields, field: str, table: str, query: str, line_format: LineFormat
 ) -> str:
-    """Make a table of the days that a query returns as text: `text`, and `iso`, NULL for no date.
+    """Make a table of the days that a query returns as text: `text`, and `iso`, year first.
 
     Returns a note on how they were read. Raises ValueError where that can be done in two ways.
     """
-    connection = fields.relation.connection
-    texts = fetch_column(connection, query)
-    days, note = read_day_texts(texts, fields.relation.path, line_format.dates)
-    connection.register("days", pa.table({"text": texts, "iso": days}))
-    connection.execute(f"CREATE TABLE {table} AS FROM days WHERE text IS NOT NULL")
-    connection.unregister("days")
-    return note
+    relation = fields.relation
+    texts = fetch_column(relation.connection, query).drop_null()
+    evidence = DateEvidence()
+    evidence.add(texts.to_pylist(), f"{relation.path}, {field}")
+    reading = evidence.decide(line_format.dates)
+    first, last = reading.parse(texts.to_pylist())
+    # a week or a month is no day, and a date that is none is told where it stands
+    is_day = (first == last) & ~np.isnat(first)
+    days = pa.array(np.where(is_day, first.astype(str), ""), pa.string())
+    lookup = pa.table({"text": texts, "iso": days}).filter(pa.array(is_day))
+
+    relation.connection.register("days", lookup)
+    relation.connection.execute(f"CREATE TABLE {table} AS FROM days")
+    relation.connection.unregister("days")
+    return f"{field}: {reading.describe()}"
 
 
 def read_amounts(fields: LineFields, field: str, line_format: LineFormat) -> CellReading:
@@ -245,7 +266,7 @@ def read_amounts(fields: LineFields, field: str, line_format: LineFormat) -> Cel
 
 def _add_examples(evidence: NumberEvidence, fields: LineFields, column: str) -> None:
     """Add to the evidence a fraction of a column that is no thousands, and one that may be some."""
-    cell = quoted(column)
+    cell = quote_name(column)
     may_be_thousands = f"regexp_full_match({cell}, '{_TWO_READINGS}')"
     examples = fetch_row(
         fields.relation.connection,
@@ -278,45 +299,3 @@ def read_customers(fields: LineFields, field: str, *, as_text: bool) -> str:
             f" ELSE CAST({known} AS VARCHAR) END"
         )
     return f"nullif(CAST({cell} AS VARCHAR), '')" if as_text else cell
-
-
-def read_day_texts(texts, path, order):
-    """Stand-in until importers.dates is on main."""
-    import re
-    from datetime import date
-    from contextlib import suppress
-
-    numeric = re.compile(r"(\d{1,4})([-/.]) ?(\d{1,2})\2 ?(\d{1,4})\.?")
-    parts = []
-    for text in texts.to_pylist():
-        match = numeric.fullmatch(text.strip()) if text else None
-        eight = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", text or "")
-        parts.append(
-            tuple(map(int, eight.groups()))
-            if eight
-            else tuple(map(int, match.group(1, 3, 4)))
-            if match
-            else None
-        )
-
-    def day(part, o):
-        if part is None:
-            return None
-        y, m, d = {"ymd": part, "dmy": part[::-1], "mdy": (part[2], part[0], part[1])}[o]
-        if part[0] > 999:
-            y, m, d = part
-        with suppress(ValueError):
-            return date(y + 2000 if y < 100 else y, m, d)
-
-    readings = {o: [day(part, o) for part in parts] for o in ("dmy", "mdy", "ymd")}
-    known = sum(part is not None for part in parts)
-    good = [o for o in readings if sum(d is not None for d in readings[o]) == known]
-    if order:
-        good = [order]
-    if any(p and p[0] <= 31 and p[2] > 999 for p in parts):
-        good = [o for o in good if o != "ymd"]
-    distinct = {tuple(readings[o]) for o in good}
-    if len(distinct) > 1 and len(good) > 1:
-        raise ValueError(f"{path}: dates can be read as {good}; set data.format.dates")
-    o = good[0] if good else "ymd"
-    return pa.array([d and d.isoformat() for d in readings[o]], pa.string()), f"dates read as {o}"

@@ -8,13 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import duckdb
+
 from ltvnet.data.purchase_files import (
     FileRelation,
     LineFormat,
     fetch_row,
     has_name,
     is_mentioned,
-    quoted,
+    quote_name,
 )
 
 _TEXT_COLUMN = "ltvnet text of "  # before the name of a column that is numbers in SQL
@@ -23,7 +24,7 @@ _FIELD_COLUMN = "ltvnet field "  # before the name of a field
 _COLUMNS_LISTED = 30
 
 _PLAIN_NUMBER = r"\s*[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*"
-_INTEGER = r"\s*[-+]?(0|[1-9][0-9]{0,17})\s*"
+_WHOLE_NUMBER = r"\s*[-+]?(0|[1-9][0-9]{0,17})\s*"
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class LineFields:
     @property
     def sql(self) -> dict[str, str]:
         """Expression of each field over the rows of `select`."""
-        numbers = {field: quoted(_FIELD_COLUMN + field) for field in self.number_fields}
+        numbers = {field: quote_name(_FIELD_COLUMN + field) for field in self.number_fields}
         return numbers | dict(self.text_fields)
 
     def select(self, base: str) -> str:
         """Write a query of a relation with the columns of the files, and the number fields."""
         computed = "".join(
-            f", {expression} AS {quoted(_FIELD_COLUMN + field)}"
+            f", {expression} AS {quote_name(_FIELD_COLUMN + field)}"
             for field, expression in self.number_fields.items()
         )
         return f"SELECT {_text_columns(self.number_columns)}{computed} FROM " + (
@@ -70,10 +71,12 @@ def select_numbers(base: str, number_columns: Mapping[str, str]) -> str:
     if not number_columns:
         return f"SELECT * FROM {base}"
     casts = [
-        f"TRY_CAST({quoted(column)} AS {sql_type}) AS {quoted(column)}"
+        f"TRY_CAST({quote_name(column)} AS {sql_type}) AS {quote_name(column)}"
         for column, sql_type in number_columns.items()
     ]
-    texts = [f"{quoted(column)} AS {quoted(_TEXT_COLUMN + column)}" for column in number_columns]
+    texts = [
+        f"{quote_name(column)} AS {quote_name(_TEXT_COLUMN + column)}" for column in number_columns
+    ]
     return f"SELECT * REPLACE ({', '.join(casts)}), {', '.join(texts)} FROM {base}"
 
 
@@ -81,9 +84,10 @@ def _text_columns(number_columns: Mapping[str, str]) -> str:
     """Write the columns of `select_numbers`, text again where they were."""
     if not number_columns:
         return "*"
-    hidden = [quoted(_TEXT_COLUMN + column) for column in number_columns]
+    hidden = [quote_name(_TEXT_COLUMN + column) for column in number_columns]
     texts = [
-        f"{text} AS {quoted(column)}" for text, column in zip(hidden, number_columns, strict=True)
+        f"{text} AS {quote_name(column)}"
+        for text, column in zip(hidden, number_columns, strict=True)
     ]
     return f"* EXCLUDE ({', '.join(hidden)}) REPLACE ({', '.join(texts)})"
 
@@ -104,12 +108,12 @@ def resolve_fields(
     number_columns = find_number_columns(relation, " ".join(over_numbers), line_format)
     numbers = f"({select_numbers(relation.name, number_columns)})"
 
-    number_expressions = {}
-    text_expressions = {}
+    number_expressions: dict[str, str] = {}
+    text_expressions: dict[str, str] = {}
     problems = []
     for field, text in fields.items():
         is_column = has_name(relation.columns, text) or text.lower() == "filename"
-        expression = quoted(text) if is_column else f"({text})"
+        expression = quote_name(text) if is_column else f"({text})"
         if text.isidentifier() and not is_column:
             # which may be a function of SQL, such as user, but was meant as a column
             problems.append(f"{field} {text!r} (no such column)")
@@ -161,13 +165,13 @@ def find_number_columns(
     for column in relation.columns:
         if not is_mentioned(column, mentions):
             continue
-        cell = quoted(column)
+        cell = quote_name(column)
         filled, plain, integers, with_point = fetch_row(
             relation.connection,
             f"""
             SELECT count({cell}),
                    count(*) FILTER (regexp_full_match({cell}, '{_PLAIN_NUMBER}')),
-                   count(*) FILTER (regexp_full_match({cell}, '{_INTEGER}')),
+                   count(*) FILTER (regexp_full_match({cell}, '{_WHOLE_NUMBER}')),
                    count(*) FILTER (strpos({cell}, '.') > 0)
             FROM {relation.name}""",
         )

@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from glob import glob
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import duckdb
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from ltvnet.data.importers.date_texts import DateConvention
 from ltvnet.data.importers.number_texts import DecimalSign
 from ltvnet.data.importers.text_files import (
     LineCounts,
@@ -21,8 +23,6 @@ from ltvnet.data.importers.text_files import (
     line_numbers,
     read_text_batches,
 )
-
-DateOrder = Literal["ymd", "dmy", "mdy"]
 
 FILE_COLUMN = "ltvnet file"
 """Column with the number of a line's file, from 0; no name that an export would have."""
@@ -39,7 +39,7 @@ class LineFormat:
     encoding: str | None = None
     separator: str | None = None
     decimal: DecimalSign | None = None
-    dates: DateOrder | None = None
+    dates: DateConvention | None = None
 
     @classmethod
     def of_options(cls, options: Mapping[str, str | None]) -> "LineFormat":
@@ -53,7 +53,10 @@ class LineFormat:
 
     def __post_init__(self) -> None:
         """Check the words."""
-        for name, words in (("decimal", get_args(DecimalSign)), ("dates", get_args(DateOrder))):
+        for name, words in (
+            ("decimal", get_args(DecimalSign)),
+            ("dates", get_args(DateConvention)),
+        ):
             word = getattr(self, name)
             if word is not None and word not in words:
                 known = ", ".join(words)
@@ -172,7 +175,9 @@ class FileRelation:
             for header in headers
         ]
         kept_names = {column.lower() for header in kept for column in header.values()}
-        definitions = [f"{quoted(name)} VARCHAR" for name in columns if name.lower() in kept_names]
+        definitions = [
+            f"{quote_name(name)} VARCHAR" for name in columns if name.lower() in kept_names
+        ]
         table = f"{name}_cells"
         connection.execute(
             f'CREATE TABLE {table} ("{FILE_COLUMN}" SMALLINT, {", ".join(definitions)})'
@@ -211,7 +216,7 @@ class FileRelation:
     def make_distinct_rows(self) -> str:
         """Make a relation of rows that differ in some cell, with their first file; its name."""
         name = f"{self.name}_once"
-        cells = ", ".join(map(quoted, self.columns))
+        cells = ", ".join(map(quote_name, self.columns))
         filename = ""
         if not has_name(self.columns, "filename"):
             filename = f', {_sql_list(self.files)}["{FILE_COLUMN}" + 1] AS filename'
@@ -281,7 +286,13 @@ def distinct_names(header: Sequence[str]) -> list[str]:
 def fetch_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     """Return the only row of a query."""
     [row] = connection.execute(query).fetchall()
-    return cast(tuple[Any, ...], row)
+    return row
+
+
+def fetch_arrays(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, NDArray[Any]]:
+    """Return the columns of a query by their names."""
+    columns = connection.execute(query).fetchnumpy()
+    return cast(dict[str, NDArray[Any]], columns)
 
 
 def fetch_column(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Array:
@@ -290,7 +301,7 @@ def fetch_column(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     """Quote the name of a column for SQL."""
     return '"' + name.replace('"', '""') + '"'
 

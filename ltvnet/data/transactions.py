@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast
+from typing import Any
 from zipfile import BadZipFile
 
 import duckdb
@@ -26,26 +26,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Days, Floats, Ints
+from ltvnet.data.cohort_members import PERIOD_LAST_DAY, Period, make_members
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, History
 from ltvnet.data.fingerprints import Fingerprint, file_fingerprint
-from ltvnet.data.purchase_files import matching_files
+from ltvnet.data.purchase_files import fetch_arrays, matching_files
 from ltvnet.data.purchases import Purchases, check_word, sql_date
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
-Period = Literal["day", "week", "month"]
-
-PERIOD_LAST_DAY: Mapping[Period, str] = {
-    "day": "start",
-    "week": "start + 6",
-    "month": "last_day(start)",
-}
-"""Cohort periods, with the SQL of their last day; weeks begin on Monday."""
-
 _UNIT_BITS = 52  # bits of the largest amount in units
 _COARSE_BITS = 12  # bits dropped before squaring, so that sums of squares fit 128 bits
-_CODES = 1 << 32  # more than there are combinations of attributes
 _WITHOUT_USER = "lines of customers that data.users lacks"
 TOTALS_BYTES = 1 << 30  # of users' totals in memory at once
 _BATCH_LINES = 1 << 18  # lines a batch from DuckDB
@@ -283,7 +274,12 @@ class _Preparation:
         """Make the cohorts. Raises ValueError as `Transactions.history`."""
         summary = self.source.load(self.connection)
         unit = _AmountUnit.of_amounts(summary.usual_amount, summary.largest_amount)
-        customer_counts = self._make_cohorts()
+        customer_counts = make_members(
+            self.connection,
+            list(self.source.attribute_names),
+            self.source.period,
+            sql_date("burn_in", self.source.burn_in, "-infinity"),
+        )
         self._make_ages(unit)
 
         cohorts = self._fetch("SELECT * FROM cohorts ORDER BY cohort")
@@ -317,72 +313,7 @@ class _Preparation:
         )
 
     def _fetch(self, query: str) -> dict[str, NDArray[Any]]:
-        columns = self.connection.execute(query).fetchnumpy()
-        return cast(dict[str, NDArray[Any]], columns)
-
-    def _make_cohorts(self) -> dict[str, int]:
-        """Make `cohorts`, and `members`: customers with their acquisition, cohort and number.
-
-        Returns how many customers are in a cohort, and how many are not.
-        """
-        names = list(self.source.attribute_names)
-        key = ", ".join(["start", *names])
-        self._make_codes(names)
-        self._make_customers(names)
-
-        self.connection.execute(f"""
-            CREATE TABLE cohorts AS
-            SELECT row_number() OVER (ORDER BY {key}) - 1 AS cohort, {key}, code,
-                   {PERIOD_LAST_DAY[self.source.period]} AS last, users
-            FROM (SELECT start, code, count(*) AS users
-                  FROM customers WHERE start IS NOT NULL GROUP BY start, code)
-            JOIN codes USING (code)""")
-        self.connection.execute("""
-            CREATE TABLE members AS
-            SELECT customer, acquired, CAST(coalesce(cohort, -1) AS INTEGER) AS cohort,
-                   CAST(row_number() OVER () - 1 AS INTEGER) AS member
-            FROM customers LEFT JOIN cohorts USING (start, code)""")
-        self.connection.execute("DROP TABLE customers")
-
-        counts = self._fetch("""
-            SELECT count(*) AS people, count(*) FILTER (cohort >= 0) AS users FROM members""")
-        people = int(counts["people"][0])
-        users = int(counts["users"][0])
-        return {"customers acquired before data.burn_in": people - users, "users": users}
-
-    def _make_codes(self, names: Sequence[str]) -> None:
-        """Make `codes`: the combinations of attributes by number, in their order."""
-        if not names:
-            self.connection.execute("CREATE TABLE codes AS SELECT CAST(0 AS BIGINT) AS code")
-            return
-
-        key = ", ".join(names)
-        numbered = f"SELECT row_number() OVER (ORDER BY {key}) - 1 AS code, {key}"
-        self.connection.execute(f"""
-            CREATE TABLE codes AS {numbered} FROM (SELECT DISTINCT {key} FROM people)""")
-
-    def _make_customers(self, names: Sequence[str]) -> None:
-        """Make `customers`: day of acquisition, code of attributes, start of the cohort's period.
-
-        A customer's first line is the least by its moment and then its code, as one integer:
-        which takes less time than the least of text.
-        """
-        people = "people"
-        first_code = "0"
-        if names:
-            people = f"people JOIN codes USING ({', '.join(names)})"
-            moment = "CAST(epoch_us(moment) AS HUGEINT)"
-            first_code = f"min(({moment} + {1 << 63}) * {_CODES} + code) % {_CODES}"
-
-        period = self.source.period
-        burn_in = sql_date("burn_in", self.source.burn_in, "-infinity")
-        self.connection.execute(f"""
-            CREATE TABLE customers AS
-            SELECT customer, acquired, CAST(code AS BIGINT) AS code,
-                   CASE WHEN acquired >= {burn_in}
-                        THEN CAST(date_trunc('{period}', acquired) AS DATE) END AS start
-            FROM (SELECT customer, min(day) AS acquired, {first_code} AS code
-                  FROM {people} GROUP BY customer)""")
+        return fetch_arrays(self.connection, query)
 
     def _make_ages(self, unit: _AmountUnit) -> None:
         """Make `aged`: member, cohort (-1 for none), age and amount of each line that counts."""

@@ -211,8 +211,8 @@ def read_text_batches(
     """Read the rows below the header, every cell as text, null where empty.
 
     Columns without a name are called "". Blank rows, repeated headers and totals shorter than a row
-    are left out and added to `counts`. Raises ValueError for other lines with fewer or more cells than the
-    header: the first few of them are named.
+    are left out and added to `counts`. Raises ValueError for other lines with fewer or more cells
+    than the header: the first few of them are named.
     """
     names = list(dialect.columns)
     counts = counts or LineCounts()
@@ -296,8 +296,11 @@ class _RaggedRows:
 
     def add(self, row: arrow_csv.InvalidRow) -> str:
         """Note a row, which the reader then skips."""
-        first_cell = row.text.partition(self.dialect.separator)[0]
-        if row.actual_columns < row.expected_columns and is_total(first_cell.strip("\"' ")):
+        cells = row.text.split(self.dialect.separator)
+        first_cell = cells[0]
+        if is_blank_row(cells):
+            self.counts.blanks += 1
+        elif row.actual_columns < row.expected_columns and is_total(first_cell.strip("\"' ")):
             self.counts.totals += 1
         else:
             self.is_faulty = True
@@ -333,6 +336,11 @@ class _RaggedRows:
                 )
 
 
+def is_blank_row(cells: Sequence[str]) -> bool:
+    """Return whether no cell of a row holds anything but blanks."""
+    return not any(map(str.strip, cells))
+
+
 def is_total(text: str) -> bool:
     """Return whether the first cell of a row says that it sums the others.
 
@@ -359,5 +367,8 @@ def _numbered_records(path: Path, dialect: TextDialect) -> Iterator[tuple[int, l
     with io.TextIOWrapper(open_bytes(path), encoding=dialect.encoding, newline="") as file:
         reader = csv.reader(file, delimiter=dialect.separator)
         for cells in reader:
-            if cells and reader.line_num > dialect.header_line:
+            is_blank = not any(cells) or (
+                len(cells) != len(dialect.columns) and is_blank_row(cells)
+            )
+            if not is_blank and reader.line_num > dialect.header_line:
                 yield reader.line_num, cells
