@@ -7,8 +7,9 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import ONE_DAY, Floats
+from ltvnet.data.arrays import ONE_DAY, Floats, Ints
 from ltvnet.data.checks import (
     KeyHashes,
     find_duplicates,
@@ -30,10 +31,15 @@ from ltvnet.data.cohort_rows import (
     TableLayout,
     history_from_tables,
     rename_columns,
+    values_after,
 )
 from ltvnet.data.columns import DATE, ROLES, SPEND, USERS, age_column
 from ltvnet.data.curves import Curves, History, parse_day
-from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
+from ltvnet.data.importers.cohort_blocks import CohortBlock
+from ltvnet.data.importers.cohort_reader import CohortReader
+from ltvnet.data.importers.column_mapping import AGE, VALUE
+from ltvnet.data.importers.table_format import TableFormat
+from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -57,7 +63,8 @@ class Files:
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
-    `expected` a table of the same cohorts' expected curves, where they are simulated.
+    `expected` a table of the same cohorts' expected curves, where they are simulated; `format` how
+    tables are written, as far as they do not say it themselves.
     Raises ValueError for an option outside its range.
     """
 
@@ -71,6 +78,7 @@ class Files:
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
+    format: TableFormat = TableFormat()
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -84,7 +92,7 @@ class Files:
         if self.lag_days < 0:
             raise ValueError(f"expected data.lag_days from 0 up, got {self.lag_days}")
 
-        roles = [*ROLES, *self.hierarchy, *(self.attributes or ())]
+        roles = [*ROLES, AGE, VALUE, *self.hierarchy, *(self.attributes or ())]
         if unknown := [role for role in self.columns or () if role not in roles]:
             raise ValueError(f"expected data.columns to name {', '.join(roles)}, got {unknown}")
 
@@ -93,23 +101,24 @@ class Files:
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
-        report = FaultReport(self.columns or {})
         date_of = self._find_dates()
-        table_of: dict[Path, ParsedTable] = {}
+        report = FaultReport(self._column_names())
+        block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
-                table_of[file] = next(self._parse(read_blocks(file, _ALL_ROWS), file, date))
+                block_of[file] = next(self._parse_file(file, _ALL_ROWS, date))
             except ValueError as error:
                 report.add_file(str(error))
-        tables = list(table_of.values())
+        tables = [block.table for block in block_of.values()]
 
         names = self._choose_attributes(tables, report)
-        for file, table in table_of.items():
-            report.add_table(file, self._find_faults(table, date_of[file], names, KeyHashes()))
+        for file, block in block_of.items():
+            faults = self._find_faults(block, date_of[file], names, KeyHashes())
+            report.add_table(self._reader.table(file), faults)
         report.raise_if_any()
 
         dates = list(date_of.values())
-        history = history_from_tables(tables, dates, names, self.hierarchy, self.lag_days)
+        history = history_from_tables(tables, dates, names, self.hierarchy, self.total_lag_days)
         changes = restatements(history, self.rounding_tolerance)
         if len(changes):
             log.warning("restated history:\n%s", changes.to_string(index=False))
@@ -147,7 +156,8 @@ class Files:
         if later_files:
             yield from self._split(self.history(), rows)
         else:
-            yield from self.parse_tables(read_blocks(file, rows), file, date)
+            blocks = self._parse_file(file, rows, date)
+            yield from self._check_blocks(blocks, self._reader.table(file), date, None)
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""
@@ -164,23 +174,35 @@ class Files:
         date: np.datetime64,
         names: list[str] | None = None,
     ) -> Iterator[Curves]:
-        """Parse tables, which are blocks of a file, to the curves known at the end of a day.
+        """Parse tables of ltvnet's own columns, which are blocks of a file, to curves of a day.
 
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
-        report = FaultReport(self.columns or {})
+        blocks = self._parse_blocks(self._own_blocks(tables, file), file, date, self.lag_days)
+        yield from self._check_blocks(blocks, TableFile(file), date, names)
+
+    def _check_blocks(
+        self,
+        blocks: Iterable["ParsedBlock"],
+        file: TableFile,
+        date: np.datetime64,
+        names: list[str] | None,
+    ) -> Iterator[Curves]:
+        """Check blocks and yield the curves in them known at the end of a day."""
+        report = FaultReport(self._column_names())
         keys = KeyHashes()
         rows_read = 0
         left_out = 0
-        for table in self._parse(tables, file, date):
+        for block in blocks:
+            table = block.table
             if names is None:
                 names = self._choose_attributes([table], report)
-            self._refuse_late_text(table, names, file, rows_read)
-            report.add_table(file, self._find_faults(table, date, names, keys), rows_read)
+            self._refuse_late_text(table, names, file.path, rows_read)
+            report.add_table(file, self._find_faults(block, date, names, keys))
             report.raise_if_any()
 
-            curves = table.to_curves(date, names, self.hierarchy, self.lag_days)
+            curves = table.to_curves(date, names, self.hierarchy, block.lag_days)
             rows_read += len(table)
             left_out += len(table) - len(curves)
             if len(curves):
@@ -200,13 +222,10 @@ class Files:
     def last_complete_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
         """Find the last day on which any age in tables, which are blocks of a file, was complete.
 
-        NaT where no value is known.
+        The tables have ltvnet's own columns. NaT where no value is known.
         """
-        unknown = np.datetime64("NaT", "D")
-        last_days = [table.last_complete_day() for table in self._parse(tables, file, None)]
-        latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
-        last_day: np.datetime64 = latest + self.lag_days * ONE_DAY
-        return last_day
+        blocks = self._parse_blocks(self._own_blocks(tables, file), file, None, self.lag_days)
+        return _last_complete_day(blocks)
 
     def _find_dates(self) -> dict[Path, np.datetime64]:
         """Find the files to read and their as-of days, by day."""
@@ -222,48 +241,110 @@ class Files:
 
     def _date_by_content(self, file: Path) -> np.datetime64:
         """Take the last complete day of a file as its as-of day, which is logged."""
-        last_day = self.last_complete_day(read_blocks(file, _ROWS_TO_DATE), file)
+        last_day = _last_complete_day(self._parse_file(file, _ROWS_TO_DATE, None))
         if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
         log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
         return last_day
 
-    def _parse(
-        self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
-    ) -> Iterator[ParsedTable]:
+    @cached_property
+    def _reader(self) -> CohortReader:
+        """Reader of all files, which knows their layout and conventions."""
+        spoken_of = frozenset([*self.hierarchy, *(self.attributes or ())])
+        files = list(find_tables(Path(self.path).expanduser()))
+        return CohortReader.open(files, self.format, self.columns or {}, spoken_of)
+
+    @property
+    def total_lag_days(self) -> int:
+        """Days after which the revenue of a day is complete, by the user's word and the layout."""
+        return self.lag_days + self._reader.extra_lag_days
+
+    def _column_names(self) -> dict[str, str]:
+        """Name of a column in the files by ltvnet's own name, for messages."""
+        names = dict(self.columns or {})
+        if "_reader" in vars(self):
+            for file in self._reader.files:
+                names |= self._reader.column_names(file)
+        return names
+
+    def _own_blocks(self, tables: Iterable[pa.Table], file: Path) -> Iterator[CohortBlock]:
+        """Yield blocks of a file that has ltvnet's own columns, but for those that have a role."""
+        first_row = 0
+        for table in tables:
+            rows = np.arange(first_row, first_row + len(table))
+            own_table = rename_columns(file, table, self.columns or {})
+            yield CohortBlock(own_table, rows, empty_fault_table())
+            first_row += len(table)
+
+    def _parse_file(
+        self, file: Path, rows: int, date: np.datetime64 | None
+    ) -> Iterator["ParsedBlock"]:
+        """Read and parse a file in blocks of at most so many rows."""
+        blocks = self._reader.blocks(file, rows)
+        return self._parse_blocks(blocks, file, date, self.total_lag_days)
+
+    def _parse_blocks(
+        self,
+        blocks: Iterable[CohortBlock],
+        file: Path,
+        date: np.datetime64 | None,
+        lag_days: int,
+    ) -> Iterator["ParsedBlock"]:
         """Parse blocks of the table in a file, masking values after `date` if asked to."""
         layout: TableLayout | None = None
-        for block in filter(len, tables):
-            renamed_block = rename_columns(file, block, self.columns or {})
+        for block in blocks:
+            if not len(block.table):
+                continue
             if layout is None:
-                layout = TableLayout.from_schema(file, renamed_block.schema)
-            table = ParsedTable.from_table(renamed_block, layout)
-            if date is not None and self.partial == "mask":
-                table = self._mask_late_values(file, table, date)
-            yield table
+                layout = TableLayout.from_schema(file, block.table.schema)
+            table = ParsedTable.from_table(block.table, layout)
+            parsed = ParsedBlock(table, block.source_rows, block.faults, lag_days)
+            if date is not None:
+                if block.is_without_revenue is not None:
+                    filled = table.fill_zeros(
+                        block.is_without_revenue, parsed.last_possible_age(date)
+                    )
+                    parsed = parsed._replace(table=filled)
+                parsed = self._mask_late_values(file, parsed, date)
+            yield parsed
 
-    def _mask_late_values(self, file: Path, table: ParsedTable, date: np.datetime64) -> ParsedTable:
-        """Mask values at ages that cannot be complete at a day; their number is logged."""
-        masked_table = table.mask_after(self._last_possible_age(table, date))
-        if masked_cells := table.value_count - masked_table.value_count:
+    def _mask_late_values(
+        self, file: Path, block: "ParsedBlock", date: np.datetime64
+    ) -> "ParsedBlock":
+        """Mask values at ages that are not complete at a day, if asked to; their number is logged.
+
+        Ages that are complete by the calendar, but not by how a platform counts or is late, are
+        always masked.
+        """
+        last_age = block.last_possible_age(date)
+        if self.partial == "refuse":
+            if block.lag_days == self.lag_days:
+                return block
+            by_calendar = last_age + (block.lag_days - self.lag_days)
+            is_later = values_after(block.table.values, by_calendar).any(axis=1)
+            last_age = np.where(is_later, np.inf, last_age)
+        masked_table = block.table.mask_after(last_age)
+        if masked_cells := block.table.value_count - masked_table.value_count:
             log.info("%s: masked %d values later than %s", file, masked_cells, date)
-        return masked_table
-
-    def _last_possible_age(self, table: ParsedTable, date: np.datetime64) -> Floats:
-        """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
-        age: Floats = (date - table.end) / ONE_DAY - self.lag_days
-        return age
+        return block._replace(table=masked_table)
 
     def _find_faults(
-        self, table: ParsedTable, date: np.datetime64, names: list[str], keys: KeyHashes
+        self, block: "ParsedBlock", date: np.datetime64, names: list[str], keys: KeyHashes
     ) -> pd.DataFrame:
-        """Find the faults of a table, among them cohorts whose key stood in an earlier block."""
+        """Find the faults of a block, by rows of its file.
+
+        Among them are cohorts whose key stood in an earlier block.
+        """
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        faults = find_faults(table, self._last_possible_age(table, date), tolerance)
+        table = block.table
+        faults = find_faults(table, block.last_possible_age(date), tolerance)
         duplicates = find_duplicates(table, names, keys)
-        if not len(faults) and not len(duplicates):
+        if not len(faults) and not len(duplicates) and not len(block.faults):
             return faults
-        return pd.concat([faults, duplicates]).sort_values("row", kind="stable")
+        found = pd.concat([faults, duplicates])
+        found["row"] = block.source_rows[found["row"].to_numpy(dtype=np.int64)]
+        every_fault = pd.concat([block.faults, found]).drop_duplicates(["row", "column"])
+        return every_fault.sort_values("row", kind="stable")
 
     def _choose_attributes(self, tables: Sequence[ParsedTable], report: FaultReport) -> list[str]:
         """Choose the attributes: those of the hierarchy, and the configured ones or all of text."""
@@ -280,6 +361,32 @@ class Files:
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
         return names
+
+
+class ParsedBlock(NamedTuple):
+    """Rows of a file, parsed.
+
+    `table` (N rows); `source_rows` (N,) in which they stand in the file; `faults` of cells, by
+    rows of the file; `lag_days` after which the revenue of a day is complete.
+    """
+
+    table: ParsedTable
+    source_rows: Ints
+    faults: pd.DataFrame
+    lag_days: int
+
+    def last_possible_age(self, date: np.datetime64) -> Floats:
+        """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
+        age: Floats = (date - self.table.end) / ONE_DAY - self.lag_days
+        return age
+
+
+def _last_complete_day(blocks: Iterable[ParsedBlock]) -> np.datetime64:
+    """Find the last day on which any age was complete; NaT where no value is known."""
+    unknown = np.datetime64("NaT", "D")
+    last_days = [block.table.last_complete_day() + block.lag_days * ONE_DAY for block in blocks]
+    latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
+    return latest
 
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:

@@ -65,6 +65,11 @@ class ColumnMapping:
     currency: str | None = None
 
     @property
+    def adds_rows(self) -> bool:
+        """Whether rows of one cohort and age are parts that add up, as platforms export them."""
+        return self.preset != "long"
+
+    @property
     def is_own_layout(self) -> bool:
         """Whether the columns are ltvnet's own, so that nothing has to be understood."""
         return not self.preset
@@ -148,11 +153,13 @@ class ColumnMapper:
 
         own = self._own_names(names)
         has_dates = DATE in own or {START, END} <= own
-        if has_dates and any(OWN_AGE.fullmatch(name) for name in names):
-            if not self.table_format.age:
-                return None
-        fitting = [preset for preset in load_presets() if self._fits(preset, names)]
-        specific = [preset for preset in fitting if not preset.is_generic] or fitting
+        own_ages = [match for name in names if (match := OWN_AGE.fullmatch(name)) and not match[1]]
+        if has_dates and own_ages and not self.table_format.age:
+            return None
+        presets = load_presets()
+        specific = [one for one in presets if not one.is_generic and self._fits(one, names)]
+        if not specific:
+            specific = [one for one in presets if one.is_generic and self._fits(one, names)]
         if not specific:
             return None
         most = max(len(preset.match) for preset in specific)
