@@ -15,7 +15,10 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),
   `levels`, `level_checks` (currency and unit), `padding` (cells filled in), `acquisition_dates`,
   `amount_checks` (users, spend), `attribute_choice` (columns of text that are no attributes).
-- `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB.
+- `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB. Below
+  them `purchase_files`, `purchase_fields`, `purchase_cells` read CSV and Parquet without guessing,
+  `line_outcomes`, `doubtful_lines`, `believed_lines` say what becomes of every line, `customer_ids`
+  and `cohort_members` who is who.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
 - `source`: the protocol that all of these sources satisfy.
 
