@@ -373,7 +373,8 @@ def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
         _draw_cohort_curves(axes, record, int(row), horizon)
         axes.set_title(_cohort_title(record, int(row), horizon), size=8)
         axes.set_ylim(bottom=0)
-        axes.set_xticks([0, 90, 180, 360])
+        last_day = axes.dataLim.x1
+        axes.set_xticks([day for day in (0, 30, 90, 180, 360) if day <= last_day])
 
     figure.supylabel("revenue per user, by days since acquisition", size=9)
     handles, labels = figure.axes[0].get_legend_handles_labels()

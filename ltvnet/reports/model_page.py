@@ -83,7 +83,7 @@ def write_model_page(path: Path, content: ReportContent) -> None:
         "What is corrected?": build.correction_section(
             content.stages, content.records, content.model_names
         ),
-        "What is forecast?": build.rollup_section(forecast) if forecast else "",
+        "What is forecast?": build.payback_section(forecast) if forecast else "",
         "Why is a forecast high or low?": (
             build.explanation_section(explanation) if explanation else ""
         ),

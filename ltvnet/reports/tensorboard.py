@@ -25,7 +25,8 @@ LOSS_TAGS = {"training": "train/loss_epoch", "validation": "val/loss"}
 def example_curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
     """Draw six cohorts of different age: observed, the pattern, the forecast, what came true.
 
-    `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured.
+    `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured. Curves end
+    where the data that the forecast rests on do.
     """
     from matplotlib.figure import Figure
 
@@ -42,7 +43,8 @@ def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> 
     """Draw one cohort: its observed days, and after them the pattern, the forecast, the truth."""
     curves = forecast.curves
     observed_age = int(curves.observed_age[row])
-    is_later = forecast.ages > observed_age  # (H,)
+    is_supported = forecast.ages <= forecast.last_supported_age
+    is_later = (forecast.ages > observed_age) & is_supported  # (H,)
     days = forecast.ages[is_later]
 
     band = forecast.final

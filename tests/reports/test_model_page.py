@@ -252,22 +252,51 @@ def test_each_net_has_a_figure_of_its_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_roll_up_sums_what_was_earned_and_forecast(tmp_path: Path) -> None:
+def test_spend_is_held_against_what_was_earned_and_is_forecast(tmp_path: Path) -> None:
     history = two_campaigns()
     spend = np.where(history.attributes["Campaign"] == "a", 400.0, np.nan)
     forecast = forecast_off_by(replace(history, spend=spend), SUNDAYS[0], (1.1, 0.9), 1.3)
-    html = write_page(make_story(forecast=replace(forecast, last_supported_age=120)), tmp_path)
+    html = write_page(make_story(forecast=forecast), tmp_path)
     first, second, total = rows(html, "What is forecast?")
     # at D0 D7 D14 D21 D28, five cohorts a campaign
     so_far = 200 * sum((1.0 + k) ** 0.5 for k in (0, 7, 14, 21, 28))
-    later = {h: 200 * 5 * 1.1 * (1.0 + h) ** 0.5 for h in (180, 360)}
-    money = [f"{value:,.0f}" for value in (so_far, *later.values())]
-    roas = [f"{100 * value / 2000:.0f} %" for value in later.values()]
-    assert first == ["a", "1,000", "2,000", *money, *roas]
-    assert second[:3] == ["b", "500", "–"] and second[-2:] == ["–", "–"]
-    assert total[:3] == ["all cohorts", "1,500", "2,000"] and total[-2:] == roas
+    revenue = [so_far, *(200 * 5 * 1.1 * (1.0 + h) ** 0.5 for h in (180, 360))]
+    cells = [cell for x in revenue for cell in (f"{x:,.0f}", f"{100 * x / 2000:.0f} %")]
+    assert first == ["a", "1,000", "2,000", *cells]
+    assert second[:3] == ["b", "500", "–"] and second[4] == second[-1] == "–"
+    assert total[:3] == ["all cohorts", "1,500", "2,000"] and total[-1] == first[-1]
     assert "1 of 1 is forecast to earn back its spend by D360" in html
-    assert "Few cohorts have got beyond D120" in html
+    assert "Every column sums the same 10 cohorts: those younger than D180" in html
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("reach", "columns", "finding"),
+    [
+        (
+            120,
+            ["revenue by D90", "ROAS D90", "ROAS D180", "ROAS D360"],
+            "1 of 1 is forecast to earn back its spend by D90, as far as the data reach",
+        ),
+        (
+            20,
+            ["ROAS D180", "ROAS D360"],
+            "The data reach D20 only: nobody can say yet who earns back the spend",
+        ),
+    ],
+)
+def test_nothing_is_said_of_ages_that_the_data_do_not_reach(
+    reach: int, columns: Sequence[str], finding: str, tmp_path: Path
+) -> None:
+    history = two_campaigns()
+    spend = np.where(history.attributes["Campaign"] == "a", 400.0, np.nan)
+    forecast = forecast_off_by(replace(history, spend=spend), SUNDAYS[0], (1.1, 0.9), 1.3)
+    html = write_page(make_story(forecast=replace(forecast, last_supported_age=reach)), tmp_path)
+    section = html.split("<h2>What is forecast?</h2>")[1].split("</section>")[0]
+    assert re.findall("<th>(.*?)</th>", section)[5:] == columns
+    assert {cell for row in rows(html, "What is forecast?") for cell in row[-2:]} == {"–"}
+    assert f"<h3>{finding}</h3>" in section
+    assert f"Fewer than 5 cohorts have got beyond D{reach}" in section
 
 
 @pytest.mark.usefixtures("no_figures")
