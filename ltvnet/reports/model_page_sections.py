@@ -109,6 +109,19 @@ def leaderboard_section(board: Leaderboard) -> str:
     return "".join(tables) + paragraph(leaderboard_tables.LEADERBOARD_LEGEND)
 
 
+def interval_note(stages: LearnedStages | None) -> str:
+    """Say for which cohorts there are no intervals now; empty where there are for all."""
+    if stages is None or stages.is_calibrated.all():
+        return ""
+    if not stages.has_intervals:
+        return paragraph("Forecasts have no intervals now: too few have come true to check them.")
+    ages = ", ".join(np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated])
+    return paragraph(
+        f"Forecasts of cohorts {ages} days old have no intervals now: too few forecasts of such "
+        "cohorts have come true to check them."
+    )
+
+
 def correction_section(
     stages: LearnedStages | None,
     records: Sequence[BacktestRecord],
@@ -334,7 +347,8 @@ def explanation_section(explanation: Explanation) -> str:
     subjects = "cohort whose forecast is"
     if len(furthest) != 1:
         subjects = f"{len(furthest)} cohorts whose forecasts are"
-    head = ["cohort", "its segment", *TERMS, f"D{explanation.horizon}"]
+    terms = ["blend and correction" if term == "correction" else term for term in TERMS]
+    head = ["cohort", "its segment", *terms, f"D{explanation.horizon}"]
     table = html_table(f"The {subjects} the furthest from usual, in revenue", head, rows)
     note = paragraph("Revenue per user, which adds up from the left to the right.")
     return f"{table}{note}<dl>{''.join(reasons)}</dl>"
