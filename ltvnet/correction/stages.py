@@ -44,8 +44,9 @@ class LearnedStages:
     @property
     def is_calibrated(self) -> Bools:
         """Whether there are intervals at each bucket of observed age: (B,)."""
-        is_known: Bools = np.isfinite(self.intervals.lower).any(axis=(1, 2))
-        return is_known
+        is_known = np.isfinite(self.intervals.lower)  # (B, S, J)
+        by_bucket: Bools = is_known.reshape(len(is_known), -1).any(axis=1)
+        return by_bucket
 
     def apply(
         self,

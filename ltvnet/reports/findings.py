@@ -126,12 +126,13 @@ def _basis(headline: Headline) -> str:
 class Verdict:
     """Whether to trust a model: `text` in a few words with their `color`, and what speaks for it.
 
-    `reasons` the gravest judgements, where they are red; `sentence` how far off forecasts were.
+    `reason` the judgement against the pattern, where it is red ("": it is not); `sentence` how far
+    off forecasts were.
     """
 
     color: Color
     text: str
-    reasons: tuple[str, ...]
+    reason: str
     sentence: str
 
     @classmethod
@@ -140,16 +141,17 @@ class Verdict:
         headline = choose_headline(record, ages) if record is not None else None
         basis = judgements(record, headline) if record is not None else []
         color, text = verdict(basis)
-        reasons = tuple(each.text for each in basis if each.color == color == "red")
-        return cls(color, text, reasons, headline_sentence(headline))
+        against_pattern = basis[:1]
+        reason = "".join(each.text for each in against_pattern if each.color == "red")
+        return cls(color, text, reason, headline_sentence(headline))
 
     @classmethod
     def from_entry(cls, entry: object) -> Self | None:
         """Read the verdict that `as_entry` made for a manifest; None where it is none."""
         if not isinstance(entry, Mapping) or entry.get("color") not in get_args(Color):
             return None
-        reasons = tuple(str(reason) for reason in entry.get("reasons", ()))
-        return cls(entry["color"], str(entry["text"]), reasons, str(entry["sentence"]))
+        words = (str(entry.get(name, "")) for name in ("text", "reason", "sentence"))
+        return cls(entry["color"], *words)
 
     def as_entry(self) -> dict[str, Any]:
         """Return the verdict as JSON values."""
@@ -157,7 +159,7 @@ class Verdict:
 
     def as_text(self) -> str:
         """The verdict for a terminal, in a paragraph."""
-        return " ".join((self.text, *self.reasons, self.sentence))
+        return " ".join(words for words in (self.text, self.reason, self.sentence) if words)
 
 
 def verdict(judgements: Sequence[Judgement]) -> Judgement:

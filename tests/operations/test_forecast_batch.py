@@ -86,7 +86,7 @@ def test_without_a_day_a_source_is_forecast_as_of_its_own(
 
 
 def test_the_verdict_on_the_model_is_repeated_beside_its_forecasts(tmp_path: Path) -> None:
-    verdict = Verdict("red", "Do not rely on it.", ("Far too high.",), "It was off by 44 %.")
+    verdict = Verdict("red", "Do not rely on it.", "Far too high.", "It was off by 44 %.")
     curves = DATA.as_of(DAY)
     model = make_forecaster(CHAIN_LADDER).fit(curves)
     about = {"title": "ladder", "verdict": verdict.as_entry(), "reach": 358}

@@ -182,7 +182,7 @@ def test_a_verdict_is_kept_in_a_manifest(factor: float) -> None:
     assert Verdict.from_entry(json.loads(json.dumps(judged.as_entry()))) == judged
     assert judged.as_text().startswith(judged.text)
     assert judged.as_text().endswith("(8 cohorts, forecast on 4 days).")
-    assert ("more than chance explains" in judged.as_text()) == (factor == 1.5)
+    assert ("Worse than the historical pattern" in judged.as_text()) == (factor == 1.5)
     for no_verdict in (None, "Trust it.", {"color": "blue"}, {}):
         assert Verdict.from_entry(no_verdict) is None
 
