@@ -45,8 +45,8 @@ class LearnedStages:
     def is_calibrated(self) -> Bools:
         """Whether there are intervals at each bucket of observed age: (B,)."""
         is_known = np.isfinite(self.intervals.lower)  # (B, S, J)
-        by_bucket: Bools = is_known.reshape(len(is_known), -1).any(axis=1)
-        return by_bucket
+        has_any: Bools = np.count_nonzero(is_known, axis=(1, 2)) > 0
+        return has_any
 
     def apply(
         self,
