@@ -58,7 +58,8 @@ def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> 
     axes.plot(observed, color="tab:red", lw=2.5, label="observed")
 
     name = " ".join(text[row] for text in curves.attributes.values())
-    axes.set_title(f"{observed_age} days of {count(curves.users[row])} users\n{name}", size=9)
+    title = f"{observed_age} days of {count(curves.users[row])} users\n{name}"
+    axes.set_title(title, size=9, parse_math=False)
     axes.set_xlabel("days since acquisition")
     axes.set_ylabel("revenue per user")
     axes.set_ylim(bottom=0)
@@ -102,6 +103,9 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter
 
+    from ltvnet.reports.fonts import make_legible
+
+    make_legible([examples, *figures.values()])
     known_scores = {f"score/{name}": value for name, value in scores.items() if value is not None}
     with SummaryWriter(str(folder)) as writer:
         writer.add_figure("forecasts/six cohorts", examples)
