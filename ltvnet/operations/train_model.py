@@ -162,10 +162,7 @@ class TrainedModel:
             stages=self.forecaster.stages,
             losses=tensorboard.read_epoch_losses(folder, self.forecaster.base_names),
             forecast=self.forecast,
-            notes=[
-                f"{len(np.unique(days))} past days replayed",
-                run_report.vintage_note(self.history, days),
-            ],
+            notes=run_report.replay_notes(self.history, days),
             explanation=explain(self.forecaster, self.forecast),
             model_names=self.forecaster.base_names,
         )

@@ -364,7 +364,8 @@ def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
     title += f" up {percent(misses.error_share)} of all error"
     if len(misses.rows) != 1:
         verb = "was" if misses.too_low_count == 1 else "were"
-        title += f"; {misses.too_low_count} of them {verb} forecast too low"
+        too_low = f"{misses.too_low_count} of them {verb} forecast too low"
+        title += f"; {too_low if misses.too_low_count else 'all were forecast too high'}"
 
     row_count = -(-len(misses.rows) // COHORTS_PER_ROW)
     figure = titled_figure(title, 0.9 + 2.4 * row_count)

@@ -64,24 +64,32 @@ def score_section(records: Sequence[BacktestRecord], ages: Sequence[int]) -> str
     bias_names = ["pattern alone"]
     if contest.first_is_model:
         bias_names.insert(0, contest.model_names[0])
+    knows_least_error = bool(np.isfinite([case.least_wape for case in contest.cases]).any())
 
     head = ["made on", "horizon", "cohorts", *(f"error: {name}" for name in error_names)]
-    head += ["best possible", *(f"bias: {name}" for name in bias_names), "80 % interval held"]
-    rows = [_score_row(case, first_is_model=contest.first_is_model) for case in contest.cases]
+    if knows_least_error:
+        head.append("best possible")
+    head += [*(f"bias: {name}" for name in bias_names), "80 % interval held"]
+
+    rows = []
+    for case in contest.cases:
+        errors = [*case.wapes, case.pattern_wape]
+        if knows_least_error:
+            errors.append(case.least_wape)
+        biases = [case.pattern_bias]
+        if contest.first_is_model:
+            biases.insert(0, case.bias)
+        rows.append(_score_row(case, errors, biases))
     return html_table(_contest_finding(contest), head, rows)
 
 
-def _score_row(case: CaseErrors, *, first_is_model: bool) -> list[str]:
+def _score_row(case: CaseErrors, errors: Sequence[float], biases: Sequence[float]) -> list[str]:
     """Word age, horizon, number of cohorts, errors, biases and coverage of one case."""
-    wapes = (*case.wapes, case.pattern_wape, case.least_wape)
-    biases = [case.pattern_bias]
-    if first_is_model:
-        biases.insert(0, case.bias)
     return [
         f"D{case.observed_age}",
         f"D{case.horizon}",
         count(case.cohort_count),
-        *map(exact_percent, wapes),
+        *map(exact_percent, errors),
         *map(signed_percent, biases),
         percent(case.coverage.share),
     ]
@@ -147,12 +155,16 @@ def correction_section(
             factor_rows += _factor_rows(correction, records[0], int(bucket))
     if not factor_rows:
         return section
-    head = ["days observed", "growth", "factor", "by segment", "rows behind it"]
-    head += ["bias before", "bias after", "error before", "error after"]
+    head = ["days observed", "growth", "factor", "lowest and highest segment", "past forecasts"]
+    head += ["bias without", "bias with", "error without", "error with"]
     section += html_table("Growth between two days is multiplied by the factor", head, factor_rows)
-    return section + paragraph(
-        "Factors within 0.5 % of 1 are left out. Errors are those of past growth."
+    note = (
+        "Factors within 0.5 % of 1 are left out. Bias and error are those of past growth, without "
+        "and with the corrections that were on then."
     )
+    if any(UNKNOWN in row for row in factor_rows):
+        note += f" {UNKNOWN}: this one was not on yet, it is new."
+    return section + paragraph(note)
 
 
 def _weight_table(stages: LearnedStages, model_names: Sequence[str]) -> str:
@@ -175,7 +187,7 @@ def _weight_table(stages: LearnedStages, model_names: Sequence[str]) -> str:
         rows.append([label, *shares, *state])
 
     head = ["days observed", *weight_names, "correction"]
-    head.append("kappa: as many typical rows go half of the way")
+    head.append("past forecasts until half of an error is corrected")
     return html_table(_correction_finding(stages, is_mixture=is_mixture), head, rows)
 
 
@@ -198,6 +210,7 @@ def _factor_rows(correction: Correction, record: BacktestRecord, bucket: int) ->
         interval = factor.interval
         before = growth_errors(record, bucket, interval, "blended")
         after = growth_errors(record, bucket, interval, "corrected")
+        was_on = not np.allclose(before, after, equal_nan=True)
         rows.append(
             [
                 AGE_BUCKET_LABELS[bucket],
@@ -206,9 +219,9 @@ def _factor_rows(correction: Correction, record: BacktestRecord, bucket: int) ->
                 f"{factor.lowest:.2f} to {factor.highest:.2f}",
                 f"{factor.increment_count:,}",
                 signed_percent(before.bias),
-                signed_percent(after.bias),
+                signed_percent(after.bias) if was_on else UNKNOWN,
                 percent(before.wape),
-                percent(after.wape),
+                percent(after.wape) if was_on else UNKNOWN,
             ]
         )
     return rows
@@ -274,8 +287,7 @@ def _payback_finding(payback: Payback) -> str:
     """
     horizon = payback.last_horizon
     if horizon is None:
-        reach = f"The data reach D{payback.last_supported_age} only"
-        return f"{reach}: nobody can say yet who earns back the spend"
+        return f"{_describe_reach(payback)}: nobody can say yet who earns back the spend"
 
     by_horizon = f"by D{horizon}"
     if horizon < MAX_AGE:
@@ -315,13 +327,20 @@ def _payback_note(payback: Payback, forecast: Forecast) -> str:
     value_count = len(payback.sums) - 1
     if value_count > ROLLUP_ROWS:
         sentences.append(f"Shown are the {ROLLUP_ROWS} largest of {value_count}.")
-    last_age = payback.last_supported_age
-    if last_age < max(payback.horizons):
+    if payback.last_supported_age < max(payback.horizons):
         sentences.append(
-            f"Fewer than {MIN_COHORTS_PER_AGE} cohorts have got beyond D{last_age}, so nothing can "
-            f"be said of what lies there ({UNKNOWN}): it may well be more."
+            f"{_describe_reach(payback)}, so nothing can be said of what lies beyond ({UNKNOWN}): "
+            "it may well be more."
         )
     return " ".join(sentences)
+
+
+def _describe_reach(payback: Payback) -> str:
+    """Say how far the data reach."""
+    few_cohorts = f"Fewer than {MIN_COHORTS_PER_AGE} cohorts"
+    if payback.last_supported_age < 0:
+        return f"{few_cohorts} have a complete day"
+    return f"{few_cohorts} have got beyond D{payback.last_supported_age}"
 
 
 def explanation_section(explanation: Explanation) -> str:

@@ -12,6 +12,7 @@ from ltvnet.data.arrays import Floats
 from ltvnet.forecasting.explanation import example_cohorts
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.reports.wording import count
+from ltvnet.storage import report_event_errors_once
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 LOSS_TAGS = {"training": "train/loss_epoch", "validation": "val/loss"}
 """Tags of losses by epoch in the events of a net's training."""
+
+
+HOW_TO_READ = """\
+A net is trained twice. The run `inner` stands at an earlier day: what has come true since is its
+validation (`val/loss`), and says after how many epochs to stop. This run is trained on all that is
+known and stops there, so that nothing is left to validate it on. Pictures under `past` are those of
+report.html: forecasts of past days beside what came true. `forecasts/six cohorts` are forecasts of
+today; a black line is what came true since, where it is known."""
+"""Text beside the curves, in Markdown."""
 
 
 def example_curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
@@ -107,11 +117,22 @@ def write_run(
 
     make_legible([examples, *figures.values()])
     known_scores = {f"score/{name}": value for name, value in scores.items() if value is not None}
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_figure("forecasts/six cohorts", examples)
+    step = _last_step(folder)
+    with report_event_errors_once(folder), SummaryWriter(str(folder)) as writer:
+        writer.add_text("how to read this", HOW_TO_READ, step)
+        writer.add_figure("forecasts/six cohorts", examples, step)
         for name, figure in figures.items():
-            writer.add_figure(f"past/{name}", figure)
+            writer.add_figure(f"past/{name}", figure, step)
         writer.add_hparams(flatten_config(hyperparameters), known_scores, run_name=".")
+
+
+def _last_step(folder: Path) -> int:
+    """Return the step of training at which the events in a folder end; 0 without training."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    tag = LOSS_TAGS["training"]
+    return int(events.Scalars(tag)[-1].step) if tag in events.Tags()["scalars"] else 0
 
 
 def flatten_config(
