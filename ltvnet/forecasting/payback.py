@@ -17,7 +17,7 @@ from ltvnet.forecasting.rollup import ROLLUP_ATTRIBUTES, Rollup, first_attribute
 PAYBACK_HORIZONS = (180, 360)
 """Ages at which revenue is compared with spend, where the data support them."""
 
-TOTAL = "all cohorts"
+ALL_COHORTS = "all cohorts"
 """Name of the last row, of all cohorts."""
 
 
@@ -147,7 +147,7 @@ def _with_total(forecast: Forecast, is_summed: Bools, attribute: str) -> dict[in
     table = Rollup.from_forecast(chosen, attribute).with_total()
     sums = {horizon: table[table["age"] == horizon] for horizon in HORIZONS}
     return {
-        horizon: rows.set_axis([*rows["segment"][:-1], TOTAL], axis="index")
+        horizon: rows.set_axis([*rows["segment"][:-1], ALL_COHORTS], axis="index")
         for horizon, rows in sums.items()
     }
 

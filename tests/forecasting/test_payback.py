@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ltvnet.data.arrays import Bools, Floats
 from ltvnet.data.curves import AGES, HORIZONS, NODES, Curves
 from ltvnet.forecasting.forecast import Band, Forecast
-from ltvnet.forecasting.payback import TOTAL, Payback, sum_payback
+from ltvnet.forecasting.payback import ALL_COHORTS, Payback, sum_payback
 
 ORIGIN = np.datetime64("2025-06-01")
 
@@ -69,7 +69,7 @@ def test_all_columns_are_of_the_cohorts_that_are_younger_than_the_first_horizon(
     assert (payback.cohort_count, payback.older_count) == (3, 1)
     assert payback.first_day == ORIGIN - 106
     assert payback.attribute == "Campaign"
-    assert payback.sums.index.tolist() == ["b", "a", TOTAL]
+    assert payback.sums.index.tolist() == ["b", "a", ALL_COHORTS]
     assert payback.sums["users"].tolist() == [20, 10, 30]
     assert payback.sums["spend"].tolist() == [30, 15, 45]
     assert payback.sums["revenue"].tolist() == [20, 10, 30]
@@ -92,11 +92,11 @@ def test_return_is_that_of_cohorts_with_spend() -> None:
         forecast([40, 30, 20, 10], ["a", "b", "b", "c"], spend=[30.0, 60.0, np.nan, 0.0])
     )
     frame = payback.by_horizon[360]
-    assert frame["revenue"].to_dict() == {"b": 60, "a": 30, "c": 30, TOTAL: 120}
+    assert frame["revenue"].to_dict() == {"b": 60, "a": 30, "c": 30, ALL_COHORTS: 120}
     assert payback.known_roas.to_dict() == {"b": 0.5, "a": 1.0}
     assert payback.earning_back_count == 1  # all of the spend is enough
     assert payback.safely_earning_back_count == 0
-    assert frame["roas"][TOTAL] == (30 + 30) / 90
+    assert frame["roas"][ALL_COHORTS] == (30 + 30) / 90
     assert payback.largest_share == 0.5
 
 
@@ -131,13 +131,13 @@ def test_horizons_that_all_cohorts_have_behind_them_are_left_out() -> None:
 
 def test_data_without_attributes_have_a_total_only() -> None:
     payback = known_payback(forecast([10]))
-    assert payback.attribute == "" and payback.sums.index.tolist() == [TOTAL]
+    assert payback.attribute == "" and payback.sums.index.tolist() == [ALL_COHORTS]
     assert payback.known_roas.empty and payback.safely_earning_back_count == 0
 
 
 @given(
     ages=st.lists(st.integers(-1, 360), min_size=1, max_size=8),
-    names=st.lists(st.sampled_from(["a", "b", TOTAL, ""]), min_size=8, max_size=8),
+    names=st.lists(st.sampled_from(["a", "b", ALL_COHORTS, ""]), min_size=8, max_size=8),
     spend=st.lists(st.sampled_from([np.nan, 0.0, 25.0]), min_size=8, max_size=8),
     reach=st.integers(-1, 360),
 )
