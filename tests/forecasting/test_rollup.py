@@ -1,6 +1,6 @@
 """Roll-up: sums over cohorts and their intervals, from numbers of three cohorts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
