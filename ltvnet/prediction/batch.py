@@ -362,6 +362,9 @@ def describe_corrections(bundle: Bundle) -> str:
     bounds = "blank, as no past was learned from"
     if stages.has_intervals:
         bounds = "calibrated on the past"
+        blank = np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated]
+        if len(blank):
+            bounds += f", blank at observed ages {', '.join(blank)}"
     return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
 
 
