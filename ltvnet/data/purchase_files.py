@@ -47,7 +47,8 @@ class LineFormat:
         names = [known.name for known in fields(cls)]
         if unknown := set(options) - set(names):
             raise ValueError(
-                f"data.format: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}"
+                f"data.format: expected some of {', '.join(names)}, got "
+                f"{', '.join(sorted(unknown))}"
             )
         return cls(**cast(Any, dict(options)))
 
@@ -227,7 +228,7 @@ class FileRelation:
         return name
 
     def line_of(self, file_number: int, row: int) -> int | None:
-        """Find the line of a CSV file on which a row (from 0) ends; None where odd lines hide it."""
+        """Find the line of a CSV on which a row (from 0) ends; None where odd lines hide it."""
         if not self.holds_text or self.counts.repeated_headers or self.counts.totals:
             return None
         [line] = line_numbers(self.files[file_number], self.dialects[file_number], [row])
