@@ -24,6 +24,7 @@ from ltvnet.data.arrays import (
     factorize,
     key_ranks,
 )
+from ltvnet.data.importers.dates import parse_strict_day
 from ltvnet.data.output_columns import attribute_column
 
 NODES = (0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360)
@@ -49,12 +50,9 @@ DAYS_PER_WEEK = 7
 def parse_day(date: object) -> np.datetime64:
     """Return the calendar day of a date given as text, `date`, `datetime` or `datetime64`.
 
-    Raises ValueError when it is none of these.
+    Raises ValueError when it is none of these, and for a text that may mean several days.
     """
-    stamp = pd.to_datetime(str(date), errors="coerce")
-    if pd.isna(stamp):
-        raise ValueError(f"expected a date such as 2025-02-10, got {date!r}")
-    return np.datetime64(stamp, "D")
+    return parse_strict_day(date)
 
 
 def validate_ages(ages: Sequence[int]) -> Ints:

@@ -27,6 +27,7 @@ from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
+from ltvnet.data.findings import raise_refusals, report_findings
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, Forecast
@@ -34,6 +35,7 @@ from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
 from ltvnet.storage import atomic_write, explain_damage
 
@@ -59,7 +61,8 @@ class OutputOptions:
     `wide` tables of each day as csv or parquet (None: not), `ages` of the long one, `by` the
     attribute that the roll-up sums by (None: Campaign, or else Source), `ledger` the folder of the
     table of record (None: these forecasts are not kept there), `explain` whether each forecast is
-    explained, and `part` cohorts to a file (None: all in one).
+    explained, `part` cohorts to a file (None: all in one), and `scale` what becomes of data at
+    another level than the bundle was trained with (check: refused, any: told of).
 
     Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
@@ -70,6 +73,7 @@ class OutputOptions:
     ledger: str | Path | None = None
     explain: bool = False
     part: int | None = None
+    scale: ScaleCheck = "check"
 
     def __post_init__(self) -> None:
         """Check words and numbers."""
@@ -79,6 +83,8 @@ class OutputOptions:
             raise ValueError(f"expected wide=csv, parquet or null, got {self.wide}")
         if self.part is not None and (type(self.part) is not int or self.part < 1):
             raise ValueError(f"expected part, a whole number of cohorts >= 1, got {self.part}")
+        if self.scale not in ("check", "any"):
+            raise ValueError(f"expected scale=check or any, got {self.scale!r}")
         if self.part is not None and self.ledger is not None:
             raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
 
@@ -104,7 +110,7 @@ def predict(
         first_week, pieces = _peek_first_week(read)
     else:
         first_week, pieces = False, read()
-    pieces = _read_with_progress(pieces, bundle)
+    pieces = _read_with_progress(pieces, bundle, options.scale)
 
     if options.part is None:
         files = [OutputPaths(folder)]
@@ -356,6 +362,9 @@ def describe_corrections(bundle: Bundle) -> str:
     bounds = "blank, as no past was learned from"
     if stages.has_intervals:
         bounds = "calibrated on the past"
+        blank = np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated]
+        if len(blank):
+            bounds += f", blank at observed ages {', '.join(blank)}"
     return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
 
 
@@ -401,17 +410,28 @@ def _has_first_week(curves: Curves) -> bool:
     return bool((curves.observed_age < tables.FIRST_WEEK_DAYS).any())
 
 
-def _read_with_progress(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
-    """Yield pieces, read ahead, with a bar of the cohorts done; check the first one."""
+def _read_with_progress(
+    pieces: Iterable[Curves], bundle: Bundle, scale: ScaleCheck
+) -> Iterator[Curves]:
+    """Yield pieces, read ahead, with a bar of the cohorts done; compare them with the training.
+
+    Raises ValueError where the first piece, or all together, are at another scale; tables that
+    are being written then are not kept.
+    """
     cohorts_done = 0
+    comparison = LevelComparison.from_manifest(bundle.manifest)
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)
         for curves in prefetch(iter(pieces)):
             if not cohorts_done:
                 check_compatibility(bundle, curves)
+            comparison.add(curves)
+            if not cohorts_done:
+                raise_refusals(comparison.findings(scale))
             yield curves
             cohorts_done += len(curves)
             progress.update(bar, completed=cohorts_done, description=f"{cohorts_done:,} cohorts")
+    report_findings(comparison.findings(scale))
 
 
 def _record_in_ledger(

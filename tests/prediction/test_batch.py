@@ -405,6 +405,10 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded_bundle: Bundle) -
     assert describe_corrections(changed_bundle).endswith(
         "nothing corrected; P10 and P90 are calibrated on the past"
     )
+    intervals.lower[2:4] = np.nan
+    assert describe_corrections(changed_bundle).endswith(
+        "P10 and P90 are calibrated on the past, blank at observed ages 7-13, 14-29"
+    )
     on = np.arange(8) == 2
     blend = Blend(np.where(on, 0.5, 1.0)[:, None])
     model.stages = replace(
