@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ltvnet.data.curves import Curves
 from ltvnet.data.source import CurvesStream, DataSource
 from ltvnet.prediction import batch, bundle, spark
+from ltvnet.prediction.correction_summary import describe_corrections
 from ltvnet.reports.findings import Verdict
 from ltvnet.storage import atomic_write
 
@@ -115,7 +116,7 @@ def forecast_batch(
         reasons = batch.predict(trained, lambda: days.note([curves]), out, options.tables)
     summary = ForecastSummary(
         reasons=reasons,
-        corrected=batch.describe_corrections(trained),
+        corrected=describe_corrections(trained),
         seconds=time.perf_counter() - begun,
         model=str(trained.manifest.get("title", trained.model_name)),
         trained_as_of=str(trained.as_of),
