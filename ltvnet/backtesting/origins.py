@@ -11,6 +11,7 @@ import numpy as np
 
 from ltvnet.data.arrays import ONE_DAY
 from ltvnet.data.curves import MAX_AGE, Curves, History, parse_day, validate_ages
+from ltvnet.forecasting.typed_config import check_day
 
 ONE_WEEK = np.timedelta64(7, "D")
 
@@ -122,6 +123,11 @@ class OriginsConfig:
     first: object = None
     last: object = None
     dates: Sequence[object] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the days; a list of them is checked when they are chosen."""
+        check_day(self.first, "origins.first")
+        check_day(self.last, "origins.last")
 
 
 def choose_origins(history: History, config: OriginsConfig) -> list[np.datetime64]:

@@ -3,14 +3,10 @@
 Shapes: N rows of a block.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from ltvnet.data.arrays import Floats, Ints, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS
 from ltvnet.data.importers.column_mapping import AGE, ColumnMapping
 from ltvnet.data.importers.dates import DateEvidence, DateReading
