@@ -193,9 +193,11 @@ def section(config: DictConfig, key: str, *, resolve: bool = False) -> dict[str,
 
 def check_common(config: DictConfig) -> None:
     """Raise ValueError for wrong values of what every script has."""
+    from ltvnet.forecasting.run_context import check_seed
     from ltvnet.forecasting.typed_config import settings_from
 
     settings_from(CommonSettings, {key: config.get(key) for key in COMMON_KEYS}, "")
+    check_seed(config.seed)
 
 
 def data_source(config: DictConfig) -> "DataSource":

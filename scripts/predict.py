@@ -22,13 +22,14 @@ def main(config: DictConfig) -> None:
     from ltvnet.prediction.batch import OutputOptions
     from ltvnet.prediction.spark import SparkCluster
 
-    cluster = None
-    if config.engine == "spark":
-        cluster = settings_from(SparkCluster, section(config, "spark"), "spark")
     values = plain(config, resolve=True)
+    cluster = settings_from(SparkCluster, section(config, "spark", resolve=True), "spark")
     tables = {key: values[key] for key in TABLE_KEYS}
     settings = {key: values[key] for key in SETTING_KEYS}
-    settings |= {"cluster": cluster, "tables": settings_from(OutputOptions, tables, "")}
+    settings |= {
+        "cluster": cluster if config.engine == "spark" else None,
+        "tables": settings_from(OutputOptions, tables, ""),
+    }
     options = settings_from(ForecastOptions, settings, "")
     check_value(values["bundle"], str, "bundle")
     out = Path(config.out)

@@ -24,6 +24,7 @@ def main(config: DictConfig) -> None:
     study = section(config, "sweep")
     held_out = study.pop("held_out", None)
     check_value(held_out, int, "held_out", "sweep.")
+    check_value(config.title, str, "title")
     model_spec(config)  # refuses what no trial could run with, as the next line does
     ValidationConfig.from_config(section(config, "validation"))
     options = TuneOptions(

@@ -125,9 +125,12 @@ class OriginsConfig:
     dates: Sequence[object] | None = None
 
     def __post_init__(self) -> None:
-        """Check the days; a list of them is checked when they are chosen."""
+        """Check the days."""
         check_day(self.first, "origins.first")
         check_day(self.last, "origins.last")
+        if isinstance(self.dates, list | tuple):
+            for date in self.dates:
+                check_day(date, "origins.dates")
 
 
 def choose_origins(history: History, config: OriginsConfig) -> list[np.datetime64]:

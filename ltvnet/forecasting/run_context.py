@@ -51,6 +51,13 @@ class HardwareConfig:
             raise ValueError(f"expected trainer=ddp for devices other than 1, got {self.devices!r}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that is no whole number from 0 to LARGEST_SEED."""
+    check_value(seed, int, "seed")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"expected seed from 0 to {LARGEST_SEED}, got {seed}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """Seed, folder and hardware of a run.
@@ -65,9 +72,7 @@ class RunContext:
 
     def __post_init__(self) -> None:
         """Check the seed."""
-        check_value(self.seed, int, "seed")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"expected seed from 0 to {LARGEST_SEED}, got {self.seed}")
+        check_seed(self.seed)
 
     def without_folder(self) -> Self:
         """Return the context of fits that write no checkpoints, such as those of past days."""

@@ -126,6 +126,8 @@ def check_day(value: object, name: str) -> None:
     if value is None:
         return
     try:
+        if isinstance(value, bool | int | float):
+            raise ValueError  # noqa: TRY301, TRY004 a year alone is no day
         parse_day(value)
     except ValueError as error:
         expected = f"expected {{place}}{name}=DAY such as 2025-02-10"
