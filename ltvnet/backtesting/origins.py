@@ -6,6 +6,7 @@ An origin is a past day on which a forecast is made from what was known by its e
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -44,9 +45,9 @@ class ReplayPlan:
     `workers` processes. Raises ValueError for other words and numbers.
     """
 
-    window: str
-    refit: str
-    ages: Sequence[int]
+    window: Annotated[str, "expanding or sliding:52w"]
+    refit: Annotated[str, "each, every_K or frozen"]
+    ages: Annotated[Sequence[int], "[] or whole days such as [7,30]"]
     warm: bool
     workers: int
 
@@ -119,7 +120,7 @@ def past_origins(
 class OriginsConfig:
     """Days that are to be replayed: `dates`, or those from `first` to `last`, `every` "4w"."""
 
-    every: str
+    every: Annotated[str, "4w or other weeks"]
     first: object = None
     last: object = None
     dates: Sequence[object] | None = None

@@ -36,10 +36,8 @@ class TuneOptions:
     words: Sequence[str]
 
     def __post_init__(self) -> None:
-        """Check the day and the number of test days."""
+        """Check the day."""
         check_day(self.as_of, "as_of")
-        if self.held_out < 0:
-            raise ValueError(f"expected sweep.held_out >= 0, got {self.held_out}")
 
 
 def tune(source: DataSource, context: RunContext, options: TuneOptions, out: Path) -> SweepResult:
