@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import hydra
+from command_line.help_page import asks_for_help, help_page, overview
 from command_line.next_lines import command, resume_command
 from command_line.saved_config import (
     MOVED_TARGETS,
@@ -78,6 +79,9 @@ class HasExitCode(Protocol):
 
 def launch(main: Callable[[DictConfig], None], name: str) -> None:
     """Run `main` with the config `name`; a user's error is one message and exit code 2."""
+    if asks_for_help(WORDS):
+        sys.stdout.write(help_page(CONFIGS, name, WORDS))
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
     def run(composed: DictConfig) -> None:
@@ -275,3 +279,7 @@ def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
 
     hardware = settings_from(HardwareConfig, section(config, "trainer"), "trainer")
     return RunContext(seed=config.seed, folder=folder, hardware=hardware)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(overview(CONFIGS))
