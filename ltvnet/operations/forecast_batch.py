@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ltvnet.data.curves import Curves
 from ltvnet.data.source import CurvesStream, DataSource
+from ltvnet.forecasting.typed_config import check_day
 from ltvnet.prediction import batch, bundle, spark
 from ltvnet.prediction.correction_summary import describe_corrections
 from ltvnet.reports.findings import Verdict
@@ -35,6 +36,12 @@ class ForecastOptions:
     engine: Literal["local", "spark"]
     cluster: spark.SparkCluster | None
     tables: batch.OutputOptions
+
+    def __post_init__(self) -> None:
+        """Check the day and counts."""
+        check_day(self.as_of, "as_of")
+        if min(self.rows, self.threads) < 1:
+            raise ValueError(f"expected rows and threads >= 1, got {self.rows} and {self.threads}")
 
 
 @dataclass(frozen=True)
