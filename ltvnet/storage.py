@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and addresses without their passwords."""
+"""Files that appear whole or not at all, the folder of configs, and addresses without passwords."""
 
 import os
 import re
@@ -6,6 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def configs_folder() -> Path:
+    """Return the folder of the YAML files: beside the package in a checkout, inside in a wheel."""
+    inside_wheel = _PACKAGE / "configs"
+    return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "configs"
 
 
 @contextmanager

@@ -97,8 +97,10 @@ def test_a_backtest_is_built() -> None:
 @pytest.mark.parametrize("data", config_names("data"))
 def test_data_are_built(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTVNET_DATA", os.environ.get("LTVNET_DATA", "nowhere"))
-    overrides = ["data.path=table.csv"] if data in ("files", "transactions") else []
-    source = instantiate(compose_config("train", f"data={data}", *overrides).data)
+    config = compose_config("train", f"data={data}").data
+    if OmegaConf.is_missing(config, "path"):
+        config.path = "table.csv"
+    source = instantiate(config)
     assert isinstance(source, DataSource)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ltvnet.data.arrays import Bools, Categorical, Days, Floats, Ints, Strings
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import NODE_AGES, NODES, Curves, is_within_week_past, parse_day
+from ltvnet.data.curves import MAX_AGE, NODE_AGES, NODES, Curves, is_within_week_past, parse_day
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
 from ltvnet.storage import atomic_write
 
@@ -165,9 +165,24 @@ class LedgerEntries:
         return at_own_age
 
     def at_observed_ages(self, ages: Iterable[int]) -> Bools:
-        """Return which entries (E,) were forecast at one of `ages`, or cut to it within a week."""
+        """Return which entries (E,) were forecast at one of `ages`, or cut to it within a week.
+
+        By the calendar: a cohort of which no newer age was exported is not counted week after week.
+        """
         is_asked = np.isin(self.observed_age, list(ages))
-        return is_asked & is_within_week_past(self.natural_age, self.observed_age)
+        is_near = is_within_week_past(self.natural_age, self.observed_age)
+        return is_asked & is_near & is_within_week_past(self.age_by_calendar, self.observed_age)
+
+    @property
+    def age_by_calendar(self) -> Ints:
+        """Last age of each entry (E,) that was complete at its origin, exported or not.
+
+        An age is complete a number of days after it ends, which is the least that any entry shows.
+        """
+        end = self.keys.get_level_values(1).to_numpy()[self.cohort_index].astype("datetime64[D]")
+        days: Ints = (self.origin - end).astype("timedelta64[D]").astype(np.int64)
+        age: Ints = days - (days - self.natural_age).min(initial=MAX_AGE)
+        return age
 
     @property
     def start(self) -> Days:

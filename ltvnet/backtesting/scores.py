@@ -166,10 +166,13 @@ def build_record(
     `truth` expected curves of a simulation and `errors` standard errors of curves, index the
     cohort key, where they are known.
     """
+    latest = history.as_of(history.last_day)
+    actual = entries.look_up_actuals(latest)
+    actual[:, ~latest.is_exported(NODES)] = np.nan  # earlier values stand at ages between
     return BacktestRecord(
         name,
         entries,
-        actual=entries.look_up_actuals(history.as_of(history.last_day)),
+        actual=actual,
         standard_error=None if errors is None else growth_standard_error(errors, entries),
         oracle_forecast=None if truth is None else forecast_by_oracle(truth, entries),
     )

@@ -34,7 +34,11 @@ from ltvnet.forecasting.forecaster import (
     add_prefix,
     strip_prefix,
 )
-from ltvnet.forecasting.interpolation import interpolate_between_nodes, interval_growth
+from ltvnet.forecasting.interpolation import (
+    interpolate_between_nodes,
+    interval_growth,
+    smooth_between_exported_ages,
+)
 from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
 from ltvnet.forecasting.run_context import RunContext
@@ -132,6 +136,8 @@ class Corrected:
             raise ValueError("nothing has been fitted to predict with: call fit(history, date)")
         requested_ages = validate_ages(ages)
         all_ages = np.union1d(requested_ages, NODES).tolist()
+        if not curves.has_every_age:
+            all_ages = np.union1d(all_ages, curves.exported_ages).tolist()
         forecasts = [model.predict(curves, all_ages) for model in self.models]
         mean = mean_band([forecast.raw for forecast in forecasts])
         raw = replace(forecasts[0], raw=mean, final=mean)
@@ -159,7 +165,7 @@ class Corrected:
             is_borrowed=is_borrowed[:, next_node],
             portfolio_spread=self.stages.totals,
         )
-        return final.at(requested_ages.tolist())
+        return smooth_between_exported_ages(final).at(requested_ages.tolist())
 
     def interpolation_pattern(self) -> FittedPattern | None:
         """Pattern that all models follow between nodes, as what is corrected does then."""

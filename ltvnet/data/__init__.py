@@ -4,9 +4,10 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 
 - `arrays`: types of arrays, blocks of rows, text columns as integer codes.
 - `curves`: `Curves` and `History`, the nodes and horizons, and every cut in time.
+- `exported_ages`: curves that were exported at some ages alone, such as milestones.
 - `segments`: segments of a hierarchy of attributes, stacked over all levels.
 - `fingerprints`: hashes that tell whether data changed.
-- `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from
+- `columns`, `table_files`, `cohort_rows`, `parsed_blocks`, `checks`, `cohort_tables`: tables on disk, from
   the names of columns to `Files`, which reads a file or a folder of snapshots.
 - `findings`, `history_checks`: odd things in data, told with a way out, and all checks for them:
   `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),

@@ -97,7 +97,8 @@ def _check_rows(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     ]
     for series, cells in table.values_by_series.items():
         faults.append(_first_faults(np.isinf(cells), cells, _INFINITE, series))
-    faults.append(_first_faults(_find_gaps(table.values), table.values, _GAP))
+    is_gap = _find_gaps(table.values) & np.isin(np.arange(AGES), table.exported_ages)
+    faults.append(_first_faults(is_gap, table.values, _GAP))
     for series, cells in table.values_by_series.items():
         faults.append(_first_faults(values_after(cells, last_age), cells, _LATE, series))
 

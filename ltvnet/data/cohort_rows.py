@@ -27,7 +27,14 @@ from ltvnet.data.arrays import (
     key_ranks,
 )
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
-from ltvnet.data.curves import AGES, MAX_AGE, Curves, History
+from ltvnet.data.curves import AGES, EVERY_AGE, MAX_AGE, Curves, History
+from ltvnet.data.exported_ages import (
+    ADVISED_AGES,
+    carry_between_ages,
+    common_exported_ages,
+)
+from ltvnet.data.importers.date_texts import read_date
+from ltvnet.data.importers.numbers import looks_numeric
 from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
@@ -75,8 +82,8 @@ class TableLayout:
     def from_schema(cls, path: Path, schema: pa.Schema) -> Self:
         """Find the columns by name, in any order; what follows from missing ones is logged.
 
-        Raises ValueError for no date, no ages, an age left out, two columns of one name, and a
-        type that is neither text nor number where numbers belong.
+        Raises ValueError for no date, no ages, two columns of one name, and a type that is neither
+        text nor number where numbers belong.
         """
         names = schema.names
         age_columns = _find_age_columns(names)
@@ -100,6 +107,12 @@ class TableLayout:
         assigned = {*dates, *amounts, *age_columns}
         others = [name for name in flat if name not in assigned]
         return cls(dates, amounts, _group_by_series(age_columns), others)
+
+    @property
+    def exported_ages(self) -> tuple[int, ...]:
+        """Ages of the curve; every one where none is left out up to the last."""
+        ages = tuple(self.ages[""])
+        return EVERY_AGE if ages == EVERY_AGE[: len(ages)] else ages
 
 
 def _find_age_columns(names: Iterable[str]) -> _AgeColumns:
@@ -138,14 +151,9 @@ def _check_dates(names: Iterable[str], dates: Iterable[str]) -> Iterator[str]:
 
 
 def _check_ages(age_columns: _AgeColumns) -> Iterator[str]:
-    """Yield a problem where the curve has no ages, or not every age up to its last."""
-    curve_ages = {age for series, age in age_columns.values() if not series}
-    if not curve_ages:
+    """Yield a problem where the curve has no ages."""
+    if not any(not series and age <= MAX_AGE for series, age in age_columns.values()):
         yield "expected columns day_0, day_1 ..., got none; name the columns of ages so"
-        return
-    last_age = max(curve_ages)
-    if missing := sorted(set(range(last_age)) - curve_ages):
-        yield f"expected every age up to day_{last_age}, but day_{missing[0]} is missing"
 
 
 def _check_types(schema: pa.Schema, age_columns: _AgeColumns) -> Iterator[str]:
@@ -165,7 +173,16 @@ def _check_types(schema: pa.Schema, age_columns: _AgeColumns) -> Iterator[str]:
 
 
 def _log_consequences(path: Path, names: Iterable[str], age_columns: _AgeColumns) -> None:
-    """Log which columns go unused, and what a missing column of users means."""
+    """Log which columns go unused, and what missing columns of ages or of users mean."""
+    ages = sorted(age for series, age in age_columns.values() if not series and age <= MAX_AGE)
+    if ages != list(range(len(ages))):
+        log.info(
+            "%s: curves at %d ages: %s; between them nothing is known (best export %s)",
+            path,
+            len(ages),
+            " ".join(map(str, ages)),
+            ADVISED_AGES,
+        )
     if max(age for _, age in age_columns.values()) > MAX_AGE:
         log.info("%s: columns after day_%d are not used", path, MAX_AGE)
     if USERS not in names:
@@ -213,7 +230,9 @@ class ParsedTable:
     `users` (1 where the table has none) and `spend` (N,); `values_by_series` name -> (N, A): the
     curve, named "", and each further series, an age beside the other in memory where the table
     has all; `labels` name -> (N,) text of each column that has no role of its own;
-    `number_faults` faults of cells that are no numbers.
+    `number_faults` faults of cells that are no numbers; `exported_ages` of the curve, whose cells
+    between two of them repeat the earlier one, and `last_column` the last age that there is a
+    column of.
     """
 
     date_text: Categorical
@@ -224,6 +243,8 @@ class ParsedTable:
     values_by_series: Mapping[str, Floats]
     labels: Mapping[str, Categorical]
     number_faults: pd.DataFrame
+    exported_ages: tuple[int, ...] = EVERY_AGE
+    last_column: int | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, layout: TableLayout) -> Self:
@@ -241,6 +262,9 @@ class ParsedTable:
             series_cells = cells[:, begin : begin + len(ages)]
             values_by_series[series] = _spread_over_ages(series_cells, list(ages))
             begin += len(ages)
+        if layout.exported_ages != EVERY_AGE:
+            curve = values_by_series[""]
+            values_by_series[""] = carry_between_ages(curve, layout.exported_ages)
 
         return cls(
             date_text=date_text,
@@ -251,6 +275,8 @@ class ParsedTable:
             values_by_series=values_by_series,
             labels={name: text_column(table.column(name)) for name in layout.others},
             number_faults=number_faults,
+            exported_ages=layout.exported_ages,
+            last_column=max(layout.ages[""]),
         )
 
     def __len__(self) -> int:
@@ -329,6 +355,7 @@ class ParsedTable:
             lag_days=lag_days,
             origin=date,
             series=further,
+            exported_ages=self.exported_ages,
         )
 
     def _sort_by_key(self, date: np.datetime64, names: Sequence[str]) -> Self:
@@ -357,13 +384,34 @@ class ParsedTable:
         last_day: np.datetime64 = np.fmax.reduce(day_of_age)
         return last_day
 
+    def fill_zeros(self, rows: Bools, last_age: Floats) -> Self:
+        """Return the table with no revenue in some rows (N,), up to the exported age of `last_age`.
+
+        `last_age` (N,). No age is filled beyond the last that the table has.
+        """
+        last_exported = MAX_AGE if self.last_column is None else self.last_column
+        is_filled = rows[:, None] & (
+            np.arange(AGES) <= np.minimum(last_age, last_exported)[:, None]
+        )
+        curve = np.where(is_filled, 0.0, self.values)
+        filled = replace(self, values_by_series={**self.values_by_series, "": curve})
+        return filled.with_exported_ages(self.exported_ages)
+
     def mask_after(self, last_age: Floats) -> Self:
         """Return the table without the values at ages above `last_age` (N,)."""
         masked = {
             name: np.where(values_after(cells, last_age), np.nan, cells)
             for name, cells in self.values_by_series.items()
         }
-        return replace(self, values_by_series=masked)
+        return replace(self, values_by_series=masked).with_exported_ages(self.exported_ages)
+
+    def with_exported_ages(self, ages: Sequence[int]) -> Self:
+        """Return the table as if the curve had been exported at these ages alone."""
+        if len(ages) == AGES:
+            return self
+        curve = carry_between_ages(self.values, ages)
+        values_by_series = {**self.values_by_series, "": curve}
+        return replace(self, values_by_series=values_by_series, exported_ages=tuple(ages))
 
 
 def values_after(values: Floats, last_age: Floats) -> Bools:
@@ -404,9 +452,12 @@ def _take_contiguous(cells: Floats, rows: Ints) -> Floats:
 
 
 def _has_text(column: Categorical) -> bool:
-    """Return whether any cell is neither a number nor empty."""
-    texts = pd.Series(column.values[column.values != ""], dtype=str)
-    return bool(pd.to_numeric(texts, errors="coerce").isna().any())
+    """Return whether any cell is neither a number, in any dialect, nor empty, nor all are dates."""
+    texts = [str(text) for text in column.values if text != ""]
+    others = [
+        text for text, is_number in zip(texts, looks_numeric(texts), strict=True) if not is_number
+    ]
+    return bool(others) and not all(map(read_date, others))
 
 
 def history_from_tables(
@@ -418,6 +469,8 @@ def history_from_tables(
 ) -> History:
     """Join tables, exported on `dates`, to a history with attributes `names`."""
     further = sorted({name for table in tables for name in table.values_by_series if name})
+    exported_ages = common_exported_ages([table.exported_ages for table in tables])
+    tables = [table.with_exported_ages(exported_ages) for table in tables]
     attributes = [table.attributes(names) for table in tables]
     return History(
         start=np.concatenate([table.start for table in tables]),
@@ -430,6 +483,7 @@ def history_from_tables(
         lag_days=lag_days,
         snapshot=np.repeat(np.array(dates), [len(table) for table in tables]),
         series={name: _stack_rows([table.series(name) for table in tables]) for name in further},
+        exported_ages=exported_ages,
     )
 
 

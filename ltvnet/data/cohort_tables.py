@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,9 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from ltvnet.data.acquisition_dates import OddDates, mark_odd_rows
-from ltvnet.data.arrays import ONE_DAY, Floats
 from ltvnet.data.attribute_choice import (
-    check_hierarchy,
-    check_renamed,
+    choose_attributes,
     find_late_attributes,
-    find_no_attributes,
     rename_values,
 )
 from ltvnet.data.checks import (
@@ -38,13 +36,19 @@ from ltvnet.data.cohort_rows import (
     TableLayout,
     history_from_tables,
     rename_columns,
+    values_after,
 )
 from ltvnet.data.columns import DATE, HIERARCHY, ROLES, SPEND, USERS, age_column
 from ltvnet.data.curves import Curves, History, parse_day
 from ltvnet.data.findings import Finding, log_findings, raise_refusals, report_findings
 from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_history
+from ltvnet.data.importers.cohort_blocks import CohortBlock
+from ltvnet.data.importers.cohort_reader import CohortReader
+from ltvnet.data.importers.column_mapping import AGE, VALUE
+from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
-from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
+from ltvnet.data.parsed_blocks import ParsedBlock, count_growth, last_complete_day_of
+from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -68,9 +72,10 @@ class Files:
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
-    `expected` a table of the same cohorts' expected curves, where they are simulated; `renamed`
-    attribute -> old -> new value, for files from before a name was changed; `dropped`,
-    `odd_dates` and `scale` as in `DoubtChoices`.
+    `expected` a table of the same cohorts' expected curves, where they are simulated; `format` how
+    tables are written, as far as they do not say it themselves; `renamed` attribute -> old -> new
+    value, for files from before a name was changed; `dropped`, `odd_dates` and `scale` as in
+    `DoubtChoices`.
     Raises ValueError for an option outside its range.
     """
 
@@ -84,6 +89,7 @@ class Files:
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
+    format: TableFormat = TableFormat()
     renamed: Mapping[str, Mapping[str, str]] | None = None
     dropped: Literal["keep", "drop"] = "keep"
     odd_dates: OddDates = "refuse"
@@ -104,7 +110,7 @@ class Files:
         if self.lag_days < 0:
             raise ValueError(f"expected data.lag_days from 0 up, got {self.lag_days}")
 
-        roles = [*ROLES, *self.hierarchy, *(self.attributes or ())]
+        roles = [*ROLES, AGE, VALUE, *self.hierarchy, *(self.attributes or ())]
         if unknown := [role for role in self.columns or () if role not in roles]:
             raise ValueError(f"expected data.columns to name {', '.join(roles)}, got {unknown}")
 
@@ -127,34 +133,45 @@ class Files:
 
         Raises ValueError for what cannot be read or understood.
         """
-        report = FaultReport(self.columns or {})
         date_of, findings = self._date_files()
-        table_of: dict[Path, ParsedTable] = {}
+        report = FaultReport(self._column_names())
+        block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
-                table_of[file] = next(self._parse(read_blocks(file, _ALL_ROWS), file, date))
+                block_of[file] = next(self._parse_file(file, _ALL_ROWS, date))
             except ValueError as error:
                 report.add_file(str(error))
-        tables = list(table_of.values())
-
-        names, attribute_findings = self._choose_attributes(tables, report)
-        odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
-        for (file, table), is_odd in zip(table_of.items(), odd_rows, strict=True):
-            faults = self._find_faults(table, date_of[file], names, KeyHashes())
-            report.add_table(file, faults[~is_odd[faults["row"]]])
-            for zeros in find_zeroed_ages(table.values) if len(faults) else ():
+        names, attribute_findings = self._choose_attributes(
+            [block.table for block in block_of.values()], report
+        )
+        checked_blocks, date_findings = self._check_dates(list(block_of.values()))
+        for file, block in zip(block_of, checked_blocks, strict=True):
+            faults = self._find_faults(block, date_of[file], names, KeyHashes())
+            report.add_table(self._reader.table(file), faults)
+            for zeros in find_zeroed_ages(block.table.values) if len(faults) else ():
                 report.add_file(f"{file}: {zeros.as_text()}")
         report.raise_if_any()
 
-        dates = list(date_of.values())
-        dated_tables = [
-            table.take(np.flatnonzero(~is_odd)) if is_odd.any() else table
-            for table, is_odd in zip(tables, odd_rows, strict=True)
-        ]
-        history = history_from_tables(dated_tables, dates, names, self.hierarchy, self.lag_days)
-        earlier_findings = (*findings, *attribute_findings, *date_findings)
+        history = history_from_tables(
+            [block.table for block in checked_blocks],
+            list(date_of.values()),
+            names,
+            self.hierarchy,
+            self.total_lag_days,
+        )
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
-        return inspect_history(history, choices, earlier_findings)
+        return inspect_history(history, choices, (*findings, *attribute_findings, *date_findings))
+
+    def _check_dates(
+        self, blocks: Sequence[ParsedBlock]
+    ) -> tuple[list[ParsedBlock], list[Finding]]:
+        """Leave the rows with an odd date out, unless they are kept, and say so."""
+        if not blocks:
+            return [], []
+        odd_rows, findings = mark_odd_rows([block.table for block in blocks], self.odd_dates)
+        return [
+            block.without(is_odd) for block, is_odd in zip(blocks, odd_rows, strict=True)
+        ], findings
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -190,7 +207,8 @@ class Files:
         if later_files:
             yield from self._split(self.history(), rows)
         else:
-            yield from self.parse_tables(read_blocks(file, rows), file, date)
+            blocks = self._parse_file(file, rows, date)
+            yield from self._check_blocks(blocks, self._reader.table(file), date, None)
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""
@@ -207,32 +225,42 @@ class Files:
         date: np.datetime64,
         names: list[str] | None = None,
     ) -> Iterator[Curves]:
-        """Parse tables, which are blocks of a file, to the curves known at the end of a day.
+        """Parse tables of ltvnet's own columns, which are blocks of a file, to curves of a day.
 
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
-        report = FaultReport(self.columns or {})
+        blocks = self._parse_blocks(self._own_blocks(tables, file), file, date, self.lag_days)
+        yield from self._check_blocks(blocks, TableFile(file), date, names)
+
+    def _check_blocks(
+        self,
+        blocks: Iterable[ParsedBlock],
+        file: TableFile,
+        date: np.datetime64,
+        names: list[str] | None,
+    ) -> Iterator[Curves]:
+        """Check blocks and yield the curves in them known at the end of a day."""
+        report = FaultReport(self._column_names())
         keys = KeyHashes()
         rows_read = 0
         left_out = 0
         left_out_columns: list[str] = []
-        for table in self._parse(tables, file, date):
+        for block in blocks:
+            table = block.table
             if names is None:
                 names, findings = self._choose_attributes([table], report)
                 report_findings(findings)
                 left_out_columns = table.text_labels(exclude=names)
-            self._refuse_late_text(table, [*names, *left_out_columns], file, rows_read)
-            (is_odd,), findings = mark_odd_rows([table], self.odd_dates)
+            self._refuse_late_text(table, [*names, *left_out_columns], file.path, rows_read)
+            (checked,), findings = self._check_dates([block])
             report_findings(findings)
-            faults = self._find_faults(table, date, names, keys)
-            report.add_table(file, faults[~is_odd[faults["row"]]], rows_read)
+            report.add_table(file, self._find_faults(checked, date, names, keys))
             report.raise_if_any()
 
-            dated_table = table.take(np.flatnonzero(~is_odd)) if is_odd.any() else table
-            curves = dated_table.to_curves(date, names, self.hierarchy, self.lag_days)
+            curves = checked.table.to_curves(date, names, self.hierarchy, block.lag_days)
             rows_read += len(table)
-            left_out += len(dated_table) - len(curves)
+            left_out += len(checked.table) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
@@ -250,13 +278,10 @@ class Files:
     def last_complete_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
         """Find the last day on which any age in tables, which are blocks of a file, was complete.
 
-        NaT where no value is known.
+        The tables have ltvnet's own columns. NaT where no value is known.
         """
-        unknown = np.datetime64("NaT", "D")
-        last_days = [table.last_complete_day() for table in self._parse(tables, file, None)]
-        latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
-        last_day: np.datetime64 = latest + self.lag_days * ONE_DAY
-        return last_day
+        blocks = self._parse_blocks(self._own_blocks(tables, file), file, None, self.lag_days)
+        return last_complete_day_of(blocks)
 
     def _date_files(self) -> tuple[dict[Path, np.datetime64], list[Finding]]:
         """Find the files to read and their as-of days, by day, and what is odd in these."""
@@ -276,83 +301,127 @@ class Files:
         return date_of, findings
 
     def _date_by_content(self, file: Path) -> tuple[np.datetime64, list[Finding]]:
-        """Take the last complete day of a file as its as-of day, unless cells were filled in."""
-        last_day = np.datetime64("NaT", "D")
+        """Take the last complete day of a file as its as-of day, and look for cells filled in."""
         growth = GrowthCounts()
-        for table in self._parse(read_blocks(file, _ROWS_TO_DATE), file, None):
-            last_day = np.fmax(last_day, table.last_complete_day())
-            growth.add(table.end, table.values)
+        blocks = count_growth(self._parse_file(file, _ROWS_TO_DATE, None), growth)
+        last_day = last_complete_day_of(blocks)
         if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
-        as_of = last_day + self.lag_days * ONE_DAY
-        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, as_of)
-        return as_of, find_padding(growth, as_of, self.lag_days)
+        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
+        return last_day, find_padding(growth, last_day)
 
-    def _parse(
-        self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
-    ) -> Iterator[ParsedTable]:
+    @cached_property
+    def _reader(self) -> CohortReader:
+        """Reader of all files, which knows their layout and conventions."""
+        spoken_of = frozenset([*self.hierarchy, *(self.attributes or ())])
+        files = list(find_tables(Path(self.path).expanduser()))
+        return CohortReader.open(files, self.format, self.columns or {}, spoken_of)
+
+    @property
+    def total_lag_days(self) -> int:
+        """Days after which the revenue of a day is complete, by the user's word and the layout."""
+        return self.lag_days + self._reader.extra_lag_days
+
+    def _column_names(self) -> dict[str, str]:
+        """Name of a column in the files by ltvnet's own name, for messages."""
+        names = dict(self.columns or {})
+        if "_reader" in vars(self):
+            for file in self._reader.files:
+                names |= self._reader.column_names(file)
+        return names
+
+    def _own_blocks(self, tables: Iterable[pa.Table], file: Path) -> Iterator[CohortBlock]:
+        """Yield blocks of a file that has ltvnet's own columns, but for those that have a role."""
+        first_row = 0
+        for table in tables:
+            rows = np.arange(first_row, first_row + len(table))
+            own_table = rename_columns(file, table, self.columns or {})
+            yield CohortBlock(own_table, rows, empty_fault_table())
+            first_row += len(table)
+
+    def _parse_file(
+        self, file: Path, rows: int, date: np.datetime64 | None
+    ) -> Iterator[ParsedBlock]:
+        """Read and parse a file in blocks of at most so many rows."""
+        blocks = self._reader.blocks(file, rows)
+        return self._parse_blocks(blocks, file, date, self.total_lag_days)
+
+    def _parse_blocks(
+        self,
+        blocks: Iterable[CohortBlock],
+        file: Path,
+        date: np.datetime64 | None,
+        lag_days: int,
+    ) -> Iterator[ParsedBlock]:
         """Parse blocks of the table in a file, masking values after `date` if asked to."""
         layout: TableLayout | None = None
-        for block in filter(len, tables):
-            renamed_block = rename_columns(file, block, self.columns or {})
+        for block in blocks:
+            if not len(block.table):
+                continue
             if layout is None:
-                layout = TableLayout.from_schema(file, renamed_block.schema)
-            table = ParsedTable.from_table(renamed_block, layout)
-            if date is not None and self.partial == "mask":
-                table = self._mask_late_values(file, table, date)
-            yield rename_values(table, self.renamed or {})
+                layout = TableLayout.from_schema(file, block.table.schema)
+            table = rename_values(ParsedTable.from_table(block.table, layout), self.renamed or {})
+            parsed = ParsedBlock(table, block.source_rows, block.faults, lag_days)
+            if date is not None:
+                if block.is_without_revenue is not None:
+                    filled = table.fill_zeros(
+                        block.is_without_revenue, parsed.last_possible_age(date)
+                    )
+                    parsed = parsed._replace(table=filled)
+                parsed = self._mask_late_values(file, parsed, date)
+            yield parsed
 
-    def _mask_late_values(self, file: Path, table: ParsedTable, date: np.datetime64) -> ParsedTable:
-        """Mask values at ages that cannot be complete at a day; their number is logged."""
-        masked_table = table.mask_after(self._last_possible_age(table, date))
-        if masked_cells := table.value_count - masked_table.value_count:
+    def _mask_late_values(self, file: Path, block: ParsedBlock, date: np.datetime64) -> ParsedBlock:
+        """Mask values at ages that are not complete at a day, if asked to; their number is logged.
+
+        Ages that are complete by the calendar, but not by how a platform counts or is late, are
+        always masked.
+        """
+        last_age = block.last_possible_age(date)
+        if self.partial == "refuse":
+            if block.lag_days == self.lag_days:
+                return block
+            by_calendar = last_age + (block.lag_days - self.lag_days)
+            is_later = values_after(block.table.values, by_calendar).any(axis=1)
+            last_age = np.where(is_later, np.inf, last_age)
+        masked_table = block.table.mask_after(last_age)
+        if masked_cells := block.table.value_count - masked_table.value_count:
             log.info("%s: masked %d values later than %s", file, masked_cells, date)
-        return masked_table
-
-    def _last_possible_age(self, table: ParsedTable, date: np.datetime64) -> Floats:
-        """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
-        age: Floats = (date - table.end) / ONE_DAY - self.lag_days
-        return age
+        return block._replace(table=masked_table)
 
     def _find_faults(
-        self, table: ParsedTable, date: np.datetime64, names: list[str], keys: KeyHashes
+        self, block: ParsedBlock, date: np.datetime64, names: list[str], keys: KeyHashes
     ) -> pd.DataFrame:
-        """Find the faults of a table, among them cohorts whose key stood in an earlier block."""
+        """Find the faults of a block, by rows of its file.
+
+        Among them are cohorts whose key stood in an earlier block.
+        """
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        faults = find_faults(table, self._last_possible_age(table, date), tolerance)
+        table = block.table
+        faults = find_faults(table, block.last_possible_age(date), tolerance)
         duplicates = find_duplicates(table, names, keys)
-        if not len(faults) and not len(duplicates):
+        if not len(faults) and not len(duplicates) and not len(block.faults):
             return faults
-        return pd.concat([faults, duplicates]).sort_values("row", kind="stable")
+        found = pd.concat([faults, duplicates])
+        found["row"] = block.source_rows[found["row"].to_numpy(dtype=np.int64)]
+        every_fault = pd.concat([block.faults, found]).drop_duplicates(["row", "column"])
+        return every_fault.sort_values("row", kind="stable")
 
     def _choose_attributes(
         self, tables: Sequence[ParsedTable], report: FaultReport
     ) -> tuple[list[str], list[Finding]]:
         """Choose the attributes: those of the hierarchy, and the configured ones or all of text.
 
-        Columns of text that are no attributes are left out; what is odd is returned, too.
+        What is odd is returned, too.
         """
-        findings = [
-            *check_hierarchy(self.hierarchy, HIERARCHY, tables),
-            *check_renamed(self.renamed or {}, tables),
-        ]
-        present = list(dict.fromkeys(name for table in tables for name in table.labels))
-        if self.attributes is None:
-            text_names = {name for table in tables for name in table.text_labels()}
-            candidates = [name for name in present if name in text_names | set(self.hierarchy)]
-            no_attributes = find_no_attributes(tables, candidates, self.hierarchy)
-            findings += no_attributes.values()
-            wanted = text_names - set(no_attributes)
-        else:
-            wanted = set(self.attributes)
-            missing = [name for name in self.attributes if name not in present]
-            if tables and missing:
-                report.add_file(f"expected data.attributes out of {present}, got also {missing}")
-
-        names = [name for name in present if name in wanted or name in self.hierarchy]
-        if unused := [name for name in present if name not in names]:
-            log.info("not modelled (see data.attributes): %s", ", ".join(unused))
-        return names, findings
+        try:
+            chosen = choose_attributes(tables, self.hierarchy, self.attributes, self.renamed or {})
+        except ValueError as error:
+            report.add_file(str(error))
+            return [], []
+        if chosen.unused:
+            log.info("not modelled (see data.attributes): %s", ", ".join(chosen.unused))
+        return chosen.names, chosen.findings
 
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:
@@ -369,15 +438,17 @@ def read(path: str | Path) -> History:
 def write_cohorts(curves: Curves, path: str | Path) -> None:
     """Write what is known of cohorts as a table that `Files` reads: Parquet or else CSV, by name.
 
-    Columns are Date, the attributes, Users, Spend if any is known, day_0 to the last age that a
-    cohort reached, and each further series at the ages at which any of it is known, exact to the
-    last digit.
+    Columns are Date, the attributes, Users, Spend if any is known, the curve at the exported ages
+    up to the last that a cohort reached, and each further series at the ages at which any of it is
+    known, exact to the last digit.
     """
     columns = key_columns(curves)
     if np.isfinite(curves.spend).any():
         columns[SPEND] = curves.spend
-    for age in range(curves.observed_age.max(initial=0) + 1):
-        columns[age_column("", age)] = curves.values[:, age]
+    last_age = curves.observed_age.max(initial=0)
+    for age in curves.exported_ages:
+        if age <= last_age:
+            columns[age_column("", age)] = curves.values[:, age]
     for series, cells in curves.series.items():
         known_ages = np.flatnonzero(np.isfinite(cells).any(axis=0)).tolist()
         for age in known_ages:

@@ -38,6 +38,9 @@ HORIZONS = (30, 60, 90, 180, 360)
 MAX_AGE = NODES[-1]
 AGES = MAX_AGE + 1
 
+EVERY_AGE = tuple(range(AGES))
+"""Ages at which curves that are exported day by day are known."""
+
 DAYS_PER_WEEK = 7
 """Days of a week, by which cohorts usually follow each other."""
 
@@ -70,7 +73,11 @@ class Cohorts:
     per acquired user in the currency of the data, NaN where an age is not complete;
     `hierarchy` the attribute names along which segments shrink; `lag_days` the days after which
     revenue of a day is complete; `series` name -> (R, A) further numbers at each age, such as
-    retention, NaN where unknown: unlike a curve they may have gaps. Raises ValueError when shapes
+    retention, NaN where unknown: unlike a curve they may have gaps.
+
+    `exported_ages` the ages at which curves were exported. Between two of them stands the value at
+    the earlier one, so that nothing is read from a later age; before the first stands its value.
+    The last known age of a curve is always an exported one. Raises ValueError when shapes
     disagree or a curve has a gap.
     """
 
@@ -83,9 +90,11 @@ class Cohorts:
     hierarchy: tuple[str, ...]
     lag_days: int
     series: Mapping[str, Floats] = field(default_factory=dict, kw_only=True)
+    exported_ages: tuple[int, ...] = field(default=EVERY_AGE, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check once, then freeze the arrays."""
+        validate_ages(self.exported_ages)
         self._check_shapes()
         if missing := [name for name in self.hierarchy if name not in self.attributes]:
             raise ValueError(f"hierarchy names {missing}, which are not attributes")
@@ -139,9 +148,9 @@ class Cohorts:
 
     def _check_known_by(self, date: np.datetime64 | Days, date_name: str) -> None:
         """Raise ValueError when a cell is known at an age that was not complete at `date`."""
-        last_age = _last_complete_age(self.end, date, self.lag_days)
+        last_age = self._last_exported_age(date)
         premature: list[str] = []
-        if (self.observed_age > np.maximum(last_age, -1)).any():
+        if (self.observed_age > last_age).any():
             premature.append("a value")
         for name, cells in self.series.items():
             is_complete = _complete_ages(self.end, date, self.lag_days)  # (R, A)
@@ -159,6 +168,23 @@ class Cohorts:
         """Last complete age k of each row (R,), -1 where none is."""
         last_age: Ints = np.count_nonzero(np.isfinite(self.values), axis=1) - 1
         return last_age
+
+    @property
+    def has_every_age(self) -> bool:
+        """Whether curves were exported day by day."""
+        return len(self.exported_ages) == AGES
+
+    def is_exported(self, ages: Sequence[int] | Ints) -> Bools:
+        """Return which ages (H,) were exported: values at others are those of earlier ages."""
+        is_exported: Bools = np.isin(ages, self.exported_ages)
+        return is_exported
+
+    def _last_exported_age(
+        self, date: np.datetime64 | Days, rows: NDArray[np.generic] | slice = slice(None)
+    ) -> Ints:
+        """Last exported age that is complete at the end of `date`, -1 where none is: (R,)."""
+        complete_age = _last_complete_age(self.end[rows], date, self.lag_days)
+        return last_exported_age(self.exported_ages, complete_age)
 
     @cached_property
     def attribute_codes(self) -> Mapping[str, Categorical]:
@@ -183,13 +209,14 @@ class Cohorts:
         end = self.end[rows]
         has_ended = end <= date
         is_complete = _complete_ages(end, date, self.lag_days)  # (R, A)
+        is_known = np.arange(AGES) <= self._last_exported_age(date, rows)[:, None]  # (R, A)
         return {
             "start": self.start[rows],
             "end": end,
             "attributes": {name: text[rows] for name, text in self.attributes.items()},
             "users": np.where(has_ended, self.users[rows], np.nan),
             "spend": np.where(has_ended, self.spend[rows], np.nan),
-            "values": np.where(is_complete, self.values[rows], np.nan),
+            "values": np.where(is_known, self.values[rows], np.nan),
             "series": {
                 name: np.where(is_complete, cells[rows], np.nan)
                 for name, cells in self.series.items()
@@ -214,6 +241,17 @@ def _last_complete_age(end: Days, date: np.datetime64 | Days, lag_days: int) -> 
 def _complete_ages(end: Days, date: np.datetime64 | Days, lag_days: int) -> Bools:
     """Mark the ages that are complete at the end of `date`, one or (R,): (R, A)."""
     return np.arange(AGES) <= _last_complete_age(end, date, lag_days)[:, None]
+
+
+def last_exported_age(exported_ages: Sequence[int], age: Ints) -> Ints:
+    """Return the last of the exported ages that is not above an age, -1 for none: any shape."""
+    if len(exported_ages) == AGES:
+        every_age: Ints = np.clip(age, -1, MAX_AGE)
+        return every_age
+    position = np.searchsorted(exported_ages, age, side="right")
+    with_none = np.array([-1, *exported_ages])
+    exported_age: Ints = with_none[position]
+    return exported_age
 
 
 @dataclass(frozen=True)
@@ -250,7 +288,7 @@ class Curves(Cohorts):
         """Observed ages as of so many days (D,) before the origin: (D, N), -1 for none."""
         last_age = _last_complete_age(self.end, self.origin, self.lag_days)  # (N,)
         past_age = last_age - np.array(days)[:, None]  # (D, N)
-        ages: Ints = np.maximum(np.minimum(self.observed_age, past_age), -1)
+        ages: Ints = np.minimum(self.observed_age, last_exported_age(self.exported_ages, past_age))
         return ages
 
     def age_reached_by(self, cohorts: int) -> int:
@@ -310,13 +348,15 @@ class Curves(Cohorts):
 
     def cut(self, age: int) -> "Curves":
         """Return the curves with prefixes no longer than `age`; all else as of the origin."""
-        is_kept = np.arange(AGES) <= age
+        last_age = last_exported_age(self.exported_ages, np.array(age))
+        is_kept = np.arange(AGES) <= last_age
+        is_kept_series = np.arange(AGES) <= age
         fields = {
             "values": np.where(is_kept, self.values, np.nan),
             "series": {
-                name: np.where(is_kept, cells, np.nan) for name, cells in self.series.items()
+                name: np.where(is_kept_series, cells, np.nan) for name, cells in self.series.items()
             },
-            "observed_age": np.minimum(self.observed_age, age),
+            "observed_age": np.minimum(self.observed_age, last_age),
         }
         return self._with_fields(fields)
 
@@ -386,7 +426,13 @@ class History(Cohorts):
         is_first_of_key = np.diff(self.key_rank[rows], prepend=-1) > 0
 
         fields = self._fields_known_at(rows[is_first_of_key], origin)
-        return Curves(hierarchy=self.hierarchy, lag_days=self.lag_days, origin=origin, **fields)
+        return Curves(
+            hierarchy=self.hierarchy,
+            lag_days=self.lag_days,
+            origin=origin,
+            exported_ages=self.exported_ages,
+            **fields,
+        )
 
     def until(self, date: object) -> "History":
         """Return the history as it stood at the end of a day: no later snapshots and cells."""
@@ -396,9 +442,13 @@ class History(Cohorts):
         return replace(self, snapshot=np.minimum(self.snapshot[rows], last_day), **fields)
 
     def actuals(self, date: object) -> pd.DataFrame:
-        """Return the values known at the end of a day: index the cohort key, columns ages (int)."""
+        """Return the values known at the end of a day: index the cohort key, columns ages (int).
+
+        NaN where an age is not complete, or was not exported.
+        """
         curves = self.as_of(date)
-        return pd.DataFrame(curves.values, index=curves.index, columns=range(AGES))
+        values = np.where(curves.is_exported(EVERY_AGE), curves.values, np.nan)
+        return pd.DataFrame(values, index=curves.index, columns=range(AGES))
 
 
 def is_within_week_past(complete_age: Ints, age: int | Ints) -> Bools:

@@ -7,7 +7,7 @@ B cohorts of a block, D days of an interval.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -54,6 +54,59 @@ def interpolate_in_log_age(curves: Curves, at_nodes: Floats, ages: Ints) -> Floa
     within = begin_value + share * growth
     is_node = ages == NODE_AGES[end]
     return np.where(is_node, at_nodes[:, end], within)
+
+
+def smooth_between_exported_ages(forecast: Forecast) -> Forecast:
+    """Return a forecast whose cells at ages that were not exported lie between their neighbours.
+
+    Where curves were exported at some ages alone, models know them as steps. Between the exported
+    ages around it, a cell is linear in log(1 + age); after the last one it stays as it is. Raises
+    ValueError for a forecast that lacks one of these ages.
+    """
+    curves = forecast.curves
+    exported_ages = np.array(curves.exported_ages)
+    position = np.searchsorted(exported_ages, forecast.ages)  # of the next exported age: (H,)
+    has_neighbours = (position > 0) & (position < len(exported_ages))
+    columns = np.flatnonzero(has_neighbours & ~curves.is_exported(forecast.ages))
+    if not len(columns):
+        return forecast
+
+    begin_age = exported_ages[position[columns] - 1]
+    end_age = exported_ages[position[columns]]
+    begin = np.searchsorted(forecast.ages, begin_age)
+    end = np.searchsorted(forecast.ages, end_age)
+    if not np.isin(np.union1d(begin_age, end_age), forecast.ages).all():
+        raise ValueError("expected a forecast at the exported ages around those asked for")
+    log_begin, log_end = np.log1p(begin_age), np.log1p(end_age)
+    share = fraction_of_interval(np.log1p(forecast.ages[columns]), log_begin, log_end)
+    is_ahead = forecast.is_ahead[:, columns]  # (N, C)
+
+    def smooth(cells: Floats) -> Floats:
+        known = np.where(forecast.is_ahead, cells, curves.observed_value[:, None])
+        between = known[:, begin] + share * (known[:, end] - known[:, begin])
+        smoothed = cells.copy()
+        smoothed[:, columns] = np.where(is_ahead, between, np.nan)
+        return smoothed
+
+    raw = forecast.raw.map(smooth)
+    return replace(
+        forecast,
+        pattern=smooth(forecast.pattern),
+        raw=raw,
+        final=raw if forecast.final is forecast.raw else forecast.final.map(smooth),
+    )
+
+
+def smooth_shape(shape: Floats, exported_ages: Sequence[int]) -> Floats:
+    """Return shapes (P, A) linear in log(1 + age) between the exported ages."""
+    ages = np.arange(shape.shape[1])
+    position = np.searchsorted(exported_ages, ages).clip(1, len(exported_ages) - 1)
+    begin = np.array(exported_ages)[position - 1]
+    end = np.array(exported_ages)[position]
+    share = fraction_of_interval(np.log1p(ages), np.log1p(begin), np.log1p(end))
+    between = shape[:, begin] + share * (shape[:, end] - shape[:, begin])
+    is_between = (begin < ages) & (ages < end)
+    return np.where(is_between, between, shape)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""The YAML of `configs`, read with or without Hydra, and models made of it.
-
-The files of a checkout lie beside the package; a wheel holds them inside of it.
-"""
+"""The YAML of `configs`, read with or without Hydra, and models made of it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +11,7 @@ from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
 from ltvnet.forecasting.model_spec import Config, ModelSpec
 from ltvnet.forecasting.run_context import HardwareConfig, RunContext
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def configs_folder() -> Path:
-    """Return the folder of the YAML files."""
-    inside_wheel = _PACKAGE / "configs"
-    return inside_wheel if inside_wheel.is_dir() else _PACKAGE.parent / "configs"
+from ltvnet.storage import configs_folder
 
 
 def list_choices(group: str) -> list[str]:

@@ -125,14 +125,6 @@ MALFORMED = {
         "Date,D0,D1\n2025-01-06,1,2\n",
         r"expected columns day_0, day_1 \.\.\., got none; name the columns of ages so",
     ),
-    "an age missing": (
-        "Date,day_0,day_1,day_3\n2025-01-06,1,1,1\n",
-        r"expected every age up to day_3, but day_2 is missing",
-    ),
-    "ages from one": (
-        "Date,day_1,day_2\n2025-01-06,1,1\n",
-        r"expected every age up to day_2, but day_0 is missing",
-    ),
     "an age twice": (
         "Date,day_0,day_1,day_01\n2025-01-06,1,1,1\n",
         r"keep one of 2 columns day_1",

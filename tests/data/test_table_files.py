@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltvnet.data.table_files import FaultReport, find_tables, read_blocks, row_locations
+from ltvnet.data.table_files import (
+    FaultReport,
+    TableFile,
+    find_tables,
+    read_blocks,
+    row_locations,
+)
 
 
 def cells(path: Path, rows: int = 1000) -> list[dict[str, list[str | None]]]:
@@ -143,7 +149,7 @@ def test_a_report_lists_twenty_and_counts_the_rest(tmp_path: Path) -> None:
     report = FaultReport({"Users": "Installs"})
     report.raise_if_any()
     report.add_file("b.csv: empty")
-    report.add_table(path, faults.assign(problem="bad"))
+    report.add_table(TableFile(path), faults.assign(problem="bad"))
     with pytest.raises(ValueError, match=r"^problems in the data: 26\n") as error:
         report.raise_if_any()
     lines = str(error.value).splitlines()

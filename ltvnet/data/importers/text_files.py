@@ -165,6 +165,26 @@ def _find_header(sample: str, separator: str) -> _Header | None:
     return _Header(separator, line, columns, same_width / len(filled))
 
 
+def find_header_row(rows: Sequence[Sequence[str]]) -> int | None:
+    """Find the row (from 0) of a sheet that is the header of its table; None where there is none.
+
+    Of the rows of names that a row of a table follows, the first of the widest.
+    """
+    filled = [
+        (index, [cell for cell in row if cell.strip()])
+        for index, row in enumerate(rows[:_SAMPLE_LINES])
+    ]
+    wide = [(index, cells) for index, cells in filled if len(cells) > 1]
+    starts = [
+        (index, cells)
+        for (index, cells), (_, following) in pairwise(wide)
+        if _is_header(cells) and not _is_header(following)
+    ]
+    if not starts:
+        return wide[0][0] if wide else None
+    return max(starts, key=lambda start: len(start[1]))[0]
+
+
 def _first_table(
     starts: Sequence[tuple[int, list[str]]], usual_width: int
 ) -> tuple[int, list[str]]:
@@ -193,7 +213,7 @@ def _is_header(cells: Sequence[str]) -> bool:
     names = [cell.strip() for cell in cells if cell.strip()]
     if len(names) < 2 or len(set(names)) < len(names):
         return False
-    if any(_DATE_LIKE.fullmatch(name) for name in names):
+    if any(map(is_date_like, names)):
         return False
     numbers = [name for name in names if _NUMBER_LIKE.fullmatch(name)]
     if not numbers:
@@ -326,6 +346,15 @@ def is_total(text: str) -> bool:
     (True, True, False)
     """
     return bool(_TOTAL.fullmatch(text.strip()))
+
+
+def is_date_like(text: str) -> bool:
+    """Return whether a text has the look of a date, whatever the order of its numbers.
+
+    >>> is_date_like("2025-01-06"), is_date_like("6.1.25 10:00"), is_date_like("spring 2025")
+    (True, True, False)
+    """
+    return bool(_DATE_LIKE.fullmatch(text.strip()))
 
 
 def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[int]:

@@ -23,7 +23,7 @@ from ltvnet.forecasting.forecast import (
     observed_or_forecast,
 )
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
-from ltvnet.forecasting.interpolation import InterpolationShape
+from ltvnet.forecasting.interpolation import InterpolationShape, smooth_shape
 from ltvnet.models.pattern.calendar_effects import Calendar
 from ltvnet.models.pattern.credibility import credible_growth, credible_level
 from ltvnet.models.pattern.date_effects import DateEffects, Trend
@@ -166,6 +166,8 @@ class FittedPattern:
         shape, shape_index = self.date_effects.shapes_by_segment_and_date(
             curves, segment_curves.beta, segment
         )
+        if not curves.has_every_age:
+            shape = smooth_shape(shape, curves.exported_ages)
         return InterpolationShape(shape, shape_index)
 
     def leave_one_out_curves(

@@ -1,0 +1,372 @@
+"""Which columns of an exported table play which role: told by the user, or by a preset."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ltvnet.data.columns import DATE, END, ROLES, START
+from ltvnet.data.curves import MAX_AGE
+from ltvnet.data.importers.table_format import (
+    CONVENTIONS,
+    Day,
+    Kind,
+    Per,
+    Preset,
+    TableFormat,
+    Values,
+    Zeros,
+    load_presets,
+)
+
+AGE = "age"
+VALUE = "value"
+
+OWN_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
+"""Name of a column of the curve, or of a further series at an age, in ltvnet's own tables."""
+
+MONEY_WORDS = re.compile(r"rev|ltv|lifetime|sales|umsatz|arpu|amount|money|매출|수익|收入")
+OTHER_WORDS = re.compile(
+    r"roas|roi|retention|retain|rate|users?$|count|payer|payers|session|ecpi|cpi|event|리텐션|잔존"
+)
+"""Words in the names of columns of ages that are money per age, and that are not."""
+
+PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
+"""Words in the names of columns of ages that are money per user."""
+
+NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnMapping:
+    """Columns of one file by the role that they play, and the conventions of their numbers.
+
+    - `preset` by which they were understood, "" for ltvnet's own columns; `kind` wide or long.
+    - `column_of` role -> column; `attributes` new name -> column of those that have another name.
+    - `ages` column -> series ("" for the curve) and age, of a wide table; `values_of` columns whose
+      sum is the value, of a long one.
+    - `values`, `per`, `unit`, `day`, `zeros`, `age_offset`: see TableFormat.
+    - `lag_days` until revenue is final; `drop`, `version`, `ignore`, `currency`: see Preset.
+    - `is_per_told` whether a name, a preset or the user says what the values are per.
+    """
+
+    preset: str
+    kind: Kind
+    column_of: Mapping[str, str]
+    ages: Mapping[str, tuple[str, int]]
+    values_of: tuple[str, ...] = ()
+    values: Values = "cumulative"
+    per: Per = "user"
+    unit: float = 1.0
+    day: Day = "calendar"
+    zeros: Zeros = "data"
+    age_offset: int = 0
+    lag_days: int = 0
+    drop: tuple[tuple[str, str], ...] = ()
+    version: str | None = None
+    ignore: tuple[str, ...] = ()
+    currency: str | None = None
+    is_per_told: bool = True
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether rows of one cohort and age are parts that add up, as platforms export them."""
+        return self.preset != "long"
+
+    @property
+    def is_own_layout(self) -> bool:
+        """Whether the columns are ltvnet's own, so that nothing has to be understood."""
+        return not self.preset
+
+    @property
+    def extra_lag_days(self) -> int:
+        """Days after which revenue of a day is complete, because of how the platform counts."""
+        return self.lag_days + (1 if self.day == "rolling24h" else 0)
+
+    def describe(self, columns: Sequence[str]) -> str:
+        """Describe in a line how a table was read."""
+        ages = sorted(age for series, age in self.ages.values() if not series)
+        parts = [f"read as {self.preset}", "rolling 24 h" if self.day == "rolling24h" else ""]
+        if ages:
+            first = next(name for name, key in self.ages.items() if key == ("", ages[-1]))
+            parts.append(f"D{ages[-1]} = {first}")
+        else:
+            parts.append(f"age = {self.column_of[AGE]}, value = {' + '.join(self.values_of)}")
+        parts.append(f"{self.values} {'money of cohorts' if self.per == 'cohort' else 'per user'}")
+        parts.append("" if self.unit == 1 else f"amounts x {self.unit:g}")
+        parts.append("0 after revenue is unknown" if self.zeros == "missing" else "")
+        renamed = [f"{role} = {name}" for role, name in self.column_of.items() if role != name]
+        renamed = [text for text in renamed if not text.startswith((f"{AGE} ", f"{VALUE} "))]
+        unused = [name for name in columns if name and name not in self.used_columns]
+        parts += [*renamed, f"{len(columns)} columns, {len(unused)} without a role"]
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def used_columns(self) -> set[str]:
+        """Columns that play a role."""
+        others = {self.version, self.currency} - {None}
+        return {*self.column_of.values(), *self.ages, *self.values_of, *others}  # type: ignore[arg-type]
+
+
+def normal_name(name: str) -> str:
+    """Write a name so that case, forms of Unicode, and blanks or underscores do not matter.
+
+    >>> normal_name(" Media Source") == normal_name("media_source")
+    True
+    """
+    return re.sub(r"[\s_\-]+", "_", unicodedata.normalize("NFC", name).strip().casefold())
+
+
+@dataclass(frozen=True)
+class ColumnMapper:
+    """Maps the columns of files by what the user said: `table_format`, `columns` role -> column.
+
+    `reserved` names of attributes that the user speaks of: their columns keep their names.
+    """
+
+    table_format: TableFormat
+    columns: Mapping[str, str]
+    reserved: frozenset[str]
+
+    def map(self, path: Path, names: Sequence[str]) -> ColumnMapping:
+        """Map the columns of a file.
+
+        Raises ValueError, which names the file, where no layout fits them, or several do.
+        """
+        self._check_named_columns(path, names)
+        preset = self._choose_preset(path, names)
+        mapping = self._map_by_preset(path, names, preset)
+        return self._with_conventions(mapping)
+
+    def _check_named_columns(self, path: Path, names: Sequence[str]) -> None:
+        """Raise ValueError for a column that the user named and the file lacks."""
+        if missing := [name for name in self.columns.values() if name not in names]:
+            shown = list(names[:NAMES_SHOWN])
+            raise ValueError(f"{path}: data.columns names {missing}, but the table has {shown} ...")
+
+    def _choose_preset(self, path: Path, names: Sequence[str]) -> Preset | None:
+        """Choose the preset that the user named, or the one that the header fits.
+
+        None for ltvnet's own columns.
+        """
+        wanted = self.table_format.preset
+        if wanted == "none":
+            return None
+        if wanted != "auto":
+            return next(preset for preset in load_presets() if preset.name == wanted)
+
+        own = self._own_names(names)
+        has_dates = DATE in own or {START, END} <= own
+        own_ages = [match for name in names if (match := OWN_AGE.fullmatch(name)) and not match[1]]
+        if has_dates and own_ages and not self.table_format.age:
+            return None
+        presets = load_presets()
+        specific = [one for one in presets if not one.is_generic and self._fits(one, names)]
+        if not specific:
+            specific = [one for one in presets if one.is_generic and self._fits(one, names)]
+        if not specific:
+            return None
+        most = max(len(preset.match) for preset in specific)
+        best = [preset for preset in specific if len(preset.match) == most]
+        if len(best) > 1:
+            words = " or ".join(preset.name for preset in best)
+            raise ValueError(
+                f"{path}: its columns are those of {words}; set data.format.preset={best[0].name} "
+                "or the other"
+            )
+        return best[0]
+
+    def _own_names(self, names: Sequence[str]) -> set[str]:
+        """Names of columns, and the roles that the user gave to some."""
+        return {*names, *self.columns}
+
+    def _fits(self, preset: Preset, names: Sequence[str]) -> bool:
+        """Return whether a file has the columns of a preset."""
+        present = {normal_name(name) for name in names}
+        roles = [spellings for spellings in preset.match if not _has_any(present, spellings)]
+        told = {
+            normal_name(spelling)
+            for role in self.columns
+            for spelling in preset.columns.get(role, ())
+        }
+        if any(not _has_any(told, spellings) for spellings in roles):
+            return False
+        if preset.kind == "wide":
+            return bool(self._find_ages(preset, names))
+        has_age = bool(self._column_of(AGE, preset, names))
+        return has_age and bool(self._value_columns(preset, names))
+
+    def _column_of(self, role: str, preset: Preset, names: Sequence[str]) -> str | None:
+        """Find the column that plays a role: told, of the role's own name, or of a spelling."""
+        if role in self.columns:
+            return self.columns[role]
+        if role == AGE and self.table_format.age in names:
+            return self.table_format.age
+        if role in names:
+            return role
+        taken = {*self.columns.values(), *self.reserved}
+        name_of = {normal_name(name): name for name in reversed(names) if name not in taken}
+        for spelling in preset.columns.get(role, ()):
+            if normal_name(spelling) in name_of:
+                return name_of[normal_name(spelling)]
+        return None
+
+    def _value_columns(self, preset: Preset, names: Sequence[str]) -> tuple[str, ...]:
+        """Find the columns whose sum is the value of a long table."""
+        if VALUE in self.columns or not preset.add:
+            column = self._column_of(VALUE, preset, names)
+            return () if column is None else (column,)
+        name_of = {normal_name(name): name for name in names}
+        spellings = [normal_name(name) for name in preset.add]
+        return tuple(name_of[name] for name in spellings if name in name_of)
+
+    def _find_ages(self, preset: Preset, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Find the columns of ages of a wide table: of the first pattern that it has any of."""
+        given = self.table_format.age
+        for text in (given,) if given else preset.age:
+            pattern = re.compile(text, re.IGNORECASE)
+            matches = {name: pattern.fullmatch(name) for name in names}
+            ages = {name: match for name, match in matches.items() if match and match["age"]}
+            if ages:
+                return _choose_series(ages, is_given=bool(given))
+        return {}
+
+    def _map_by_preset(
+        self, path: Path, names: Sequence[str], preset: Preset | None
+    ) -> ColumnMapping:
+        """Map columns by a preset; None stands for ltvnet's own columns and spellings of `wide`."""
+        generic = next(one for one in load_presets() if one.name == "wide")
+        spellings = preset or generic
+        roles = dict.fromkeys([*ROLES, *generic.columns, *spellings.columns, *self.columns])
+        found: dict[str, str] = {}
+        for role in roles:
+            if role in (AGE, VALUE):
+                continue
+            column = self._column_of(role, spellings, names)
+            if column is not None and column not in found.values():
+                found[role] = column
+        found = _without_doubled_dates(found, self.columns)
+
+        if preset is None:
+            ages = {
+                name: (match[1] or "", int(match[2]))
+                for name in names
+                if (match := OWN_AGE.fullmatch(name))
+            }
+            return ColumnMapping(preset="", kind="wide", column_of=found, ages=ages)
+
+        values_of: tuple[str, ...] = ()
+        ages = {}
+        if preset.kind == "wide":
+            ages = self._find_ages(preset, names)
+        else:
+            values_of = self._value_columns(preset, names)
+            age_column = self._column_of(AGE, preset, names)
+            if age_column is None or not values_of:
+                missing = AGE if age_column is None else VALUE
+                raise ValueError(
+                    f"{path}: expected a column of the {missing}, as {preset.name} has it; name it "
+                    f"by data.columns.{missing}=COLUMN"
+                )
+            found[AGE] = age_column
+        if preset.kind == "wide" and not ages:
+            raise ValueError(
+                f"{path}: expected columns of ages such as {preset.age[0]}, got none; give their "
+                r"names by data.format.age, such as 'LTV D(?P<age>\d+)'"
+            )
+        return self._with_preset(preset, names, found, ages, values_of)
+
+    def _with_preset(
+        self,
+        preset: Preset,
+        names: Sequence[str],
+        found: Mapping[str, str],
+        ages: Mapping[str, tuple[str, int]],
+        values_of: tuple[str, ...],
+    ) -> ColumnMapping:
+        """Put columns and the conventions of a preset together."""
+        currencies = [name for name in preset.currency if name in names]
+        return ColumnMapping(
+            preset=preset.name,
+            kind=preset.kind,
+            column_of=found,
+            ages=ages,
+            values_of=values_of,
+            values=preset.values,
+            per=preset.per,
+            unit=preset.unit,
+            day=preset.day,
+            zeros=preset.zeros,
+            age_offset=preset.age_offset,
+            lag_days=preset.lag_days,
+            drop=tuple((column, value) for column, value in preset.drop if column in names),
+            version=preset.version if preset.version in names else None,
+            ignore=tuple(name for name in preset.ignore if name in names),
+            currency=currencies[0] if currencies else None,
+        )
+
+    def _with_conventions(self, mapping: ColumnMapping) -> ColumnMapping:
+        """Let the user's word stand above that of the preset; shift ages by their offset."""
+        told = {
+            name: getattr(self.table_format, name)
+            for name in CONVENTIONS
+            if name != "age" and getattr(self.table_format, name) is not None
+        }
+        mapping = replace(mapping, **told)
+        offset = mapping.age_offset
+        shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
+        ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
+        is_anybodys = mapping.preset == "wide" and self.table_format.per is None
+        is_per_told = not is_anybodys or any(map(_says_per_user, ages))
+        return replace(mapping, ages=ages, is_per_told=is_per_told)
+
+
+def _says_per_user(name: str) -> bool:
+    """Return whether the name of a column of ages says that it is money per user."""
+    return bool(PER_USER_WORDS.search(name.casefold()))
+
+
+def _has_any(present: set[str], spellings: Iterable[str]) -> bool:
+    """Return whether any spelling of a name is present."""
+    return any(normal_name(spelling) in present for spelling in spellings)
+
+
+def _without_doubled_dates(found: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
+    """Keep one way to say the dates: first and last day, where both are there, else one column."""
+    both = {START, END} <= set(found)
+    unneeded = {DATE} if both and DATE not in told else {START, END}
+    if DATE not in found and not both:
+        unneeded = {END}
+    return {role: column for role, column in found.items() if role not in unneeded}
+
+
+def _choose_series(
+    matches: Mapping[str, "re.Match[str]"], *, is_given: bool
+) -> dict[str, tuple[str, int]]:
+    """Choose the columns of the curve among those whose names hold an age.
+
+    Names that differ in the age alone are a series. Raises ValueError where it is not plain which
+    series is the revenue.
+    """
+    series_of: dict[str, dict[str, int]] = {}
+    for name, match in matches.items():
+        begin, end = match.span("age")
+        template = f"{name[:begin]}N{name[end:]}"
+        series_of.setdefault(template, {})[name] = int(match["age"])
+
+    candidates = list(series_of)
+    if len(candidates) > 1:
+        rest = [one for one in candidates if not OTHER_WORDS.search(one.casefold())]
+        money = [one for one in rest if MONEY_WORDS.search(one.casefold())]
+        candidates = money or rest or candidates
+    if len(candidates) > 1:
+        likely = (
+            candidates if is_given else sorted(candidates, key=lambda one: -len(series_of[one]))
+        )
+        example = re.escape(likely[0]).replace("N", r"(?P<age>\d+)", 1)
+        raise ValueError(
+            f"columns {' and '.join(likely[:4])} may all be the revenue by age (N); say which by "
+            f"data.format.age, such as '{example}'"
+        )
+    return {name: ("", age) for name, age in series_of[candidates[0]].items()}
