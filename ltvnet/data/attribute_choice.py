@@ -9,14 +9,12 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ltvnet.data.arrays import Categorical, Ints, factorize
 from ltvnet.data.cohort_rows import ParsedTable
-from ltvnet.data.columns import HIERARCHY
 from ltvnet.data.findings import (
     NAMES_SHOWN,
     Finding,
@@ -39,44 +37,9 @@ _AMOUNT = re.compile(r"[-+(]?\s*[^\d\s\w(]?\s*\d[\d.,' \u00a0]*\s*[%\u20a9$\u20a
 """A number as people write it: with a sign of percent or currency, and separators."""
 
 
-class ChosenAttributes(NamedTuple):
-    """Names of the attributes, of the columns that are `unused`, and what is odd about them."""
-
-    names: list[str]
-    unused: list[str]
-    findings: list[Finding]
-
-
-def choose_attributes(
-    tables: Sequence[ParsedTable],
-    hierarchy: Sequence[str],
-    attributes: Sequence[str] | None,
-    renamed: Mapping[str, Mapping[str, str]],
-) -> ChosenAttributes:
-    """Choose the attributes: those of the hierarchy, and the configured ones or all of text.
-
-    Columns of text that are no attributes are left out, unless they are configured. `renamed`
-    attribute -> old -> new value. Raises ValueError for a configured one that no table has.
-    """
-    findings = [*_check_hierarchy(hierarchy, tables), *_check_renamed(renamed, tables)]
-    present = list(dict.fromkeys(name for table in tables for name in table.labels))
-    if attributes is None:
-        text_names = {name for table in tables for name in table.text_labels()}
-        candidates = [name for name in present if name in text_names | set(hierarchy)]
-        no_attributes = _find_no_attributes(tables, candidates, hierarchy)
-        findings += no_attributes.values()
-        wanted = text_names - set(no_attributes)
-    else:
-        wanted = set(attributes)
-        missing = [name for name in attributes if name not in present]
-        if tables and missing:
-            raise ValueError(f"expected data.attributes out of {present}, got also {missing}")
-
-    names = [name for name in present if name in wanted or name in hierarchy]
-    return ChosenAttributes(names, [name for name in present if name not in names], findings)
-
-
-def _check_hierarchy(hierarchy: Sequence[str], tables: Sequence[ParsedTable]) -> list[Finding]:
+def check_hierarchy(
+    hierarchy: Sequence[str], default: Sequence[str], tables: Sequence[ParsedTable]
+) -> list[Finding]:
     """Find names of the hierarchy that no table has; the default is a list of usual names."""
     labels = list(dict.fromkeys(name for table in tables for name in table.labels))
     missing = [name for name in hierarchy if name not in labels]
@@ -84,7 +47,7 @@ def _check_hierarchy(hierarchy: Sequence[str], tables: Sequence[ParsedTable]) ->
         return []
 
     suggested = _suggest_hierarchy(tables)
-    if tuple(hierarchy) != HIERARCHY:
+    if tuple(hierarchy) != tuple(default):
         close = difflib.get_close_matches(missing[0], labels, n=1)
         meant = f"did you mean {close[0]}?" if close else f"the tables have {list_names(labels)}"
         if not labels:
@@ -117,7 +80,7 @@ def _suggest_hierarchy(tables: Sequence[ParsedTable]) -> list[str]:
     return sorted(usable, key=lambda name: counts[name])
 
 
-def _find_no_attributes(
+def find_no_attributes(
     tables: Sequence[ParsedTable], candidates: Sequence[str], hierarchy: Sequence[str]
 ) -> dict[str, Finding]:
     """Find candidates out of the columns of text that are no attributes: column -> what is said.
@@ -222,13 +185,13 @@ def _key_frame(table: ParsedTable, names: Sequence[str]) -> pd.DataFrame:
 
 def _is_key_without(table: ParsedTable, names: Sequence[str]) -> bool:
     """Return whether dates and attributes `names` tell all rows of a table apart."""
-    codes = [_day_numbers(table.start), _day_numbers(table.end)]
+    codes = [factorize_days(table.start), factorize_days(table.end)]
     codes += [table.label(name).codes for name in names]
     frame = pd.DataFrame(dict(enumerate(codes)))
     return not frame.duplicated().any()
 
 
-def _day_numbers(days: np.ndarray) -> Ints:
+def factorize_days(days: np.ndarray) -> Ints:
     """Days (N,) as numbers."""
     numbers: Ints = days.astype("datetime64[D]").astype(np.int64)
     return numbers
@@ -249,7 +212,7 @@ def _take_codes(values: Categorical, codes: Ints) -> Categorical:
     return Categorical(values.codes[codes], values.values)
 
 
-def _check_renamed(
+def check_renamed(
     renamed: Mapping[str, Mapping[str, str]], tables: Sequence[ParsedTable]
 ) -> Iterator[Finding]:
     """Yield a refusal for each name and old value in data.renamed that no table has."""

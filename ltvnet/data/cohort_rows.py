@@ -39,7 +39,7 @@ from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
 
-_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
+_AGE_NAME = re.compile(r"(?:(.+)_)?day_(\d+)")
 """The name of a column of the curve, or of a further series at an age."""
 
 _AgeColumns = Mapping[str, tuple[str, int]]
@@ -119,7 +119,7 @@ def _find_age_columns(names: Iterable[str]) -> _AgeColumns:
     """Find the columns of the curve and of further series by their names."""
     age_columns = {}
     for name in names:
-        if match := _AGE.fullmatch(name):
+        if match := _AGE_NAME.fullmatch(name):
             series, age = match.groups()
             age_columns[name] = (series or "", int(age))
     return age_columns

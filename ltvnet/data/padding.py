@@ -92,6 +92,7 @@ def find_padding(counts: GrowthCounts, as_of: np.datetime64, lag_days: int = 0) 
     last_day = counts.last_day_of_growth()
     if last_day is None:
         return []
+    last_day = last_day + lag_days * ONE_DAY
     message = (
         f"no cohort of any age earns anything after {last_day}, yet cells are filled in up to "
         f"{as_of}: they repeat the last value that was known"

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".xlsx")
 """Endings of the files that are read as tables."""
 
-_NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
+NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
 _DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 
 
@@ -282,7 +282,7 @@ def _number_faults(table: pa.Table, cells: pa.ChunkedArray, is_nan: Bools) -> pd
     is_filled = texts != ""
     column, row = np.divmod(position[is_filled], len(table))
     names = np.array(table.column_names, dtype=object)
-    return fault_table(row, names[column], texts[is_filled], _NO_NUMBER)
+    return fault_table(row, names[column], texts[is_filled], NO_NUMBER)
 
 
 def is_text_type(data_type: pa.DataType) -> bool:

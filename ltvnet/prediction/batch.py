@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import Progress
 
+from ltvnet.backtesting.issuing import issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.corrected import Corrected
@@ -36,14 +37,14 @@ from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
 from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
-from ltvnet.storage import atomic_write
+from ltvnet.storage import atomic_write, explain_damage
 
 log = logging.getLogger(__name__)
 
 STALE_DAYS = 60
 """Data newer than the bundle by more than so many days call for training anew."""
 
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
 
 PREFETCH_PIECES = 2
@@ -89,10 +90,11 @@ class OutputOptions:
 
 
 class _Summary(NamedTuple):
-    """Summary of written forecasts: cohorts by `reason`, and sums over all cohorts."""
+    """Summary of written forecasts: cohorts by `reason`, sums over all, and the number of parts."""
 
     reasons: Counter[str]
     rollup: Rollup
+    parts: int = 1
 
 
 def predict(
@@ -111,12 +113,42 @@ def predict(
     pieces = _read_with_progress(pieces, bundle, options.scale)
 
     if options.part is None:
-        paths = OutputPaths(folder)
-        summary = _write_tables(bundle, pieces, paths, options, first_week=first_week)
+        files = [OutputPaths(folder)]
+        summary = _write_tables(bundle, pieces, files[0], options, first_week=first_week)
     else:
         summary = _write_in_parts(bundle, pieces, folder, options, first_week=first_week)
+        files = [OutputPaths(folder, part) for part in range(summary.parts)]
     tables.write_rollup(summary.rollup, folder / "rollup.csv")
+    _tell_limits(summary.rollup)
+    _tell_older_tables(folder, files, summary.rollup.sample_forecast.curves.origin, options)
     return summary.reasons
+
+
+def _tell_older_tables(
+    folder: Path, files: Sequence[OutputPaths], origin: np.datetime64, options: OutputOptions
+) -> None:
+    """Warn of tables of this day that an earlier run of other options left in the folder."""
+    written = chain.from_iterable(_part_files(paths, origin, options) for paths in files)
+    if older := tables.find_older_tables(folder, origin, written):
+        log.warning(
+            "an earlier run left other forecasts of %s, which this one did not write: delete %s",
+            origin,
+            ", ".join(map(str, older)),
+        )
+
+
+def _tell_limits(rollup: Rollup) -> None:
+    """Warn of what tables cannot say: ages beyond the data of the bundle, spend that is unknown."""
+    last_age = rollup.sample_forecast.last_supported_age
+    if last_age < MAX_AGE:
+        reach = f"up to D{last_age}" if last_age >= 0 else "at no age: too few cohorts"
+        log.warning(
+            "the data that the bundle was trained with support forecasts %s: beyond that, what was "
+            "not observed is blank in the tables, and missing in rollup.csv",
+            reach,
+        )
+    if gap := rollup.describe_spend_gap():
+        log.warning("%s", gap)
 
 
 def _write_tables(
@@ -187,7 +219,7 @@ def _write_in_parts(
     if rollup is None:
         raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
     tables.remove_stale_parts(folder, parts, rollup.sample_forecast.curves.origin)
-    return _Summary(reasons, rollup)
+    return _Summary(reasons, rollup, parts)
 
 
 def _write_part(
@@ -204,20 +236,33 @@ def _write_part(
     """
     path = paths.long_table.parent / "_finished" / f"{paths.part:05}.json"
     stamp = _part_stamp(bundle, part, options, first_week=first_week)
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    record = _read_part_record(path)
     is_written = all(file.exists() for file in _part_files(paths, part[0].origin, options))
     if record.get("stamp") == stamp and is_written:
         return record
 
     path.unlink(missing_ok=True)
-    reasons, rollup = _write_tables(bundle, part, paths, options, first_week=first_week)
+    summary = _write_tables(bundle, part, paths, options, first_week=first_week)
     record = {
         "stamp": stamp,
-        "reasons": reasons,
-        "sums": rollup.table.reset_index().to_dict("list"),
+        "reasons": summary.reasons,
+        "sums": summary.rollup.table.reset_index().to_dict("list"),
     }
     with atomic_write(path) as file:
         file.write_text(json.dumps(record))
+    return record
+
+
+def _read_part_record(path: Path) -> dict[str, Any]:
+    """Read the record of a finished part; {} where there is none, or a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with explain_damage(path, "its part is made again"):
+            record: dict[str, Any] = dict(json.loads(path.read_text()))
+    except ValueError as error:
+        log.warning("%s", error)
+        return {}
     return record
 
 
@@ -317,6 +362,9 @@ def describe_corrections(bundle: Bundle) -> str:
     bounds = "blank, as no past was learned from"
     if stages.has_intervals:
         bounds = "calibrated on the past"
+        blank = np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated]
+        if len(blank):
+            bounds += f", blank at observed ages {', '.join(blank)}"
     return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
 
 
@@ -389,7 +437,7 @@ def _read_with_progress(
 def _record_in_ledger(
     stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger
 ) -> Iterator[Forecast]:
-    """Hand forecasts on; when they have all been taken, write them at the nodes into a ledger."""
+    """Hand forecasts on; when they have all been taken, add them at the nodes to a ledger."""
     entries = []
     for forecast in stream:
         curves = forecast.curves
@@ -399,7 +447,9 @@ def _record_in_ledger(
 
     if sum(map(len, entries)):
         model = f"{bundle.model_name}-{bundle.identity[:12]}"
-        ledger.write(model, LedgerEntries.concatenate(entries), bundle.identity, bundle.as_of)
+        all_entries = LedgerEntries.concatenate(entries)
+        issued = issue_forecasts(ledger, model, all_entries, bundle.identity, bundle.as_of)
+        log.log(logging.WARNING if issued.revision else logging.INFO, "%s", issued.as_text())
 
 
 def check_compatibility(bundle: Bundle, curves: Curves) -> None:

@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 import yaml
 from factories.configs import CONFIGS
+from hydra.utils import instantiate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ltvnet.data.cohort_tables import Files, read, write_cohorts
 from ltvnet.data.curves import AGES, Curves, History
+from ltvnet.data.importers.table_format import TableFormat
 
 CURVES = pd.DataFrame(
     {
@@ -344,9 +346,10 @@ def test_the_yaml_holds_the_defaults() -> None:
     values = yaml.safe_load(config.read_text())
     assert values.pop("_target_") == "ltvnet.data.cohort_tables.Files"
     assert values.pop("path") == "???"
+    assert instantiate(values.pop("format")) == TableFormat()
     plain = Files(path="x")
     assert {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()} == {
-        name: value for name, value in vars(plain).items() if name != "path"
+        name: value for name, value in vars(plain).items() if name not in ("path", "format")
     }
 
 

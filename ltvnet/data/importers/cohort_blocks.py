@@ -12,20 +12,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.arrays import Bools, Days, Floats, Ints, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.importers.column_mapping import ColumnMapping
 from ltvnet.data.importers.conventions import Conventions, MappedFile
+from ltvnet.data.importers.table_format import DatePeriod
 from ltvnet.data.importers.text_files import is_total
 from ltvnet.data.table_files import (
+    NO_NUMBER,
     empty_fault_table,
     factorize_text,
     fault_table,
     is_text_type,
-)
-
-_NO_NUMBER = (
-    "expected a number as in the other cells, or an empty cell where nothing is known; correct it"
 )
 
 
@@ -63,7 +61,7 @@ class NumberReader:
         rows = np.flatnonzero(is_unreadable)
         if len(rows):
             texts = column.take(pa.array(rows)).to_numpy()
-            self.faults.append(fault_table(rows, name, texts, _NO_NUMBER))
+            self.faults.append(fault_table(rows, name, texts, NO_NUMBER))
         return values
 
     def fault_table(self) -> pd.DataFrame:
@@ -84,10 +82,27 @@ def read_dates(block: pa.Table, file: MappedFile, conventions: Conventions) -> S
         last = end[end_codes]
         shown = shown + "~" + np.array(end_texts, dtype=object)[end_codes]
 
+    elif file.mapping.period:
+        last = np.where(last == first, last_of_period(first, file.mapping.period), last)
+
     ranges = np.strings.add(np.strings.add(first.astype(str), "~"), last.astype(str))
     is_known = ~(np.isnat(first) | np.isnat(last))
     dates: Strings = np.where(is_known, ranges.astype(object), shown)
     return dates
+
+
+def last_of_period(first: Days, period: DatePeriod) -> Days:
+    """Return the last day (N,) of the week or month that begins on each day."""
+    if period == "week":
+        return first + np.timedelta64(6, "D")
+    if period == "day":
+        return first
+    months = first.astype("datetime64[M]")
+    is_month_begin = months.astype("datetime64[D]") == first
+    same_day_next_month = (months + 1).astype("datetime64[D]") + (first - months)
+    end_of_month = (months + 1).astype("datetime64[D]")
+    last: Days = np.where(is_month_begin, end_of_month, same_day_next_month) - 1
+    return last
 
 
 def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) -> Bools:

@@ -184,6 +184,8 @@ class CohortReader:
         file = self.files[path]
         if not (file.mapping.is_own_layout and self.table_format.says_nothing):
             return False
+        if file.mapping.period:
+            return False
         is_small = path.stat().st_size <= _PROBED_BYTES
         for block in self.table(path).blocks(_PROBED_ROWS):
             if not _has_plain_cells(block, file):

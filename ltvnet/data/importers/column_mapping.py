@@ -9,7 +9,8 @@ from pathlib import Path
 from ltvnet.data.columns import DATE, END, ROLES, START
 from ltvnet.data.curves import MAX_AGE
 from ltvnet.data.importers.table_format import (
-    CONVENTIONS,
+    LAYOUT_CONVENTIONS,
+    DatePeriod,
     Day,
     Kind,
     Per,
@@ -27,15 +28,15 @@ OWN_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 """Name of a column of the curve, or of a further series at an age, in ltvnet's own tables."""
 
 MONEY_WORDS = re.compile(r"rev|ltv|lifetime|sales|umsatz|arpu|amount|money|매출|수익|收入")
-OTHER_WORDS = re.compile(
-    r"roas|roi|retention|retain|rate|users?$|count|payer|payers|session|ecpi|cpi|event|리텐션|잔존"
-)
-"""Words in the names of columns of ages that are money per age, and that are not."""
+"""Words in the names of columns of ages that hold revenue."""
+
+BARE_AGE = re.compile(r"(?:day|d)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
+"""Names of columns of ages, N, that say no more than the age."""
 
 PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
 """Words in the names of columns of ages that are money per user."""
 
-NAMES_SHOWN = 8
+COLUMNS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class ColumnMapping:
     - `values`, `per`, `unit`, `day`, `zeros`, `age_offset`: see TableFormat.
     - `lag_days` until revenue is final; `drop`, `version`, `ignore`, `currency`: see Preset.
     - `is_per_told` whether a name, a preset or the user says what the values are per.
+    - `period` that a date without an end begins; None: it is a day.
     """
 
     preset: str
@@ -68,6 +70,7 @@ class ColumnMapping:
     ignore: tuple[str, ...] = ()
     currency: str | None = None
     is_per_told: bool = True
+    period: DatePeriod | None = None
 
     @property
     def adds_rows(self) -> bool:
@@ -142,7 +145,7 @@ class ColumnMapper:
     def _check_named_columns(self, path: Path, names: Sequence[str]) -> None:
         """Raise ValueError for a column that the user named and the file lacks."""
         if missing := [name for name in self.columns.values() if name not in names]:
-            shown = list(names[:NAMES_SHOWN])
+            shown = list(names[:COLUMNS_SHOWN])
             raise ValueError(f"{path}: data.columns names {missing}, but the table has {shown} ...")
 
     def _choose_preset(self, path: Path, names: Sequence[str]) -> Preset | None:
@@ -247,6 +250,11 @@ class ColumnMapper:
             if column is not None and column not in found.values():
                 found[role] = column
         found = _without_doubled_dates(found, self.columns)
+        if START in found and END not in found and self.table_format.period is None:
+            raise ValueError(
+                f"{path}: expected a column {DATE}, or {START} and {END}, got {found[START]} "
+                "alone; say by data.format.period=day, week or month which period begins there"
+            )
 
         if preset is None:
             ages = {
@@ -310,7 +318,7 @@ class ColumnMapper:
         """Let the user's word stand above that of the preset; shift ages by their offset."""
         told = {
             name: getattr(self.table_format, name)
-            for name in CONVENTIONS
+            for name in LAYOUT_CONVENTIONS
             if name != "age" and getattr(self.table_format, name) is not None
         }
         mapping = replace(mapping, **told)
@@ -319,7 +327,18 @@ class ColumnMapper:
         ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
         is_anybodys = mapping.preset == "wide" and self.table_format.per is None
         is_per_told = not is_anybodys or any(map(_says_per_user, ages))
-        return replace(mapping, ages=ages, is_per_told=is_per_told)
+        period = self.table_format.period or _period_by_name(mapping.column_of)
+        return replace(mapping, ages=ages, is_per_told=is_per_told, period=period)
+
+
+def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
+    """Return the period that a column of dates is named after; None where it is not."""
+    name = column_of.get(DATE, column_of.get(START, "")).casefold()
+    if END in column_of:
+        return None
+    if re.search(r"week|woche|semaine|주차|주간", name):
+        return "week"
+    return "month" if re.search(r"month|monat|mois|월별", name) else None
 
 
 def _says_per_user(name: str) -> bool:
@@ -356,17 +375,14 @@ def _choose_series(
         series_of.setdefault(template, {})[name] = int(match["age"])
 
     candidates = list(series_of)
-    if len(candidates) > 1:
-        rest = [one for one in candidates if not OTHER_WORDS.search(one.casefold())]
-        money = [one for one in rest if MONEY_WORDS.search(one.casefold())]
-        candidates = money or rest or candidates
-    if len(candidates) > 1:
-        likely = (
-            candidates if is_given else sorted(candidates, key=lambda one: -len(series_of[one]))
-        )
+    if not is_given:
+        money = [one for one in candidates if MONEY_WORDS.search(one.casefold())]
+        candidates = money or [one for one in candidates if BARE_AGE.fullmatch(one)]
+    if len(candidates) != 1:
+        likely = candidates or list(series_of)
         example = re.escape(likely[0]).replace("N", r"(?P<age>\d+)", 1)
         raise ValueError(
-            f"columns {' and '.join(likely[:4])} may all be the revenue by age (N); say which by "
+            f"columns {' and '.join(likely[:4])} may be the revenue by age (N); say which is by "
             f"data.format.age, such as '{example}'"
         )
     return {name: ("", age) for name, age in series_of[candidates[0]].items()}

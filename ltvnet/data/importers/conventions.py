@@ -89,7 +89,7 @@ class MappedFile:
 
 @dataclass
 class _Evidence:
-    """What all cells of all files tell.
+    """Evidence of all cells of all files.
 
     `numbers` all of them, `whole_numbers` of users and ages; `currencies` named in a column.
     """
@@ -149,7 +149,7 @@ def decide_conventions(
             f"{files[0].mapping.currency}; export one currency, or convert the amounts before"
         )
     separators = {file.separator for file in files} - {None}
-    separator = separators.pop() if len(separators) == 1 else ","
+    separator = separators.pop() if len(separators) == 1 else None
     decimal = table_format.decimal or evidence.sign_by_whole_numbers()
     numbers = evidence.numbers.decide(separator, decimal)
     dates = evidence.dates.decide(table_format.dates)

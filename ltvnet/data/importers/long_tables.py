@@ -45,7 +45,7 @@ LONG_BLOCK_ROWS = 1 << 20  # of which the distinct cohorts are looked up one by 
 _NO_AGE = "expected a whole number of days from 0 up; correct it"
 
 
-class _Cells(NamedTuple):
+class _LongCells(NamedTuple):
     """Cells of a long table: (M,) each."""
 
     cohort: Ints
@@ -66,7 +66,7 @@ class LongTableReader:
     conventions: Conventions
     attributes: dict[str, str]
     counts: Counter[str]
-    cells: list[_Cells] = field(default_factory=list)
+    cells: list[_LongCells] = field(default_factory=list)
     cohort_of: dict[tuple[str, ...], int] = field(default_factory=dict)
     amounts: dict[str, list[tuple[Ints, Floats]]] = field(default_factory=dict)
     faults: list[pd.DataFrame] = field(default_factory=list)
@@ -99,7 +99,7 @@ class LongTableReader:
             ((age < 0) | (age > MAX_AGE)).sum()
         )
         self.cells.append(
-            _Cells(
+            _LongCells(
                 cohort[is_used],
                 age[is_used].astype(np.int64),
                 value[is_used],
@@ -168,9 +168,9 @@ class LongTableReader:
         faults = pd.concat(self.faults) if self.faults else empty_fault_table()
         yield CohortBlock(table, source_rows, faults, is_without_revenue)
 
-    def _newest_cells(self) -> _Cells:
+    def _newest_cells(self) -> _LongCells:
         """Join the cells of all blocks; of a cohort and age those of the newest version."""
-        cells = _Cells(*(np.concatenate(columns) for columns in zip(*self.cells, strict=True)))
+        cells = _LongCells(*(np.concatenate(columns) for columns in zip(*self.cells, strict=True)))
         if not self.file.mapping.version:
             return cells
         position = cells.cohort * AGES + cells.age
@@ -178,9 +178,9 @@ class LongTableReader:
         np.maximum.at(newest, position, cells.version)
         is_newest = cells.version == newest[position]
         self.counts["rows of older versions"] += int((~is_newest).sum())
-        return _Cells(*(column[is_newest] for column in cells))
+        return _LongCells(*(column[is_newest] for column in cells))
 
-    def _refuse_repeated(self, cells: _Cells, has_row: Ints) -> None:
+    def _refuse_repeated(self, cells: _LongCells, has_row: Ints) -> None:
         """Raise ValueError where a cohort has several rows of an age that nobody said add up."""
         if self.file.mapping.adds_rows or not (has_row > 1).any():
             return

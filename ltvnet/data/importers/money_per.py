@@ -15,8 +15,8 @@ from ltvnet.data.importers.table_format import Per
 from ltvnet.data.table_files import is_text_type
 
 _SEEN_ROWS = 1 << 12  # of a file: level and users are alike in all rows
-_MIN_COHORTS = 8
-_MIN_SPREAD = 0.2  # of the logarithm of users: cohorts of one size tell nothing
+_MIN_COHORTS_SEEN = 8
+_MIN_SPREAD_OF_USERS = 0.2  # of the logarithm of users: cohorts of one size tell nothing
 _RETURN_TOLERANCE = 0.02  # of a return on spend that is printed with a digit or two
 
 
@@ -48,7 +48,7 @@ def _columns_at_one_age(
                 value_name,
                 file.return_column(block.column_names, age),
             ]
-            parts.append([_read(block, name, conventions) for name in names])
+            parts.append([_read_column(block, name, conventions) for name in names])
             break
     users, spend, value, returned = (np.concatenate(cells) for cells in zip(*parts, strict=True))
     return users, spend, value, returned
@@ -61,7 +61,7 @@ def _early_age(file: MappedFile) -> tuple[int, str]:
     return age, ages[age]
 
 
-def _read(block: pa.Table, name: str | None, conventions: Conventions) -> Floats:
+def _read_column(block: pa.Table, name: str | None, conventions: Conventions) -> Floats:
     """Read a column of numbers (M,); NaN where there is none."""
     if name is None:
         return np.full(len(block), np.nan)
@@ -74,7 +74,7 @@ def _read(block: pa.Table, name: str | None, conventions: Conventions) -> Floats
 def _compare_return(users: Floats, spend: Floats, value: Floats, returned: Floats) -> Per | None:
     """Compare value over spend, and value times users over spend, with the return that is given."""
     is_given = (returned > 0) & (spend > 0) & (value > 0)
-    if is_given.sum() < _MIN_COHORTS:
+    if is_given.sum() < _MIN_COHORTS_SEEN:
         return None
     of_cohort = np.abs(value * 1.0 / spend / returned - 1)[is_given]
     per_user = np.abs(value * users / spend / returned - 1)[is_given]
@@ -86,13 +86,13 @@ def _compare_return(users: Floats, spend: Floats, value: Floats, returned: Float
 def _compare_growth_with_users(users: Floats, value: Floats) -> Per | None:
     """Decide by the slope of log value over log users: 1 of money of cohorts, else 0."""
     is_positive = (users > 0) & (value > 0)
-    if is_positive.sum() < _MIN_COHORTS:
+    if is_positive.sum() < _MIN_COHORTS_SEEN:
         return None
     log_users = np.log(users[is_positive])
     log_value = np.log(value[is_positive])
     centred = log_users - log_users.mean()
     spread = float(np.sqrt((centred**2).mean()))
-    if spread < _MIN_SPREAD:
+    if spread < _MIN_SPREAD_OF_USERS:
         return None
     slope = float((centred * log_value).sum() / (centred**2).sum())
     residual = log_value - log_value.mean() - slope * centred

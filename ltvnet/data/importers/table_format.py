@@ -17,6 +17,7 @@ Day = Literal["calendar", "rolling24h"]
 Zeros = Literal["data", "missing"]
 Decimal = Literal["point", "comma"]
 Dates = Literal["ymd", "dmy", "mdy"]
+DatePeriod = Literal["day", "week", "month"]
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "values": get_args(Values),
@@ -25,15 +26,16 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "zeros": get_args(Zeros),
     "decimal": get_args(Decimal),
     "dates": get_args(Dates),
+    "period": get_args(DatePeriod),
 }
 
-CONVENTIONS = ("age", "age_offset", "values", "per", "unit", "day", "zeros")
-"""What a preset says of a layout, and a user may say otherwise."""
+LAYOUT_CONVENTIONS = ("age", "age_offset", "values", "per", "unit", "day", "zeros")
+"""Keys by which a preset describes a layout, and a user may say otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFormat:
-    """What the user says of how tables are written; None where the reader is to see for itself.
+    """A user's word on how tables are written; None where the reader is to see for itself.
 
     - `preset`: a name of configs/data/import, "auto" to recognise one by the header, or "none" for
       ltvnet's own columns.
@@ -43,6 +45,7 @@ class TableFormat:
       are multiplied by, such as 0.01 of cents.
     - `day`: calendar, or rolling24h where day 0 is each user's first 24 hours, so that an age is
       complete a day later; `zeros`: data, or missing where unknown cells are exported as 0.
+    - `period` that a date without an end begins: a day, a week, a month.
     - `decimal` sign of numbers, order of `dates`, `separator` of cells, `encoding`, and the `sheet`
       of a workbook.
 
@@ -57,6 +60,7 @@ class TableFormat:
     unit: float | None = None
     day: Day | None = None
     zeros: Zeros | None = None
+    period: DatePeriod | None = None
     decimal: Decimal | None = None
     dates: Dates | None = None
     separator: str | None = None

@@ -54,7 +54,7 @@ def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
     tables = []
     for name in names:
         rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-        texts = [[_as_text(cell) for cell in row] for row in rows]
+        texts = [[_cell_text(cell) for cell in row] for row in rows]
         if table := _find_table(name, texts):
             tables.append(table)
     if not tables:
@@ -82,10 +82,10 @@ def _find_table(sheet: str, rows: Sequence[Sequence[str]]) -> Workbook | None:
     )
 
 
-def _as_text(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     """Write a cell as text.
 
-    >>> _as_text(3.0), _as_text(0.1), _as_text(datetime(2025, 1, 6)), _as_text(None)
+    >>> _cell_text(3.0), _cell_text(0.1), _cell_text(datetime(2025, 1, 6)), _cell_text(None)
     ('3', '0.1', '2025-01-06', '')
     """
     if cell is None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltvnet.data.importers.date_texts import DateConvention
+from ltvnet.data.importers.date_texts import TIME_BEHIND_DAY, DateConvention
 from ltvnet.data.importers.dates import (
     DateEvidence,
     DateReading,
@@ -256,6 +256,7 @@ def test_a_day_without_doubt(day: object) -> None:
         (None, ""),
         (np.datetime64("NaT"), ""),
         (pd.NaT, ""),
+        (np.datetime64("2023-06"), "; write one day of it"),
     ],
 )
 def test_a_day_in_doubt_is_refused(day: object, remedy: str) -> None:
@@ -284,6 +285,16 @@ def test_sql_reads_the_same_days(text: str) -> None:
     reading = evidence_of(text).decide()
     [day] = days_by_duckdb([text], strptime_formats(reading))
     assert str(day) == DAYS[text]
+
+
+def test_sql_may_cut_off_the_time() -> None:
+    query = "select regexp_replace(unnest(?::varchar[]), ?, '')"
+    with duckdb.connect() as connection:
+        rows = connection.execute(query, [list(DAYS), TIME_BEHIND_DAY]).fetchall()
+    days_alone = [text for (text,) in rows]
+    assert not any(":" in text for text in days_alone)
+    for text, day in zip(days_alone, DAYS.values(), strict=True):
+        assert read(text) == [day]
 
 
 def test_sql_refuses_what_it_cannot_read() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories.exports import EXPORT_DAY, LAYOUTS, Layout, appsflyer_cohort, write_table
+from factories.exports import EXPORT_DAY, LAYOUTS
 from factories.odd_exports import ODD_EXPORTS
 
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import EVERY_AGE, Curves
 
 
-def read_curves(path: Path, date: str = EXPORT_DAY, **options: Any) -> Curves:
+def read_curves(path: Path, date: str = EXPORT_DAY, **options: Any) -> Curves:  # noqa: ANN401
     return Files(path=path, **options).history().as_of(date)
 
 
