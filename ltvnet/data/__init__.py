@@ -11,6 +11,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   on disk, from the names of columns to `Files`, which reads a file or a folder of snapshots.
 - `importers`: a folder of its own for tables that are not written as ltvnet's own are.
 - `output_columns`: names of the columns of ltvnet's own tables, and of attributes beside them.
+- `overview`: all that is said of a history before a model sees it.
 - `findings`, `history_checks`: odd things in data, told with a way out, and all checks for them:
   `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),
   `levels`, `level_checks` (currency and unit), `padding` (cells filled in), `acquisition_dates`,

@@ -150,7 +150,8 @@ class Files:
         )
         earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
-        return inspect_history(history, choices, earlier_findings)
+        inspected = inspect_history(history, choices, earlier_findings)
+        return replace(inspected, layout=self._reader.layout)
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.

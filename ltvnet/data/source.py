@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet.data.curves import Curves, History
+from ltvnet.data.history_checks import InspectedHistory
 
 
 @runtime_checkable
@@ -27,6 +28,15 @@ class DataSource(Protocol):
 
     def standard_errors(self) -> pd.DataFrame | None:
         """Return standard errors of curves at nodes, by cohort key; None where not known."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A source that can tell what is odd in its cohorts instead of refusing them."""
+
+    def inspect(self) -> InspectedHistory:
+        """Read all vintages of all cohorts, and find what is odd in them."""
         ...
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ltvnet.data.curves import Curves
 from ltvnet.data.source import CurvesStream, DataSource
 from ltvnet.forecasting.typed_config import check_day
+from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import batch, bundle, spark
 from ltvnet.prediction.correction_summary import describe_corrections
 from ltvnet.reports.findings import Verdict
@@ -119,7 +120,7 @@ def forecast_batch(
         )
     else:
         history = source.history()
-        curves = history.as_of(options.as_of or source.default_origin(history))
+        curves = history.as_of(find_origin(source, history, options.as_of))
         reasons = batch.predict(trained, lambda: days.note([curves]), out, options.tables)
     summary = ForecastSummary(
         reasons=reasons,

@@ -22,7 +22,6 @@ from rich.progress import Progress
 
 from ltvnet.backtesting.issuing import issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
-from ltvnet.data.arrays import ONE_DAY
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
 from ltvnet.data.findings import raise_refusals, report_findings
 from ltvnet.data.fingerprints import Fingerprint
@@ -32,14 +31,11 @@ from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
-from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck
+from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck, check_compatibility
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
 from ltvnet.storage import atomic_write, explain_damage
 
 log = logging.getLogger(__name__)
-
-STALE_DAYS = 60
-"""Data newer than the bundle by more than so many days call for training anew."""
 
 TABLES_VERSION = 2
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
@@ -376,7 +372,7 @@ def _read_with_progress(
             if not cohorts_done:
                 check_compatibility(bundle, curves)
             comparison.add(curves)
-            if not cohorts_done:
+            if not cohorts_done:  # before much is done, and parts of tables are written
                 raise_refusals(comparison.findings(scale))
             yield curves
             cohorts_done += len(curves)
@@ -400,66 +396,3 @@ def _record_in_ledger(
         all_entries = LedgerEntries.concatenate(entries)
         issued = issue_forecasts(ledger, model, all_entries, bundle.identity, bundle.as_of)
         log.log(logging.WARNING if issued.revision else logging.INFO, "%s", issued.as_text())
-
-
-def check_compatibility(bundle: Bundle, curves: Curves) -> None:
-    """Warn of what speaks against forecasting these cohorts with this bundle.
-
-    Raises ValueError when the data have lost the number of users: sums would be of one user each.
-    """
-    _refuse_lost_users(bundle, curves)
-    _warn_of_distant_dates(bundle, curves)
-
-    missing_attributes = sorted(set(bundle.manifest["attributes"]) - set(curves.attributes))
-    if missing_attributes:
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is unseen_category "
-            "and forecast by a coarser segment",
-            ", ".join(missing_attributes),
-        )
-    missing_inputs = sorted(set(bundle.manifest["reads"]) - _names_of_extra_data(curves))
-    if missing_inputs:
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is forecast as one "
-            "of which that is unknown",
-            ", ".join(missing_inputs),
-        )
-
-
-def _refuse_lost_users(bundle: Bundle, curves: Curves) -> None:
-    median = bundle.manifest.get("users") or 1.0
-    users = curves.users[curves.observed_age >= 0]
-    if median > 1 and len(users) and (users == 1).all():
-        raise ValueError(
-            f"these data have no Users, the bundle was trained with {median:,.0f} a cohort in the "
-            "median: name their column as in training, such as 'data.columns={Users: Installs}'"
-        )
-
-
-def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
-    days = int((curves.origin - bundle.as_of) / ONE_DAY)
-    if days > STALE_DAYS:
-        log.warning(
-            "the data are %d days newer than the bundle, trained as of %s: train anew",
-            days,
-            bundle.as_of,
-        )
-    if days < 0:
-        log.warning(
-            "the bundle, trained as of %s, knows %d days that came after these data: its forecasts "
-            "of them prove nothing",
-            bundle.as_of,
-            -days,
-        )
-
-
-def _names_of_extra_data(curves: Curves) -> set[str]:
-    """Names of the data beside curves and attributes, as `ReadsCovariates.extra_inputs` has them.
-
-    Spend counts as there where no cohort has begun.
-    """
-    inputs = {f"series {name}" for name in curves.series}
-    spend = curves.spend[curves.observed_age >= 0]
-    if not len(spend) or np.isfinite(spend).any():
-        inputs.add("spend")
-    return inputs

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ltvnet.data.cohort_rows import parse_dates, rename_columns
 from ltvnet.data.columns import ROLES
+from ltvnet.data.history_checks import OWN_LAYOUT
 from ltvnet.data.importers.cohort_blocks import CohortBlock, own_names, translate_wide
 from ltvnet.data.importers.column_mapping import (
     AGE,
@@ -111,6 +112,13 @@ class CohortReader:
             path: replace(file, mapping=replace(file.mapping, per=per or file.mapping.per))
             for path, file in self.files.items()
         }
+
+    @property
+    def layout(self) -> str:
+        """Kind of tables, and conventions of numbers and dates where they are not plain."""
+        presets = {file.mapping.preset for file in self.files.values()} - {""}
+        notes = [] if self.conventions is None else list(self.conventions.notes)
+        return ", ".join([*(sorted(presets) or [OWN_LAYOUT]), *notes])
 
     @property
     def extra_lag_days(self) -> int:
