@@ -102,7 +102,7 @@ class Files:
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
         date_of = self._find_dates()
-        report = FaultReport(self._column_names())
+        report = FaultReport({})
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
@@ -111,6 +111,7 @@ class Files:
                 report.add_file(str(error))
         tables = [block.table for block in block_of.values()]
 
+        report.columns = self._column_names()
         names = self._choose_attributes(tables, report)
         for file, block in block_of.items():
             faults = self._find_faults(block, date_of[file], names, KeyHashes())
