@@ -10,6 +10,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 - `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from
   the names of columns to `Files`, which reads a file or a folder of snapshots.
 - `output_columns`: names of the columns of ltvnet's own tables, and of attributes beside them.
+- `frames`: `read`, for Python, which takes data frames too.
 - `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
 - `source`: the protocol that all of these sources satisfy.

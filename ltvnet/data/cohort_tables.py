@@ -396,11 +396,6 @@ def _log_left_out(cohorts: int, date: np.datetime64) -> None:
         log.warning("%d cohorts start after %s and are left out", cohorts, date)
 
 
-def read(path: str | Path) -> History:
-    """Read the history in a cohort table or a folder of snapshots by the defaults of `Files`."""
-    return Files(path=path).history()
-
-
 def write_cohorts(curves: Curves, path: str | Path) -> None:
     """Write what is known of cohorts as a table that `Files` reads: Parquet or else CSV, by name.
 
