@@ -123,7 +123,7 @@ class Files:
         Raises ValueError for what cannot be read or understood.
         """
         date_of, findings = self._date_files()
-        report = FaultReport(self._column_names())
+        report = FaultReport({})
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
@@ -132,6 +132,7 @@ class Files:
                 report.add_file(str(error))
         tables = [block.table for block in block_of.values()]
 
+        report.columns = self._column_names()
         names, attribute_findings = self._choose_attributes(tables, report)
         odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
         for (file, block), is_odd in zip(block_of.items(), odd_rows, strict=True):
@@ -384,11 +385,6 @@ def _log_left_out(cohorts: int, date: np.datetime64) -> None:
     """Log how many cohorts have not begun by the as-of day."""
     if cohorts:
         log.warning("%d cohorts start after %s and are left out", cohorts, date)
-
-
-def read(path: str | Path) -> History:
-    """Read the history in a cohort table or a folder of snapshots by the defaults of `Files`."""
-    return Files(path=path).history()
 
 
 def write_cohorts(curves: Curves, path: str | Path) -> None:

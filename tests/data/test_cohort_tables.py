@@ -18,8 +18,9 @@ from hydra.utils import instantiate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ltvnet.data.cohort_tables import Files, read, write_cohorts
+from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import AGES, Curves, History
+from ltvnet.data.frames import read
 from ltvnet.data.importers.table_format import TableFormat
 
 CURVES = pd.DataFrame(

@@ -229,7 +229,11 @@ class ColumnMapper:
         given = self.table_format.age
         for text in (given,) if given else preset.age:
             pattern = re.compile(text, re.IGNORECASE)
-            matches = {name: pattern.fullmatch(name) for name in names}
+            matches = {
+                name: pattern.fullmatch(name)
+                or (None if given else pattern.fullmatch(normal_name(name)))
+                for name in names
+            }
             ages = {name: match for name, match in matches.items() if match and match["age"]}
             if ages:
                 return _choose_series(ages, is_given=bool(given))
@@ -302,7 +306,8 @@ class ColumnMapper:
             ages=ages,
             values_of=values_of,
             values=preset.values,
-            per=preset.per,
+            per=preset.per or "user",
+            is_per_told=preset.per is not None,
             unit=preset.unit,
             day=preset.day,
             zeros=preset.zeros,
@@ -325,8 +330,8 @@ class ColumnMapper:
         offset = mapping.age_offset
         shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
         ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
-        is_anybodys = mapping.preset == "wide" and self.table_format.per is None
-        is_per_told = not is_anybodys or any(map(_says_per_user, ages))
+        names = [*ages, *mapping.values_of]
+        is_per_told = mapping.is_per_told or "per" in told or any(map(_says_per_user, names))
         period = self.table_format.period or _period_by_name(mapping.column_of)
         return replace(mapping, ages=ages, is_per_told=is_per_told, period=period)
 
@@ -371,7 +376,7 @@ def _choose_series(
     series_of: dict[str, dict[str, int]] = {}
     for name, match in matches.items():
         begin, end = match.span("age")
-        template = f"{name[:begin]}N{name[end:]}"
+        template = f"{match.string[:begin]}N{match.string[end:]}"
         series_of.setdefault(template, {})[name] = int(match["age"])
 
     candidates = list(series_of)

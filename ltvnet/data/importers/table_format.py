@@ -95,7 +95,8 @@ class Preset:
     its spellings, the preferred one first; `age` patterns, of which the first counts that a file
     has; `add` columns whose sum is the value; `ignore` columns that are no attributes; `drop`
     column -> value of rows that are left out; `version` the column whose newest row counts;
-    `currency` spellings of the column of currencies; `lag_days` until revenue is final.
+    `currency` spellings of the column of currencies; `lag_days` until revenue is final; `per` user
+    or cohort, None where a name or the numbers must tell.
     """
 
     name: str
@@ -105,7 +106,7 @@ class Preset:
     age: tuple[str, ...] = ()
     age_offset: int = 0
     values: Values = "cumulative"
-    per: Per = "user"
+    per: Per | None = None
     unit: float = 1.0
     day: Day = "calendar"
     zeros: Zeros = "data"
