@@ -258,7 +258,7 @@ def read_text_batches(
         )
         for batch in reader:
             faults.raise_if_any()
-            rows = _without_repeated_headers(batch, names, counts)
+            rows = without_repeated_headers(batch, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
     except pa.ArrowInvalid as error:
         if not _says_that_no_rows_follow(error):
@@ -276,19 +276,25 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return [f"{position}" for position in range(len(names))]
 
 
-def _without_repeated_headers(
+def without_repeated_headers(
     batch: pa.RecordBatch, names: Sequence[str], counts: LineCounts
 ) -> pa.RecordBatch:
-    """Leave out rows that repeat the header."""
-    first_cells = pc.utf8_trim_whitespace(batch.column(0)).fill_null("")
-    is_header = pc.equal(first_cells, names[0])
-    if not names[0] or not pc.any(is_header).as_py():
+    """Leave out rows that repeat the header, and count them."""
+    first_named = next((position for position, name in enumerate(names) if name), None)
+    if first_named is None:
         return batch
-    for column, name in zip(batch.columns[1:], names[1:], strict=True):
-        cells = pc.utf8_trim_whitespace(column).fill_null("")
-        is_header = pc.and_(is_header, pc.equal(cells, name))
-    counts.repeated_headers += pc.sum(is_header).as_py()
+    is_header = _equals(batch.column(first_named), names[first_named])
+    if not pc.any(is_header).as_py():
+        return batch
+    for column, name in zip(batch.columns, names, strict=True):
+        is_header = pc.and_(is_header, _equals(column, name))
+    counts.repeated_headers += pc.sum(is_header).as_py() or 0
     return batch.filter(pc.invert(is_header))
+
+
+def _equals(cells: pa.Array, text: str) -> pa.Array:
+    """Mark the cells (N,) that hold a text, with blanks around it or not."""
+    return pc.equal(pc.utf8_trim_whitespace(cells).fill_null(""), text)
 
 
 @dataclass
