@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     if config.engine == "spark":
         cluster = settings_from(SparkCluster, section(config, "spark"), "spark")
     values = plain(config)
-    names = ("wide", "ages", "by", "ledger", "explain", "part")
+    names = ("wide", "ages", "by", "ledger", "explain", "part", "scale")
     options = ForecastOptions(
         as_of=config.as_of,
         rows=config.rows,

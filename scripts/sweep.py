@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from launch import data_source, launch, plain, run_context, words_without
+from launch import command_line, data_source, launch, plain, run_context
 from omegaconf import DictConfig
 
 log = logging.getLogger("sweep")
@@ -28,7 +28,7 @@ def main(config: DictConfig) -> None:
         space=values["space"],
         settings=settings_from(StudySettings, values["sweep"], "sweep"),
         held_out=held_out,
-        words=words_without(*SWEEP_KEYS),
+        words=command_line("sweep").words_without(*SWEEP_KEYS),
     )
     out = Path(config.out)
     result = tune(data_source(config), run_context(config, None), options, out)

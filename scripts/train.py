@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from launch import data_source, launch, model_spec, requested_words, run_context, section
+from command_line.next_lines import predict_command
+from launch import data_source, launch, model_spec, plain, run_context, section
 from omegaconf import DictConfig
 
 log = logging.getLogger("train")
@@ -12,11 +13,11 @@ log = logging.getLogger("train")
 def main(config: DictConfig) -> None:
     """Read, replay the past, train, export, score."""
     from ltvnet.correction.walk_forward import ValidationConfig
-    from ltvnet.operations.train_model import TrainOptions, train_model
+    from ltvnet.operations.train_model import TrainOptions, refuse_other_run, train_model
 
     out = Path(config.out)
-    if (out / "checkpoints").exists() and not config.resume:
-        raise ValueError(f"{out} holds a run: resume={out} continues it, or set another out")
+    if not config.resume:
+        refuse_other_run(out)
     options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force)
     trained = train_model(
         data_source(config),
@@ -27,8 +28,8 @@ def main(config: DictConfig) -> None:
         out,
     )
     log.info("%s\nreport: %s", trained.as_text(), out / "report.html")
-    data = requested_words("data") or "data.path=Files"
-    log.info("next: python scripts/predict.py bundle=%s/bundle %s out=.", out, data)
+    if following := predict_command(out, plain(config.data, resolve=True)):
+        log.info("next: %s", following)
 
 
 if __name__ == "__main__":

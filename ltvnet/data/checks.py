@@ -30,6 +30,7 @@ _NO_USERS = "expected the number of users, as the row has values; fill the cell 
 _GAP = "expected a value between known ages (0 is one); fill the cell in or empty what follows"
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
 _FALL = "expected no fall of cumulative revenue; with refunds in it set data.revenue=net"
+_FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
 
 
 def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -> pd.DataFrame:
@@ -104,7 +105,9 @@ def _check_rows(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     if tolerance is not None:
         is_finite = ~np.isinf(table.values).any(axis=1, keepdims=True)
         is_fall = _find_falls(table.values, tolerance) & is_finite
-        faults.append(_first_faults(is_fall, table.values, _FALL))
+        is_zero = table.values == 0
+        faults.append(_first_faults(is_fall & is_zero, table.values, _FALL_TO_ZERO))
+        faults.append(_first_faults(is_fall & ~is_zero, table.values, _FALL))
     return pd.concat(faults)
 
 

@@ -106,7 +106,7 @@ class ModelComparison:
         """Gather what the HTML report shows: the best model beside the others."""
         first = self.walks[0]
         stages, _ = first.learn_stages(first.history.last_day)
-        vintages = run_report.vintage_note(first.history, first.entries.origin)
+        replayed = run_report.replay_notes(first.history, first.entries.origin)
         return model_page.ReportContent(
             title=f"{self.records[0].name}, out of {', '.join(r.name for r in self.records)}",
             records=self.records,
@@ -114,7 +114,7 @@ class ModelComparison:
             stages=stages,
             losses={},
             forecast=None,
-            notes=[*self.notes, vintages],
+            notes=[*replayed, *self.notes],
             leaderboard=self.board,
             model_names=self.names,
         )
@@ -161,6 +161,6 @@ def compare_models(
         walks=[walks[i] for i in order],
         board=board,
         ages=plan.ages,
-        notes=[f"{len(days)} past days", *how],
+        notes=how,
         names=list(specs[records[0].name].models),
     )

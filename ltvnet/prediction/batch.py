@@ -20,12 +20,14 @@ import numpy as np
 import pandas as pd
 from rich.progress import Progress
 
+from ltvnet.backtesting.issuing import issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
+from ltvnet.data.findings import raise_refusals, report_findings
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, Forecast
@@ -33,15 +35,16 @@ from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
-from ltvnet.storage import atomic_write
+from ltvnet.storage import atomic_write, explain_damage
 
 log = logging.getLogger(__name__)
 
 STALE_DAYS = 60
 """Data newer than the bundle by more than so many days call for training anew."""
 
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
 
 PREFETCH_PIECES = 2
@@ -58,7 +61,8 @@ class OutputOptions:
     `wide` tables of each day as csv or parquet (None: not), `ages` of the long one, `by` the
     attribute that the roll-up sums by (None: Campaign, or else Source), `ledger` the folder of the
     table of record (None: these forecasts are not kept there), `explain` whether each forecast is
-    explained, and `part` cohorts to a file (None: all in one).
+    explained, `part` cohorts to a file (None: all in one), and `scale` what becomes of data at
+    another level than the bundle was trained with (check: refused, any: told of).
 
     Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
@@ -69,6 +73,7 @@ class OutputOptions:
     ledger: str | Path | None = None
     explain: bool = False
     part: int | None = None
+    scale: ScaleCheck = "check"
 
     def __post_init__(self) -> None:
         """Check words and numbers."""
@@ -78,15 +83,18 @@ class OutputOptions:
             raise ValueError(f"expected wide=csv, parquet or null, got {self.wide}")
         if self.part is not None and (type(self.part) is not int or self.part < 1):
             raise ValueError(f"expected part, a whole number of cohorts >= 1, got {self.part}")
+        if self.scale not in ("check", "any"):
+            raise ValueError(f"expected scale=check or any, got {self.scale!r}")
         if self.part is not None and self.ledger is not None:
             raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
 
 
 class _Summary(NamedTuple):
-    """Summary of written forecasts: cohorts by `reason`, and sums over all cohorts."""
+    """Summary of written forecasts: cohorts by `reason`, sums over all, and the number of parts."""
 
     reasons: Counter[str]
     rollup: Rollup
+    parts: int = 1
 
 
 def predict(
@@ -102,15 +110,45 @@ def predict(
         first_week, pieces = _peek_first_week(read)
     else:
         first_week, pieces = False, read()
-    pieces = _read_with_progress(pieces, bundle)
+    pieces = _read_with_progress(pieces, bundle, options.scale)
 
     if options.part is None:
-        paths = OutputPaths(folder)
-        summary = _write_tables(bundle, pieces, paths, options, first_week=first_week)
+        files = [OutputPaths(folder)]
+        summary = _write_tables(bundle, pieces, files[0], options, first_week=first_week)
     else:
         summary = _write_in_parts(bundle, pieces, folder, options, first_week=first_week)
+        files = [OutputPaths(folder, part) for part in range(summary.parts)]
     tables.write_rollup(summary.rollup, folder / "rollup.csv")
+    _tell_limits(summary.rollup)
+    _tell_older_tables(folder, files, summary.rollup.sample_forecast.curves.origin, options)
     return summary.reasons
+
+
+def _tell_older_tables(
+    folder: Path, files: Sequence[OutputPaths], origin: np.datetime64, options: OutputOptions
+) -> None:
+    """Warn of tables of this day that an earlier run of other options left in the folder."""
+    written = chain.from_iterable(_part_files(paths, origin, options) for paths in files)
+    if older := tables.find_older_tables(folder, origin, written):
+        log.warning(
+            "an earlier run left other forecasts of %s, which this one did not write: delete %s",
+            origin,
+            ", ".join(map(str, older)),
+        )
+
+
+def _tell_limits(rollup: Rollup) -> None:
+    """Warn of what tables cannot say: ages beyond the data of the bundle, spend that is unknown."""
+    last_age = rollup.sample_forecast.last_supported_age
+    if last_age < MAX_AGE:
+        reach = f"up to D{last_age}" if last_age >= 0 else "at no age: too few cohorts"
+        log.warning(
+            "the data that the bundle was trained with support forecasts %s: beyond that, what was "
+            "not observed is blank in the tables, and missing in rollup.csv",
+            reach,
+        )
+    if gap := rollup.describe_spend_gap():
+        log.warning("%s", gap)
 
 
 def _write_tables(
@@ -181,7 +219,7 @@ def _write_in_parts(
     if rollup is None:
         raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
     tables.remove_stale_parts(folder, parts, rollup.sample_forecast.curves.origin)
-    return _Summary(reasons, rollup)
+    return _Summary(reasons, rollup, parts)
 
 
 def _write_part(
@@ -198,20 +236,33 @@ def _write_part(
     """
     path = paths.long_table.parent / "_finished" / f"{paths.part:05}.json"
     stamp = _part_stamp(bundle, part, options, first_week=first_week)
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    record = _read_part_record(path)
     is_written = all(file.exists() for file in _part_files(paths, part[0].origin, options))
     if record.get("stamp") == stamp and is_written:
         return record
 
     path.unlink(missing_ok=True)
-    reasons, rollup = _write_tables(bundle, part, paths, options, first_week=first_week)
+    summary = _write_tables(bundle, part, paths, options, first_week=first_week)
     record = {
         "stamp": stamp,
-        "reasons": reasons,
-        "sums": rollup.table.reset_index().to_dict("list"),
+        "reasons": summary.reasons,
+        "sums": summary.rollup.table.reset_index().to_dict("list"),
     }
     with atomic_write(path) as file:
         file.write_text(json.dumps(record))
+    return record
+
+
+def _read_part_record(path: Path) -> dict[str, Any]:
+    """Read the record of a finished part; {} where there is none, or a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with explain_damage(path, "its part is made again"):
+            record: dict[str, Any] = dict(json.loads(path.read_text()))
+    except ValueError as error:
+        log.warning("%s", error)
+        return {}
     return record
 
 
@@ -311,6 +362,9 @@ def describe_corrections(bundle: Bundle) -> str:
     bounds = "blank, as no past was learned from"
     if stages.has_intervals:
         bounds = "calibrated on the past"
+        blank = np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated]
+        if len(blank):
+            bounds += f", blank at observed ages {', '.join(blank)}"
     return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
 
 
@@ -356,23 +410,34 @@ def _has_first_week(curves: Curves) -> bool:
     return bool((curves.observed_age < tables.FIRST_WEEK_DAYS).any())
 
 
-def _read_with_progress(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
-    """Yield pieces, read ahead, with a bar of the cohorts done; check the first one."""
+def _read_with_progress(
+    pieces: Iterable[Curves], bundle: Bundle, scale: ScaleCheck
+) -> Iterator[Curves]:
+    """Yield pieces, read ahead, with a bar of the cohorts done; compare them with the training.
+
+    Raises ValueError where the first piece, or all together, are at another scale; tables that
+    are being written then are not kept.
+    """
     cohorts_done = 0
+    comparison = LevelComparison.from_manifest(bundle.manifest)
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)
         for curves in prefetch(iter(pieces)):
             if not cohorts_done:
                 check_compatibility(bundle, curves)
+            comparison.add(curves)
+            if not cohorts_done:
+                raise_refusals(comparison.findings(scale))
             yield curves
             cohorts_done += len(curves)
             progress.update(bar, completed=cohorts_done, description=f"{cohorts_done:,} cohorts")
+    report_findings(comparison.findings(scale))
 
 
 def _record_in_ledger(
     stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger
 ) -> Iterator[Forecast]:
-    """Hand forecasts on; when they have all been taken, write them at the nodes into a ledger."""
+    """Hand forecasts on; when they have all been taken, add them at the nodes to a ledger."""
     entries = []
     for forecast in stream:
         curves = forecast.curves
@@ -382,7 +447,9 @@ def _record_in_ledger(
 
     if sum(map(len, entries)):
         model = f"{bundle.model_name}-{bundle.identity[:12]}"
-        ledger.write(model, LedgerEntries.concatenate(entries), bundle.identity, bundle.as_of)
+        all_entries = LedgerEntries.concatenate(entries)
+        issued = issue_forecasts(ledger, model, all_entries, bundle.identity, bundle.as_of)
+        log.log(logging.WARNING if issued.revision else logging.INFO, "%s", issued.as_text())
 
 
 def check_compatibility(bundle: Bundle, curves: Curves) -> None:

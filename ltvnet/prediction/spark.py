@@ -25,6 +25,7 @@ from ltvnet.data.checks import DUPLICATE_COHORT
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.columns import END, START
 from ltvnet.data.curves import parse_day, validate_ages
+from ltvnet.data.output_columns import attribute_column
 from ltvnet.data.source import DataSource
 from ltvnet.data.table_files import date_in_name
 from ltvnet.prediction import batch, bundle, tables
@@ -286,20 +287,23 @@ def _as_of(frame: "DataFrame", source: Files) -> np.datetime64:
 
 
 def _count_reasons(forecasts: "DataFrame", job: PartitionJob) -> Counter[str]:
-    """Count cohorts by reason. Raises ValueError for a cohort that is there twice."""
+    """Count cohorts by the reason of their first age. Raises ValueError for a cohort twice."""
     from pyspark.sql import functions
 
-    names = [START, END, *job.attribute_names]
+    names = [START, END, *map(attribute_column, job.attribute_names)]
     keys = [functions.col(f"`{name}`") for name in names]
-    # a row of each cohort that has rows
-    last_age = forecasts.where(forecasts["age"] == job.ages[-1])
-    cohorts = last_age.groupBy(*keys).agg(functions.count("age").alias("times"))
+    # Every cohort that has rows has one at the last age, but its first one has its own reason.
+    is_last_age = functions.col("age") == job.ages[-1]
+    cohorts = forecasts.groupBy(*keys).agg(
+        functions.count_if(is_last_age).alias("times"),
+        functions.min_by("reason", "age").alias("reason"),
+    )
 
     repeated = cohorts.where("times > 1").select(*keys).head(1)
     if repeated:
         cohort = ", ".join(map(str, repeated[0]))
         raise ValueError(f"problems in the data: {job.source.path}, {cohort}: {DUPLICATE_COHORT}")
-    return Counter({row[0]: row[1] for row in last_age.groupBy("reason").count().collect()})
+    return Counter({row[0]: row[1] for row in cohorts.groupBy("reason").count().collect()})
 
 
 def replace_folder(session: "SparkSession", written: str, target: str) -> None:

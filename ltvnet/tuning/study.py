@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, event
+from sqlalchemy import URL, Connection, event
 
 from ltvnet.storage import mask_passwords
 from ltvnet.tuning.search_space import Value, encode_choice
@@ -182,6 +182,9 @@ def _connect(address: str) -> RDBStorage | JournalStorage:
     if kind == "journal" and is_file:
         return JournalStorage(JournalFileBackend(path[1:]))
     if kind == "sqlite":
+        if is_file and not path.startswith("/file:"):  # which is an address of SQLite's own
+            # what follows is a file as its folder has it: %, ? and # are no syntax
+            address = URL.create("sqlite", database=path[1:]).render_as_string()
         wait_for_lock = {"connect_args": {"timeout": 60}}
         return _lock_before_reading(RDBStorage(address, engine_kwargs=wait_for_lock))
     return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})

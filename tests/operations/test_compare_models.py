@@ -69,7 +69,7 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     segments = pd.read_csv(tmp_path / "segments.csv")
     assert set(segments["Apps"]) == {"a", "b"} and set(segments["model"]) == set(models)
     page = (tmp_path / "report.html").read_text()
-    assert "cut by date, not by vintage" in page and "refit=each" in page
+    assert "There is no export of that time" in page and "refit=each" in page
     board = pd.read_csv(tmp_path / "leaderboard.csv").set_index("model")
     assert dict(board["baseline"]) == {"pattern": False, "ladder": True}
     assert board["fit_seconds"].min() > 0 and board["score"].tolist() == pytest.approx(

@@ -15,7 +15,7 @@ from ltvnet.data.importers.table_format import Per
 from ltvnet.data.table_files import is_text_type
 
 _SEEN_ROWS = 1 << 12  # of a file: level and users are alike in all rows
-_MIN_COHORTS = 8
+_MIN_COHORTS_SEEN = 8
 _MIN_SPREAD_OF_USERS = 0.2  # of the logarithm of users: cohorts of one size tell nothing
 _RETURN_TOLERANCE = 0.02  # of a return on spend that is printed with a digit or two
 
@@ -74,7 +74,7 @@ def _read_column(block: pa.Table, name: str | None, conventions: Conventions) ->
 def _compare_return(users: Floats, spend: Floats, value: Floats, returned: Floats) -> Per | None:
     """Compare value over spend, and value times users over spend, with the return that is given."""
     is_given = (returned > 0) & (spend > 0) & (value > 0)
-    if is_given.sum() < _MIN_COHORTS:
+    if is_given.sum() < _MIN_COHORTS_SEEN:
         return None
     of_cohort = np.abs(value * 1.0 / spend / returned - 1)[is_given]
     per_user = np.abs(value * users / spend / returned - 1)[is_given]
@@ -86,7 +86,7 @@ def _compare_return(users: Floats, spend: Floats, value: Floats, returned: Float
 def _compare_growth_with_users(users: Floats, value: Floats) -> Per | None:
     """Decide by the slope of log value over log users: 1 of money of cohorts, else 0."""
     is_positive = (users > 0) & (value > 0)
-    if is_positive.sum() < _MIN_COHORTS:
+    if is_positive.sum() < _MIN_COHORTS_SEEN:
         return None
     log_users = np.log(users[is_positive])
     log_value = np.log(value[is_positive])
