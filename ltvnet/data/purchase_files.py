@@ -228,7 +228,7 @@ class FileRelation:
 
     def line_of(self, file_number: int, row: int) -> int | None:
         """Find the line of a CSV file on which a row (from 0) ends; None where odd lines hide it."""
-        if not self.holds_text or self.counts.repeated_headers or self.counts.totals:
+        if not self.holds_text:
             return None
         [line] = line_numbers(self.files[file_number], self.dialects[file_number], [row])
         return line

@@ -167,14 +167,14 @@ class TableFile:
             yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
         elif self._is_workbook:
             yield self._workbook.batch
+            self._log_notes([], self._workbook.counts)
         else:
             counts = LineCounts()
             yield from read_text_batches(self.path, self.dialect, counts)
-            self._log_dialect(counts)
+            self._log_notes([self.dialect.describe()], counts)
 
-    def _log_dialect(self, counts: LineCounts) -> None:
-        """Log what is unusual about a CSV, and what lines of it are no rows."""
-        notes = [self.dialect.describe()]
+    def _log_notes(self, notes: list[str], counts: LineCounts) -> None:
+        """Log what is unusual about a table, and what lines of it are no rows."""
         if counts.repeated_headers:
             notes.append(f"{counts.repeated_headers} repeated headers left out")
         if counts.totals:
@@ -190,7 +190,7 @@ class TableFile:
         if self._is_parquet:
             return [f"row {row + 1}" for row in rows]
         if self._is_workbook:
-            return [f"row {self._workbook.first_row + row}" for row in rows]
+            return [f"row {self._workbook.row_numbers[row]}" for row in rows]
         return [f"line {line}" for line in line_numbers(self.path, self.dialect, rows)]
 
 

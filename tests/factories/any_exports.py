@@ -8,6 +8,7 @@ import csv
 import datetime
 import gzip
 import io
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -204,6 +205,8 @@ class AnyExport:
     def options(self) -> dict[str, Any]:
         """Options of data.format that the reader is told."""
         needed: dict[str, Any] = {}
+        if DATE_ORDERS.get(self.day_spelling) == "ymd":
+            needed["dates"] = "ymd"
         meaning = AGE_PATTERNS[self.age_pattern] if self.layout == "wide" else "cohort"
         if self.values == "increment":
             needed["values"] = "increment"
@@ -250,7 +253,7 @@ class AnyExport:
         spellings["Date"] = [
             name
             for name in spellings["Date"]
-            if name.casefold() not in ("week", "month", "day") or self.layout == "long"
+            if name.casefold() not in ("week", "month")
         ]
         if self.date_form == "named":
             spellings["Date"] = {"week": ["week", "Week"], "month": ["month", "Month"]}[self.span]
@@ -319,15 +322,20 @@ class AnyExport:
     def _long(
         self, columns: dict[str, list[str]], cohorts: Sequence[KnownCohort]
     ) -> tuple[list[str], list[list[str]]]:
-        """Rows without a change are left out at random, but for a cohort's last one."""
+        """Rows without a change are left out at random, but for a cohort's last one.
+
+        The oldest cohort has a row of each age.
+        """
         rng = random.Random(self.seed + 5)
         rows = []
+        oldest = max((len(cohort.printed) for cohort in cohorts), default=0)
         for cohort, cells in zip(cohorts, zip(*columns.values(), strict=True), strict=True):
             before = 0.0
             for age, amount in cohort.printed.items():
                 is_change = amount != (before if self.values == "cumulative" else 0.0)
                 before = amount
-                if is_change or age == max(cohort.printed) or rng.random() < 0.5:
+                is_needed = age == max(cohort.printed) or len(cohort.printed) == oldest
+                if is_change or is_needed or rng.random() < 0.5:
                     text = self.numbers.money(amount, self.digits)
                     rows.append([*cells, str(age), text])
         rng.shuffle(rows)
@@ -338,9 +346,8 @@ class AnyExport:
     @property
     def written_encoding(self) -> str:
         """Encoding of the file: UTF-8 where the dialect's own cannot write all of it."""
-        header, rows = self.table()
         try:
-            "".join([*header, *(cell for row in rows for cell in row)]).encode(self.encoding)
+            "".join(cell for line in self.lines() for cell in line).encode(self.encoding)
         except UnicodeEncodeError:
             return "utf-8"
         return self.encoding
@@ -351,7 +358,7 @@ class AnyExport:
         header, rows = self.table(origin)
         for _ in range(self.empty_rows):
             rows.insert(rng.randrange(len(rows) + 1), rng.choice([[], [""] * len(header)]))
-        for _ in range(self.repeated_headers):
+        for _ in range(self.repeated_headers if rows else 0):
             rows.insert(rng.randrange(1, len(rows) + 1), header)
         yield from ([title] for title in self.titles)
         yield header
@@ -374,10 +381,11 @@ class AnyExport:
 
     def _cell(self, text: str) -> Cell:
         """Return a cell of a sheet: numbers and days typed, where they are plain."""
-        if not self.is_typed:
+        is_plain = self.numbers.decimal == "." and not self.numbers.thousands
+        if not (self.is_typed and is_plain) or text in WORDS["utf-8"]:
             return text
         try:
-            return datetime.date.fromisoformat(text) if "-" in text[1:] else float(text)
+            return _iso_day(text) if "-" in text[1:] else _finite(text)
         except ValueError:
             return text
 
@@ -393,3 +401,16 @@ class AnyExport:
             ).writerow(cells)
             lines.append(line.getvalue())
         return "".join(lines)
+
+
+def _iso_day(text: str) -> Day:
+    """The day in a text such as 2025-01-06. Raises ValueError where it is none."""
+    return datetime.datetime.strptime(text, "%Y-%m-%d").date()
+
+
+def _finite(text: str) -> float:
+    """The number in a text. Raises ValueError where it is none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"expected a number, got {text}")
+    return number
