@@ -29,7 +29,10 @@ _NEGATIVE = "expected a number from 0 up; correct it or empty the cell"
 _NO_USERS = "expected the number of users, as the row has values; fill the cell in"
 _GAP = "expected a value between known ages (0 is one); fill the cell in or empty what follows"
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
-_FALL = "expected no fall of cumulative revenue; with refunds in it set data.revenue=net"
+_FALL = (
+    "expected no fall of cumulative revenue; with refunds in it set data.revenue=net, and where "
+    "each cell is the revenue of one day data.format.values=increment"
+)
 _FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
 
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +74,8 @@ class AnyExport:
 
     `span` of a cohort, and `date_form`: a text of its own for the span, a range of two days in one
     column, two columns, or the first day alone, with the period told or in the column's name.
-    `told` are options of data.format beside those without which nobody could read the table.
+    `told` are options of data.format beside those without which nobody could read the table;
+    `hides_increments`: it is not told that amounts are increments, where they show it.
     """
 
     seed: int
@@ -105,6 +107,7 @@ class AnyExport:
     empty_rows: int = 0
     repeated_headers: int = 0
     told: frozenset[str] = frozenset()
+    hides_increments: bool = False
     days_old: int = 30
     is_typed: bool = False
 
@@ -207,8 +210,8 @@ class AnyExport:
         needed: dict[str, Any] = {}
         if DATE_ORDERS.get(self.day_spelling) == "ymd":
             needed["dates"] = "ymd"
-        meaning = AGE_PATTERNS[self.age_pattern] if self.layout == "wide" else "cohort"
-        if self.values == "increment":
+        meaning = AGE_PATTERNS[self.age_pattern] if self.layout == "wide" else self.per
+        if self.values == "increment" and not (self.hides_increments and self.shows_fall):
             needed["values"] = "increment"
         if self.per != (meaning or "user"):
             needed["per"] = self.per
@@ -218,7 +221,6 @@ class AnyExport:
             needed["period"] = self.span
         further = {
             "per": self.per,
-            "values": self.values,
             "decimal": "comma" if self.numbers.decimal == "," else "point",
             "dates": DATE_ORDERS.get(self.day_spelling),
             "encoding": self.written_encoding,
@@ -227,6 +229,20 @@ class AnyExport:
         if self.container == "xlsx":
             further |= {"encoding": None, "separator": None}
         return needed | {key: further[key] for key in sorted(self.told) if further[key]}
+
+    @property
+    def must_be_refused(self) -> bool:
+        """Whether it is read as what it is not, which it shows."""
+        return self.values == "increment" and "values" not in self.options
+
+    @property
+    def shows_fall(self) -> bool:
+        """Whether the amounts of a cohort fall by more than rounding does."""
+        return any(
+            later < 0.99 * before
+            for cohort in self.known_cohorts()
+            for before, later in pairwise(cohort.printed.values())
+        )
 
     # --- Text ---
 
@@ -258,7 +274,7 @@ class AnyExport:
         if self.date_form == "named":
             spellings["Date"] = {"week": ["week", "Week"], "month": ["month", "Month"]}[self.span]
         if self.layout == "long":
-            values = {"user": ["ltv"], "cohort": ["revenue", "total_revenue", "매출", "value"]}
+            values = {"user": ["ltv", "LTV"], "cohort": ["revenue", "total_revenue", "매출", "value"]}
             spellings["value"] = values[self.per]
         change = NAME_CASES[self.name_case]
         names = {role: change(rng.choice(texts)) for role, texts in spellings.items()}

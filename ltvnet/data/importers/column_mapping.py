@@ -327,6 +327,8 @@ class ColumnMapper:
             for name in LAYOUT_CONVENTIONS
             if name != "age" and getattr(self.table_format, name) is not None
         }
+        if mapping.preset == "long" and any(map(_says_per_user, mapping.values_of)):
+            mapping = replace(mapping, per="user")
         mapping = replace(mapping, **told)
         offset = mapping.age_offset
         shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
