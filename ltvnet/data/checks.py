@@ -31,7 +31,7 @@ _GAP = "expected a value between known ages (0 is one); fill the cell in or empt
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
 _FALL = (
     "expected no fall of cumulative revenue; with refunds in it set data.revenue=net, and where "
-    "each column is the revenue of its day data.format.values=increment"
+    "each cell is the revenue of one day data.format.values=increment"
 )
 _FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
 _MANY_FALLS = (
