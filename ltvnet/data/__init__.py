@@ -20,7 +20,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   `line_outcomes`, `doubtful_lines`, `believed_lines` say what becomes of every line, `customer_ids`
   and `cohort_members` who is who.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
-- `source`: the protocol that all of these sources satisfy.
+- `source`: the protocol that all of these sources satisfy; `row_counts`: how long a table is.
 
 A cohort table (CSV, CSV.gz, Parquet, xlsx) of ltvnet's own has a row for each cohort. Its columns,
 in any order:
