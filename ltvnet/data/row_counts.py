@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 from pyarrow import ArrowInvalid
 
-SAMPLE_BYTES = 1 << 20
+LINE_SAMPLE_BYTES = 1 << 20
 """Bytes at the beginning of a text file that tell how long its lines are."""
 
 
@@ -28,7 +28,7 @@ def estimate_rows(path: Path) -> int | None:
 def _estimate_lines(path: Path) -> int | None:
     """Estimate the lines after the first of a text file; None where there is no line to go by."""
     with path.open("rb") as file:
-        sample = file.read(SAMPLE_BYTES)
+        sample = file.read(LINE_SAMPLE_BYTES)
     lines = sample.count(b"\n")
     if lines < 2:
         return None
