@@ -22,7 +22,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   and `cohort_members` who is who.
 - `frames`: `read`, for Python, which takes data frames too.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
-- `source`: the protocol that all of these sources satisfy.
+- `source`: the protocol that all of these sources satisfy; `row_counts`: how long a table is.
 
 A cohort table (CSV, CSV.gz, Parquet, xlsx) of ltvnet's own has a row for each cohort. Its columns,
 in any order:

@@ -37,6 +37,7 @@ from ltvnet.data.importers.column_mapping import AGE, VALUE
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
+from ltvnet.data.row_counts import estimate_rows
 from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
@@ -189,6 +190,11 @@ class Files:
         report_findings(findings)
         blocks = self._parse_file(file, rows, date)
         yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+
+    def expected_rows(self) -> int | None:
+        """Return the rows of a single file, about; None for a folder: it is read whole."""
+        path = Path(self.path).expanduser()
+        return estimate_rows(path) if path.is_file() else None
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltvnet.data.curves import Curves
-from ltvnet.data.source import CurvesStream, DataSource
+from ltvnet.data.source import CountsRows, CurvesStream, DataSource
 from ltvnet.forecasting.typed_config import check_day
 from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import batch, bundle, spark
@@ -115,8 +115,13 @@ def forecast_batch(
         )
     elif options.as_of is None and isinstance(source, CurvesStream):
         stream = source
+        expected_rows = stream.expected_rows() if isinstance(stream, CountsRows) else None
         reasons = batch.predict(
-            trained, lambda: days.note(stream.curves(options.rows)), out, options.tables
+            trained,
+            lambda: days.note(stream.curves(options.rows)),
+            out,
+            options.tables,
+            expected_rows,
         )
     else:
         history = source.history()
