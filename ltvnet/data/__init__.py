@@ -20,8 +20,9 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   them `purchase_files`, `purchase_fields`, `purchase_cells` read CSV and Parquet without guessing,
   `line_outcomes`, `doubtful_lines`, `believed_lines` say what becomes of every line, `customer_ids`
   and `cohort_members` who is who.
+- `frames`: `read`, for Python, which takes data frames too.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
-- `source`: the protocol that all of these sources satisfy.
+- `source`: the protocol that all of these sources satisfy; `row_counts`: how long a table is.
 
 A cohort table (CSV, CSV.gz, Parquet, xlsx) of ltvnet's own has a row for each cohort. Its columns,
 in any order:

@@ -37,6 +37,7 @@ from ltvnet.data.importers.column_mapping import AGE, VALUE
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
+from ltvnet.data.row_counts import estimate_rows
 from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
@@ -123,7 +124,7 @@ class Files:
         Raises ValueError for what cannot be read or understood.
         """
         date_of, findings = self._date_files()
-        report = FaultReport(self._column_names())
+        report = FaultReport({})
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
@@ -132,6 +133,7 @@ class Files:
                 report.add_file(str(error))
         tables = [block.table for block in block_of.values()]
 
+        report.columns = self._column_names()
         names, attribute_findings = self._choose_attributes(tables, report)
         odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
         for (file, block), is_odd in zip(block_of.items(), odd_rows, strict=True):
@@ -188,6 +190,11 @@ class Files:
         report_findings(findings)
         blocks = self._parse_file(file, rows, date)
         yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+
+    def expected_rows(self) -> int | None:
+        """Return the rows of a single file, about; None for a folder: it is read whole."""
+        path = Path(self.path).expanduser()
+        return estimate_rows(path) if path.is_file() else None
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""
@@ -384,11 +391,6 @@ def _log_left_out(cohorts: int, date: np.datetime64) -> None:
     """Log how many cohorts have not begun by the as-of day."""
     if cohorts:
         log.warning("%d cohorts start after %s and are left out", cohorts, date)
-
-
-def read(path: str | Path) -> History:
-    """Read the history in a cohort table or a folder of snapshots by the defaults of `Files`."""
-    return Files(path=path).history()
 
 
 def write_cohorts(curves: Curves, path: str | Path) -> None:

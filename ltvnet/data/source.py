@@ -47,3 +47,12 @@ class CurvesStream(Protocol):
     def curves(self, rows: int) -> Iterator[Curves]:
         """Yield what was known at the end of the as-of day, at most `rows` cohorts at a time."""
         ...
+
+
+@runtime_checkable
+class CountsRows(Protocol):
+    """A source that knows about how many cohorts it has before they are read."""
+
+    def expected_rows(self) -> int | None:
+        """Return the rows, exactly or about; None where they cannot be known without reading."""
+        ...

@@ -21,6 +21,7 @@ from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import relevant_context
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.forecasting.typed_config import check_day
 from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
@@ -49,6 +50,10 @@ class TrainOptions:
     title: str
     as_of: str | None
     force: bool
+
+    def __post_init__(self) -> None:
+        """Check the day."""
+        check_day(self.as_of, "as_of")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 - `date_texts`: one text, and the days that it means with day, month or year first.
 - `dates`: columns of text to days, with one convention for all texts of all files.
 - `workbooks`: sheets of Excel.
+- `extension_columns`: types of pandas in Parquet files.
 - `table_format`: what the user says of a table, and presets of platforms.
 - `column_mapping`: which columns play which role.
 - `conventions`: how numbers and dates of all files are written.

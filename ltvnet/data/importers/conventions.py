@@ -52,7 +52,8 @@ class MappedFile:
     @property
     def is_cohort_table(self) -> bool:
         """Whether there are dates, and ages or an age."""
-        return bool(self.date_columns and (self.mapping.ages or self.mapping.values_of))
+        has_curve = any(not series for series, _ in self.mapping.ages.values())
+        return bool(self.date_columns and (has_curve or self.mapping.values_of))
 
     @property
     def date_columns(self) -> list[str]:

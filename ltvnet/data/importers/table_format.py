@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -95,7 +96,8 @@ class Preset:
     its spellings, the preferred one first; `age` patterns, of which the first counts that a file
     has; `add` columns whose sum is the value; `ignore` columns that are no attributes; `drop`
     column -> value of rows that are left out; `version` the column whose newest row counts;
-    `currency` spellings of the column of currencies; `lag_days` until revenue is final.
+    `currency` spellings of the column of currencies; `lag_days` until revenue is final; `per` user
+    or cohort, None where a name or the numbers must tell.
     """
 
     name: str
@@ -105,7 +107,7 @@ class Preset:
     age: tuple[str, ...] = ()
     age_offset: int = 0
     values: Values = "cumulative"
-    per: Per = "user"
+    per: Per | None = None
     unit: float = 1.0
     day: Day = "calendar"
     zeros: Zeros = "data"
@@ -135,6 +137,11 @@ class Preset:
             for column, value in condition.items()
         )
         return cls(name=name, **values)
+
+    def with_spellings(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return names, and all spellings of those that are roles of a generic layout."""
+        more = [self.columns.get(name, ()) if self.is_generic else () for name in names]
+        return tuple(dict.fromkeys([*names, *chain.from_iterable(more)]))
 
     @property
     def is_generic(self) -> bool:
