@@ -1,208 +1,181 @@
-"""Starts a script: composes its config, keeps it with the results, turns errors into messages."""
+"""Starts a script: composes its config, keeps it with the results, turns errors into messages.
 
+Exit codes: 0 done, 2 the user's error, 3 a model that was worse than the pattern, 130 stopped.
+"""
+
+import logging
 import os
-import re
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from command_line.help_page import asks_for_help, help_page, overview
+from command_line.next_lines import command, resume_command
+from command_line.saved_config import (
+    MOVED_TARGETS,
+    config_path,
+    resumed_config,
+    run_folder,
+    visible_names,
+)
+from command_line.words import CommandLine, first_key, read_words, resolve_config
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+)
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+
+from ltvnet.storage import mask_passwords
 
 if TYPE_CHECKING:
     from ltvnet.data.source import DataSource
     from ltvnet.forecasting.model_spec import ModelSpec
     from ltvnet.forecasting.run_context import RunContext
 
+log = logging.getLogger(__name__)
+
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+WORDS = tuple(sys.argv[1:])
+"""The words of the command line as typed: what Hydra reads is made of them."""
+
+USER_ERROR = 2
+STOPPED = 130
+"""Exit codes, as shells have them."""
 
 SOURCE_METHODS = ("history", "default_origin", "truth", "standard_errors")
 """Methods of a `DataSource`."""
 
-MOVED_TARGETS = {
-    "ltvnet.table.": "ltvnet.data.cohort_tables.",
-    "ltvnet.transactions.": "ltvnet.data.transactions.",
-    "ltvnet.simulate.": "ltvnet.data.simulation.",
-}
-"""Modules that configs of data named before version 0.2, and where their classes stand now."""
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """Values that every script has: its seed, where it writes, whether errors show their place."""
+
+    seed: int
+    out: str
+    debug: bool
+
+
+COMMON_KEYS = tuple(field.name for field in fields(CommonSettings))
+
+
+@runtime_checkable
+class HasExitCode(Protocol):
+    """An error that schedulers can tell from others."""
+
+    exit_code: int
 
 
 def launch(main: Callable[[DictConfig], None], name: str) -> None:
     """Run `main` with the config `name`; a user's error is one message and exit code 2."""
+    if asks_for_help(WORDS):
+        sys.stdout.write(help_page(CONFIGS, name, WORDS))
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
-    def run(config: DictConfig) -> None:
-        with exit_on_user_error():
-            main(save_config(config))
+    def run(composed: DictConfig) -> None:
+        with exit_on_error():
+            config = final_config(composed, name)
+            check_common(config)
+        with exit_on_error(lambda: way_on(name, config)), run_folder(config, name):
+            main(config)
 
-    with exit_on_user_error():
-        sys.argv[1:] = with_experiment(sys.argv[1:])
+    with exit_on_error():
+        sys.argv[1:] = command_line(name).overrides
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(run)()
 
 
+@cache
+def command_line(name: str) -> CommandLine:
+    """Read the command line of this process, for the script `name`."""
+    return read_words(WORDS, default_data(name))
+
+
+def default_data(name: str) -> dict[str, Any]:
+    """Return the config of data that a script has without any word, itself without defaults."""
+    script: Any = OmegaConf.load(CONFIGS / f"{name}.yaml")
+    choices = [str(item.data) for item in script.defaults if "data" in item]
+    return plain(OmegaConf.load(CONFIGS / "data" / f"{choices[0]}.yaml")) if choices else {}
+
+
+def final_config(composed: DictConfig, name: str) -> DictConfig:
+    """Return the config of this run, or of the one to resume, all references resolved."""
+    words = command_line(name)
+    for note in words.notes:
+        log.info("%s", note)
+    for key, value in words.values.items():
+        OmegaConf.update(composed, key, value, merge=False)
+    if composed.get("resume"):
+        return resumed_config(composed, [first_key(word) for word in words.given])
+    return resolve_config(composed)
+
+
 @contextmanager
-def exit_on_user_error() -> Iterator[None]:
-    """Turn a user's error into its message and exit code 2; debug=true shows where it arose."""
+def exit_on_error(way_on: Callable[[], str] = str) -> Iterator[None]:
+    """Turn a user's error into its message and an exit code; debug=true shows where it arose.
+
+    `way_on` says what to do after Ctrl-C.
+    """
     try:
         yield
     except USER_ERRORS as error:
-        if "debug=true" in sys.argv:
+        if "debug=true" in WORDS:
             raise
         sys.stderr.write(f"error: {error_message(error)}\n")
-        sys.exit(2)
+        sys.exit(error.exit_code if isinstance(error, HasExitCode) else USER_ERROR)
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command with the same out goes on where it can\n")
-        sys.exit(130)  # as shells have it
+        sys.stderr.write(f"stopped{way_on()}\n")
+        sys.exit(STOPPED)
+
+
+def way_on(name: str, config: DictConfig) -> str:
+    """Say what goes on where a run was stopped."""
+    out = Path(config.out)
+    if not visible_names(out):
+        return "; nothing was written"
+    if name == "train" and config_path(config.out).exists():
+        return f"; this goes on: {resume_command(out)}"
+    if name in ("backtest", "sweep") or config.get("part") is not None:
+        words = command_line(name).words_without("out")
+        return f"; this goes on: {command(name, *words, f'out={out}')}"
+    return "; no file is half written, and the same command begins anew"
 
 
 def error_message(error: Exception) -> str:
-    """Return what the user is told of an error."""
+    """Return what the user is told of an error, without passwords."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         names = sorted(name for name in error.options if not name.startswith("_"))
         return f"expected {group} out of {', '.join(names)}, got {choice!r}"
-    cause = error.__cause__ if isinstance(error, InstantiationException) else error
-    return str(cause).partition("\n    full_key:")[0]
+    cause = error.__cause__
+    if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
+        return unknown_key_message(cause)
+    if not isinstance(error, InstantiationException) or cause is None:
+        cause = error
+    text = str(cause).partition("\n    full_key:")[0].partition("\n\nConfig search path")[0]
+    return mask_passwords(text)
 
 
-# The words of the command line
-
-
-def requested_words(group: str) -> str:
-    """Return what the command line says of a config group, as it would be typed again."""
-    of_group = re.compile(rf"[+~]*{group}[.=]")
-    words = [word for word in HydraConfig.get().overrides.task if of_group.match(word)]
-    return shlex.join(words)
-
-
-def words_without(*keys: str) -> list[str]:
-    """Return the words of the command line but those of some keys, to be used again."""
-    return [word for word in HydraConfig.get().overrides.task if first_key(word) not in keys]
-
-
-def first_key(word: str) -> str:
-    """Return the key of a config that a word of the command line begins with."""
-    return re.split(r"[.=]", word.lstrip("+~"))[0]
-
-
-def with_experiment(words: Sequence[str]) -> list[str]:
-    """Put the words of the experiment that a command line names, a file, before its own."""
-    named = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
-    if not named or named[-1] in ("", "null"):
-        return list(words)
-
-    path = Path(named[-1].strip("'\""))
-    try:
-        loaded: Any = OmegaConf.load(path) if path.is_file() else {}
-    except YAMLError:
-        loaded = {}
-    overrides = plain(loaded).get("overrides") if isinstance(loaded, DictConfig) else None
-    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
-        raise ValueError(
-            f"expected experiment=FILE with a list of overrides, such as the best.yaml of a sweep, "
-            f"got {path}" + ("" if path.is_file() else ", which does not exist")
-        )
-    return [*map(current_word, overrides), *words]
-
-
-def current_word(word: str) -> str:
-    """Return a word of an experiment with the key of a model's run where it stands now.
-
-    >>> current_word("model.machine.threads=2"), current_word("model.seed=3")
-    ('trainer.threads=2', 'seed=3')
-    """
-    return word.replace("model.machine.", "trainer.", 1).replace("model.seed=", "seed=", 1)
-
-
-# The config of a run, saved and taken up again
-
-
-def save_config(config: DictConfig) -> DictConfig:
-    """Save the config of this run, or of the one to resume, with its results; return it."""
-    from ltvnet.storage import mask_passwords
-
-    if config.get("resume"):
-        config = resumed_config(config)
-    OmegaConf.resolve(config)
-    path = config_path(config.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shown = config.copy()
-    if "sweep" in shown:
-        shown.sweep.storage = mask_passwords(str(shown.sweep.storage))
-    OmegaConf.save(shown, path)
-    return config
-
-
-def config_path(out: str) -> Path:
-    """Return where the composed config of a run is kept."""
-    return Path(out) / ".hydra" / "config.yaml"
-
-
-def resumed_config(config: DictConfig) -> DictConfig:
-    """Return the config of the run to resume, with `force` and `debug` of this command line."""
-    path = config_path(config.resume)
-    saved: Any = OmegaConf.load(path) if path.is_file() else {}
-    if "model" not in saved:
-        raise ValueError(
-            f"expected the folder of a run of scripts/train.py, got resume={config.resume}: "
-            f"{path} is no config of one; give the `out` of the run to continue"
-        )
-    current = updated_config(plain(saved))
-    resumed = with_later_defaults(current, plain(config))
-    given = [first_key(word) for word in HydraConfig.get().overrides.task]
-    for key in ("force", "debug"):
-        if key in given:
-            resumed[key] = config[key]
-    return OmegaConf.create({**resumed, "out": config.resume, "resume": config.resume})
-
-
-def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config of an earlier version with its keys and classes where they stand now."""
-    model = without_context(saved["model"])
-    if "bases" in model:
-        model["bases"] = {name: without_context(base) for name, base in model["bases"].items()}
-    return {**saved, "model": model, "data": with_current_targets(saved["data"])}
-
-
-def without_context(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's config without what says where it runs."""
-    from ltvnet.forecasting.model_spec import CONTEXT_KEYS
-
-    return {key: value for key, value in model.items() if key not in CONTEXT_KEYS}
-
-
-def with_current_targets(data: Any) -> Any:  # noqa: ANN401 any value of a config
-    """Return a config of data whose classes, at any depth, are named where they stand now."""
-    if not isinstance(data, Mapping):
-        return data
-    current = {key: with_current_targets(value) for key, value in data.items()}
-    for old, new in MOVED_TARGETS.items():
-        if str(current.get("_target_", "")).startswith(old):
-            current["_target_"] = current["_target_"].replace(old, new)
-    return current
-
-
-def with_later_defaults(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an older config with the defaults of keys that came later to models of its kind.
-
-    Data stay as they were: their keys are also names, such as those of a simulated campaign.
-    """
-    if "_target_" in old or any(old.get(key) != new.get(key) for key in ("name", "kind")):
-        return dict(old)
-    filled = {**new, **old}
-    for key, value in old.items():
-        if isinstance(value, dict) and isinstance(new.get(key), dict):
-            filled[key] = with_later_defaults(value, new[key])
-    return filled
+def unknown_key_message(error: OmegaConfBaseException) -> str:
+    """Say which keys stand where an unknown one was given."""
+    key = str(error.full_key)
+    parent = error.parent_node
+    place = key.rpartition(".")[0]
+    if not isinstance(parent, DictConfig):
+        return f"Could not override {key!r}: expected one value of {place}"
+    known = ", ".join(str(name) for name in parent if name != "hydra")
+    return f"Could not override {key!r}: expected {place + '.' if place else ''}KEY out of {known}"
 
 
 # Typed parts of a config
@@ -214,25 +187,36 @@ def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN
     return values  # type: ignore[no-any-return]
 
 
-def section(config: DictConfig, key: str) -> dict[str, Any]:
+def section(config: DictConfig, key: str, *, resolve: bool = False) -> dict[str, Any]:
     """Return a section of a config. Raises ValueError where it was taken out or is none."""
     if not isinstance(config.get(key), DictConfig):
         got = config.get(key)
         raise ValueError(f"expected values below {key}, got {key}={got}")  # noqa: TRY004 the user
-    return plain(config[key])
+    return plain(config[key], resolve=resolve)
+
+
+def check_common(config: DictConfig) -> None:
+    """Raise ValueError for wrong values of what every script has."""
+    from ltvnet.forecasting.run_context import check_seed
+    from ltvnet.forecasting.typed_config import settings_from
+
+    settings_from(CommonSettings, {key: config.get(key) for key in COMMON_KEYS}, "")
+    check_seed(config.seed)
 
 
 def data_source(config: DictConfig) -> "DataSource":
     """Make the source of config.data. Raises ValueError for a class that has moved or is none."""
     from ltvnet.data.source import DataSource
 
-    target = str(config.data.get("_target_", ""))
+    values = section(config, "data", resolve=True)
+    target = str(values.get("_target_", ""))
     for old, new in MOVED_TARGETS.items():
         if target.startswith(old):
             raise ValueError(
                 f"expected data._target_={target.replace(old, new)}, got {target}, where the class "
                 "stood before version 0.2: change the line in your configs/data"
             )
+    check_data(values, target)
     source = instantiate(config.data)
     if not isinstance(source, DataSource):
         raise ValueError(  # noqa: TRY004 the user named the wrong class
@@ -242,9 +226,23 @@ def data_source(config: DictConfig) -> "DataSource":
     return source
 
 
+def check_data(values: Mapping[str, Any], target: str) -> None:
+    """Raise ValueError for values that are not as the class of data annotates them."""
+    from ltvnet.forecasting.typed_config import check_arguments
+
+    module, _, name = target.rpartition(".")
+    try:
+        made_by = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"expected data._target_=MODULE.CLASS, got {target!r}") from error
+    if is_dataclass(made_by) or isfunction(made_by):
+        check_arguments(made_by, values, "data")
+
+
 def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
     """Return the specs of config.models by name, with the changes in config.settings."""
     from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.forecasting.registry import check_spec
     from ltvnet.operations.configuration import check_keys, list_choices, load_config, merge_configs
 
     names, known = config.models, list_choices("model")
@@ -255,17 +253,23 @@ def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
     configs = {name: load_config("model", name) for name in names}
     settings = section(config, "settings")
     check_keys("settings", settings, configs)
-    return {
-        name: ModelSpec.from_config(merge_configs(configs[name], settings.get(name) or {}))
-        for name in names
-    }
+    context = run_context(config, None)
+    specs = {}
+    for name in names:
+        changed = merge_configs(configs[name], settings.get(name) or {})
+        specs[name] = ModelSpec.from_config(changed)
+        check_spec(specs[name], context, f"settings.{name}")
+    return specs
 
 
 def model_spec(config: DictConfig) -> "ModelSpec":
-    """Return the spec of config.model."""
+    """Return the spec of config.model. Raises ValueError for what its constructor refuses."""
     from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.forecasting.registry import check_spec
 
-    return ModelSpec.from_config(plain(config.model))
+    spec = ModelSpec.from_config(section(config, "model"))
+    check_spec(spec, run_context(config, None), "model")
+    return spec
 
 
 def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
@@ -275,3 +279,7 @@ def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
 
     hardware = settings_from(HardwareConfig, section(config, "trainer"), "trainer")
     return RunContext(seed=config.seed, folder=folder, hardware=hardware)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(overview(CONFIGS))

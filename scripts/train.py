@@ -3,8 +3,12 @@
 import logging
 from pathlib import Path
 
-from launch import data_source, launch, model_spec, requested_words, run_context, section
+from command_line.next_lines import predict_command
+from launch import data_source, launch, model_spec, plain, run_context, section
 from omegaconf import DictConfig
+
+TRAIN_KEYS = ("title", "as_of", "force")
+"""Keys of configs/train.yaml that are those of TrainOptions."""
 
 log = logging.getLogger("train")
 
@@ -12,12 +16,13 @@ log = logging.getLogger("train")
 def main(config: DictConfig) -> None:
     """Read, replay the past, train, export, score."""
     from ltvnet.correction.walk_forward import ValidationConfig
-    from ltvnet.operations.train_model import TrainOptions, train_model
+    from ltvnet.forecasting.typed_config import settings_from
+    from ltvnet.operations.train_model import TrainOptions, refuse_other_run, train_model
 
     out = Path(config.out)
-    if (out / "checkpoints").exists() and not config.resume:
-        raise ValueError(f"{out} holds a run: resume={out} continues it, or set another out")
-    options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force)
+    if not config.resume:
+        refuse_other_run(out)
+    options = settings_from(TrainOptions, {key: config[key] for key in TRAIN_KEYS}, "")
     trained = train_model(
         data_source(config),
         model_spec(config),
@@ -27,8 +32,8 @@ def main(config: DictConfig) -> None:
         out,
     )
     log.info("%s\nreport: %s", trained.as_text(), out / "report.html")
-    data = requested_words("data") or "data.path=Files"
-    log.info("next: python scripts/predict.py bundle=%s/bundle %s out=.", out, data)
+    if following := predict_command(out, plain(config.data, resolve=True)):
+        log.info("next: %s", following)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Shapes: N rows of a table, A ages.
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
 
-_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
+_AGE_NAME = re.compile(r"(?:(.+)_)?day_(\d+)")
 """The name of a column of the curve, or of a further series at an age."""
 
 _AgeColumns = Mapping[str, tuple[str, int]]
@@ -119,7 +120,7 @@ def _find_age_columns(names: Iterable[str]) -> _AgeColumns:
     """Find the columns of the curve and of further series by their names."""
     age_columns = {}
     for name in names:
-        if match := _AGE.fullmatch(name):
+        if match := _AGE_NAME.fullmatch(name):
             series, age = match.groups()
             age_columns[name] = (series or "", int(age))
     return age_columns
@@ -213,13 +214,14 @@ def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
 
 
 def text_column(column: pa.ChunkedArray) -> Categorical:
-    """Read the cells (N,) of a column as text, "" where empty."""
+    """Read the cells (N,) of a column as text, "" where empty.
+
+    Blanks around a text and its form in Unicode make no difference.
+    """
     codes, texts = factorize_text(column)
-    values = np.array(texts, dtype=object)
-    order = np.argsort(values, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return Categorical(rank[codes], values[order])
+    plain_texts = [unicodedata.normalize("NFC", text).strip() for text in texts]
+    values, rank = np.unique(np.array(plain_texts, dtype=object), return_inverse=True)
+    return Categorical(rank.astype(np.int64)[codes], values)
 
 
 @dataclass(frozen=True)

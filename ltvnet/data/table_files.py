@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
 from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.importers.extension_columns import is_readable, with_plain_columns
 from ltvnet.data.importers.text_files import (
     LineCounts,
     TextDialect,
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".xlsx")
 """Endings of the files that are read as tables."""
 
-_NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
+NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
 _DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 
 
@@ -119,8 +120,8 @@ class TableFile:
         """Names of the columns. Raises ValueError, which names the file, where it is none."""
         if self._is_parquet:
             with _name_damage(self.path):
-                names: list[str] = parquet.ParquetFile(self.path).schema_arrow.names
-                return names
+                schema = parquet.ParquetFile(self.path).schema_arrow
+                return [field.name for field in schema if is_readable(field)]
         if self._is_workbook:
             return list(self._workbook.columns)
         return list(self.dialect.columns)
@@ -164,17 +165,29 @@ class TableFile:
         if self._is_parquet:
             # a file that is buffered ahead stays in memory as a whole
             file = parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
-            yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
+            names = [field.name for field in file.schema_arrow if is_readable(field)]
+            is_whole = len(names) == len(file.schema_arrow)
+            if not is_whole:
+                self._log_left_out(file.schema_arrow.names, names)
+            chosen = None if is_whole else names
+            batch_rows = min(rows, 1 << 16)
+            for batch in file.iter_batches(batch_rows, columns=chosen, use_threads=False):
+                yield with_plain_columns(batch)
         elif self._is_workbook:
             yield self._workbook.batch
+            self._log_notes([], self._workbook.counts)
         else:
             counts = LineCounts()
             yield from read_text_batches(self.path, self.dialect, counts)
-            self._log_dialect(counts)
+            self._log_notes([self.dialect.describe()], counts)
 
-    def _log_dialect(self, counts: LineCounts) -> None:
-        """Log what is unusual about a CSV, and what lines of it are no rows."""
-        notes = [self.dialect.describe()]
+    def _log_left_out(self, names: Sequence[str], read_names: Sequence[str]) -> None:
+        """Log columns of a Parquet file that are not read."""
+        left_out = ", ".join(name for name in names if name not in read_names)
+        log.info("%s: left out, as neither text nor numbers: %s", self.path, left_out)
+
+    def _log_notes(self, notes: list[str], counts: LineCounts) -> None:
+        """Log what is unusual about a table, and what lines of it are no rows."""
         if counts.repeated_headers:
             notes.append(f"{counts.repeated_headers} repeated headers left out")
         if counts.totals:
@@ -185,12 +198,13 @@ class TableFile:
     def locations(self, rows: Sequence[int]) -> list[str]:
         """Say where rows of the table (from 0) stand in the file.
 
-        Lines of a CSV, from 1; numbers of rows (from 1) of another file.
+        Lines of a CSV, from 1; numbers of rows (from 1) of another file, and of what is a part of
+        one, such as a partition of Spark.
         """
-        if self._is_parquet:
+        if self._is_parquet or not self.path.exists():
             return [f"row {row + 1}" for row in rows]
         if self._is_workbook:
-            return [f"row {self._workbook.first_row + row}" for row in rows]
+            return [f"row {self._workbook.row_numbers[row]}" for row in rows]
         return [f"line {line}" for line in line_numbers(self.path, self.dialect, rows)]
 
 
@@ -282,7 +296,7 @@ def _number_faults(table: pa.Table, cells: pa.ChunkedArray, is_nan: Bools) -> pd
     is_filled = texts != ""
     column, row = np.divmod(position[is_filled], len(table))
     names = np.array(table.column_names, dtype=object)
-    return fault_table(row, names[column], texts[is_filled], _NO_NUMBER)
+    return fault_table(row, names[column], texts[is_filled], NO_NUMBER)
 
 
 def is_text_type(data_type: pa.DataType) -> bool:

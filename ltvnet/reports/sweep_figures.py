@@ -7,9 +7,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
-from ltvnet.reports.experiment_file import override_text
+from ltvnet.forecasting.override_words import override_text
 from ltvnet.reports.figures import MODEL_COLORS, PATTERN_COLOR, titled_figure
 from ltvnet.reports.html import FIGURE_STYLE
 from ltvnet.tuning.search_space import Value
@@ -102,15 +108,23 @@ def score_by_value(trials: Sequence[FinishedTrial], keys: Sequence[str]) -> Figu
 def _scatter_by_value(axes: Axes, trials: Sequence[FinishedTrial], key: str) -> None:
     """Draw the scores of trials by their value of a key, on a log scale where values are wide."""
     values: list[Any] = [trial.values[key] for trial in trials]
-    are_numbers = all(_is_number(value) for value in values)
+    are_numbers = all(_is_numeric_value(value) for value in values)
     positions = values if are_numbers else [override_text(value) for value in values]
     colors = [MODEL_COLORS[1] if trial.default else MODEL_COLORS[0] for trial in trials]
     axes.scatter(positions, [trial.score for trial in trials], s=14, c=colors)
     if are_numbers and min(values) > 0 and max(values) > 20 * min(values):
         axes.set_xscale("log")
+        _label_decades(axes)
 
 
-def _is_number(value: Value) -> bool:
+def _label_decades(axes: Axes) -> None:
+    """Label some powers of ten of a logarithmic axis, as plain numbers."""
+    axes.xaxis.set_major_locator(LogLocator(numticks=4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _is_numeric_value(value: Value) -> bool:
     """Return whether a value is a number, which true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

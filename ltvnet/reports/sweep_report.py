@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ltvnet.forecasting.override_words import override_text
 from ltvnet.reports import html
-from ltvnet.reports.experiment_file import experiment_text, override_text
+from ltvnet.reports.experiment_file import experiment_text
 from ltvnet.reports.html import html_table, paragraph, svg_figure
 from ltvnet.reports.sweep_figures import short_key, sweep_figures
 from ltvnet.reports.wording import exact_percent, fixed_percent, fixed_signed_percent, seconds

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import optuna
@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, event
+from sqlalchemy import URL, Connection, event
 
 from ltvnet.storage import mask_passwords
 from ltvnet.tuning.search_space import Value, encode_choice
@@ -75,13 +75,13 @@ class StudySettings:
     storage: str
     trials: int
     workers: int
-    timeout: str | None
+    timeout: Annotated[str | float | None, "90s, 30m, 1h or null"]
     sampler: Sampler
     startup: int
     points: int
     pruner: Pruner
     warmup: int
-    objectives: Sequence[str]
+    objectives: Annotated[Sequence[str], "[score] or [score,seconds]"]
     heartbeat: float
     retries: int
 
@@ -182,6 +182,9 @@ def _connect(address: str) -> RDBStorage | JournalStorage:
     if kind == "journal" and is_file:
         return JournalStorage(JournalFileBackend(path[1:]))
     if kind == "sqlite":
+        if is_file and not path.startswith("/file:"):  # which is an address of SQLite's own
+            # what follows is a file as its folder has it: %, ? and # are no syntax
+            address = URL.create("sqlite", database=path[1:]).render_as_string()
         wait_for_lock = {"connect_args": {"timeout": 60}}
         return _lock_before_reading(RDBStorage(address, engine_kwargs=wait_for_lock))
     return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ltvnet.reports.experiment_file import experiment_text, override_text
+from ltvnet.forecasting.override_words import override_text
+from ltvnet.reports.experiment_file import experiment_text
 from ltvnet.reports.sweep_figures import sweep_figures
 from ltvnet.reports.sweep_report import sweep_finding, write_sweep_report
 from ltvnet.tuning.search_space import Value, replace_config_values
@@ -333,6 +334,13 @@ def test_figures_have_names_and_what_they_draw(task: SweepTask) -> None:
     assert names == ["rate", "units", "half_life", "loss", "norm"]
     scales = [axes.get_xscale() for axes in figures["score by value"].axes]
     assert scales == ["log", *["linear"] * 4]
+    figures["score by value"].canvas.draw()
+    rate = figures["score by value"].axes[0].xaxis
+    texts = [
+        label.get_text() for label in (*rate.get_majorticklabels(), *rate.get_minorticklabels())
+    ]
+    assert all(float(text) for text in texts if text)  # no formula, and no digit twice
+    assert len(set(filter(None, texts))) == sum(map(bool, texts)) <= 6
 
 
 VALUE = st.recursive(

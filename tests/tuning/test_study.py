@@ -137,6 +137,21 @@ def test_storages_open(tmp_path: Path) -> None:
             assert isinstance(storage, JournalStorage) == (kind == "journal")
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+@pytest.mark.parametrize(
+    "folder",
+    ["a %20 b", "100%", "what?", "what?x=1&y", "a#b", "{a}", "a+b", "한글", "[MKT]", "a:b@c"],
+)
+def test_a_folder_may_have_any_name(kind: str, folder: str, tmp_path: Path) -> None:
+    """What follows sqlite:/// is a path, and not a part of an address with syntax of its own."""
+    for path in (tmp_path / folder / "study.db", tmp_path / f"{folder}.db"):
+        for _ in range(2):
+            with open_storage(f"{kind}:///{path}") as storage:
+                optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
+        assert path.is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {folder, f"{folder}.db"}
+
+
 EXPECTED = "expected sweep.storage=memory, sqlite:///FILE, journal:///FILE or a PostgreSQL address"
 
 

@@ -6,9 +6,11 @@
 - `date_texts`: one text, and the days that it means with day, month or year first.
 - `dates`: columns of text to days, with one convention for all texts of all files.
 - `workbooks`: sheets of Excel.
+- `extension_columns`: types of pandas in Parquet files.
 - `table_format`: what the user says of a table, and presets of platforms.
 - `column_mapping`: which columns play which role.
 - `conventions`: how numbers and dates of all files are written.
+- `money_per`: whether a curve is per user or of the whole cohort.
 - `cohort_blocks`, `long_tables`: rows of wide and of long tables as ltvnet's own.
 - `cohort_reader`: all of it for the files of one source.
 - `costs`: what advertising cost, joined to cohorts as their spend.

@@ -12,20 +12,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.arrays import Bools, Days, Floats, Ints, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.importers.column_mapping import ColumnMapping
 from ltvnet.data.importers.conventions import Conventions, MappedFile
-from ltvnet.data.importers.text_files import is_total
+from ltvnet.data.importers.date_texts import read_date, read_serial
+from ltvnet.data.importers.table_format import DatePeriod
+from ltvnet.data.importers.text_files import is_date_like, is_total
 from ltvnet.data.table_files import (
+    NO_NUMBER,
     empty_fault_table,
     factorize_text,
     fault_table,
     is_text_type,
-)
-
-_NO_NUMBER = (
-    "expected a number as in the other cells, or an empty cell where nothing is known; correct it"
 )
 
 
@@ -63,7 +62,7 @@ class NumberReader:
         rows = np.flatnonzero(is_unreadable)
         if len(rows):
             texts = column.take(pa.array(rows)).to_numpy()
-            self.faults.append(fault_table(rows, name, texts, _NO_NUMBER))
+            self.faults.append(fault_table(rows, name, texts, NO_NUMBER))
         return values
 
     def fault_table(self) -> pd.DataFrame:
@@ -84,10 +83,27 @@ def read_dates(block: pa.Table, file: MappedFile, conventions: Conventions) -> S
         last = end[end_codes]
         shown = shown + "~" + np.array(end_texts, dtype=object)[end_codes]
 
+    elif file.mapping.period:
+        last = np.where(last == first, last_of_period(first, file.mapping.period), last)
+
     ranges = np.strings.add(np.strings.add(first.astype(str), "~"), last.astype(str))
     is_known = ~(np.isnat(first) | np.isnat(last))
     dates: Strings = np.where(is_known, ranges.astype(object), shown)
     return dates
+
+
+def last_of_period(first: Days, period: DatePeriod) -> Days:
+    """Return the last day (N,) of the week or month that begins on each day."""
+    if period == "week":
+        return first + np.timedelta64(6, "D")
+    if period == "day":
+        return first
+    months = first.astype("datetime64[M]")
+    is_month_begin = months.astype("datetime64[D]") == first
+    same_day_next_month = (months + 1).astype("datetime64[D]") + (first - months)
+    end_of_month = (months + 1).astype("datetime64[D]")
+    last: Days = np.where(is_month_begin, end_of_month, same_day_next_month) - 1
+    return last
 
 
 def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) -> Bools:
@@ -100,7 +116,7 @@ def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) 
     date_is_total = np.array([is_total(text) for text in texts], dtype=bool)[codes]
     codes_of_first, first_texts = factorize_text(block.column(0))
     first_is_total = np.array([is_total(text) for text in first_texts], dtype=bool)
-    is_undated = np.array([not text.strip() for text in texts], dtype=bool)[codes]
+    is_undated = ~np.array([_may_be_date(text) for text in texts], dtype=bool)[codes]
     is_sum = date_is_total | (is_undated & first_is_total[codes_of_first])
 
     is_dropped = np.zeros(len(block), dtype=bool)
@@ -113,6 +129,11 @@ def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) 
     counts["rows that the preset leaves out"] += int((is_dropped & ~is_sum & ~is_empty).sum())
     left_out: Bools = is_empty | is_sum | is_dropped
     return left_out
+
+
+def _may_be_date(text: str) -> bool:
+    """Return whether a text has the look of a date, be it right or wrong."""
+    return bool(is_date_like(text) or read_date(text) or read_serial(text))
 
 
 def _is_blank(column: pa.ChunkedArray) -> Bools:
@@ -144,7 +165,8 @@ def translate_wide(
     reader = NumberReader(conventions)
 
     columns: dict[str, object] = {DATE: read_dates(block, file, conventions)}
-    assigned = {*file.date_columns, *mapping.ages, *mapping.ignore, mapping.version}
+    assigned: set[str | None] = {*file.date_columns, *mapping.ages, *mapping.ignore}
+    assigned |= {mapping.version, mapping.currency}
     amounts: dict[str, Floats] = {}
     for role in (USERS, SPEND):
         if role in mapping.column_of:

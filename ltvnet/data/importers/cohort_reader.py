@@ -14,10 +14,18 @@ import pyarrow as pa
 
 from ltvnet.data.cohort_rows import parse_dates, rename_columns
 from ltvnet.data.columns import ROLES
+from ltvnet.data.history_checks import OWN_LAYOUT
 from ltvnet.data.importers.cohort_blocks import CohortBlock, own_names, translate_wide
-from ltvnet.data.importers.column_mapping import AGE, VALUE, ColumnMapper, ColumnMapping
+from ltvnet.data.importers.column_mapping import (
+    AGE,
+    VALUE,
+    ColumnMapper,
+    ColumnMapping,
+    names_money,
+)
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
+from ltvnet.data.importers.money_per import decide_per, decide_per_by_return
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.table_files import TableFile, empty_fault_table, is_text_type, parse_numbers
 
@@ -79,10 +87,58 @@ class CohortReader:
         conventions = decide_conventions(
             list(self.files.values()), self._raw_blocks, self.table_format
         )
-        for path, file in self.files.items():
+        files = self._with_per(conventions)
+        for path, file in files.items():
             description = file.mapping.describe(self.table(path).columns)
             log.info("%s: %s", path, ", ".join([description, *conventions.notes]))
-        return replace(self, conventions=conventions)
+        return replace(self, files=files, conventions=conventions)
+
+    def _with_per(self, conventions: Conventions) -> Mapping[Path, MappedFile]:
+        """Return the files with what the values are per, where no name says so.
+
+        Raises ValueError where the numbers do not say it either, though they are called revenue,
+        and where a column of the return on spend contradicts what is said.
+        """
+        untold = [file for file in self.files.values() if not file.mapping.is_per_told]
+        if not untold:
+            self._check_per(conventions)
+            return self.files
+        per = decide_per(untold, conventions, self._raw_blocks)
+        names = [*untold[0].mapping.ages, *untold[0].mapping.values_of]
+        if per is None and any(map(names_money, names)):
+            raise ValueError(
+                f"{untold[0].path}: {names[-1]} may be money per user or of the whole cohort; say "
+                "which by data.format.per=user or data.format.per=cohort"
+            )
+        return {
+            path: replace(file, mapping=replace(file.mapping, per=per or file.mapping.per))
+            for path, file in self.files.items()
+        }
+
+    def _check_per(self, conventions: Conventions) -> None:
+        """Raise ValueError where the return on spend contradicts what values are said to be per.
+
+        The user's own word stands.
+        """
+        if self.table_format.per is not None:
+            return
+        for path, file in self.files.items():
+            per = decide_per_by_return(file, conventions, self._raw_blocks)
+            if per in (None, file.mapping.per):
+                continue
+            words = {"user": "per user", "cohort": "of the whole cohort"}
+            raise ValueError(
+                f"{path}: expected money {words[file.mapping.per]}, but with its spend and return "
+                f"on spend it agrees as money {words[per]}; say which by data.format.per=user or "
+                "data.format.per=cohort"
+            )
+
+    @property
+    def layout(self) -> str:
+        """Kind of tables, and conventions of numbers and dates where they are not plain."""
+        presets = {file.mapping.preset for file in self.files.values()} - {""}
+        notes = [] if self.conventions is None else list(self.conventions.notes)
+        return ", ".join([*(sorted(presets) or [OWN_LAYOUT]), *notes])
 
     @property
     def extra_lag_days(self) -> int:
@@ -116,9 +172,12 @@ class CohortReader:
         counts: Counter[str] = Counter()
         file = self.files[path]
         first_row = 0
+        cohorts = 0
         if file.mapping.kind == "wide":
             for block in self._raw_blocks(path, rows):
-                yield translate_wide(block, first_row, file, self.conventions, counts)
+                own_block = translate_wide(block, first_row, file, self.conventions, counts)
+                yield own_block
+                cohorts += len(own_block.table)
                 first_row += len(block)
         else:
             table = LongTableReader(file, self.conventions, self.attributes(path), counts)
@@ -126,9 +185,15 @@ class CohortReader:
                 table.add(block, first_row)
                 first_row += len(block)
             yield from table.finish()
+            cohorts = len(table.cohort_of)
         told = [f"{count:,} {text}" for text, count in counts.items() if count]
+        summary = f"of {first_row:,} rows: {'; '.join(told)}"
+        if not cohorts:
+            raise ValueError(
+                f"{path}: expected at least one cohort below the header, got {summary}"
+            )
         if told:
-            log.info("%s: of %s rows: %s", path, f"{first_row:,}", "; ".join(told))
+            log.info("%s: %s", path, summary)
 
     def _plain_blocks(self, path: Path, rows: int) -> Iterator[CohortBlock]:
         """Read a file of ltvnet's own columns, whose cells are parsed later."""
@@ -155,6 +220,8 @@ class CohortReader:
         """
         file = self.files[path]
         if not (file.mapping.is_own_layout and self.table_format.says_nothing):
+            return False
+        if file.mapping.period:
             return False
         is_small = path.stat().st_size <= _PROBED_BYTES
         for block in self.table(path).blocks(_PROBED_ROWS):

@@ -3,6 +3,7 @@
 Shapes: N rows of a block.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class MappedFile:
     @property
     def is_cohort_table(self) -> bool:
         """Whether there are dates, and ages or an age."""
-        return bool(self.date_columns and (self.mapping.ages or self.mapping.values_of))
+        has_curve = any(not series for series, _ in self.mapping.ages.values())
+        return bool(self.date_columns and (has_curve or self.mapping.values_of))
 
     @property
     def date_columns(self) -> list[str]:
@@ -66,6 +68,11 @@ class MappedFile:
         amounts = [column_of[role] for role in (USERS, SPEND, AGE) if role in column_of]
         version = [self.mapping.version] if self.mapping.version else []
         return [*amounts, *version, *self.mapping.ages, *self.mapping.values_of]
+
+    def return_column(self, names: Sequence[str], age: int) -> str | None:
+        """Return the column of the return on spend at an age, None where there is none."""
+        pattern = re.compile(rf"(?:.*[ _-])?(?:roas|roi)(?:.*\D)?0*{age}(?:\D.*)?", re.IGNORECASE)
+        return next((name for name in names if pattern.fullmatch(name)), None)
 
     @property
     def whole_number_columns(self) -> set[str]:
@@ -83,7 +90,7 @@ class MappedFile:
 
 @dataclass
 class _Evidence:
-    """What all cells of all files tell.
+    """Evidence of all cells of all files.
 
     `numbers` all of them, `whole_numbers` of users and ages; `currencies` named in a column.
     """
@@ -143,7 +150,7 @@ def decide_conventions(
             f"{files[0].mapping.currency}; export one currency, or convert the amounts before"
         )
     separators = {file.separator for file in files} - {None}
-    separator = separators.pop() if len(separators) == 1 else ","
+    separator = separators.pop() if len(separators) == 1 else None
     decimal = table_format.decimal or evidence.sign_by_whole_numbers()
     numbers = evidence.numbers.decide(separator, decimal)
     dates = evidence.dates.decide(table_format.dates)

@@ -13,7 +13,7 @@ from ltvnet.data.importers.number_texts import plain_text
 
 DateConvention = Literal["ymd", "dmy", "mdy"]
 
-CONVENTIONS: tuple[DateConvention, ...] = get_args(DateConvention)
+DATE_CONVENTIONS: tuple[DateConvention, ...] = get_args(DateConvention)
 
 
 class DaySpan(NamedTuple):
@@ -94,15 +94,16 @@ _MONTH_PATTERNS = [
     )
 ]
 
+_HALVES = "오전|오후|上午|下午|午前|午後"
 _TIME = re.compile(
-    r"(?P<day>.+?)(?:T|,? )(?P<half>(?:오전|오후|上午|下午|午前|午後) ?)?"
+    rf"(?P<day>.+?)(?:T|,? )(?P<half>(?:{_HALVES}) ?)?"
     r"(?P<H>[0-9]{1,2}):(?P<M>[0-5][0-9])(?::(?P<S>[0-5][0-9])(?:\.(?P<f>[0-9]{1,9}))?)?"
     r"(?: ?(?P<p>[AaPp][Mm]))?(?P<zone> ?(?:[A-Z]{3,4}|Z|[-+][0-9]{2}(?::?[0-9]{2})?))?"
 )
 _UTC = re.compile(r" ?(?:Z|UTC|GMT|\+00(?::?00)?)")
 
-TIME_BEHIND_DAY = r"(T|,? )[0-9]{1,2}:[0-9]{2}.*$"
-"""The time behind a day, which SQL may cut off before it looks for the distinct days."""
+TIME_BEHIND_DAY = rf"(T|,? )(({_HALVES}) ?)?[0-9]{{1,2}}:[0-9]{{2}}.*$"
+"""Pattern of the time behind a single day, which SQL may cut off to have fewer distinct texts."""
 
 _BETWEEN = [
     re.compile(pattern)
@@ -171,7 +172,7 @@ def _read_span(text: str) -> dict[DateConvention, DaySpan]:
     if spans or time_format != "":
         return {key: span._replace(time_format=time_format) for key, span in spans.items()}
     week_or_month = _read_week(text) or _read_month(text)
-    return dict.fromkeys(CONVENTIONS, week_or_month) if week_or_month else {}
+    return dict.fromkeys(DATE_CONVENTIONS, week_or_month) if week_or_month else {}
 
 
 def _read_day(text: str) -> dict[DateConvention, DaySpan]:
@@ -179,7 +180,7 @@ def _read_day(text: str) -> dict[DateConvention, DaySpan]:
     for pattern in _DAY_PATTERNS:
         match = pattern.fullmatch(text)
         if match and (span := _match_day(match, {})):
-            return dict.fromkeys(CONVENTIONS, span)
+            return dict.fromkeys(DATE_CONVENTIONS, span)
 
     roles: dict[DateConvention, str] = {"ymd": "ymd", "dmy": "dmy", "mdy": "mdy"}
     match = _NUMERIC_DAY.fullmatch(text)

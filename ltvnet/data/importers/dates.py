@@ -17,13 +17,13 @@ import numpy as np
 
 from ltvnet.data.arrays import Bools, Days
 from ltvnet.data.importers.date_texts import (
-    CONVENTIONS,
+    DATE_CONVENTIONS,
     DateConvention,
     DaySpan,
     read_date,
     read_serial,
 )
-from ltvnet.data.importers.number_texts import is_missing_mark
+from ltvnet.data.importers.number_texts import CellExample, is_missing_mark
 
 _PLACEHOLDERS = np.array(["1970-01-01", "2099-12-31"], dtype="datetime64[D]")
 _EARLIEST = np.datetime64("1990-01-01", "D")
@@ -89,21 +89,6 @@ class DateReading:
         return words[self.convention]
 
 
-class DateExample(NamedTuple):
-    """A text that shows something, and where it stands."""
-
-    text: str
-    where: str
-
-    def __str__(self) -> str:
-        """Quote the text and say where it stands."""
-        return f"{self.text!r} in {self.where}"
-
-    def day(self, convention: DateConvention) -> date:
-        """First day that the text means under a convention."""
-        return read_date(self.text)[convention].first
-
-
 class _Spelling(NamedTuple):
     """A way of writing: in words, and the formats of day and time for strptime."""
 
@@ -116,16 +101,15 @@ class _Spelling(NamedTuple):
 class _ShortYears:
     """Dates whose year has two digits and comes last, unless their numbers speak against it.
 
-    Where a year comes first, the last number has a wider range than the first. With points between
-    the numbers the year always comes last.
+    Where a year comes first, the last number has a wider range than the first.
     """
 
-    example: DateExample | None = None
+    example: CellExample | None = None
     first_numbers: set[int] = field(default_factory=set)
     last_numbers: set[int] = field(default_factory=set)
     year_may_come_first: bool = True
 
-    def add(self, example: DateExample, spans: Mapping[DateConvention, DaySpan]) -> None:
+    def add(self, example: CellExample, spans: Mapping[DateConvention, DaySpan]) -> None:
         """Note a date."""
         year_first = spans.get("ymd")
         year_last = spans.get("dmy") or spans.get("mdy")
@@ -134,9 +118,8 @@ class _ShortYears:
         elif year_last is None or year_first.form != year_last.form:
             if year_last is None or year_first[:2] != year_last[:2]:
                 self.example = self.example or example
-            if "." not in year_first.form:
-                self.first_numbers.add(year_first.first.year)
-                self.last_numbers.add(year_first.first.day)
+            self.first_numbers.add(year_first.first.year)
+            self.last_numbers.add(year_first.first.day)
 
     def seem_to_come_first(self) -> bool:
         """Return whether the numbers look as if the year came first."""
@@ -156,14 +139,14 @@ class DateEvidence:
     `serials` counts numbers that may be days as spreadsheets number them, `dates` all others.
     """
 
-    day_first: DateExample | None = None
-    month_first: DateExample | None = None
-    ambiguous: DateExample | None = None
+    day_first: CellExample | None = None
+    month_first: CellExample | None = None
+    ambiguous: CellExample | None = None
     short_years: _ShortYears = field(default_factory=_ShortYears)
     dates: int = 0
     serials: int = 0
     spellings: dict[DateConvention, Counter[_Spelling]] = field(
-        default_factory=lambda: {convention: Counter() for convention in CONVENTIONS}
+        default_factory=lambda: {convention: Counter() for convention in DATE_CONVENTIONS}
     )
 
     def add(self, texts: Iterable[str], where: str) -> None:
@@ -180,7 +163,7 @@ class DateEvidence:
             for convention, span in spans.items():
                 spelling = _Spelling(span.form, span.strptime, span.time_format)
                 self.spellings[convention][spelling] += 1
-            self._note_order(DateExample(text, where), spans)
+            self._note_order(CellExample(text, where), spans)
 
     def decide(self, convention: DateConvention | None = None) -> DateReading:
         """Decide how all dates are read; `convention` is the one that the user gave, if any.
@@ -198,7 +181,7 @@ class DateEvidence:
             has_serials=bool(self.serials) and not self.dates,
         )
 
-    def _note_order(self, example: DateExample, spans: Mapping[DateConvention, DaySpan]) -> None:
+    def _note_order(self, example: CellExample, spans: Mapping[DateConvention, DaySpan]) -> None:
         """Note what a date tells of the order of day, month and year."""
         self.short_years.add(example, spans)
         day_first, month_first = spans.get("dmy"), spans.get("mdy")
@@ -230,15 +213,17 @@ class DateEvidence:
         return "dmy" if has_year_last else "ymd"
 
 
-def _ask_which_day(example: DateExample, conventions: Sequence[DateConvention]) -> str:
+def _ask_which_day(example: CellExample, conventions: Sequence[DateConvention]) -> str:
     """Write the message that asks which of several days a text means."""
     spans = read_date(example.text)
-    convention_of_day: dict[date, DateConvention] = {}
+    convention_of_days: dict[tuple[date, ...], DateConvention] = {}
     for convention in conventions:
         if convention in spans:
-            convention_of_day.setdefault(spans[convention].first, convention)
+            days = tuple(dict.fromkeys(spans[convention][:2]))
+            convention_of_days.setdefault(days, convention)
     readings = " or ".join(
-        f"{day} (data.format.dates={convention})" for day, convention in convention_of_day.items()
+        f"{'~'.join(map(str, days))} (data.format.dates={convention})"
+        for days, convention in convention_of_days.items()
     )
     return f"{example} can be {readings}, and no other date tells which; set one of them"
 
@@ -286,7 +271,7 @@ def parse_strict_day(day: object) -> np.datetime64:
     text = str(day).strip()
     if isinstance(day, date) and text != "NaT":
         return np.datetime64(date(day.year, day.month, day.day), "D")
-    if isinstance(day, np.datetime64) and text != "NaT":
+    if isinstance(day, np.datetime64) and len(text) >= len("2025-02-10"):
         whole_day: np.datetime64 = day.astype("datetime64[D]")
         return whole_day
 

@@ -45,7 +45,7 @@ LONG_BLOCK_ROWS = 1 << 20  # of which the distinct cohorts are looked up one by 
 _NO_AGE = "expected a whole number of days from 0 up; correct it"
 
 
-class _Cells(NamedTuple):
+class _LongCells(NamedTuple):
     """Cells of a long table: (M,) each."""
 
     cohort: Ints
@@ -59,15 +59,17 @@ class _Cells(NamedTuple):
 class LongTableReader:
     """Collects the rows of a long table, block by block.
 
-    `attributes` are the columns that tell cohorts apart, beside the dates.
+    `attributes` are the columns that tell cohorts apart, beside the dates. `cohort_of` key -> the
+    number of a cohort; `first_rows` (N,) of the file in which they stand.
     """
 
     file: MappedFile
     conventions: Conventions
     attributes: dict[str, str]
     counts: Counter[str]
-    cells: list[_Cells] = field(default_factory=list)
+    cells: list[_LongCells] = field(default_factory=list)
     cohort_of: dict[tuple[str, ...], int] = field(default_factory=dict)
+    first_rows: list[int] = field(default_factory=list)
     amounts: dict[str, list[tuple[Ints, Floats]]] = field(default_factory=dict)
     faults: list[pd.DataFrame] = field(default_factory=list)
 
@@ -85,13 +87,13 @@ class LongTableReader:
         if mapping.version:
             version = reader.read(block.column(mapping.version), mapping.version)
 
-        cohort = self._number_cohorts(block)
+        source_rows = first_row + rows
+        cohort = self._number_cohorts(block, source_rows)
         for role in (USERS, SPEND):
             if role in mapping.column_of:
                 amount = reader.read(block.column(mapping.column_of[role]), role)
                 self.amounts.setdefault(role, []).append((cohort, amount))
 
-        source_rows = first_row + rows
         self._note_faults(reader, age, source_rows)
         age = age + mapping.age_offset
         is_used = (age >= 0) & (age <= MAX_AGE) & (age == np.floor(age)) & ~np.isnan(value)
@@ -99,7 +101,7 @@ class LongTableReader:
             ((age < 0) | (age > MAX_AGE)).sum()
         )
         self.cells.append(
-            _Cells(
+            _LongCells(
                 cohort[is_used],
                 age[is_used].astype(np.int64),
                 value[is_used],
@@ -118,7 +120,7 @@ class LongTableReader:
             table["row"] = source_rows[table["row"].to_numpy()]
             self.faults.append(table)
 
-    def _number_cohorts(self, block: pa.Table) -> Ints:
+    def _number_cohorts(self, block: pa.Table, source_rows: Ints) -> Ints:
         """Number the cohort of each row (M,): a new one where the key is new."""
         columns = [factorize(read_dates(block, self.file, self.conventions))]
         for column in self.attributes.values():
@@ -129,6 +131,8 @@ class LongTableReader:
         for position, row in enumerate(first.tolist()):
             key = tuple(str(values[codes[row]]) for codes, values in columns)
             numbers[position] = self.cohort_of.setdefault(key, len(self.cohort_of))
+            if len(self.first_rows) < len(self.cohort_of):
+                self.first_rows.append(int(source_rows[row]))
         cohort: Ints = numbers[inverse]
         return cohort
 
@@ -153,9 +157,6 @@ class LongTableReader:
         mapping = replace(self.file.mapping, values="cumulative")
         users = self._largest(USERS) if USERS in self.amounts else None
         per_user, is_without_revenue = curve_per_user(curve, ages, mapping, users)
-        source_rows = np.full(count, np.iinfo(np.int64).max)
-        np.minimum.at(source_rows, cells.cohort, cells.row)
-
         columns: dict[str, object] = {DATE: list(keys[0])}
         for name, texts in zip(self.attributes, keys[1:], strict=True):
             columns[name] = list(texts)
@@ -166,11 +167,12 @@ class LongTableReader:
             {name: pa.array(cells, from_pandas=True) for name, cells in columns.items()}
         )
         faults = pd.concat(self.faults) if self.faults else empty_fault_table()
-        yield CohortBlock(table, source_rows, faults, is_without_revenue)
+        first_rows = np.array(self.first_rows)
+        yield CohortBlock(table, first_rows, faults, is_without_revenue)
 
-    def _newest_cells(self) -> _Cells:
+    def _newest_cells(self) -> _LongCells:
         """Join the cells of all blocks; of a cohort and age those of the newest version."""
-        cells = _Cells(*(np.concatenate(columns) for columns in zip(*self.cells, strict=True)))
+        cells = _LongCells(*(np.concatenate(columns) for columns in zip(*self.cells, strict=True)))
         if not self.file.mapping.version:
             return cells
         position = cells.cohort * AGES + cells.age
@@ -178,9 +180,9 @@ class LongTableReader:
         np.maximum.at(newest, position, cells.version)
         is_newest = cells.version == newest[position]
         self.counts["rows of older versions"] += int((~is_newest).sum())
-        return _Cells(*(column[is_newest] for column in cells))
+        return _LongCells(*(column[is_newest] for column in cells))
 
-    def _refuse_repeated(self, cells: _Cells, has_row: Ints) -> None:
+    def _refuse_repeated(self, cells: _LongCells, has_row: Ints) -> None:
         """Raise ValueError where a cohort has several rows of an age that nobody said add up."""
         if self.file.mapping.adds_rows or not (has_row > 1).any():
             return

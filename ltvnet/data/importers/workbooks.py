@@ -11,22 +11,24 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ltvnet.data.importers.text_files import find_header_row
+from ltvnet.data.importers.text_files import LineCounts, find_header_row, is_blank_row
 
 Cell = str | float | bool | date | datetime | time | timedelta | None
 
 
 @dataclass(frozen=True)
 class Workbook:
-    """The table in a sheet: its `columns`, `batch` of rows as text, and `first_row` in the sheet.
+    """The table in a sheet: its `columns`, and the `batch` of its rows as text.
 
-    `first_row` (from 1) is the row of the sheet in which the first row of the table stands.
+    `row_numbers` (from 1) of the sheet in which the rows of the table stand; `counts` of other
+    rows below the header.
     """
 
     sheet: str
     columns: tuple[str, ...]
     batch: pa.RecordBatch
-    first_row: int
+    row_numbers: tuple[int, ...]
+    counts: LineCounts
 
 
 def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
@@ -54,7 +56,7 @@ def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
     tables = []
     for name in names:
         rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-        texts = [[_as_text(cell) for cell in row] for row in rows]
+        texts = [[_cell_text(cell) for cell in row] for row in rows]
         if table := _find_table(name, texts):
             tables.append(table)
     if not tables:
@@ -75,17 +77,28 @@ def _find_table(sheet: str, rows: Sequence[Sequence[str]]) -> Workbook | None:
         return None
     width = max(position for position, name in enumerate(rows[header]) if name.strip()) + 1
     columns = tuple(name.strip() for name in rows[header][:width])
-    body = [row[:width] for row in rows[header + 1 :]]
-    cells = [pa.array([row[i] or None for row in body], pa.string()) for i in range(width)]
-    return Workbook(
-        sheet, columns, pa.RecordBatch.from_arrays(cells, names=list(columns)), header + 2
-    )
+    counts = LineCounts()
+    body = []
+    row_numbers = []
+    for number, row in enumerate(rows[header + 1 :], header + 2):
+        cells = row[:width]
+        if is_blank_row(cells):
+            counts.blanks += 1
+        elif tuple(cell.strip() for cell in cells) == columns:
+            counts.repeated_headers += 1
+        else:
+            body.append(cells)
+            row_numbers.append(number)
+
+    arrays = [pa.array([row[i] or None for row in body], pa.string()) for i in range(width)]
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    return Workbook(sheet, columns, batch, tuple(row_numbers), counts)
 
 
-def _as_text(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     """Write a cell as text.
 
-    >>> _as_text(3.0), _as_text(0.1), _as_text(datetime(2025, 1, 6)), _as_text(None)
+    >>> _cell_text(3.0), _cell_text(0.1), _cell_text(datetime(2025, 1, 6)), _cell_text(None)
     ('3', '0.1', '2025-01-06', '')
     """
     if cell is None:

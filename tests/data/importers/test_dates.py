@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltvnet.data.importers.date_texts import DateConvention
+from ltvnet.data.importers.date_texts import TIME_BEHIND_DAY, DateConvention
 from ltvnet.data.importers.dates import (
     DateEvidence,
     DateReading,
@@ -185,11 +185,16 @@ def test_contradicting_orders_are_refused_with_both() -> None:
 
 
 def test_years_of_two_digits_stand_last() -> None:
-    """Unless with slashes or hyphens the first number hardly changes and the last does."""
+    """Unless the first number hardly changes and the last does."""
     assert read("13.01.24", "14.01.24", "20.02.24")[0] == "2024-01-13"
-    assert read("24.01.13", "24.01.14", "24.01.20")[0] == "2013-01-24"
+    assert read("24.01.13", "24.01.14", "20.12.12")[0] == "2013-01-24"
     assert read("24/12/24", "25/12/24", "26/12/24")[0] == "2024-12-24"
-    for texts in (["24/01/13", "24/01/14"], ["24-12-24", "24-12-25"], ["24/12/30", "25/01/06"]):
+    for texts in (
+        ["24/01/13", "24/01/14"],
+        ["24-12-24", "24-12-25"],
+        ["24/12/30", "25/01/06"],
+        ["24.01.13", "24.01.14", "24.01.20"],
+    ):
         with pytest.raises(ValueError, match=r"dates=ymd\) or .*dates=dmy"):
             evidence_of(*texts).decide()
         assert read(*texts, convention="ymd")[0].startswith("2024")
@@ -256,6 +261,7 @@ def test_a_day_without_doubt(day: object) -> None:
         (None, ""),
         (np.datetime64("NaT"), ""),
         (pd.NaT, ""),
+        (np.datetime64("2023-06"), "; write one day of it"),
     ],
 )
 def test_a_day_in_doubt_is_refused(day: object, remedy: str) -> None:
@@ -284,6 +290,16 @@ def test_sql_reads_the_same_days(text: str) -> None:
     reading = evidence_of(text).decide()
     [day] = days_by_duckdb([text], strptime_formats(reading))
     assert str(day) == DAYS[text]
+
+
+def test_sql_may_cut_off_the_time() -> None:
+    query = "select regexp_replace(unnest(?::varchar[]), ?, '')"
+    with duckdb.connect() as connection:
+        rows = connection.execute(query, [list(DAYS), TIME_BEHIND_DAY]).fetchall()
+    days_alone = [text for (text,) in rows]
+    assert not any(":" in text for text in days_alone)
+    for text, day in zip(days_alone, DAYS.values(), strict=True):
+        assert read(text) == [day]
 
 
 def test_sql_refuses_what_it_cannot_read() -> None:

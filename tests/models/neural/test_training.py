@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from factories.configs import ROOT
 from factories.neural import make_neural
+from rich.progress import Progress, TaskID
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ltvnet.data.curves import Curves
 
@@ -66,6 +69,43 @@ def test_a_run_is_not_taken_up_by_accident(uninterrupted_run: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+SCHEDULERS = {
+    "sbatch": {
+        "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "x", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost",
+        "SLURM_STEP_NODELIST": "localhost",
+    },
+    "srun, the second task": {
+        "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x", "SLURM_JOB_ID": "1", "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost",
+        "SLURM_NTASKS_PER_NODE": "2",
+    },
+    "LSF": {
+        "LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/nonexistent", "JSM_NAMESPACE_LOCAL_RANK": "0",
+        "JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "0",
+    },
+    "torchrun": {
+        "TORCHELASTIC_RUN_ID": "x", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2",
+        "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "1234",
+    },
+}  # fmt: skip
+"""Variables with which schedulers start a process."""
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_one_device_is_one_process_whatever_scheduler_started_it(
+    scheduler: str, training_curves: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_neural().fit(training_curves).predict(training_curves, [180])
+    for name, value in SCHEDULERS[scheduler].items():
+        monkeypatch.setenv(name, value)
+    fitted = make_neural(folder=tmp_path / "checkpoints").fit(training_curves)
+    forecast = fitted.predict(training_curves, [180])
+    np.testing.assert_array_equal(forecast.raw.mean, plain.raw.mean)
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
 class Harmful:
     """Makes a folder when unpickled."""
 
@@ -95,6 +135,37 @@ def test_checkpoints_and_events_are_written(tmp_path: Path, training_curves: Cur
             loaded = torch.load(folder / name, weights_only=True)
             assert "state_dict" in loaded
     assert list(tmp_path.glob("events*")) and list((tmp_path / "inner").glob("events*"))
+    assert not list(tmp_path.rglob("hparams.yaml"))  # it would be empty
+    for folder, own_tags in ((tmp_path, set()), (tmp_path / "inner", {"val/loss"})):
+        tags = set(EventAccumulator(str(folder)).Reload().Tags()["scalars"])
+        assert tags >= {"train/loss_epoch", *own_tags} and "epoch" not in tags
+
+
+def test_the_bar_of_a_fit_has_a_name_and_counts_all_epochs(
+    tmp_path: Path, training_curves: Curves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both fits: the one that finds how long to train, and the other that stops there."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    fits: dict[str, float] = {}
+    told: list[tuple[str, int]] = []
+
+    def add_task(_: Progress, description: str, *, total: float) -> TaskID:
+        fits[description] = total
+        return TaskID(0)
+
+    def update(_: Progress, __: TaskID, *, description: str, completed: int) -> None:
+        told.append((description, completed))
+
+    monkeypatch.setattr(Progress, "add_task", add_task)
+    monkeypatch.setattr(Progress, "update", update)
+    make_neural(folder=tmp_path / "checkpoints").fit(training_curves)
+    assert list(fits) == ["lstm: finding how long to train", "lstm: training"]
+    for name, total in fits.items():
+        bar = [each for each in told if each[0].startswith(name)]
+        epochs = int(bar[-1][0].rsplit(" of ")[1])
+        assert bar[0][0] == f"{name}, epoch 1 of {epochs}"
+        assert bar[-1] == (f"{name}, epoch {epochs} of {epochs}", total)
+        assert [completed for _, completed in bar] == sorted(completed for _, completed in bar)
 
 
 def test_ctrl_c_is_handed_on(training_curves: Curves, monkeypatch: pytest.MonkeyPatch) -> None:
