@@ -116,7 +116,7 @@ def test_any_dialect_gives_the_same_cohorts_or_is_asked_about(
 
 @pytest.mark.slow
 @given(line_lists, dialects)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_many_dialects_give_the_same_cohorts_or_are_asked_about(
     lines: list[Line], dialect: Dialect
 ) -> None:
