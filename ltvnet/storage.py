@@ -3,16 +3,23 @@
 Also where the configs are.
 """
 
+import errno
 import json
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from glob import escape
 from pathlib import Path
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of writing, which libraries raise without saying where."""
+
+DAMAGE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError)
+"""Errors of reading JSON or Parquet that is cut off or of another kind, Arrow's included."""
 try:
     import fcntl
 except ImportError:  # Windows has other locks
@@ -36,7 +43,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The folder is made where missing. After an error nothing of the new file stays and an older
     file of that name is as it was; what a killed process left behind is removed by the next
-    write of the same file.
+    write of the same file. Raises OSError that names the file where its disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -47,11 +54,55 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in DISK_ERRORS and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
     if os.name == "posix":  # elsewhere a folder cannot be opened, and renames are durable
         _sync_folder(path.parent)
+
+
+@contextmanager
+def explain_damage(path: Path, way_out: str) -> Iterator[None]:
+    """Turn the error of reading a damaged file into a ValueError that names it and the way out.
+
+    A file that is not there, or may not be read, is not damaged: its error is raised as it is.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except DAMAGE_ERRORS as error:
+        problem = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path}: the file is damaged ({problem}): {way_out}") from error
+
+
+@contextmanager
+def report_event_errors_once(folder: Path) -> Iterator[None]:
+    """Keep errors of the threads that write TensorBoard's events to `folder` to one message.
+
+    Such an error is raised where the next event is written, too; here it gets the path that it
+    lacks, and the thread's own traceback is left out.
+    """
+    usual_hook = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        is_event_writer = type(arguments.thread).__name__ == "_AsyncWriterThread"
+        if not (is_event_writer and issubclass(arguments.exc_type, OSError)):
+            usual_hook(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+        raise
+    finally:
+        threading.excepthook = usual_hook
 
 
 def _remove_leftovers(path: Path) -> None:

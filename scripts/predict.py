@@ -6,7 +6,7 @@ from pathlib import Path
 from launch import data_source, launch, plain, section
 from omegaconf import DictConfig
 
-TABLE_KEYS = ("wide", "ages", "by", "ledger", "explain", "part")
+TABLE_KEYS = ("wide", "ages", "by", "ledger", "explain", "part", "scale")
 """Keys of configs/predict.yaml that are those of OutputOptions."""
 
 SETTING_KEYS = ("as_of", "rows", "threads", "device", "engine")

@@ -37,7 +37,17 @@ def test_every_file_is_met_here() -> None:
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     assert groups == {"data", "model", "space", "trainer", "validation"}
     top = {path.stem for path in CONFIGS.glob("*.yaml")}
-    names = {"run", "train", "backtest", "benchmark", "predict", "prepare", "simulate", "sweep"}
+    names = {
+        "run",
+        "train",
+        "backtest",
+        "benchmark",
+        "predict",
+        "prepare",
+        "simulate",
+        "sweep",
+        "check",
+    }
     assert top == names
 
 
@@ -108,6 +118,7 @@ def test_the_defaults_of_files_stand_once() -> None:
     """`ltvnet.read` has the defaults of the YAML."""
     config = resolve_config(compose_config("predict", "bundle=b", "data.path=table.csv"))["data"]
     assert config.pop("_target_") == "ltvnet.data.cohort_tables.Files"
+    assert config["format"].pop("_target_").endswith(".TableFormat")
     defaults = dataclasses.asdict(Files(path="table.csv"))
     assert config == {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
 

@@ -154,4 +154,8 @@ def test_few_cohorts_are_no_error(fitted_model: Fitted, known_history: History) 
             known_history.as_of(date), NODES
         )
         assert_sound(forecast)
-        assert not set(forecast.reason) & {"ok"}
+        oldest_age = forecast.curves.observed_age.max()
+        assert forecast.last_supported_age <= oldest_age < 360
+        assert forecast.is_extrapolated[:, -1].any() and not forecast.is_within_reach[-1]
+        is_at_reach = forecast.curves.observed_age >= max(forecast.last_supported_age, 0)
+        assert set(forecast.reason[is_at_reach]) == {"extrapolated"}

@@ -1,9 +1,12 @@
 """Files appear whole or not at all, folders have one owner, addresses show no passwords."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltvnet import storage
-from ltvnet.storage import LOCK_FILE, atomic_write, lock_folder, mask_passwords
+from ltvnet.storage import (
+    LOCK_FILE,
+    atomic_write,
+    explain_damage,
+    lock_folder,
+    mask_passwords,
+    report_event_errors_once,
+)
 
 
 def test_a_block_left_by_an_error_leaves_no_file(tmp_path: Path) -> None:
@@ -90,6 +100,38 @@ def test_two_may_write_the_same_file(tmp_path: Path) -> None:
 )
 def test_passwords_are_masked(address: str, shown: str) -> None:
     assert mask_passwords(address) == shown
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    """Libraries raise it without a name, or with that of the unfinished file."""
+    path = tmp_path / "a.csv"
+    for names_unfinished in (False, True):
+        with pytest.raises(OSError, match=r"No space left on device: .*a\.csv'$") as caught:
+            with atomic_write(path) as unfinished:
+                unfinished.write_text("half")
+                name = (str(unfinished),) if names_unfinished else ()
+                raise OSError(errno.ENOSPC, "Error writing bytes to file", *name)
+        assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
+    for error in (OSError(errno.ENOSPC, "full", "b.csv"), OSError(errno.EIO, "reading"), OSError()):
+        with pytest.raises(OSError) as caught, atomic_write(tmp_path / "a.csv"):  # noqa: PT011
+            raise error
+        assert caught.value is error
+
+
+def test_a_damaged_file_is_named_with_the_way_out() -> None:
+    path = Path("runs") / "costs.json"
+    for error in (ValueError("Expecting value: line 1\nmore"), KeyError("seconds"), OSError("end")):
+        with pytest.raises(
+            ValueError, match=r"costs\.json: the file is damaged \(.*\): delete it$"
+        ):
+            with explain_damage(path, "delete it"):
+                raise error
+    for missing in (FileNotFoundError("x"), PermissionError("y")):
+        with pytest.raises(type(missing)), explain_damage(path, "delete it"):
+            raise missing
 
 
 @given(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1))
@@ -186,3 +228,29 @@ def test_of_many_at_once_one_has_the_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
+
+
+class _AsyncWriterThread(threading.Thread):
+    """A thread that is called as TensorBoard's and fails as it does on a full disk."""
+
+    def run(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_message_with_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))), report_event_errors_once(tmp_path):
+        thread = _AsyncWriterThread()
+        thread.start()
+        thread.join()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert told == []
+
+    with report_event_errors_once(tmp_path):  # of other threads all is told as ever
+        other = threading.Thread(target=lambda: 1 / 0)
+        other.start()
+        other.join()
+    assert len(told) == 1

@@ -21,46 +21,24 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import Bools, Categorical, Days, Floats, Ints, Strings
+from ltvnet.backtesting.cohort_keys import DATE_LEVELS, CohortKeys, rank_keys
+from ltvnet.data.arrays import Bools, Days, Floats, Ints, Strings
 from ltvnet.data.columns import END, START
 from ltvnet.data.curves import MAX_AGE, NODE_AGES, NODES, Curves, is_within_week_past, parse_day
+from ltvnet.data.output_columns import attribute_column, attribute_of_column
 from ltvnet.forecasting.forecast import QUANTITIES, Band, Forecast
-from ltvnet.storage import atomic_write
+from ltvnet.storage import atomic_write, explain_damage
 
 Stage = Literal["raw", "blended", "corrected", "final"]
 
+DAMAGE_ADVICE = (
+    "delete it, and the day is done again; what predict.py issued is not, restore that from a "
+    "backup or move it away"
+)
+"""Way out of a file that cannot be read."""
+
 STAGES: tuple[Stage, ...] = ("raw", "blended", "corrected", "final")
 """A forecast of the model; blended with the pattern; corrected on increments; calibrated."""
-
-DATE_LEVELS = 2
-"""Levels of a cohort's key before those of its attributes: start and end."""
-
-
-@dataclass(frozen=True)
-class CohortKeys:
-    """Keys of cohorts, of which nothing else is known: `keys` (K) start, end and attributes."""
-
-    keys: pd.MultiIndex
-
-    def __len__(self) -> int:
-        """Number of cohorts."""
-        return len(self.keys)
-
-    @property
-    def attributes(self) -> Mapping[str, Strings]:
-        """The attributes of each cohort, (K,) each."""
-        names = list(map(str, self.keys.names))
-        return {name: self.keys.get_level_values(name).to_numpy() for name in names[DATE_LEVELS:]}
-
-    @property
-    def attribute_codes(self) -> Mapping[str, Categorical]:
-        """The attributes of each cohort as codes (K,) of their values."""
-        codes_by_name = {}
-        for level in range(DATE_LEVELS, self.keys.nlevels):
-            codes = self.keys.codes[level].astype(np.int64)
-            values = self.keys.levels[level].to_numpy(object)
-            codes_by_name[str(self.keys.names[level])] = Categorical(codes, values)
-        return codes_by_name
 
 
 @dataclass(frozen=True)
@@ -141,7 +119,7 @@ class LedgerEntries:
     def concatenate(cls, parts: Sequence["LedgerEntries"]) -> "LedgerEntries":
         """Join entries, sorted by origin, cohort and observed age; their keys are distinct."""
         keys = [entries.keys.take(entries.cohort_index) for entries in parts]
-        cohort_index, distinct_keys = _rank_keys(keys[0].append(keys[1:]))
+        cohort_index, distinct_keys = rank_keys(keys[0].append(keys[1:]))
         joined = _combine_arrays(lambda *arrays: np.concatenate(arrays), *parts)
         joined = replace(joined, keys=distinct_keys, cohort_index=cohort_index)
 
@@ -201,7 +179,7 @@ class LedgerEntries:
         return {name: text[self.cohort_index] for name, text in self.cohorts.attributes.items()}
 
     @property
-    def cohorts(self) -> "CohortKeys":
+    def cohorts(self) -> CohortKeys:
         """The cohorts (K) of the entries, each once."""
         return CohortKeys(self.keys)
 
@@ -244,9 +222,10 @@ class Ledger:
     ) -> None:
         """Write the entries of one origin; what stood there of the model is replaced.
 
+        Forecasts that count as issued are never replaced: see `issuing.issue_forecasts`.
         `bundle` the identity of what forecast, `last_training_day` the last that it knew. Raises
         ValueError for entries of several origins, or of one before that day, for a cohort twice
-        at one observed age, and for an attribute named like a column.
+        at one observed age.
         """
         origins = np.unique(entries.origin)
         if len(origins) != 1:
@@ -284,9 +263,11 @@ class Ledger:
         if not self.has(model, origin):
             return None
         # The statistics of the column hold it, so that no data are read.
-        file = parquet.ParquetFile(self.path(model, origin))
-        column = file.schema_arrow.get_field_index("trained")
-        return np.datetime64(file.metadata.row_group(0).column(column).statistics.min, "D")
+        path = self.path(model, origin)
+        with explain_damage(path, DAMAGE_ADVICE):
+            file = parquet.ParquetFile(path)
+            column = file.schema_arrow.get_field_index("trained")
+            return np.datetime64(file.metadata.row_group(0).column(column).statistics.min, "D")
 
     def read(
         self, model: str, origins: Sequence[np.datetime64], hierarchy: tuple[str, ...]
@@ -368,21 +349,8 @@ def _combine_arrays(combine: Callable[..., NDArray[Any]], *parts: LedgerEntries)
     return replace(parts[0], bands=bands, **arrays)
 
 
-def _rank_keys(keys: pd.MultiIndex) -> tuple[Ints, pd.MultiIndex]:
-    """Position of each of the keys (E) among the distinct ones, and those (K), sorted.
-
-    By arithmetic on the codes of each level, as objects for rows would take minutes.
-    """
-    rank = first_row = np.zeros(len(keys), dtype=np.int64)
-    for level in range(keys.nlevels):
-        codes, values = pd.factorize(keys.get_level_values(level), sort=True)
-        prefix_and_value = rank * len(values) + codes
-        _, first_row, rank = np.unique(prefix_and_value, return_index=True, return_inverse=True)
-    return rank, keys[first_row]
-
-
 def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
-    """Build the rows of a file, a cell each; raise ValueError for an attribute named like one."""
+    """Build the rows of a file, a cell each."""
     entry, node = np.nonzero(entries.has_forecast)  # (C,) each
 
     columns: dict[str, Any] = {}
@@ -407,13 +375,6 @@ def _to_table(entries: LedgerEntries, issuer: Mapping[str, object]) -> pa.Table:
 def _cell_key_columns(entries: LedgerEntries, entry: Ints) -> dict[str, pa.DictionaryArray]:
     """Columns of the key of each cell's entry (C,): start, end and attributes."""
     attributes = list(map(str, entries.keys.names))[DATE_LEVELS:]
-    reserved = {*_ISSUER_COLUMNS, *_FIXED_COLUMNS, "origin"}
-    if taken := sorted(reserved.intersection(attributes)):
-        raise ValueError(
-            f"expected no attribute named like a column of the ledger, got {', '.join(taken)}: "
-            "rename it with data.columns"
-        )
-
     columns = {}
     cohort_index = entries.cohort_index[entry]
     for level, name in enumerate((START, END, *attributes)):
@@ -437,15 +398,22 @@ class _LedgerFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file; its attributes are the columns that are not the ledger's own."""
-        names = parquet.read_schema(path).names
-        attributes = [name for name in names if name not in (*_ISSUER_COLUMNS, *_FIXED_COLUMNS)]
-        columns = [*attributes, *_FIXED_COLUMNS]
-        table = parquet.read_table(
-            path, columns=columns, read_dictionary=attributes, partitioning=None
-        )
-        texts = [column.combine_chunks() for column in table.select(attributes).itercolumns()]
-        return cls(attributes, texts, {name: table[name].to_numpy() for name in _FIXED_COLUMNS})
+        """Read a file; its attributes are the columns that are not the ledger's own.
+
+        Raises ValueError for a file that is damaged.
+        """
+        with explain_damage(path, DAMAGE_ADVICE):
+            names = parquet.read_schema(path).names
+            texts = [name for name in names if name not in (*_ISSUER_COLUMNS, *_FIXED_COLUMNS)]
+            columns = [*texts, *_FIXED_COLUMNS]
+            table = parquet.read_table(
+                path, columns=columns, read_dictionary=texts, partitioning=None
+            )
+            return cls(
+                attributes=[attribute_of_column(name) for name in texts],
+                texts=[table[name].combine_chunks() for name in texts],
+                columns={name: table[name].to_numpy() for name in _FIXED_COLUMNS},
+            )
 
     @cached_property
     def is_first_cell(self) -> Bools:
@@ -483,7 +451,8 @@ class _LedgerFile:
         levels = [days.astype("datetime64[s]") for days in dates]
         rows = pa.array(first_cell)
         levels += [text.take(rows).to_numpy(zero_copy_only=False) for text in self.texts]
-        return pd.MultiIndex.from_arrays(levels, names=["start", "end", *self.attributes])
+        columns = map(attribute_column, self.attributes)
+        return pd.MultiIndex.from_arrays(levels, names=["start", "end", *columns])
 
     def bands(self) -> dict[str, Band]:
         """Band of each stage; one that changed no bit shares the band of the stage before it."""

@@ -12,7 +12,7 @@ from ltvnet.forecasting.model_spec import ModelSpec, as_json
 from ltvnet.forecasting.registry import find_registration
 from ltvnet.forecasting.run_context import RunContext
 
-FORECAST_VERSION = 3
+FORECAST_VERSION = 4
 """Part of an identity in a ledger: raise it when the same spec would forecast otherwise."""
 
 

@@ -28,7 +28,7 @@ from ltvnet.forecasting.forecaster import Forecaster, Predictor, State
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import create_forecaster, forecaster_class
 from ltvnet.forecasting.run_context import RunContext
-from ltvnet.storage import atomic_write
+from ltvnet.storage import atomic_write, explain_damage
 
 
 @runtime_checkable
@@ -204,16 +204,23 @@ class Replay:
         total = np.zeros(2)
         for member in self.members:
             receipts = [member._receipt(fit_day) for fit_day in fit_days]
-            costs = [json.loads(path.read_text()) for path in receipts if path.exists()]
+            costs = [_read_receipt(path) for path in receipts if path.exists()]
             if not costs:
                 return None
-            total += np.mean([(cost["seconds"], cost["parameters"]) for cost in costs], axis=0)
+            total += np.mean([(cost.seconds, cost.parameters) for cost in costs], axis=0)
         return FitCost(*total.tolist())
 
     def _receipt(self, fit_day: np.datetime64) -> Path:
         """Path of the note on a fit's cost: beside the forecasts, which do not depend on it."""
         folder = self.ledger.folder / "_costs" / self.identity  # readers of Parquet skip _names
         return folder / f"{fit_day}.json"
+
+
+def _read_receipt(path: Path) -> FitCost:
+    """Read the note on a fit's cost. Raises ValueError where it is damaged."""
+    with explain_damage(path, "delete it, it says no more than what a fit cost"):
+        cost = json.loads(path.read_text())
+        return FitCost(float(cost["seconds"]), float(cost["parameters"]))
 
 
 def _run_folds(folds: Sequence[Fold], history: History) -> Iterator[tuple[Fold, FoldResult]]:

@@ -160,7 +160,7 @@ class Corrected:
         next_node = np.searchsorted(NODE_AGES, raw.ages)
         final = replace(
             raw,
-            final=interpolate_between_nodes(raw, nodes, bands["final"]),
+            final=interpolate_between_nodes(raw, nodes, bands["final"]).widen_to_mean(),
             is_calibrated=self.stages.has_intervals,
             is_borrowed=is_borrowed[:, next_node],
             portfolio_spread=self.stages.totals,

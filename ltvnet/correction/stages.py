@@ -1,6 +1,6 @@
 """The learned stages, as of a day: blend, correction and intervals, applied in this order.
 
-Shapes: E entries, J nodes, I intervals, M models, N cohorts.
+Shapes: E entries, J nodes, I intervals, M models, N cohorts, B buckets of observed age.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,14 @@ class LearnedStages:
     @property
     def has_intervals(self) -> bool:
         """Whether any interval was checked on the past."""
-        return bool(np.isfinite(self.intervals.lower).any())
+        return bool(self.is_calibrated.any())
+
+    @property
+    def is_calibrated(self) -> Bools:
+        """Whether there are intervals at each bucket of observed age: (B,)."""
+        is_known = np.isfinite(self.intervals.lower)  # (B, S, J)
+        has_any: Bools = np.count_nonzero(is_known, axis=(1, 2)) > 0
+        return has_any
 
     def apply(
         self,
@@ -51,7 +58,8 @@ class LearnedStages:
         """Return the band of every stage, and the cells whose interval is borrowed: (E, J).
 
         `raw` the mean of the models, `models` (M, E, I) the increments of each. Beyond
-        `last_supported_age` (E,) there is no interval.
+        `last_supported_age` (E,) there is no interval. Every band holds its mean: where all that
+        is known of errors lies on one side of it, the other bound is the mean itself.
         """
         observed_age = raw.observed_age
         observed_value = raw.observed_value
@@ -62,6 +70,7 @@ class LearnedStages:
             pattern_growth = interval_growth(raw.pattern, observed_age, observed_value)
             growth = self.blend.apply(models, pattern_growth, observed_age)
             blended = rescale_growth(raw.band, growth, observed_age, observed_value)
+            blended = blended.widen_to_mean()
 
         corrected = blended
         if self.correction.is_on[bucket].any():
@@ -69,12 +78,13 @@ class LearnedStages:
             segment = deepest_known_segment(self.correction.segments, cohorts)
             growth = self.correction.apply(growth, observed_age, segment)
             corrected = rescale_growth(blended, growth, observed_age, observed_value)
+            corrected = corrected.widen_to_mean()
 
         segment = deepest_known_segment(self.intervals.segments, cohorts)
         final, is_borrowed = self.intervals.apply(replace(raw, band=corrected), segment)
         is_unsupported = NODE_AGES > last_supported_age[:, None]
         mask = np.where(is_unsupported, np.nan, 1.0)
-        final = replace(final, p10=final.p10 * mask, p90=final.p90 * mask)
+        final = replace(final, p10=final.p10 * mask, p90=final.p90 * mask).widen_to_mean()
         bands: dict[Stage, Band] = {
             "raw": raw.band,
             "blended": blended,

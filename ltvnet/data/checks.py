@@ -29,7 +29,18 @@ _NEGATIVE = "expected a number from 0 up; correct it or empty the cell"
 _NO_USERS = "expected the number of users, as the row has values; fill the cell in"
 _GAP = "expected a value between known ages (0 is one); fill the cell in or empty what follows"
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
-_FALL = "expected no fall of cumulative revenue; with refunds in it set data.revenue=net"
+_FALL = (
+    "expected no fall of cumulative revenue; with refunds in it set data.revenue=net, and where "
+    "each cell is the revenue of one day data.format.values=increment"
+)
+_FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
+_MANY_FALLS = (
+    "expected no fall of cumulative revenue, got falls in so many cohorts that this is rather the "
+    "revenue of each day: set data.format.values=increment, or data.revenue=net if it is "
+    "cumulative with refunds in it"
+)
+_MANY_FALLING_COHORTS = 5
+_MANY_FALLING_SHARE = 0.05  # of cohorts, by which exports of each day's revenue are recognised
 
 
 def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -> pd.DataFrame:
@@ -43,6 +54,9 @@ def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -
         return table.number_faults
     faults = _check_rows(table.take(rows), last_age[rows], tolerance)
     faults["row"] = rows[faults["row"]]
+    is_fall = faults["problem"] == _FALL
+    if is_fall.sum() >= max(_MANY_FALLING_COHORTS, _MANY_FALLING_SHARE * len(table)):
+        faults.loc[is_fall, "problem"] = _MANY_FALLS
     return pd.concat([table.number_faults, faults]).drop_duplicates(["row", "column"])
 
 
@@ -104,7 +118,9 @@ def _check_rows(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     if tolerance is not None:
         is_finite = ~np.isinf(table.values).any(axis=1, keepdims=True)
         is_fall = _find_falls(table.values, tolerance) & is_finite
-        faults.append(_first_faults(is_fall, table.values, _FALL))
+        is_zero = table.values == 0
+        faults.append(_first_faults(is_fall & is_zero, table.values, _FALL_TO_ZERO))
+        faults.append(_first_faults(is_fall & ~is_zero, table.values, _FALL))
     return pd.concat(faults)
 
 

@@ -5,6 +5,7 @@ Shapes: N rows of a table, A ages.
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +34,13 @@ from ltvnet.data.exported_ages import (
     carry_between_ages,
     common_exported_ages,
 )
+from ltvnet.data.importers.date_texts import read_date
+from ltvnet.data.importers.numbers import looks_numeric
 from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
 
-_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
+_AGE_NAME = re.compile(r"(?:(.+)_)?day_(\d+)")
 """The name of a column of the curve, or of a further series at an age."""
 
 _AgeColumns = Mapping[str, tuple[str, int]]
@@ -117,7 +120,7 @@ def _find_age_columns(names: Iterable[str]) -> _AgeColumns:
     """Find the columns of the curve and of further series by their names."""
     age_columns = {}
     for name in names:
-        if match := _AGE.fullmatch(name):
+        if match := _AGE_NAME.fullmatch(name):
             series, age = match.groups()
             age_columns[name] = (series or "", int(age))
     return age_columns
@@ -211,13 +214,14 @@ def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
 
 
 def text_column(column: pa.ChunkedArray) -> Categorical:
-    """Read the cells (N,) of a column as text, "" where empty."""
+    """Read the cells (N,) of a column as text, "" where empty.
+
+    Blanks around a text and its form in Unicode make no difference.
+    """
     codes, texts = factorize_text(column)
-    values = np.array(texts, dtype=object)
-    order = np.argsort(values, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return Categorical(rank[codes], values[order])
+    plain_texts = [unicodedata.normalize("NFC", text).strip() for text in texts]
+    values, rank = np.unique(np.array(plain_texts, dtype=object), return_inverse=True)
+    return Categorical(rank.astype(np.int64)[codes], values)
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,8 @@ class ParsedTable:
     curve, named "", and each further series, an age beside the other in memory where the table
     has all; `labels` name -> (N,) text of each column that has no role of its own;
     `number_faults` faults of cells that are no numbers; `exported_ages` of the curve, whose cells
-    between two of them repeat the earlier one.
+    between two of them repeat the earlier one, and `last_column` the last age that there is a
+    column of.
     """
 
     date_text: Categorical
@@ -241,6 +246,7 @@ class ParsedTable:
     labels: Mapping[str, Categorical]
     number_faults: pd.DataFrame
     exported_ages: tuple[int, ...] = EVERY_AGE
+    last_column: int | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, layout: TableLayout) -> Self:
@@ -272,6 +278,7 @@ class ParsedTable:
             labels={name: text_column(table.column(name)) for name in layout.others},
             number_faults=number_faults,
             exported_ages=layout.exported_ages,
+            last_column=max(layout.ages[""]),
         )
 
     def __len__(self) -> int:
@@ -379,6 +386,19 @@ class ParsedTable:
         last_day: np.datetime64 = np.fmax.reduce(day_of_age)
         return last_day
 
+    def fill_zeros(self, rows: Bools, last_age: Floats) -> Self:
+        """Return the table with no revenue in some rows (N,), up to the exported age of `last_age`.
+
+        `last_age` (N,). No age is filled beyond the last that the table has.
+        """
+        last_exported = MAX_AGE if self.last_column is None else self.last_column
+        is_filled = rows[:, None] & (
+            np.arange(AGES) <= np.minimum(last_age, last_exported)[:, None]
+        )
+        curve = np.where(is_filled, 0.0, self.values)
+        filled = replace(self, values_by_series={**self.values_by_series, "": curve})
+        return filled.with_exported_ages(self.exported_ages)
+
     def mask_after(self, last_age: Floats) -> Self:
         """Return the table without the values at ages above `last_age` (N,)."""
         masked = {
@@ -434,9 +454,12 @@ def _take_contiguous(cells: Floats, rows: Ints) -> Floats:
 
 
 def _has_text(column: Categorical) -> bool:
-    """Return whether any cell is neither a number nor empty."""
-    texts = pd.Series(column.values[column.values != ""], dtype=str)
-    return bool(pd.to_numeric(texts, errors="coerce").isna().any())
+    """Return whether any cell is neither a number, in any dialect, nor empty, nor all are dates."""
+    texts = [str(text) for text in column.values if text != ""]
+    others = [
+        text for text, is_number in zip(texts, looks_numeric(texts), strict=True) if not is_number
+    ]
+    return bool(others) and not all(map(read_date, others))
 
 
 def history_from_tables(

@@ -7,33 +7,38 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import ONE_DAY, Floats
-from ltvnet.data.checks import (
-    KeyHashes,
-    find_duplicates,
-    find_faults,
-    restatements,
-    summarize_history,
+from ltvnet.data.acquisition_dates import OddDates, mark_odd_rows
+from ltvnet.data.arrays import ONE_DAY, Bools
+from ltvnet.data.attribute_choice import (
+    check_hierarchy,
+    check_renamed,
+    find_late_attributes,
+    find_no_attributes,
 )
-from ltvnet.data.cohort_rows import (
-    ParsedTable,
-    TableLayout,
-    history_from_tables,
-    rename_columns,
-)
-from ltvnet.data.columns import DATE, ROLES, SPEND, USERS, age_column
-from ltvnet.data.curves import Curves, History, parse_day
-from ltvnet.data.table_files import FaultReport, find_tables, read_blocks
+from ltvnet.data.checks import KeyHashes, restatements, summarize_history
+from ltvnet.data.cohort_rows import ParsedTable, history_from_tables, rename_columns
+from ltvnet.data.columns import DATE, HIERARCHY, ROLES, SPEND, USERS, age_column
+from ltvnet.data.curves import EVERY_AGE, Curves, History, parse_day
+from ltvnet.data.findings import Finding, log_findings, raise_refusals, report_findings
+from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_history
+from ltvnet.data.importers.cohort_blocks import CohortBlock
+from ltvnet.data.importers.cohort_reader import CohortReader
+from ltvnet.data.importers.column_mapping import AGE, VALUE
+from ltvnet.data.importers.table_format import TableFormat
+from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
+from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
+from ltvnet.data.row_counts import estimate_rows
+from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -57,23 +62,34 @@ class Files:
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
-    `expected` a table of the same cohorts' expected curves, where they are simulated.
+    `expected` a table of the same cohorts' expected curves, where they are simulated; `format` how
+    tables are written, as far as they do not say it themselves; `renamed` attribute -> old -> new
+    value, for files from before a name was changed; `dropped`, `odd_dates` and `scale` as in
+    `DoubtChoices`.
     Raises ValueError for an option outside its range.
     """
 
     path: str | Path
-    hierarchy: Sequence[str] = ("Apps", "Source", "Campaign", "Country", "OS")
+    hierarchy: Sequence[str] = HIERARCHY
     attributes: Sequence[str] | None = None
     columns: Mapping[str, str] | None = None
     lag_days: int = 0
-    partial: Literal["refuse", "mask"] = "refuse"
+    partial: Partial = "refuse"
     revenue: Literal["gross", "net"] = "gross"
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
+    format: TableFormat = TableFormat()
+    renamed: Mapping[str, Mapping[str, str]] | None = None
+    dropped: Literal["keep", "drop"] = "keep"
+    odd_dates: OddDates = "refuse"
+    scale: Literal["check", "any"] = "check"
 
     def __post_init__(self) -> None:
-        """Check the options."""
+        """Check the options; a hierarchy of one name may be given as text."""
+        if isinstance(self.hierarchy, str):
+            vars(self)["hierarchy"] = (self.hierarchy,)
+        DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
         if self.partial not in ("refuse", "mask"):
             raise ValueError(f"expected data.partial=refuse or mask, got {self.partial!r}")
         if self.revenue not in ("gross", "net"):
@@ -84,7 +100,7 @@ class Files:
         if self.lag_days < 0:
             raise ValueError(f"expected data.lag_days from 0 up, got {self.lag_days}")
 
-        roles = [*ROLES, *self.hierarchy, *(self.attributes or ())]
+        roles = [*ROLES, AGE, VALUE, *self.hierarchy, *(self.attributes or ())]
         if unknown := [role for role in self.columns or () if role not in roles]:
             raise ValueError(f"expected data.columns to name {', '.join(roles)}, got {unknown}")
 
@@ -93,28 +109,51 @@ class Files:
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
-        report = FaultReport(self.columns or {})
-        date_of = self._find_dates()
-        table_of: dict[Path, ParsedTable] = {}
-        for file, date in date_of.items():
-            try:
-                table_of[file] = next(self._parse(read_blocks(file, _ALL_ROWS), file, date))
-            except ValueError as error:
-                report.add_file(str(error))
-        tables = list(table_of.values())
-
-        names = self._choose_attributes(tables, report)
-        for file, table in table_of.items():
-            report.add_table(file, self._find_faults(table, date_of[file], names, KeyHashes()))
-        report.raise_if_any()
-
-        dates = list(date_of.values())
-        history = history_from_tables(tables, dates, names, self.hierarchy, self.lag_days)
-        changes = restatements(history, self.rounding_tolerance)
+        inspected = self.inspect()
+        changes = restatements(inspected.history, self.rounding_tolerance)
         if len(changes):
             log.warning("restated history:\n%s", changes.to_string(index=False))
-        log.info("%s", summarize_history(history))
-        return history
+        log_findings(inspected.findings)
+        log.info("%s", summarize_history(inspected.history))
+        raise_refusals(inspected.findings)
+        return inspected.history
+
+    def inspect(self) -> InspectedHistory:
+        """Read all vintages of all cohorts, and find what is odd in them.
+
+        Raises ValueError for what cannot be read or understood.
+        """
+        date_of, findings = self._date_files()
+        report = FaultReport({})
+        block_of: dict[Path, ParsedBlock] = {}
+        for file, date in date_of.items():
+            try:
+                block_of[file] = next(self._parse_file(file, _ALL_ROWS, date))
+            except ValueError as error:
+                report.add_file(str(error))
+        tables = [block.table for block in block_of.values()]
+
+        report.columns = self._column_names()
+        names, attribute_findings = self._choose_attributes(tables, report)
+        odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
+        for (file, block), is_odd in zip(block_of.items(), odd_rows, strict=True):
+            faults = self._parser.find_faults(block, date_of[file], names, KeyHashes(), is_odd)
+            report.add_table(self._reader.table(file), faults)
+            for zeros in find_zeroed_ages(block.table.values) if len(faults) else ():
+                report.add_file(f"{file}: {zeros.as_text()}")
+        report.raise_if_any()
+
+        history = history_from_tables(
+            [_without_rows(table, is_odd) for table, is_odd in zip(tables, odd_rows, strict=True)],
+            list(date_of.values()),
+            names,
+            self.hierarchy,
+            self._total_lag_days,
+        )
+        earlier_findings = (*findings, *attribute_findings, *date_findings)
+        choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
+        inspected = inspect_history(history, choices, earlier_findings)
+        return replace(inspected, layout=self._reader.layout)
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -143,11 +182,19 @@ class Files:
         """
         if rows < 1:
             raise ValueError(f"expected at least one row in a piece, got {rows}")
-        ((file, date), *later_files) = self._find_dates().items()
+        date_of, findings = self._date_files()
+        ((file, date), *later_files) = date_of.items()
         if later_files:
             yield from self._split(self.history(), rows)
-        else:
-            yield from self.parse_tables(read_blocks(file, rows), file, date)
+            return
+        report_findings(findings)
+        blocks = self._parse_file(file, rows, date)
+        yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+
+    def expected_rows(self) -> int | None:
+        """Return the rows of a single file, about; None for a folder: it is read whole."""
+        path = Path(self.path).expanduser()
+        return estimate_rows(path) if path.is_file() else None
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""
@@ -164,25 +211,44 @@ class Files:
         date: np.datetime64,
         names: list[str] | None = None,
     ) -> Iterator[Curves]:
-        """Parse tables, which are blocks of a file, to the curves known at the end of a day.
+        """Parse tables of ltvnet's own columns, which are blocks of a file, to curves of a day.
 
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
-        report = FaultReport(self.columns or {})
+        blocks = self._own_parser.parse(self._own_blocks(tables, file), file, date)
+        yield from self._check_blocks(blocks, TableFile(file), date, names)
+
+    def _check_blocks(
+        self,
+        blocks: Iterable[ParsedBlock],
+        file: TableFile,
+        date: np.datetime64,
+        names: list[str] | None,
+    ) -> Iterator[Curves]:
+        """Check blocks and yield the curves in them known at the end of a day."""
+        report = FaultReport(self._column_names())
         keys = KeyHashes()
         rows_read = 0
         left_out = 0
-        for table in self._parse(tables, file, date):
+        left_out_columns: list[str] = []
+        for block in blocks:
+            table = block.table
             if names is None:
-                names = self._choose_attributes([table], report)
-            self._refuse_late_text(table, names, file, rows_read)
-            report.add_table(file, self._find_faults(table, date, names, keys), rows_read)
+                names, findings = self._choose_attributes([table], report)
+                report_findings(findings)
+                left_out_columns = table.text_labels(exclude=names)
+            self._refuse_late_text(table, [*names, *left_out_columns], file.path, rows_read)
+            (is_odd,), findings = mark_odd_rows([table], self.odd_dates)
+            report_findings(findings)
+            faults = self._own_parser.find_faults(block, date, names, keys, is_odd)
+            report.add_table(file, faults)
             report.raise_if_any()
 
-            curves = table.to_curves(date, names, self.hierarchy, self.lag_days)
+            dated_table = _without_rows(table, is_odd)
+            curves = dated_table.to_curves(date, names, self.hierarchy, block.lag_days)
             rows_read += len(table)
-            left_out += len(table) - len(curves)
+            left_out += len(dated_table) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
@@ -193,83 +259,117 @@ class Files:
         """Raise ValueError for a column that would be an attribute, had text come earlier in it."""
         if self.attributes is not None:
             return
-        if late := table.text_labels(exclude=names):
+        if late := find_late_attributes(table, names):
             problem = f"{file}: {', '.join(sorted(late))} had only numbers up to row {rows_read}"
             raise ValueError(f"{problem}, now text; set data.attributes to say what to use")
 
     def last_complete_day(self, tables: Iterable[pa.Table], file: Path) -> np.datetime64:
         """Find the last day on which any age in tables, which are blocks of a file, was complete.
 
-        NaT where no value is known.
+        The tables have ltvnet's own columns. NaT where no value is known.
         """
+        blocks = self._own_parser.parse(self._own_blocks(tables, file), file, None)
         unknown = np.datetime64("NaT", "D")
-        last_days = [table.last_complete_day() for table in self._parse(tables, file, None)]
+        last_days = [block.table.last_complete_day() for block in blocks]
         latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
         last_day: np.datetime64 = latest + self.lag_days * ONE_DAY
         return last_day
 
-    def _find_dates(self) -> dict[Path, np.datetime64]:
-        """Find the files to read and their as-of days, by day."""
+    def _date_files(self) -> tuple[dict[Path, np.datetime64], list[Finding]]:
+        """Find the files to read and their as-of days, by day, and what is odd in these."""
         path = Path(self.path).expanduser()
         if self.snapshot is not None and path.is_dir():
             raise ValueError(f"{path}: data.snapshot is for one file; in a folder names have dates")
         if self.snapshot is not None:
-            return dict.fromkeys(find_tables(path), parse_day(self.snapshot))
-        return {
-            file: self._date_by_content(file) if date is None else date
-            for file, date in find_tables(path).items()
-        }
+            return dict.fromkeys(find_tables(path), parse_day(self.snapshot)), []
+        findings: list[Finding] = []
+        date_of: dict[Path, np.datetime64] = {}
+        for file, date in find_tables(path).items():
+            if date is None:
+                date_of[file], padding = self._date_by_content(file)
+                findings += padding
+            else:
+                date_of[file] = date
+        return date_of, findings
 
-    def _date_by_content(self, file: Path) -> np.datetime64:
-        """Take the last complete day of a file as its as-of day, which is logged."""
-        last_day = self.last_complete_day(read_blocks(file, _ROWS_TO_DATE), file)
+    def _date_by_content(self, file: Path) -> tuple[np.datetime64, list[Finding]]:
+        """Take the last complete day of a file as its as-of day, unless cells were filled in."""
+        last_day = np.datetime64("NaT", "D")
+        growth = GrowthCounts()
+        for block in self._parse_file(file, _ROWS_TO_DATE, None):
+            last_day = np.fmax(last_day, block.table.last_complete_day())
+            if block.table.exported_ages == EVERY_AGE:  # between others nothing grows
+                growth.add(block.table.end, block.table.values)
         if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
-        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
-        return last_day
+        as_of = last_day + self._total_lag_days * ONE_DAY
+        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, as_of)
+        return as_of, find_padding(growth, as_of, self._total_lag_days)
 
-    def _parse(
-        self, tables: Iterable[pa.Table], file: Path, date: np.datetime64 | None
-    ) -> Iterator[ParsedTable]:
-        """Parse blocks of the table in a file, masking values after `date` if asked to."""
-        layout: TableLayout | None = None
-        for block in filter(len, tables):
-            renamed_block = rename_columns(file, block, self.columns or {})
-            if layout is None:
-                layout = TableLayout.from_schema(file, renamed_block.schema)
-            table = ParsedTable.from_table(renamed_block, layout)
-            if date is not None and self.partial == "mask":
-                table = self._mask_late_values(file, table, date)
-            yield table
+    @cached_property
+    def _reader(self) -> CohortReader:
+        """Reader of all files, which knows their layout and conventions."""
+        spoken_of = frozenset([*self.hierarchy, *(self.attributes or ())])
+        files = list(find_tables(Path(self.path).expanduser()))
+        return CohortReader.open(files, self.format, self.columns or {}, spoken_of)
 
-    def _mask_late_values(self, file: Path, table: ParsedTable, date: np.datetime64) -> ParsedTable:
-        """Mask values at ages that cannot be complete at a day; their number is logged."""
-        masked_table = table.mask_after(self._last_possible_age(table, date))
-        if masked_cells := table.value_count - masked_table.value_count:
-            log.info("%s: masked %d values later than %s", file, masked_cells, date)
-        return masked_table
+    @property
+    def _total_lag_days(self) -> int:
+        """Days after which the revenue of a day is complete, by the user's word and the layout."""
+        return self.lag_days + self._reader.extra_lag_days
 
-    def _last_possible_age(self, table: ParsedTable, date: np.datetime64) -> Floats:
-        """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
-        age: Floats = (date - table.end) / ONE_DAY - self.lag_days
-        return age
-
-    def _find_faults(
-        self, table: ParsedTable, date: np.datetime64, names: list[str], keys: KeyHashes
-    ) -> pd.DataFrame:
-        """Find the faults of a table, among them cohorts whose key stood in an earlier block."""
+    @property
+    def _own_parser(self) -> BlockParser:
+        """Parser of blocks, by the user's word alone."""
         tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        faults = find_faults(table, self._last_possible_age(table, date), tolerance)
-        duplicates = find_duplicates(table, names, keys)
-        if not len(faults) and not len(duplicates):
-            return faults
-        return pd.concat([faults, duplicates]).sort_values("row", kind="stable")
+        return BlockParser(self.partial, tolerance, self.renamed or {}, self.lag_days)
 
-    def _choose_attributes(self, tables: Sequence[ParsedTable], report: FaultReport) -> list[str]:
-        """Choose the attributes: those of the hierarchy, and the configured ones or all of text."""
+    @property
+    def _parser(self) -> BlockParser:
+        """Parser of blocks, by the user's word and the layout of the files."""
+        return replace(self._own_parser, extra_lag_days=self._reader.extra_lag_days)
+
+    def _column_names(self) -> dict[str, str]:
+        """Name of a column in the files by ltvnet's own name, for messages."""
+        names = dict(self.columns or {})
+        if "_reader" in vars(self):
+            for file in self._reader.files:
+                names |= self._reader.column_names(file)
+        return names
+
+    def _own_blocks(self, tables: Iterable[pa.Table], file: Path) -> Iterator[CohortBlock]:
+        """Yield blocks of a file that has ltvnet's own columns, but for those that have a role."""
+        first_row = 0
+        for table in tables:
+            rows = np.arange(first_row, first_row + len(table))
+            own_table = rename_columns(file, table, self.columns or {})
+            yield CohortBlock(own_table, rows, empty_fault_table())
+            first_row += len(table)
+
+    def _parse_file(
+        self, file: Path, rows: int, date: np.datetime64 | None
+    ) -> Iterator[ParsedBlock]:
+        """Read and parse a file in blocks of at most so many rows."""
+        return self._parser.parse(self._reader.blocks(file, rows), file, date)
+
+    def _choose_attributes(
+        self, tables: Sequence[ParsedTable], report: FaultReport
+    ) -> tuple[list[str], list[Finding]]:
+        """Choose the attributes: those of the hierarchy, and the configured ones or all of text.
+
+        Columns of text that are no attributes are left out; what is odd is returned, too.
+        """
+        findings = [
+            *check_hierarchy(self.hierarchy, HIERARCHY, tables),
+            *check_renamed(self.renamed or {}, tables),
+        ]
         present = list(dict.fromkeys(name for table in tables for name in table.labels))
         if self.attributes is None:
-            wanted = {name for table in tables for name in table.text_labels()}
+            text_names = {name for table in tables for name in table.text_labels()}
+            candidates = [name for name in present if name in text_names | set(self.hierarchy)]
+            no_attributes = find_no_attributes(tables, candidates, self.hierarchy)
+            findings += no_attributes.values()
+            wanted = text_names - set(no_attributes)
         else:
             wanted = set(self.attributes)
             missing = [name for name in self.attributes if name not in present]
@@ -279,18 +379,18 @@ class Files:
         names = [name for name in present if name in wanted or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
-        return names
+        return names, findings
+
+
+def _without_rows(table: ParsedTable, is_odd: Bools) -> ParsedTable:
+    """Return a table without odd rows (N,)."""
+    return table.take(np.flatnonzero(~is_odd)) if is_odd.any() else table
 
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:
     """Log how many cohorts have not begun by the as-of day."""
     if cohorts:
         log.warning("%d cohorts start after %s and are left out", cohorts, date)
-
-
-def read(path: str | Path) -> History:
-    """Read the history in a cohort table or a folder of snapshots by the defaults of `Files`."""
-    return Files(path=path).history()
 
 
 def write_cohorts(curves: Curves, path: str | Path) -> None:

@@ -24,6 +24,8 @@ from ltvnet.data.arrays import (
     factorize,
     key_ranks,
 )
+from ltvnet.data.importers.dates import parse_strict_day
+from ltvnet.data.output_columns import attribute_column
 
 NODES = (0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 21, 30, 45, 60, 90, 120, 150, 180, 240, 300, 360)
 """Ages (days) of net inputs, net outputs, loss, correction, calibration and ledger."""
@@ -48,12 +50,9 @@ DAYS_PER_WEEK = 7
 def parse_day(date: object) -> np.datetime64:
     """Return the calendar day of a date given as text, `date`, `datetime` or `datetime64`.
 
-    Raises ValueError when it is none of these.
+    Raises ValueError when it is none of these, and for a text that may mean several days.
     """
-    stamp = pd.to_datetime(str(date), errors="coerce")
-    if pd.isna(stamp):
-        raise ValueError(f"expected a date such as 2025-02-10, got {date!r}")
-    return np.datetime64(stamp, "D")
+    return parse_strict_day(date)
 
 
 def validate_ages(ages: Sequence[int]) -> Ints:
@@ -64,7 +63,7 @@ def validate_ages(ages: Sequence[int]) -> Ints:
     return array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cohorts:
     """Rows of cohort curves with their key: the arrays that History and Curves share.
 
@@ -163,6 +162,20 @@ class Cohorts:
         """Number of rows."""
         return len(self.start)
 
+    def __repr__(self) -> str:
+        """Summary in a line: rows, the days of acquisition, attributes, and the oldest age."""
+        if not len(self):
+            return f"{type(self).__name__}(no cohorts)"
+        attributes = f" by {', '.join(sorted(self.attributes))}" if self.attributes else ""
+        return (
+            f"{type(self).__name__}({self._describe_rows()}{attributes}, acquired "
+            f"{self.start.min()} to {self.end.max()}, observed to D{self.observed_age.max()})"
+        )
+
+    def _describe_rows(self) -> str:
+        """Say how many cohorts the rows are."""
+        return f"{len(self):,} cohorts"
+
     @cached_property
     def observed_age(self) -> Ints:
         """Last complete age k of each row (R,), -1 where none is."""
@@ -193,10 +206,14 @@ class Cohorts:
 
     @cached_property
     def index(self) -> pd.MultiIndex:
-        """Key of each row: start, end and the attributes in alphabetical order."""
+        """Key of each row: start, end and the attributes in alphabetical order.
+
+        An attribute that is named like a column of ltvnet's tables has the name `attribute_NAME`.
+        """
         names = sorted(self.attributes)
         arrays = [self.start, self.end, *(self.attributes[name] for name in names)]
-        return pd.MultiIndex.from_arrays(arrays, names=["start", "end", *names])
+        columns = [attribute_column(name) for name in names]
+        return pd.MultiIndex.from_arrays(arrays, names=["start", "end", *columns])
 
     @cached_property
     def key_rank(self) -> Ints:
@@ -254,7 +271,7 @@ def last_exported_age(exported_ages: Sequence[int], age: Ints) -> Ints:
     return exported_age
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Curves(Cohorts):
     """Cohorts as they were known at the end of one day, the `origin`: one row a cohort, by key.
 
@@ -276,6 +293,10 @@ class Curves(Cohorts):
             raise ValueError("cohorts are not sorted by key")
         if (rank_steps == 0).any():
             raise ValueError("a cohort stands twice")
+
+    def _describe_rows(self) -> str:
+        """Say how many cohorts there are, and of which day."""
+        return f"{len(self):,} cohorts as of {self.origin}"
 
     @property
     def observed_value(self) -> Floats:
@@ -383,7 +404,7 @@ class Curves(Cohorts):
         return ids, keys
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History(Cohorts):
     """All vintages of all cohorts; `snapshot` (R,) is the day on which each row was exported.
 
@@ -404,6 +425,13 @@ class History(Cohorts):
 
         self._check_known_by(self.snapshot, "its snapshot")
         self.snapshot.flags.writeable = False
+
+    def _describe_rows(self) -> str:
+        """Say how many vintages there are, of how many cohorts, and of which days."""
+        cohorts = len(np.unique(self.key_rank))
+        snapshots = len(np.unique(self.snapshot))
+        plural = "" if snapshots == 1 else "s"
+        return f"{cohorts:,} cohorts in {snapshots:,} snapshot{plural} up to {self.last_day}"
 
     @property
     def last_day(self) -> np.datetime64:

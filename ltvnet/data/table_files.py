@@ -6,9 +6,9 @@ Shapes: N rows of a table, C columns.
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
 from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.importers.extension_columns import is_readable, with_plain_columns
 from ltvnet.data.importers.text_files import (
     LineCounts,
+    TextDialect,
     detect_dialect,
     line_numbers,
     read_text_batches,
 )
+from ltvnet.data.importers.workbooks import Workbook, read_workbook
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".xlsx")
 """Endings of the files that are read as tables."""
 
-_NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
+NO_NUMBER = "expected a plain number such as 1234.5, or an empty cell where nothing is known"
 _DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 
 
@@ -95,23 +98,129 @@ def _is_table(file: Path) -> bool:
     return file.name.lower().endswith(SUFFIXES) and not file.name.startswith((".", "~$"))
 
 
-def read_blocks(path: Path, rows: int) -> Iterator[pa.Table]:
-    """Read a CSV, CSV.gz or Parquet file as tables of at most `rows` rows each.
+@dataclass(frozen=True)
+class TableFile:
+    """A table on disk: CSV, CSV.gz, Parquet or a workbook of Excel.
 
-    Cells of a CSV are text, null where empty; columns of a Parquet file keep their types.
-    Raises ValueError, which names the file, when it is empty, cut off, in an unknown encoding,
-    not of the format that its name says, or without rows.
+    `encoding` and `separator` of a CSV and `sheet` of a workbook are detected where they are None.
     """
-    rows_read = 0
+
+    path: Path
+    encoding: str | None = None
+    separator: str | None = None
+    sheet: str | None = None
+
+    @cached_property
+    def dialect(self) -> TextDialect:
+        """How a CSV is written. Raises ValueError, which names the file, where it cannot be."""
+        return detect_dialect(self.path, encoding=self.encoding, separator=self.separator)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns. Raises ValueError, which names the file, where it is none."""
+        if self._is_parquet:
+            with _name_damage(self.path):
+                schema = parquet.ParquetFile(self.path).schema_arrow
+                return [field.name for field in schema if is_readable(field)]
+        if self._is_workbook:
+            return list(self._workbook.columns)
+        return list(self.dialect.columns)
+
+    @property
+    def cell_separator(self) -> str | None:
+        """Separator of the cells of a CSV, None of other files."""
+        return None if self._is_parquet or self._is_workbook else self.dialect.separator
+
+    @cached_property
+    def _workbook(self) -> Workbook:
+        return read_workbook(self.path, self.sheet)
+
+    @property
+    def _is_parquet(self) -> bool:
+        return _has_suffix(self.path, ".parquet")
+
+    @property
+    def _is_workbook(self) -> bool:
+        return _has_suffix(self.path, ".xlsx")
+
+    def blocks(self, rows: int) -> Iterator[pa.Table]:
+        """Read the table in blocks of at most `rows` rows each.
+
+        Cells of a CSV or a workbook are text, null where empty; columns of a Parquet file keep
+        their types. Raises ValueError, which names the file, when it is empty, cut off, in an
+        unknown encoding, not of the format that its name says, or without rows.
+        """
+        rows_read = 0
+        with _name_damage(self.path):
+            for block in _regroup(self._batches(rows), rows):
+                rows_read += block.num_rows
+                yield block
+        if not rows_read:
+            raise ValueError(
+                f"{self.path}: expected at least one cohort below the header, got no rows"
+            )
+
+    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read the file in batches of whatever length is convenient."""
+        if self._is_parquet:
+            # a file that is buffered ahead stays in memory as a whole
+            file = parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
+            names = [field.name for field in file.schema_arrow if is_readable(field)]
+            is_whole = len(names) == len(file.schema_arrow)
+            if not is_whole:
+                self._log_left_out(file.schema_arrow.names, names)
+            chosen = None if is_whole else names
+            batch_rows = min(rows, 1 << 16)
+            for batch in file.iter_batches(batch_rows, columns=chosen, use_threads=False):
+                yield with_plain_columns(batch)
+        elif self._is_workbook:
+            yield self._workbook.batch
+            self._log_notes([], self._workbook.counts)
+        else:
+            counts = LineCounts()
+            yield from read_text_batches(self.path, self.dialect, counts)
+            self._log_notes([self.dialect.describe()], counts)
+
+    def _log_left_out(self, names: Sequence[str], read_names: Sequence[str]) -> None:
+        """Log columns of a Parquet file that are not read."""
+        left_out = ", ".join(name for name in names if name not in read_names)
+        log.info("%s: left out, as neither text nor numbers: %s", self.path, left_out)
+
+    def _log_notes(self, notes: list[str], counts: LineCounts) -> None:
+        """Log what is unusual about a table, and what lines of it are no rows."""
+        if counts.repeated_headers:
+            notes.append(f"{counts.repeated_headers} repeated headers left out")
+        if counts.totals:
+            notes.append(f"{counts.totals} totals left out")
+        if text := ", ".join(filter(None, notes)):
+            log.info("%s: %s", self.path, text)
+
+    def locations(self, rows: Sequence[int]) -> list[str]:
+        """Say where rows of the table (from 0) stand in the file.
+
+        Lines of a CSV, from 1; numbers of rows (from 1) of another file.
+        """
+        if self._is_parquet:
+            return [f"row {row + 1}" for row in rows]
+        if self._is_workbook:
+            return [f"row {self._workbook.row_numbers[row]}" for row in rows]
+        return [f"line {line}" for line in line_numbers(self.path, self.dialect, rows)]
+
+
+@contextmanager
+def _name_damage(path: Path) -> Iterator[None]:
+    """Turn an error of a reader into one that names the file."""
     try:
-        for block in _regroup(_read_batches(path, rows), rows):
-            rows_read += block.num_rows
-            yield block
+        yield
     except (pa.ArrowInvalid, OSError) as error:
-        problem = "expected a Parquet file, got something else or a part of one"
+        kind = "a Parquet file" if _has_suffix(path, ".parquet") else "a table"
+        problem = f"expected {kind}, got something else or a part of one"
         raise ValueError(f"{path}: {problem}; {error}") from error
-    if not rows_read:
-        raise ValueError(f"{path}: expected at least one cohort below the header, got no rows")
+
+
+def read_blocks(path: Path, rows: int) -> Iterator[pa.Table]:
+    """Read a table in blocks of at most `rows` rows each: see `TableFile.blocks`."""
+    return TableFile(path).blocks(rows)
 
 
 def _regroup(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
@@ -132,36 +241,14 @@ def _regroup(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]
         yield pa.Table.from_batches(waiting)
 
 
-def _read_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
-    """Read a file in batches of whatever length is convenient."""
-    if _has_suffix(path, ".parquet"):
-        # a file that is buffered ahead stays in memory as a whole
-        file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
-        yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
-        return
-
-    dialect = detect_dialect(path)
-    if notes := dialect.describe():
-        log.info("%s: %s", path, notes)
-    counts = LineCounts()
-    yield from read_text_batches(path, dialect, counts)
-    if counts.repeated_headers:
-        log.info("%s: %d repeated headers left out", path, counts.repeated_headers)
-
-
 def _has_suffix(path: Path, suffix: str) -> bool:
     """Return whether a file's name ends so, in letters of either case."""
     return path.name.lower().endswith(suffix)
 
 
 def row_locations(path: Path, rows: Sequence[int]) -> list[str]:
-    """Say where rows of a table (from 0) stand in its file.
-
-    Lines of a CSV, whose header is line 1; numbers of rows (from 1) of another file.
-    """
-    if _has_suffix(path, ".parquet"):
-        return [f"row {row + 1}" for row in rows]
-    return [f"line {line}" for line in line_numbers(path, detect_dialect(path), rows)]
+    """Say where rows of a table (from 0) stand in its file: see `TableFile.locations`."""
+    return TableFile(path).locations(rows)
 
 
 def factorize_text(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
@@ -208,7 +295,7 @@ def _number_faults(table: pa.Table, cells: pa.ChunkedArray, is_nan: Bools) -> pd
     is_filled = texts != ""
     column, row = np.divmod(position[is_filled], len(table))
     names = np.array(table.column_names, dtype=object)
-    return fault_table(row, names[column], texts[is_filled], _NO_NUMBER)
+    return fault_table(row, names[column], texts[is_filled], NO_NUMBER)
 
 
 def is_text_type(data_type: pa.DataType) -> bool:
@@ -248,13 +335,14 @@ class FaultReport:
     count: int = 0
     lines: list[str] = field(default_factory=list)
 
-    def add_table(self, path: Path, faults: pd.DataFrame, first_row: int = 0) -> None:
-        """Add the faults of rows that begin at `first_row` of a file."""
+    def add_table(self, table: TableFile, faults: pd.DataFrame) -> None:
+        """Add the faults of rows of a file."""
         self.count += len(faults)
         listed = faults.head(self.limit - len(self.lines))
         if not len(listed):
             return  # the file need not be read again to find its lines
-        locations = row_locations(path, (listed["row"] + first_row).tolist())
+        path = table.path
+        locations = table.locations(listed["row"].tolist())
         for location, fault in zip(locations, listed.itertuples(), strict=True):
             self.lines.append(f"{path}, {location}, {self._describe_cell(fault)}: {fault.problem}")
 

@@ -22,7 +22,7 @@ TERMS = {
     "calendar": "by its dates (events, seasons, the trend by acquisition)",
     "growth": "by its recent growth",
     "attributes": "by its attributes",
-    "correction": "by what past forecasts taught",
+    "correction": "by what past forecasts taught (blend and correction)",
 }
 """Reasons for which a forecast differs from its segment, in the order in which they are added."""
 
@@ -161,7 +161,8 @@ def _compare(amount: float, usual: float) -> str:
 def explain(model: Predictor, forecast: Forecast) -> Explanation:
     """Take apart what a model forecast, at the last of NODES that the data support.
 
-    At D360 where they support none. Raises ValueError for a forecast that lacks that age.
+    Where they support none there is nothing to say of what is not observed at D360. Raises
+    ValueError for a forecast that lacks that age.
     """
     curves = forecast.curves
     supported = [age for age in NODES if 0 < age <= forecast.last_supported_age]
@@ -178,7 +179,8 @@ def explain(model: Predictor, forecast: Forecast) -> Explanation:
         observed_or_forecast(curves, horizon, at_horizon.final.mean[:, 0]),
     )
     amounts = np.stack(steps, axis=1)  # (N, T + 1)
-    amounts[curves.observed_age < 0] = np.nan
+    is_unsaid = curves.observed_age < (0 if supported else horizon)
+    amounts[is_unsaid] = np.nan
 
     return Explanation(
         curves=curves,

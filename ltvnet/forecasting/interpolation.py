@@ -88,13 +88,10 @@ def smooth_between_exported_ages(forecast: Forecast) -> Forecast:
         smoothed[:, columns] = np.where(is_ahead, between, np.nan)
         return smoothed
 
-    raw = forecast.raw.map(smooth)
-    return replace(
-        forecast,
-        pattern=smooth(forecast.pattern),
-        raw=raw,
-        final=raw if forecast.final is forecast.raw else forecast.final.map(smooth),
-    )
+    raw = final = forecast.raw.map(smooth).widen_to_mean()  # quantiles round by themselves
+    if forecast.final is not forecast.raw:
+        final = forecast.final.map(smooth).widen_to_mean()
+    return replace(forecast, pattern=smooth(forecast.pattern), raw=raw, final=final)
 
 
 def smooth_shape(shape: Floats, exported_ages: Sequence[int]) -> Floats:

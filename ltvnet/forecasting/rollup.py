@@ -1,8 +1,6 @@
 """Roll-up of forecasts: sums over cohorts by an attribute and in total, intervals and ROAS.
 
-There are two tables. `Rollup` is summed piece by piece, for streams of any length.
-`rollup_revenue` sums one forecast in the order of revenue, with the return on ad spend, for a page
-to read.
+They are summed piece by piece, for streams of any length.
 
 Legend: N cohorts, H horizons, J nodes, S segments (values of an attribute), R rows of a roll-up.
 """
@@ -21,10 +19,14 @@ from ltvnet.forecasting.forecast import Forecast
 ROLLUP_ATTRIBUTES = ("Campaign", "Source")
 """Attributes that money is managed by: a roll-up sums by the first that cohorts have."""
 
-PAYBACK_HORIZONS = (180, 360)
-"""Ages at which revenue is compared with spend."""
+TOTAL_LEVEL = "TOTAL"
+"""Level and segment of the sums over all cohorts."""
 
-_SPREAD_COLUMNS = ("grown", "squared")  # sums that intervals are made of, not in any table
+_WORKING_COLUMNS = (
+    *("grown", "squared", "ahead", "unsupported"),
+    *("with_known_spend", "paid_users", "paid_revenue"),
+)
+"""Sums that others are made of, not in any table."""
 
 
 class Rollup(NamedTuple):
@@ -59,90 +61,42 @@ class Rollup(NamedTuple):
         """Build the table of segments and of the total, with the 80 % interval of each sum.
 
         A row for each `level` (the attribute, or TOTAL), `segment` and `age`; see
-        `prediction.tables.write_rollup` for its columns.
+        `prediction.tables.write_rollup` for its columns. `is_unsupported` marks sums with a cohort
+        whose forecast lies beyond what the data support, or whose revenue at that age was never
+        exported: no table shows them.
         """
-        total = pd.concat({"": self.table.groupby("age").sum(min_count=1)}, names=["segment"])
-        levels = {"TOTAL": total}
+        of_all = self.table.groupby("age").sum(min_count=1)
+        total = pd.concat({TOTAL_LEVEL: of_all}, names=["segment"])
+        levels = {TOTAL_LEVEL: total}
         if self.attribute:
-            levels = {self.attribute: self.table, "TOTAL": total}
+            levels = {self.attribute: self.table, TOTAL_LEVEL: total}
 
         table = pd.concat(levels, names=["level"]).reset_index()
-        table = table.assign(**_intervals(table, self.sample_forecast))
-        return table.drop(columns=list(_SPREAD_COLUMNS))
+        table = table.assign(
+            **_intervals(table, self.sample_forecast),
+            roas=table["paid_revenue"] / table["spend"],
+            roas_users_share=table["paid_users"].fillna(0.0) / table["users"],
+            is_unsupported=table["unsupported"] > 0,
+        )
+        return table.drop(columns=list(_WORKING_COLUMNS))
+
+    def describe_spend_gap(self) -> str | None:
+        """Say of how many cohorts spend is known, where it is for some and not for others."""
+        of_all = self.table.groupby("age")[["cohorts", "with_known_spend"]].sum()
+        if not len(of_all):
+            return None
+        cohorts, known = of_all.iloc[0]
+        if known in (0, cohorts):
+            return None
+        return (
+            f"Spend is known for {known:,} of {cohorts:,} cohorts: spend in the roll-up is theirs, "
+            "and so is roas, of their revenue alone; see roas_users_share"
+        )
 
 
 def first_attribute(curves: Curves, names: Sequence[str]) -> str:
     """Return the first of some attributes that cohorts have, "" where they have none of them."""
     return next((name for name in names if name in curves.attributes), "")
-
-
-class RevenueRollup(NamedTuple):
-    """Sums in currency and return on ad spend, by the values of an attribute.
-
-    `attribute` is its name, "" where there is none. `sums` has a row for each value in the order
-    of revenue by D360, the last one of all cohorts, and these columns: `users`, `spend`, revenue
-    `so far`, revenue by D180 and D360 (`180`, `360`), and the return on ad spend (`roas 180`,
-    `roas 360`): the revenue of cohorts with spend over all spend, NaN without any.
-    """
-
-    attribute: str
-    sums: pd.DataFrame
-
-    @property
-    def known_roas(self) -> pd.Series:
-        """Return on ad spend by D360 of each value of the attribute that has any spend."""
-        return self.sums["roas 360"][:-1].dropna()
-
-    @property
-    def earning_back_count(self) -> int:
-        """Number of values of the attribute that earn back their spend by D360."""
-        return int((self.known_roas >= 1).sum())
-
-    @property
-    def largest_share(self) -> float:
-        """Share of all revenue by D360 that comes from the first value, which has the most."""
-        revenue_d360 = self.sums["360"]
-        return float(revenue_d360.iloc[0] / revenue_d360.iloc[-1])
-
-
-def rollup_revenue(forecast: Forecast) -> RevenueRollup:
-    """Sum users, spend and revenue by campaign, or else by the first attribute there is.
-
-    The forecast is of PAYBACK_HORIZONS, among other ages. Cohorts without a complete age are left
-    out.
-    """
-    curves = forecast.curves
-    attribute = first_attribute(curves, (*ROLLUP_ATTRIBUTES, *curves.attributes))
-    segments = curves.attributes[attribute] if attribute else np.full(len(curves), None)
-
-    has_spend = np.isfinite(curves.spend) & (curves.spend > 0)
-    cells = _cells_at(forecast, np.array(PAYBACK_HORIZONS))
-    revenue = {
-        str(age): curves.users * cells.revenue[:, column]
-        for column, age in enumerate(PAYBACK_HORIZONS)
-    }
-    paid_revenue = {
-        f"roas {age}": np.where(has_spend, amounts, np.nan) for age, amounts in revenue.items()
-    }
-    frame = pd.DataFrame(
-        {
-            "users": curves.users,
-            "spend": curves.spend,
-            "so far": curves.users * curves.observed_value,
-            **revenue,
-            **paid_revenue,
-        }
-    )
-
-    has_begun = curves.observed_age >= 0
-    frame = frame[has_begun]
-    sums = frame.groupby(segments[has_begun]).sum(min_count=1)
-    sums = sums.sort_values("360", ascending=False)
-    total = frame.sum(min_count=1).to_frame("all cohorts").T
-    sums = pd.concat([sums, total])
-    for name in paid_revenue:
-        sums[name] /= sums["spend"]
-    return RevenueRollup(attribute, sums)
 
 
 class _Cells(NamedTuple):
@@ -171,8 +125,19 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
         )
     horizons = np.intersect1d(HORIZONS, forecast.ages)
     has_begun = curves.observed_age >= 0
-    amounts = _amounts(forecast, horizons)
-    counts = {"cohorts": has_begun, "cohorts_left_out": ~has_begun}
+    cells = _cells_at(forecast, horizons)
+    amounts = _amounts(curves, cells, horizons)
+    counts = {
+        "cohorts": has_begun,
+        "cohorts_left_out": ~has_begun,
+        "with_known_spend": has_begun & np.isfinite(curves.spend),
+        "ahead": cells.is_ahead,
+        "unsupported": np.where(
+            cells.is_ahead,
+            horizons > forecast.last_supported_age,
+            has_begun[:, None] & ~curves.is_exported(horizons),
+        ),
+    }
 
     codes = np.zeros(len(curves), dtype=np.int64)  # (N,)
     names = np.array([""])
@@ -193,17 +158,17 @@ def _sum_by_segment_and_horizon(forecast: Forecast, attribute: str) -> pd.DataFr
     return pd.DataFrame(columns, index=index)
 
 
-def _amounts(forecast: Forecast, horizons: Ints) -> dict[str, Floats]:
+def _amounts(curves: Curves, cells: _Cells, horizons: Ints) -> dict[str, Floats]:
     """Amounts to sum, by column: (N,) where they are the same at all horizons, or (N, H).
 
     NaN for cohorts without a complete age. `grown` is the revenue still to come, or that of the
-    pattern where it is more; sums of it and of its square tell how uncertain a sum is.
+    pattern where it is more; sums of it and of its square tell how uncertain a sum is. `paid_` is
+    of cohorts with any spend.
     """
-    curves = forecast.curves
     has_begun = curves.observed_age >= 0
     users = np.where(has_begun, curves.users, np.nan)
+    paid_users = np.where(curves.spend > 0, users, np.nan)
     last_observed = np.clip(curves.observed_age[:, None], 0, horizons)  # (N, H)
-    cells = _cells_at(forecast, horizons)
 
     growth = np.maximum(cells.mean, cells.pattern) - curves.observed_value[:, None]
     grown = users[:, None] * np.where(cells.is_ahead, growth, 0.0)
@@ -213,6 +178,8 @@ def _amounts(forecast: Forecast, horizons: Ints) -> dict[str, Floats]:
         "observed_revenue": users[:, None]
         * np.take_along_axis(curves.values, last_observed, axis=1),
         "forecast_revenue": users[:, None] * cells.revenue,
+        "paid_users": paid_users,
+        "paid_revenue": paid_users[:, None] * cells.revenue,
         "grown": grown,
         "squared": grown**2,
     }
@@ -238,9 +205,11 @@ def _segment_sums(rows: NDArray[Any], segment_index: Ints, horizons: int) -> Flo
 def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any]]:
     """The 80 % interval (R,) of each sum of a roll-up, not below what was observed.
 
-    Blank where the past does not tell, or where the mean is extrapolated and still grows.
+    Blank where the past does not tell, or where the sum is unsupported. A sum of nothing but what
+    was observed is certain.
     """
     half_width = np.full(len(table), np.nan)
+    is_observed = (table["ahead"] == 0).to_numpy()
     is_uncalibrated = np.ones(len(table), dtype=bool)
     spread = forecast.portfolio_spread
     if spread is not None:
@@ -252,14 +221,15 @@ def _intervals(table: pd.DataFrame, forecast: Forecast) -> dict[str, NDArray[Any
         squared[cell] = table["squared"]
 
         half_width = spread.half_width(grown, squared)[cell]
-        is_extrapolated = table["age"] > forecast.last_supported_age
-        half_width[is_extrapolated & (table["grown"] > 0)] = np.nan
+        half_width[table["unsupported"] > 0] = np.nan
         is_uncalibrated = spread.is_borrowed[node_index] | np.isnan(half_width)
 
+    half_width[is_observed] = 0.0
     revenue = table["forecast_revenue"].to_numpy()
     observed = table["observed_revenue"].to_numpy()
+    at_least_observed = np.maximum(revenue - half_width, observed)
     return {
-        "p10": np.maximum(revenue - half_width, observed),
+        "p10": np.minimum(at_least_observed, revenue),  # both are sums, and round by themselves
         "p90": revenue + half_width,
-        "uncalibrated": is_uncalibrated,
+        "uncalibrated": is_uncalibrated & ~is_observed,
     }

@@ -6,10 +6,8 @@ table; without parts, all pieces go to one file of each.
 
 import json
 import logging
-import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,37 +16,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich.progress import Progress
 
+from ltvnet.backtesting.issuing import issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
-from ltvnet.correction.blend import Blend
-from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
+from ltvnet.data.findings import raise_refusals, report_findings
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, Forecast
+from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck, check_compatibility
+from ltvnet.prediction.pieces import prefetch, show_progress
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
-from ltvnet.storage import atomic_write
+from ltvnet.storage import atomic_write, explain_damage
 
 log = logging.getLogger(__name__)
 
-STALE_DAYS = 60
-"""Data newer than the bundle by more than so many days call for training anew."""
-
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
-
-PREFETCH_PIECES = 2
-"""Pieces that are read before their turn: some take longer, to read or to forecast, than others."""
-
-SWITCH_SECONDS = 5e-5
-"""Seconds after which a thread lets another go on: both mostly wait for numbers, not for turns."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,8 @@ class OutputOptions:
     `wide` tables of each day as csv or parquet (None: not), `ages` of the long one, `by` the
     attribute that the roll-up sums by (None: Campaign, or else Source), `ledger` the folder of the
     table of record (None: these forecasts are not kept there), `explain` whether each forecast is
-    explained, and `part` cohorts to a file (None: all in one).
+    explained, `part` cohorts to a file (None: all in one), and `scale` what becomes of data at
+    another level than the bundle was trained with (check: refused, any: told of).
 
     Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
@@ -69,6 +58,7 @@ class OutputOptions:
     ledger: str | Path | None = None
     explain: bool = False
     part: int | None = None
+    scale: ScaleCheck = "check"
 
     def __post_init__(self) -> None:
         """Check words and numbers."""
@@ -78,22 +68,30 @@ class OutputOptions:
             raise ValueError(f"expected wide=csv, parquet or null, got {self.wide}")
         if self.part is not None and (type(self.part) is not int or self.part < 1):
             raise ValueError(f"expected part, a whole number of cohorts >= 1, got {self.part}")
+        if self.scale not in ("check", "any"):
+            raise ValueError(f"expected scale=check or any, got {self.scale!r}")
         if self.part is not None and self.ledger is not None:
             raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
 
 
 class _Summary(NamedTuple):
-    """Summary of written forecasts: cohorts by `reason`, and sums over all cohorts."""
+    """Summary of written forecasts: cohorts by `reason`, sums over all, and the number of parts."""
 
     reasons: Counter[str]
     rollup: Rollup
+    parts: int = 1
 
 
 def predict(
-    bundle: Bundle, read: Callable[[], Iterable[Curves]], folder: Path, options: OutputOptions
+    bundle: Bundle,
+    read: Callable[[], Iterable[Curves]],
+    folder: Path,
+    options: OutputOptions,
+    expected_rows: int | None = None,
 ) -> Counter[str]:
     """Forecast all cohorts that `read()` gives, piece by piece, and write the tables to `folder`.
 
+    A bar counts them, of about `expected_rows` (None: nobody knows how many there are).
     With tables in parts, those that another call has finished, of the same cohorts and with the
     same bundle, stay as they are. Returns how many cohorts have which reason. Raises ValueError
     when there are no cohorts, and for a ledger when the bundle knew days after the data.
@@ -102,15 +100,46 @@ def predict(
         first_week, pieces = _peek_first_week(read)
     else:
         first_week, pieces = False, read()
-    pieces = _read_with_progress(pieces, bundle)
+    pieces = show_progress(prefetch(iter(pieces)), expected_rows)
+    pieces = _compare_with_training(pieces, bundle, options.scale)
 
     if options.part is None:
-        paths = OutputPaths(folder)
-        summary = _write_tables(bundle, pieces, paths, options, first_week=first_week)
+        files = [OutputPaths(folder)]
+        summary = _write_tables(bundle, pieces, files[0], options, first_week=first_week)
     else:
         summary = _write_in_parts(bundle, pieces, folder, options, first_week=first_week)
+        files = [OutputPaths(folder, part) for part in range(summary.parts)]
     tables.write_rollup(summary.rollup, folder / "rollup.csv")
+    _tell_limits(summary.rollup)
+    _tell_older_tables(folder, files, summary.rollup.sample_forecast.curves.origin, options)
     return summary.reasons
+
+
+def _tell_older_tables(
+    folder: Path, files: Sequence[OutputPaths], origin: np.datetime64, options: OutputOptions
+) -> None:
+    """Warn of tables of this day that an earlier run of other options left in the folder."""
+    written = chain.from_iterable(_part_files(paths, origin, options) for paths in files)
+    if older := tables.find_older_tables(folder, origin, written):
+        log.warning(
+            "an earlier run left other forecasts of %s, which this one did not write: delete %s",
+            origin,
+            ", ".join(map(str, older)),
+        )
+
+
+def _tell_limits(rollup: Rollup) -> None:
+    """Warn of what tables cannot say: ages beyond the data of the bundle, spend that is unknown."""
+    last_age = rollup.sample_forecast.last_supported_age
+    if last_age < MAX_AGE:
+        reach = f"up to D{last_age}" if last_age >= 0 else "at no age: too few cohorts"
+        log.warning(
+            "the data that the bundle was trained with support forecasts %s: beyond that, what was "
+            "not observed is blank in the tables, and missing in rollup.csv",
+            reach,
+        )
+    if gap := rollup.describe_spend_gap():
+        log.warning("%s", gap)
 
 
 def _write_tables(
@@ -181,7 +210,7 @@ def _write_in_parts(
     if rollup is None:
         raise ValueError(f"{folder}: expected forecasts to write, got none: no cohort had begun")
     tables.remove_stale_parts(folder, parts, rollup.sample_forecast.curves.origin)
-    return _Summary(reasons, rollup)
+    return _Summary(reasons, rollup, parts)
 
 
 def _write_part(
@@ -198,20 +227,33 @@ def _write_part(
     """
     path = paths.long_table.parent / "_finished" / f"{paths.part:05}.json"
     stamp = _part_stamp(bundle, part, options, first_week=first_week)
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    record = _read_part_record(path)
     is_written = all(file.exists() for file in _part_files(paths, part[0].origin, options))
     if record.get("stamp") == stamp and is_written:
         return record
 
     path.unlink(missing_ok=True)
-    reasons, rollup = _write_tables(bundle, part, paths, options, first_week=first_week)
+    summary = _write_tables(bundle, part, paths, options, first_week=first_week)
     record = {
         "stamp": stamp,
-        "reasons": reasons,
-        "sums": rollup.table.reset_index().to_dict("list"),
+        "reasons": summary.reasons,
+        "sums": summary.rollup.table.reset_index().to_dict("list"),
     }
     with atomic_write(path) as file:
         file.write_text(json.dumps(record))
+    return record
+
+
+def _read_part_record(path: Path) -> dict[str, Any]:
+    """Read the record of a finished part; {} where there is none, or a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with explain_damage(path, "its part is made again"):
+            record: dict[str, Any] = dict(json.loads(path.read_text()))
+    except ValueError as error:
+        log.warning("%s", error)
+        return {}
     return record
 
 
@@ -276,65 +318,6 @@ def _forecast_ages(options: OutputOptions, *, every_age: bool) -> list[int]:
     return sorted(ages)
 
 
-def prefetch(pieces: Iterator[Curves]) -> Iterator[Curves]:
-    """Yield pieces, of which a thread reads the next ones while one is worked on."""
-    reader = ThreadPoolExecutor(1)
-    usual_interval = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        waiting = deque(reader.submit(next, pieces, None) for _ in range(PREFETCH_PIECES))
-        while (piece := waiting.popleft().result()) is not None:
-            waiting.append(reader.submit(next, pieces, None))
-            yield piece
-    finally:
-        reader.shutdown(cancel_futures=True)
-        sys.setswitchinterval(usual_interval)
-
-
-def describe_corrections(bundle: Bundle) -> str:
-    """Describe in a line what a bundle learned from the past: blend, corrections, intervals."""
-    model = bundle.forecaster
-    stages = LearnedStages.neutral()
-    names: Sequence[str] = [bundle.model_name]
-    if isinstance(model, Corrected):
-        stages = model.stages
-        names = model.base_names
-
-    weights = [_describe_weights(names, stages.blend, b) for b in range(len(AGE_BUCKETS))]
-    clauses = [
-        _describe_ages("blended", stages.blend.is_on, weights),
-        _describe_ages("corrected", stages.correction.is_on, [""] * len(AGE_BUCKETS)),
-    ]
-    if len(names) > 1:
-        clauses = [f"the mean of {', '.join(names)}", *clauses]
-
-    bounds = "blank, as no past was learned from"
-    if stages.has_intervals:
-        bounds = "calibrated on the past"
-    return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
-
-
-def _describe_ages(action: str, is_on: Bools, details: Sequence[str]) -> str:
-    """Say at which observed ages an action is on, and how: `is_on` and `details` by bucket."""
-    ages = [
-        bucket + detail
-        for bucket, detail, is_active in zip(AGE_BUCKET_LABELS, details, is_on, strict=True)
-        if is_active
-    ]
-    return f"{action} at observed ages {', '.join(ages)}" if ages else f"nothing {action}"
-
-
-def _describe_weights(names: Sequence[str], blend: Blend, bucket: int) -> str:
-    """List the weights of the models and of the pattern in a bucket, without those of 0."""
-    weights = [*blend.weight[bucket], blend.pattern_weight[bucket]]
-    shares = [
-        f"{name} {100 * weight:.0f} %"
-        for name, weight in zip([*names, "pattern"], weights, strict=True)
-        if weight > 0
-    ]
-    return f" ({', '.join(shares)})"
-
-
 def _peek_first_week(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
     """Return whether any cohort is in its first week, and the pieces; read all twice only if need
     be: where there are several pieces and no such cohort is in the first.
@@ -356,23 +339,31 @@ def _has_first_week(curves: Curves) -> bool:
     return bool((curves.observed_age < tables.FIRST_WEEK_DAYS).any())
 
 
-def _read_with_progress(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
-    """Yield pieces, read ahead, with a bar of the cohorts done; check the first one."""
-    cohorts_done = 0
-    with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
-        bar = progress.add_task("cohorts", total=None)
-        for curves in prefetch(iter(pieces)):
-            if not cohorts_done:
-                check_compatibility(bundle, curves)
-            yield curves
-            cohorts_done += len(curves)
-            progress.update(bar, completed=cohorts_done, description=f"{cohorts_done:,} cohorts")
+def _compare_with_training(
+    pieces: Iterable[Curves], bundle: Bundle, scale: ScaleCheck
+) -> Iterator[Curves]:
+    """Yield pieces, and compare them with what the bundle was trained on.
+
+    Raises ValueError where the first piece, or all together, are at another scale; tables that
+    are being written then are not kept.
+    """
+    comparison = LevelComparison.from_manifest(bundle.manifest)
+    is_first = True
+    for curves in pieces:
+        if is_first:
+            check_compatibility(bundle, curves)
+        comparison.add(curves)
+        if is_first:
+            raise_refusals(comparison.findings(scale))
+        is_first = False
+        yield curves
+    report_findings(comparison.findings(scale))
 
 
 def _record_in_ledger(
     stream: Iterable[Forecast], bundle: Bundle, ledger: Ledger
 ) -> Iterator[Forecast]:
-    """Hand forecasts on; when they have all been taken, write them at the nodes into a ledger."""
+    """Hand forecasts on; when they have all been taken, add them at the nodes to a ledger."""
     entries = []
     for forecast in stream:
         curves = forecast.curves
@@ -382,67 +373,6 @@ def _record_in_ledger(
 
     if sum(map(len, entries)):
         model = f"{bundle.model_name}-{bundle.identity[:12]}"
-        ledger.write(model, LedgerEntries.concatenate(entries), bundle.identity, bundle.as_of)
-
-
-def check_compatibility(bundle: Bundle, curves: Curves) -> None:
-    """Warn of what speaks against forecasting these cohorts with this bundle.
-
-    Raises ValueError when the data have lost the number of users: sums would be of one user each.
-    """
-    _refuse_lost_users(bundle, curves)
-    _warn_of_distant_dates(bundle, curves)
-
-    missing_attributes = sorted(set(bundle.manifest["attributes"]) - set(curves.attributes))
-    if missing_attributes:
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is unseen_category "
-            "and forecast by a coarser segment",
-            ", ".join(missing_attributes),
-        )
-    missing_inputs = sorted(set(bundle.manifest["reads"]) - _names_of_extra_data(curves))
-    if missing_inputs:
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is forecast as one "
-            "of which that is unknown",
-            ", ".join(missing_inputs),
-        )
-
-
-def _refuse_lost_users(bundle: Bundle, curves: Curves) -> None:
-    median = bundle.manifest.get("users") or 1.0
-    users = curves.users[curves.observed_age >= 0]
-    if median > 1 and len(users) and (users == 1).all():
-        raise ValueError(
-            f"these data have no Users, the bundle was trained with {median:,.0f} a cohort in the "
-            "median: name their column as in training, such as 'data.columns={Users: Installs}'"
-        )
-
-
-def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
-    days = int((curves.origin - bundle.as_of) / ONE_DAY)
-    if days > STALE_DAYS:
-        log.warning(
-            "the data are %d days newer than the bundle, trained as of %s: train anew",
-            days,
-            bundle.as_of,
-        )
-    if days < 0:
-        log.warning(
-            "the bundle, trained as of %s, knows %d days that came after these data: its forecasts "
-            "of them prove nothing",
-            bundle.as_of,
-            -days,
-        )
-
-
-def _names_of_extra_data(curves: Curves) -> set[str]:
-    """Names of the data beside curves and attributes, as `ReadsCovariates.extra_inputs` has them.
-
-    Spend counts as there where no cohort has begun.
-    """
-    inputs = {f"series {name}" for name in curves.series}
-    spend = curves.spend[curves.observed_age >= 0]
-    if not len(spend) or np.isfinite(spend).any():
-        inputs.add("spend")
-    return inputs
+        all_entries = LedgerEntries.concatenate(entries)
+        issued = issue_forecasts(ledger, model, all_entries, bundle.identity, bundle.as_of)
+        log.log(logging.WARNING if issued.revision else logging.INFO, "%s", issued.as_text())

@@ -24,10 +24,12 @@ import pyarrow as pa
 from ltvnet.data.checks import DUPLICATE_COHORT
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import parse_day, validate_ages
+from ltvnet.data.curves import Curves, parse_day, validate_ages
+from ltvnet.data.output_columns import attribute_column
 from ltvnet.data.source import DataSource
 from ltvnet.data.table_files import date_in_name
 from ltvnet.prediction import batch, bundle, tables
+from ltvnet.prediction.compatibility import check_compatibility, check_level
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -217,7 +219,10 @@ def predict_with_spark(
 
     with cluster.session(rows) as session:
         frame = _read_table(session, str(source.path))
-        job, sample = _plan_job(frame, source, ages, trained, folder, rows)
+        first_curves = _parse_first_rows(frame, source, rows)
+        check_compatibility(trained, first_curves)
+        check_level(trained, first_curves, options.scale)
+        job, sample = _plan_job(source, ages, trained, folder, first_curves)
         schema = session.createDataFrame(sample).schema
         forecasts = frame.mapInArrow(job.forecast_batches, schema)
         unfinished = f"{target}.part"
@@ -237,15 +242,8 @@ def _read_table(session: "SparkSession", path: str) -> "DataFrame":
     return session.read.parquet(path)
 
 
-def _plan_job(
-    frame: "DataFrame",
-    source: Files,
-    ages: Sequence[int],
-    trained: bundle.Bundle,
-    folder: Path,
-    rows: int,
-) -> tuple[PartitionJob, pa.Table]:
-    """Collect what each partition needs, and forecast the first rows as a sample."""
+def _parse_first_rows(frame: "DataFrame", source: Files, rows: int) -> Curves:
+    """Parse the first rows of a table. Raises ValueError where none of them had begun."""
     location = Path(f"{source.path}, first rows")
     first_rows = frame.limit(rows).toArrow()
     if not len(first_rows):
@@ -257,13 +255,22 @@ def _plan_job(
         raise ValueError(
             f"{location}: expected cohorts that had begun by {as_of} in its first rows"
         )
-    batch.check_compatibility(trained, curves)
+    return curves
 
+
+def _plan_job(
+    source: Files,
+    ages: Sequence[int],
+    trained: bundle.Bundle,
+    folder: Path,
+    curves: Curves,
+) -> tuple[PartitionJob, pa.Table]:
+    """Collect what each partition needs, and forecast the first rows as a sample."""
     contents = tuple(
         (name, Path(folder, name).read_bytes())
         for name in (bundle.MANIFEST_FILE, bundle.STATE_FILE, bundle.ARRAYS_FILE)
     )
-    job = PartitionJob(source, as_of, list(curves.attributes), ages, contents)
+    job = PartitionJob(source, curves.origin, list(curves.attributes), ages, contents)
     sample = trained.forecaster.predict(curves, ages)
     return job, tables.forecast_rows(sample, trained.identity)
 
@@ -286,20 +293,23 @@ def _as_of(frame: "DataFrame", source: Files) -> np.datetime64:
 
 
 def _count_reasons(forecasts: "DataFrame", job: PartitionJob) -> Counter[str]:
-    """Count cohorts by reason. Raises ValueError for a cohort that is there twice."""
+    """Count cohorts by the reason of their first age. Raises ValueError for a cohort twice."""
     from pyspark.sql import functions
 
-    names = [START, END, *job.attribute_names]
+    names = [START, END, *map(attribute_column, job.attribute_names)]
     keys = [functions.col(f"`{name}`") for name in names]
-    # a row of each cohort that has rows
-    last_age = forecasts.where(forecasts["age"] == job.ages[-1])
-    cohorts = last_age.groupBy(*keys).agg(functions.count("age").alias("times"))
+    # Every cohort that has rows has one at the last age, but its first one has its own reason.
+    is_last_age = functions.col("age") == job.ages[-1]
+    cohorts = forecasts.groupBy(*keys).agg(
+        functions.count_if(is_last_age).alias("times"),
+        functions.min_by("reason", "age").alias("reason"),
+    )
 
     repeated = cohorts.where("times > 1").select(*keys).head(1)
     if repeated:
         cohort = ", ".join(map(str, repeated[0]))
         raise ValueError(f"problems in the data: {job.source.path}, {cohort}: {DUPLICATE_COHORT}")
-    return Counter({row[0]: row[1] for row in last_age.groupBy("reason").count().collect()})
+    return Counter({row[0]: row[1] for row in cohorts.groupBy("reason").count().collect()})
 
 
 def replace_folder(session: "SparkSession", written: str, target: str) -> None:

@@ -364,7 +364,8 @@ def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
     title += f" up {percent(misses.error_share)} of all error"
     if len(misses.rows) != 1:
         verb = "was" if misses.too_low_count == 1 else "were"
-        title += f"; {misses.too_low_count} of them {verb} forecast too low"
+        too_low = f"{misses.too_low_count} of them {verb} forecast too low"
+        title += f"; {too_low if misses.too_low_count else 'all were forecast too high'}"
 
     row_count = -(-len(misses.rows) // COHORTS_PER_ROW)
     figure = titled_figure(title, 0.9 + 2.4 * row_count)
@@ -373,7 +374,8 @@ def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
         _draw_cohort_curves(axes, record, int(row), horizon)
         axes.set_title(_cohort_title(record, int(row), horizon), size=8)
         axes.set_ylim(bottom=0)
-        axes.set_xticks([0, 90, 180, 360])
+        last_day = axes.dataLim.x1
+        axes.set_xticks([day for day in (0, 30, 90, 180, 360) if day <= last_day])
 
     figure.supylabel("revenue per user, by days since acquisition", size=9)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -402,7 +404,10 @@ def _draw_cohort_curves(axes: Axes, record: BacktestRecord, row: int, horizon: i
     axes.plot(days, pattern, "--", color=PATTERN_COLOR, lw=1, label="pattern alone")
     axes.plot(days, from_observed(band.mean), color=blue, lw=2, label="forecast")
     actual = from_observed(record.actual)
-    axes.plot(days, actual, color=TRUTH_COLOR, lw=1.6, label="came true")
+    came_true = np.isfinite(actual)  # of some ages nothing was exported: the line goes on
+    axes.plot(
+        np.array(days)[came_true], actual[came_true], color=TRUTH_COLOR, lw=1.6, label="came true"
+    )
     axes.plot(
         [observed_age], [observed_value], "o", color=TRUTH_COLOR, ms=5, label="known when forecast"
     )

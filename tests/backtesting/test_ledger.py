@@ -285,12 +285,65 @@ def test_a_cohort_stands_once_at_an_observed_age(tmp_path: Path) -> None:
         Ledger(tmp_path).write("m", twice, "b", last_training_day=ORIGIN)
 
 
-def test_an_attribute_is_not_named_like_a_column(tmp_path: Path) -> None:
-    names = {"age": four_cohorts().attributes["Apps"], "OS": four_cohorts().attributes["OS"]}
+@pytest.mark.parametrize("name", ["age", "Bundle", "start", "end", "p10", "attribute_age"])
+def test_an_attribute_named_like_a_column_is_kept_beside_it(tmp_path: Path, name: str) -> None:
+    names = {name: four_cohorts().attributes["Apps"], "OS": four_cohorts().attributes["OS"]}
+    cohorts = replace(four_cohorts(), attributes=names, hierarchy=(name,))
+    curves = cohorts.as_of(ORIGIN)
+    issued = LedgerEntries.from_forecast(random_forecast(curves), curves.observed_age)
+    ledger = Ledger(tmp_path)
+    ledger.write("m", issued, "b", last_training_day=ORIGIN)
+    read_back = ledger.read("m", [ORIGIN], (name,))
+    assert_same_entries(read_back, issued)
+    assert read_back.hierarchy == (name,)
+    assert read_back.attributes[name].tolist() == ["b", "a"]
+    actual = read_back.look_up_actuals(cohorts.as_of("2030-01-01"))
+    assert np.isfinite(actual[read_back.has_forecast]).all()
+
+    rows = pd.read_parquet(tmp_path)
+    assert set(rows[f"attribute_{name}"]) == {"a", "b"}
+    assert set(rows["age"]) <= set(NODES) and set(rows["bundle"]) == {"b"}
+
+
+def test_a_ledger_of_before_there_was_a_prefix_is_read(tmp_path: Path) -> None:
+    """An attribute could then be named like a column of another case: Age beside age."""
+    names = {"Age": four_cohorts().attributes["Apps"], "OS": four_cohorts().attributes["OS"]}
     curves = replace(four_cohorts(), attributes=names, hierarchy=("OS",)).as_of(ORIGIN)
     issued = LedgerEntries.from_forecast(random_forecast(curves), curves.observed_age)
-    with pytest.raises(ValueError, match="like a column of the ledger, got age: rename it with da"):
-        Ledger(tmp_path).write("m", issued, "b", last_training_day=ORIGIN)
+    ledger = Ledger(tmp_path)
+    ledger.write("m", issued, "b", last_training_day=ORIGIN)
+    path = ledger.path("m", ORIGIN)
+    table = parquet.read_table(path, partitioning=None)
+    parquet.write_table(table.rename_columns({"attribute_Age": "Age"}), path)
+    assert_same_entries(ledger.read("m", [ORIGIN], ("OS",)), issued)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_damaged_file_is_named(tmp_path: Path, kept: float) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write("m-1", random_entries(), bundle="b-1", last_training_day=ORIGIN)
+    path = ledger.path("m-1", ORIGIN)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    for read in (
+        lambda: ledger.read("m-1", [ORIGIN], ()),
+        lambda: ledger.last_training_day("m-1", ORIGIN),
+    ):
+        with pytest.raises(ValueError, match="m-1.parquet: the file is damaged .*: delete it, and"):
+            read()
+
+
+def test_a_table_of_another_kind_is_named(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    path = ledger.path("m-1", ORIGIN)
+    path.parent.mkdir()
+    pd.DataFrame({"age": [1]}).to_parquet(path)
+    for read in (
+        lambda: ledger.read("m-1", [ORIGIN], ()),
+        lambda: ledger.last_training_day("m-1", ORIGIN),
+    ):
+        with pytest.raises(ValueError, match="m-1.parquet: the file is damaged"):
+            read()
 
 
 def test_a_forecast_is_at_the_nodes() -> None:

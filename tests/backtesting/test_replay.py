@@ -199,6 +199,18 @@ def test_what_fits_took_outlives_a_resumed_backtest(portfolio: History, tmp_path
     )
 
 
+@pytest.mark.parametrize("content", ["", '{"seconds": 1', "[1, 2]", '{"seconds": 1}'])
+def test_a_damaged_note_of_a_cost_is_named(
+    portfolio: History, tmp_path: Path, content: str
+) -> None:
+    replay = make_replay(PATTERN, portfolio, ORIGINS[:1], replay_plan(), Ledger(tmp_path))
+    list(replay.run())
+    (receipt,) = (tmp_path / "_costs").rglob("*.json")
+    receipt.write_text(content)
+    with pytest.raises(ValueError, match=rf"{receipt.name}: the file is damaged .*: delete it"):
+        replay.average_fit_cost()
+
+
 def test_readers_of_parquet_do_not_meet_costs(portfolio: History, tmp_path: Path) -> None:
     replay_days(Ledger(tmp_path), portfolio)
     table = parquet.read_table(tmp_path).to_pandas()

@@ -81,10 +81,6 @@ MALFORMED = {
         table("2025-01-19~2025-01-13,app,5,50,1,2,3"),
         r"line 3, Date = '2025-01-19~2025-01-13': .*the last day first; swap them",
     ),
-    "a German date": (
-        table("13.01.2025~19.01.2025,app,5,50,1,2,3"),
-        r"line 3, Date = '13\.01\.2025~19\.01\.2025': expected YYYY-MM-DD~YYYY-MM-DD or",
-    ),
     "no such day": (
         table("2025-02-24~2025-02-30,app,5,50,,,"),
         r"line 3, Date = '2025-02-24~2025-02-30': expected YYYY-MM-DD.*correct the date",
@@ -94,46 +90,24 @@ MALFORMED = {
         r"line 3, Date = '2025-01-13~': expected YYYY-MM-DD",
     ),
     "an empty date": (table(",app,5,50,1,2,3"), r"line 3, Date = '': expected YYYY-MM-DD"),
-    "thousands": (
-        table('2025-01-13~2025-01-19,app,5,50,1,2,"1,234.5"'),
-        r"line 3, day_2 = '1,234\.5': expected a plain number such as 1234\.5",
-    ),
     "thousands without quotes": (
         table("2025-01-13~2025-01-19,app,5,50,1,2,1,234.5"),
         r"line 3: expected 7 cells as in the header, got 8\nremove thousands separators",
-    ),
-    "a currency": (
-        table("2025-01-13~2025-01-19,app,5,50,1,$3,3"),
-        r"problems in the data: 1\n.*line 3, day_1 = '\$3': expected a plain number",
     ),
     "an error of a spreadsheet": (
         table("2025-01-13~2025-01-19,app,5,50,1,2,#N/A"),
         r"line 3, day_2 = '#N/A': expected a plain number.*or an empty cell",
     ),
-    "nan": (
-        table("2025-01-13~2025-01-19,app,5,50,1,2,nan"),
-        r"line 3, day_2 = 'nan': expected a plain number",
-    ),
     "no rows": (HEAD + "\n", r"a_2025_02_10\.csv: expected at least one cohort below the header"),
     "no date": (
-        "Week,day_0\n2025-01-06,1\n",
-        r"expected a column Date, or cohort_start and cohort_end.*data\.columns.*columns: Week,",
+        "Cohort name,day_0\na,1\n",
+        r"expected a column Date, or cohort_start and cohort_end.*data\.columns.*columns: Cohort",
     ),
     "no end": ("cohort_start,day_0\n2025-01-06,1\n", r"expected a column Date, or cohort_start"),
     "semicolons": (HEAD.replace(",", ";") + "\nx\n", r"line 2: expected 7 cells as in the header"),
-    "no ages": (
-        "Date,D0,D1\n2025-01-06,1,2\n",
-        r"expected columns day_0, day_1 \.\.\., got none; name the columns of ages so",
-    ),
     "an age twice": (
         "Date,day_0,day_1,day_01\n2025-01-06,1,1,1\n",
         r"keep one of 2 columns day_1",
-    ),
-    "a series that is no number": (
-        table("2025-01-13~2025-01-19,app,5,50,1,2,3,40%", head=f"{HEAD},kept_day_1").replace(
-            GOOD, f"{GOOD},0.5"
-        ),
-        r"problems in the data: 1\n.*line 3, kept_day_1 = '40%': expected a plain number",
     ),
     "an infinite series": (
         "Date,day_0,kept_day_1\n2025-01-13,5,inf\n",
@@ -149,10 +123,29 @@ MALFORMED = {
     ),
     "a series alone": (
         "Date,kept_day_0\n2025-01-06,1\n",
-        r"expected columns day_0, day_1 \.\.\., got none",
+        r"columns kept_day_N may be the revenue by age \(N\); say which is by data\.format\.age",
     ),
     "a column twice": ("Date,Apps,Apps,day_0\n2025-01-06,a,b,1\n", r"keep one of 2 columns Apps"),
 }
+
+
+UNDERSTOOD = {
+    "a German date": ("13.01.2025~19.01.2025,app,5,50,1,2,3", 3.0),
+    "thousands": ('2025-01-13~2025-01-19,app,5,50,1,2,"1,234.5"', 1234.5),
+    "a currency": ("2025-01-13~2025-01-19,app,5,50,1,2,$3", 3.0),
+    "a mark of nothing": ("2025-01-13~2025-01-19,app,5,50,1,2,nan", np.nan),
+    "a dash": ("2025-01-13~2025-01-19,app,5,50,1,2,-", np.nan),
+}
+"""A row in another dialect than ltvnet's own, and its value at day 2."""
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_other_dialects_are_understood(tmp_path: Path, name: str) -> None:
+    row, value = UNDERSTOOD[name]
+    (tmp_path / "a_2025_02_10.csv").write_text(table(row))
+    history = Files(path=tmp_path).history()
+    assert [str(day) for day in history.start] == ["2025-01-06", "2025-01-13"]
+    np.testing.assert_array_equal(history.values[1, :3], [1.0, 2.0, value])
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -203,7 +196,7 @@ def test_a_folder_takes_no_snapshot_option(tmp_path: Path) -> None:
         (pa.array(["2025-01-06"]).cast(pa.timestamp("s")), r"expected numbers in day_1, got times"),
         (pa.array([True]), r"expected numbers in day_1, got bool; convert the column"),
         (pa.array([float("inf")]), r"a\.parquet, row 1, day_1 = 'inf': expected a finite number"),
-        (pa.array(["1,5"]), r"a\.parquet, row 1, day_1 = '1,5': expected a plain number"),
+        (pa.array(["many"]), r"a\.parquet, row 1, day_1 = 'many': expected a plain number"),
     ],
 )
 def test_malformed_parquet(tmp_path: Path, column: pa.Array, message: str) -> None:
@@ -245,7 +238,7 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_full_of_bad_numbers_lists_twenty(tmp_path: Path) -> None:
-    rows = [f"2025-01-06,a{n},5,1,$1,$2,$3" for n in range(40)]
+    rows = [f"2025-01-06,a{n},5,1,x1,x2,x3" for n in range(40)]
     (tmp_path / "a_2025_02_10.csv").write_text(table(*rows))
     with pytest.raises(ValueError, match=r"^problems in the data: 120\n") as error:
         Files(path=tmp_path).history()

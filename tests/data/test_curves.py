@@ -294,3 +294,28 @@ def test_ages_of_past_days_are_those_of_curves_of_these_days() -> None:
         past_curves = curves.as_of(curves.origin - np.timedelta64(days, "D"))
         assert past_ages[: len(past_curves)].tolist() == past_curves.observed_age.tolist()
         assert (past_ages[len(past_curves) :] == -1).all()
+
+
+def test_data_are_shown_in_a_line() -> None:
+    shown = repr(weekly_history(70, ("a", "b")))
+    assert shown == (
+        "History(140 cohorts in 1 snapshot up to 2030-01-01 by Apps, acquired 2023-01-02 to "
+        "2024-05-05, observed to D360)"
+    )
+    curves = weekly_history(70, ("a", "b")).as_of("2023-03-01")
+    assert repr(curves) == (
+        "Curves(18 cohorts as of 2023-03-01 by Apps, acquired 2023-01-02 to 2023-03-05, observed "
+        "to D52)"
+    )
+    assert repr(curves.take(np.array([], dtype=np.int64))) == "Curves(no cohorts)"
+
+
+@pytest.mark.parametrize("name", ["start", "end", "reason", "age", "Date_", "attribute_start"])
+def test_an_attribute_may_have_any_name(name: str) -> None:
+    past = weekly_history(8, ("a", "b"))
+    named = replace(past, attributes={name: past.attributes["Apps"]}, hierarchy=(name,))
+    curves = named.as_of("2023-03-01")
+    column = f"attribute_{name}" if name != "Date_" else name
+    assert list(curves.index.names) == ["start", "end", column]
+    assert curves.segments(1)[1] == [("a",), ("b",)]
+    assert list(named.actuals("2023-03-01").index.names) == ["start", "end", column]

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltvnet.data.table_files import FaultReport, find_tables, read_blocks, row_locations
+from ltvnet.data.table_files import (
+    FaultReport,
+    TableFile,
+    find_tables,
+    read_blocks,
+    row_locations,
+)
 
 
 def cells(path: Path, rows: int = 1000) -> list[dict[str, list[str | None]]]:
@@ -99,7 +105,7 @@ def test_the_date_in_a_name(tmp_path: Path, name: str, date: str) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], r"expected files that end in \.csv, \.csv\.gz, \.parquet, got none"),
+        ([], r"expected files that end in \.csv, \.csv\.gz, .*\.parquet, \.xlsx, got none"),
         (["notes.txt"], r"expected files that end in \.csv"),
         (["2025_02_10.csv", "b.csv"], r"b\.csv: expected a date such as 2025_02_10 in the name"),
         (["a_2025_13_10.csv"], r"a_2025_13_10\.csv: expected a date such as"),
@@ -116,10 +122,10 @@ def test_folders_that_are_no_snapshots(tmp_path: Path, names: list[str], message
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("none.csv", r"found none; see data\.path"), ("a.xlsx", r"expected a file that ends in")],
+    [("none.csv", r"found none; see data\.path"), ("a.xls", r"expected a file that ends in")],
 )
 def test_paths_without_a_table(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "a.xlsx").touch()
+    (tmp_path / "a.xls").touch()
     with pytest.raises(ValueError, match=message):
         find_tables(tmp_path / name)
 
@@ -143,7 +149,7 @@ def test_a_report_lists_twenty_and_counts_the_rest(tmp_path: Path) -> None:
     report = FaultReport({"Users": "Installs"})
     report.raise_if_any()
     report.add_file("b.csv: empty")
-    report.add_table(path, faults.assign(problem="bad"))
+    report.add_table(TableFile(path), faults.assign(problem="bad"))
     with pytest.raises(ValueError, match=r"^problems in the data: 26\n") as error:
         report.raise_if_any()
     lines = str(error.value).splitlines()

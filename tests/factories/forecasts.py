@@ -62,6 +62,7 @@ def fit_as_of(config: Config, history: History, date: object) -> Predictor:
 def assert_sound(forecast: Forecast) -> None:
     """Check that it is finite, monotone, ordered, not below what was observed, blank up to there.
 
+    The mean lies in the range from P10 to P90, P50 on either side of it.
     P10 and P90 that the past was asked for are blank together, where it could not tell.
     """
     value = forecast.curves.observed_value[:, None]
@@ -79,8 +80,9 @@ def assert_sound(forecast: Forecast) -> None:
             assert not falls.any()
             assert (cells >= value * (1 - 1e-12))[is_forecast].all()
 
-        low, middle, high = (getattr(band, q)[has_bounds] for q in QUANTITIES[1:])
+        mean, low, middle, high = (getattr(band, q)[has_bounds] for q in QUANTITIES)
         assert (low <= middle).all() and (middle <= high).all()
+        assert (low <= mean).all() and (mean <= high).all()
     assert np.isfinite(forecast.pattern[forecast.is_ahead]).all()
 
 

@@ -1,5 +1,7 @@
 """A forecast is read at some of its ages; a band maps and takes all of its quantities alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factories.forecasts import linear_forecast
@@ -44,3 +46,49 @@ def test_every_age_is_within_the_label_of_its_bucket() -> None:
         first, last = map(int, label.split("-"))
         assert age_bucket(np.array([first, last])).tolist() == [bucket, bucket]
     assert AGE_BUCKET_LABELS[-1] == "180-359"
+
+
+def test_a_band_is_widened_to_its_mean_and_no_further() -> None:
+    mean = np.array([[1.0, 5.0, 3.0, 3.0]])
+    low = np.array([[2.0, 2.0, 2.0, np.nan]])
+    high = np.array([[4.0, 4.0, 4.0, np.nan]])
+    band = Band(mean, low, low, high).widen_to_mean()
+    np.testing.assert_array_equal(band.p10, [[1, 2, 2, np.nan]])
+    np.testing.assert_array_equal(band.p90, [[4, 5, 4, np.nan]])
+    assert band.p50 is low and band.mean is mean
+    assert Band.from_mean(mean).widen_to_mean().p90 is mean  # as one array
+
+
+def test_rows_are_taken_of_all_that_a_forecast_has() -> None:
+    made = replace(linear_forecast((30, 360)), is_borrowed=np.ones((4, 2), dtype=bool))
+    rows = np.array([1, 3])
+    some = made.take(rows)
+    assert some.curves.index.equals(made.curves.index[rows])
+    assert some.reason.tolist() == ["ok", "no_complete_age"]
+    np.testing.assert_array_equal(some.final.p90, made.final.p90[rows])
+    np.testing.assert_array_equal(some.pattern, made.pattern[rows])
+    assert some.is_borrowed is not None and some.is_borrowed.shape == (2, 2)
+
+
+def test_ages_beyond_what_data_support_are_told_cell_by_cell() -> None:
+    made = replace(linear_forecast((30, 90, 360)), last_supported_age=90)
+    assert made.is_within_reach.tolist() == [True, True, False]
+    assert made.is_extrapolated.sum(axis=0).tolist() == [0, 0, 2]
+    reasons = made.cell_reasons()
+    words = reasons.values[reasons.codes].tolist()
+    assert words == ["ok", "ok", "extrapolated", "young", "young", "extrapolated"]
+
+
+def test_a_forecast_is_shown_in_a_line_and_as_a_frame() -> None:
+    made = replace(linear_forecast((30, 360)), last_supported_age=90)
+    assert repr(made) == "Forecast(4 cohorts, 2 ages D30..D360, as of 2025-02-10, supported to D90)"
+    unknown = replace(made, last_supported_age=-1)
+    assert repr(unknown).endswith("supported at no age)")
+
+    frame = made.to_frame()
+    assert frame["Campaign"].tolist() == ["x, 1", "x, 1", "y", "y"]
+    assert frame["age"].tolist() == [30, 360] * 2
+    assert frame["observed_age"].tolist() == [11, 11, 2, 2]
+    np.testing.assert_allclose(frame["mean"], [5.0, np.nan, 6.0, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(frame["roas"], [5.0 * 10 / 5, np.nan, np.nan, np.nan], rtol=1e-6)
+    assert frame["raw_mean"].notna().all()

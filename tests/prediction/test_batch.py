@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from factories.cohorts import weekly_history
 from factories.configs import COVARIATES, LSTM_NET, PATTERN, ROOT, TRAINING
+from factories.ledgers import file_contents
 from factories.models import make_corrected, make_forecaster, make_run_context
 from factories.neural import FullSchedule, make_neural
 
@@ -31,8 +32,9 @@ from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.model_spec import MIXTURE
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import OutputOptions, describe_corrections, predict
+from ltvnet.prediction.batch import OutputOptions, predict
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.correction_summary import describe_corrections
 
 TABLES = OutputOptions(wide="csv", ages=NODES[1:], by=None)
 
@@ -115,6 +117,32 @@ def test_wide_tables_as_parquet_hold_the_same(
         pd.testing.assert_frame_equal(from_parquet, from_csv)
 
 
+def test_tables_that_another_run_left_are_told(
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each option may leave its own tables; those of another day are no concern."""
+
+    def left_tables(options: OutputOptions) -> set[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict(loaded_bundle, lambda: [curves], tmp_path, options)
+        _, _, paths = caplog.text.partition("did not write: delete ")
+        return {path.rpartition("/")[2].strip() for path in paths.split(",") if path}
+
+    csv = {f"LTV_predictions{final}_2024_03_14.csv" for final in ("", "_final")}
+    assert left_tables(TABLES) == left_tables(TABLES) == set()
+    assert left_tables(replace(TABLES, wide="parquet")) == csv
+    for name in csv:
+        next(tmp_path.glob(f"*/{name}")).unlink()
+    explained = replace(TABLES, wide="parquet", explain=True)
+    assert left_tables(explained) == set()
+    whole = {path.name for path in tmp_path.rglob("*.parquet")} | {"explanations.csv"}
+    assert left_tables(replace(explained, part=50)) == whole
+    assert left_tables(explained) >= {"forecasts", "explanations"}
+    (tmp_path / "Files_Predictions" / "LTV_predictions_2024_03_13.csv").touch()
+    assert "LTV_predictions_2024_03_13.csv" not in left_tables(explained)
+
+
 def read_parts(folder: Path) -> pd.DataFrame:
     """The forecasts of all parts, in their order."""
     return pd.read_parquet(folder / "forecasts")
@@ -174,10 +202,11 @@ def test_parts_that_are_finished_are_not_made_again(
     monkeypatch.undo()
     predict(loaded_bundle, read_pieces, tmp_path / "one", FEW)
     pd.testing.assert_frame_equal(read_parts(tmp_path), outputs(tmp_path / "one")["long"])
+    (tmp_path / "forecasts" / "_finished" / "00002.json").write_text('{"stamp": "9')
     (tmp_path / "forecasts" / "00001.parquet").unlink()
     predict(
         loaded_bundle, read_pieces, tmp_path, in_parts
-    )  # a finished part whose table is gone is made again
+    )  # a finished part whose table is gone, or whose record is damaged, is made again
     pd.testing.assert_frame_equal(read_parts(tmp_path), outputs(tmp_path / "one")["long"])
 
 
@@ -297,7 +326,8 @@ def test_a_lost_series_and_lost_spend_are_said_where_a_net_saw_them(
     assert lacks.format("spend") in warnings(with_spend, replace(poor, series=rich_curves.series))
     assert lacks.format("series retention") in warnings(with_spend, replace(rich_curves, series={}))
     assert lacks.format("series retention") in warnings(blind, poor)
-    assert warnings(with_spend, rich_curves) == warnings(pattern, poor) == ""
+    assert "which these data lack" not in warnings(with_spend, rich_curves)
+    assert warnings(pattern, poor) == ""
     begun = rich_curves.take(rich_curves.observed_age < 0)
     assert len(begun) and warnings(with_spend, begun) == ""  # no spend is known of them yet
 
@@ -321,6 +351,41 @@ def test_a_ledger_keeps_what_was_forecast(
     assert len(Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))) == len(rows)
 
 
+def test_two_folders_of_one_day_stand_in_one_ledger(
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each cohort as it was issued first; what is said of it later is kept beside."""
+    with_ledger = replace(FEW, ledger=tmp_path / "ledger")
+    model = f"neural-{loaded_bundle.identity[:12]}"
+    is_first = curves.attributes["Apps"] == "a"
+    folders = {"a": curves.take(is_first), "b": curves.take(~is_first)}
+    richer = replace(folders["a"], values=folders["a"].values * 2)
+
+    def predict_into_ledger(cohorts: Curves) -> tuple[str, dict[str, bytes]]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            predict(loaded_bundle, lambda: [cohorts], tmp_path / "out", with_ledger)
+        return caplog.text, file_contents(tmp_path / "ledger")
+
+    text, _ = predict_into_ledger(folders["a"])
+    assert "cohorts added, 0 there already" in text
+    predict_into_ledger(folders["b"])
+    both = Ledger(tmp_path / "ledger").read(model, [curves.origin], ("Apps",))
+    assert set(both.attributes["Apps"]) == {"a", "b"}
+    forecast = loaded_bundle.forecaster.predict(curves)
+    rows = np.flatnonzero((curves.observed_age >= 0) & (curves.observed_age < 360))
+    np.testing.assert_allclose(both.bands["final"].mean, forecast.final.mean[rows], rtol=1e-5)
+
+    text, once = predict_into_ledger(folders["b"])
+    assert "0 cohorts added" in text and "otherwise" not in text and len(once) == 1
+    text, revised = predict_into_ledger(richer)
+    assert "were forecast otherwise before: their first forecasts stay as issued" in text
+    assert once.items() <= revised.items() and len(revised) == 2
+    _, again = predict_into_ledger(richer)
+    assert again == revised
+    assert len(pd.read_parquet(tmp_path / "ledger")) == both.has_forecast.sum()
+
+
 def test_a_ledger_refuses_what_proves_nothing_and_no_table_is_written(
     loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
@@ -340,6 +405,10 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded_bundle: Bundle) -
     changed_bundle = replace(loaded_bundle, forecaster=model)
     assert describe_corrections(changed_bundle).endswith(
         "nothing corrected; P10 and P90 are calibrated on the past"
+    )
+    intervals.lower[2:4] = np.nan
+    assert describe_corrections(changed_bundle).endswith(
+        "P10 and P90 are calibrated on the past, blank at observed ages 7-13, 14-29"
     )
     on = np.arange(8) == 2
     blend = Blend(np.where(on, 0.5, 1.0)[:, None])
@@ -497,6 +566,17 @@ def test_a_table_of_explanations(loaded_bundle: Bundle, curves: Curves, tmp_path
     assert set(pd.read_parquet(tmp_path / "forecasts.parquet")["age"]) == {30, 360}
 
 
+def test_an_attribute_named_like_a_term_is_explained_beside_it(
+    loaded_bundle: Bundle, curves: Curves, tmp_path: Path
+) -> None:
+    named = replace(curves, attributes={**curves.attributes, "level": curves.attributes["Apps"]})
+    tables = OutputOptions(wide=None, ages=[360], by=None, explain=True)
+    predict(loaded_bundle, lambda: [named], tmp_path, tables)
+    explanations = pd.read_csv(tmp_path / "explanations.csv")
+    assert explanations["attribute_level"].tolist() == curves.attributes["Apps"].tolist()
+    assert pd.api.types.is_float_dtype(explanations["level"])
+
+
 def test_explanations_are_not_asked_for_unless_they_are(
     loaded_bundle: Bundle, curves: Curves, tmp_path: Path
 ) -> None:
@@ -516,7 +596,4 @@ def test_half_a_table_is_none(loaded_bundle: Bundle, curves: Curves, tmp_path: P
         predict(loaded_bundle, broken, tmp_path, tables)
     with pytest.raises(ValueError, match="expected forecasts to explain, got none"):
         predict(loaded_bundle, list, tmp_path, tables)
-    named = replace(curves, attributes={**curves.attributes, "level": curves.attributes["Apps"]})
-    with pytest.raises(ValueError, match="with the name of a column, got level: rename it"):
-        predict(loaded_bundle, lambda: [named], tmp_path, tables)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as parquet
 import pytest
 from factories.forecasts import four_cohorts, linear_forecast
 from pyarrow import csv as arrow_csv
 
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import AGES, NODES, Curves
+from ltvnet.data.output_columns import attribute_column
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.interpolation import InterpolationShape
 from ltvnet.prediction import tables
@@ -149,9 +152,9 @@ def test_forecasts_in_numbers(tmp_path: Path) -> None:
     table = pd.read_parquet(path)
     bands = [f"{stage}{name}" for stage in ("raw_", "") for name in ("mean", "p10", "p50", "p90")]
     assert list(table) == [
-        *("cohort_start", "cohort_end", "Source", "Campaign", "users", "origin"),
+        *("cohort_start", "cohort_end", "Source", "Campaign", "users", "spend", "origin"),
         *("observed_age", "observed_value", "age", "pattern", *bands),
-        *("uncalibrated", "reason", "bundle"),
+        *("roas", "uncalibrated", "reason", "bundle"),
     ]
     later = [sum(node > k for node in NODES) for k in (11, 2)]
     assert len(table) == sum(later) + 4
@@ -249,9 +252,10 @@ def test_rollup_in_numbers(tmp_path: Path) -> None:
     assert list(table) == [
         *("level", "segment", "age", "cohorts", "cohorts_left_out", "users", "spend"),
         *("observed_revenue", "forecast_revenue", "p10", "p90", "uncalibrated"),
+        *("roas", "roas_users_share"),
     ]
     assert table["level"].tolist() == [*["Campaign"] * 4, *["TOTAL"] * 2]
-    assert table["segment"].tolist() == ["x, 1", "x, 1", "y", "y", "", ""]
+    assert table["segment"].tolist() == ["x, 1", "x, 1", "y", "y", "TOTAL", "TOTAL"]
     assert table["age"].tolist() == [30, 360] * 3
     assert table["cohorts"].tolist() == [2, 2, 1, 1, 3, 3]
     assert table["cohorts_left_out"].tolist() == [0, 0, 1, 1, 1, 1]
@@ -275,10 +279,9 @@ class Half:
         return np.asarray(np.sqrt(grown**2 + 3 * squared))
 
 
-def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
+def test_rollup_has_bounds_of_sums_not_sums_of_bounds() -> None:
     with_totals = replace(linear_forecast((30, 360)), portfolio_spread=Half())
-    roll_up([with_totals], tmp_path / "rollup.csv")
-    table = pd.read_csv(tmp_path / "rollup.csv")
+    table = Rollup.from_forecast(with_totals, None).with_total()
     # growth of final: a 10 users x 0.2 x 19 days = 38, b 20 x 0.2 x 28 = 112, d is complete
     half = [2 * 38, 2 * 112, np.hypot(38 + 112, np.sqrt(3 * (38**2 + 112**2)))]
     at30 = table[table["age"] == 30]
@@ -290,14 +293,133 @@ def test_rollup_has_bounds_of_sums_not_sums_of_bounds(tmp_path: Path) -> None:
     )
 
 
-def test_rollup_has_no_bounds_where_the_mean_is_extrapolated(tmp_path: Path) -> None:
+def test_rollup_has_no_row_where_a_forecast_is_extrapolated(tmp_path: Path) -> None:
+    """D360 of cohort d was observed, so sums of it alone are known however far the data reach."""
     extrapolated = replace(
         linear_forecast((30, 360)), portfolio_spread=Half(), last_supported_age=90
     )
-    roll_up([extrapolated], tmp_path / "rollup.csv")
+    path = tmp_path / "rollup.csv"
+    roll_up([extrapolated], path)
+    table = pd.read_csv(path)
+    assert table["age"].tolist() == [30] * 3 and table["p90"].notna().all()
+
+    complete = extrapolated.take(np.array([0]))
+    roll_up([complete], path)
+    table = pd.read_csv(path)
+    assert table["age"].tolist() == [30, 360] * 2 and not table["uncalibrated"].any()
+    np.testing.assert_array_equal(table["p10"], table["forecast_revenue"])
+    np.testing.assert_array_equal(table["p90"], table["observed_revenue"])
+    roll_up([complete, extrapolated], path)
+    assert pd.read_csv(path)["age"].tolist() == [30] * 3
+
+
+def test_what_was_observed_is_certain_without_a_past_to_learn_from(tmp_path: Path) -> None:
+    roll_up([linear_forecast((30, 360)).take(np.array([0]))], tmp_path / "rollup.csv")
     table = pd.read_csv(tmp_path / "rollup.csv")
-    assert table["p90"].isna().tolist() == (table["age"] == 360).tolist()
-    assert table["uncalibrated"].tolist() == (table["age"] == 360).tolist()
+    assert not table["uncalibrated"].any()
+    np.testing.assert_array_equal(table["p90"], table["forecast_revenue"])
+
+
+def test_no_table_has_a_forecast_beyond_what_the_data_support(tmp_path: Path) -> None:
+    """To D90: cohort d was observed to D360, a and b are forecast."""
+    made = replace(linear_forecast(calibrated=True), last_supported_age=90)
+    raw, final = write_predictions(made, tmp_path)
+    for path in (raw, final):
+        table = pd.read_csv(path)
+        np.testing.assert_array_equal(table["P_D90"].notna(), [True, True, True, False])
+        for age in (91, 180, 360):
+            assert table[f"P_D{age}"].notna().tolist() == [True, False, False, False]
+        assert table["reason"].tolist() == ["complete", "ok", "young", "no_complete_age"]
+    for name in ("P10", "P90"):
+        assert table[f"{name}_D90"].notna().tolist() == [True, True, True, False]
+        assert table[f"{name}_D180"].notna().tolist() == [True, False, False, False]
+    assert table["ROAS_D90"].notna().tolist() == [True, True, False, False]
+    assert table["ROAS_D180"].notna().tolist() == [True, False, False, False]
+
+    at_nodes = made.at((60, 90, 120))
+    write_forecasts([at_nodes], tmp_path / "forecasts.parquet", "b")
+    rows = pd.read_parquet(tmp_path / "forecasts.parquet")
+    assert rows["age"].tolist() == [60, 90, 120] * 2
+    assert rows["reason"].tolist() == ["ok", "ok", "extrapolated", "young", "young", "extrapolated"]
+    is_beyond = rows["age"] == 120
+    for name in ("mean", "p10", "p50", "p90", "roas"):
+        assert rows[name][is_beyond].isna().all()
+    assert rows[["pattern", "raw_mean", "raw_p90"]].notna().all(axis=None)
+    assert rows["mean"].notna().tolist() == (~is_beyond).tolist()
+    assert rows["uncalibrated"][is_beyond].all()
+
+
+def test_ages_that_were_not_exported_are_blank_where_they_are_past(tmp_path: Path) -> None:
+    """At D30 and D90 of cohort d stand the values of D20 and D60, which are no revenue by then."""
+    made = linear_forecast(calibrated=True)
+    exported_ages = (0, 1, 2, 11, 20, 60, 180, 360)
+    sparse = replace(made, curves=replace(made.curves, exported_ages=exported_ages))
+    raw, final = write_predictions(sparse, tmp_path)
+    for path in (raw, final):
+        table = pd.read_csv(path)
+        assert table["P_D60"].notna().tolist() == [True, True, True, False]
+        for age in (30, 90):
+            assert table[f"P_D{age}"].notna().tolist() == [False, True, True, False]
+        assert table["P_D5"].notna().tolist() == [False, False, True, False]
+    assert table["P90_D30"].notna().tolist() == [False, True, True, False]
+    roll_up([sparse.at((30, 60))], tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    rows = [("x, 1", 60), ("y", 30), ("y", 60), ("TOTAL", 60)]
+    assert list(zip(table["segment"], table["age"], strict=True)) == rows
+
+
+def test_blanks_are_null_so_that_an_average_leaves_them_out(tmp_path: Path) -> None:
+    path = tmp_path / "forecasts.parquet"
+    write_forecasts([replace(linear_forecast(NODES), last_supported_age=90)], path, "b")
+    mean = parquet.read_table(path)["mean"]
+    assert mean.null_count > 0 and not pc.is_nan(mean).to_pylist().count(True)
+
+
+def test_roas_in_numbers(tmp_path: Path) -> None:
+    """Spend of d is 7 of 40 users, of a 5 of 10, of b unknown; P_D360 is 36.4, 71.0 and 72.0."""
+    _, final = write_predictions(linear_forecast(), tmp_path)
+    table = pd.read_csv(final)
+    assert list(table)[:6] == ["Date", "Source", "Campaign", "Users", "Spend", "observed_age"]
+    np.testing.assert_allclose(table["Spend"], [7, 5, np.nan, np.nan])
+    np.testing.assert_allclose(
+        table["ROAS_D360"], [36.4 * 40 / 7, 71.0 * 10 / 5, np.nan, np.nan], rtol=1e-5
+    )
+    write_forecasts([linear_forecast((360,))], tmp_path / "forecasts.parquet", "b")
+    rows = pd.read_parquet(tmp_path / "forecasts.parquet")
+    np.testing.assert_allclose(rows["spend"], [5, np.nan])
+    np.testing.assert_allclose(rows["roas"], [71.0 * 10 / 5, np.nan], rtol=1e-6)
+
+
+def test_roas_of_a_sum_is_of_the_cohorts_with_spend(tmp_path: Path) -> None:
+    """Campaign x: a and d, 12 spent; y: b, nothing known; in total 50 of 70 users have spend."""
+    rollup = Rollup.from_forecast(linear_forecast((360,)), None)
+    write_rollup(rollup, tmp_path / "rollup.csv")
+    table = pd.read_csv(tmp_path / "rollup.csv")
+    np.testing.assert_allclose(table["roas"], [(710 + 1456) / 12, np.nan, (710 + 1456) / 12])
+    np.testing.assert_allclose(table["roas_users_share"], [1, 0, 0.714286])
+    gap = rollup.describe_spend_gap()
+    assert gap is not None and gap.startswith("Spend is known for 2 of 3 cohorts")
+    every = replace(linear_forecast((360,)), curves=replace(four_cohorts(), spend=np.zeros(4)))
+    for made in (every, linear_forecast((360,)).take(np.array([2])), linear_forecast((7,))):
+        assert Rollup.from_forecast(made, None).describe_spend_gap() is None
+
+
+def test_an_attribute_named_like_a_column_is_kept_beside_it(tmp_path: Path) -> None:
+    made = linear_forecast()
+    names = ("reason", "Age", "bundle", "P_D30", "level", "attribute_age", "Country")
+    attributes = {name: np.array(list("pqrs"), object) for name in names}
+    named = replace(made, curves=replace(made.curves, attributes=attributes, hierarchy=()))
+    raw, final = write_predictions(named, tmp_path)
+    write_forecasts([named.at((90, 360))], tmp_path / "forecasts.parquet", "b")
+    tables = [pd.read_csv(raw), pd.read_csv(final), pd.read_parquet(tmp_path / "forecasts.parquet")]
+    for table in tables:
+        for name in names:
+            column = name if name == "Country" else f"attribute_{name}"
+            assert set(table[column]) <= set("pqrs"), column
+    for table in tables[:2]:
+        assert table["reason"].tolist() == ["complete", "ok", "young", "no_complete_age"]
+    np.testing.assert_allclose(tables[0]["P_D30"].iloc[:3], [3.4, 3.1, 3.2], rtol=1e-6)
+    assert set(tables[2]["bundle"]) == {"b"}
 
 
 def test_rollup_adds_up_over_pieces(tmp_path: Path) -> None:
@@ -318,3 +440,16 @@ def test_rollup_by_another_attribute_or_in_total_alone(tmp_path: Path) -> None:
     assert pd.read_csv(path)["level"].tolist() == ["TOTAL"]
     with pytest.raises(ValueError, match=r"expected to sum by one of Source, Campaign, got 'App'"):
         roll_up([linear_forecast((360,))], path, by="App")
+
+
+def test_the_names_of_all_columns_are_reserved(tmp_path: Path) -> None:
+    """So that no attribute is written over one: with a table or a column that is added, too."""
+    plain = linear_forecast(calibrated=True)
+    plain = replace(plain, curves=replace(plain.curves, attributes={}, hierarchy=()))
+    paths = write_predictions(plain, tmp_path)
+    write_forecasts([plain.at(NODES[1:])], tmp_path / "forecasts.parquet", "b")
+    names = [*pd.read_parquet(tmp_path / "forecasts.parquet")]
+    for path in paths:
+        names += list(pd.read_csv(path))
+    for name in names:
+        assert attribute_column(name) == f"attribute_{name}"

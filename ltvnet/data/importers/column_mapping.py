@@ -9,7 +9,8 @@ from pathlib import Path
 from ltvnet.data.columns import DATE, END, ROLES, START
 from ltvnet.data.curves import MAX_AGE
 from ltvnet.data.importers.table_format import (
-    CONVENTIONS,
+    LAYOUT_CONVENTIONS,
+    DatePeriod,
     Day,
     Kind,
     Per,
@@ -27,12 +28,15 @@ OWN_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 """Name of a column of the curve, or of a further series at an age, in ltvnet's own tables."""
 
 MONEY_WORDS = re.compile(r"rev|ltv|lifetime|sales|umsatz|arpu|amount|money|매출|수익|收入")
-OTHER_WORDS = re.compile(
-    r"roas|roi|retention|retain|rate|users?$|count|payer|payers|session|ecpi|cpi|event|리텐션|잔존"
-)
-"""Words in the names of columns of ages that are money per age, and that are not."""
+"""Words in the names of columns of ages that hold revenue."""
 
-NAMES_SHOWN = 8
+BARE_AGE = re.compile(r"(?:day|d)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
+"""Names of columns of ages, N, that say no more than the age."""
+
+PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
+"""Words in the names of columns of ages that are money per user."""
+
+COLUMNS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ class ColumnMapping:
       sum is the value, of a long one.
     - `values`, `per`, `unit`, `day`, `zeros`, `age_offset`: see TableFormat.
     - `lag_days` until revenue is final; `drop`, `version`, `ignore`, `currency`: see Preset.
+    - `is_per_told` whether a name, a preset or the user says what the values are per.
+    - `period` that a date without an end begins; None: it is a day.
     """
 
     preset: str
@@ -63,6 +69,13 @@ class ColumnMapping:
     version: str | None = None
     ignore: tuple[str, ...] = ()
     currency: str | None = None
+    is_per_told: bool = True
+    period: DatePeriod | None = None
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether rows of one cohort and age are parts that add up, as platforms export them."""
+        return self.preset != "long"
 
     @property
     def is_own_layout(self) -> bool:
@@ -105,7 +118,12 @@ def normal_name(name: str) -> str:
     >>> normal_name(" Media Source") == normal_name("media_source")
     True
     """
-    return re.sub(r"[\s_\-]+", "_", unicodedata.normalize("NFC", name).strip().casefold())
+    return re.sub(r"[\s_\-]+", "_", composed(name).strip().casefold())
+
+
+def composed(name: str) -> str:
+    """Write a name with composed letters: macOS takes Korean syllables and accents apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,7 @@ class ColumnMapper:
     def _check_named_columns(self, path: Path, names: Sequence[str]) -> None:
         """Raise ValueError for a column that the user named and the file lacks."""
         if missing := [name for name in self.columns.values() if name not in names]:
-            shown = list(names[:NAMES_SHOWN])
+            shown = list(names[:COLUMNS_SHOWN])
             raise ValueError(f"{path}: data.columns names {missing}, but the table has {shown} ...")
 
     def _choose_preset(self, path: Path, names: Sequence[str]) -> Preset | None:
@@ -148,11 +166,13 @@ class ColumnMapper:
 
         own = self._own_names(names)
         has_dates = DATE in own or {START, END} <= own
-        if has_dates and any(OWN_AGE.fullmatch(name) for name in names):
-            if not self.table_format.age:
-                return None
-        fitting = [preset for preset in load_presets() if self._fits(preset, names)]
-        specific = [preset for preset in fitting if not preset.is_generic] or fitting
+        own_ages = [match for name in names if (match := OWN_AGE.fullmatch(name)) and not match[1]]
+        if has_dates and own_ages and not self.table_format.age:
+            return None
+        presets = load_presets()
+        specific = [one for one in presets if not one.is_generic and self._fits(one, names)]
+        if not specific:
+            specific = [one for one in presets if one.is_generic and self._fits(one, names)]
         if not specific:
             return None
         most = max(len(preset.match) for preset in specific)
@@ -172,7 +192,8 @@ class ColumnMapper:
     def _fits(self, preset: Preset, names: Sequence[str]) -> bool:
         """Return whether a file has the columns of a preset."""
         present = {normal_name(name) for name in names}
-        roles = [spellings for spellings in preset.match if not _has_any(present, spellings)]
+        expected = [preset.with_spellings(alternatives) for alternatives in preset.match]
+        roles = [spellings for spellings in expected if not _has_any(present, spellings)]
         told = {
             normal_name(spelling)
             for role in self.columns
@@ -214,7 +235,11 @@ class ColumnMapper:
         given = self.table_format.age
         for text in (given,) if given else preset.age:
             pattern = re.compile(text, re.IGNORECASE)
-            matches = {name: pattern.fullmatch(name) for name in names}
+            matches = {
+                name: pattern.fullmatch(composed(name))
+                or (None if given else pattern.fullmatch(normal_name(name)))
+                for name in names
+            }
             ages = {name: match for name, match in matches.items() if match and match["age"]}
             if ages:
                 return _choose_series(ages, is_given=bool(given))
@@ -235,6 +260,11 @@ class ColumnMapper:
             if column is not None and column not in found.values():
                 found[role] = column
         found = _without_doubled_dates(found, self.columns)
+        if START in found and END not in found and self.table_format.period is None:
+            raise ValueError(
+                f"{path}: expected a column {DATE}, or {START} and {END}, got {found[START]} "
+                "alone; say by data.format.period=day, week or month which period begins there"
+            )
 
         if preset is None:
             ages = {
@@ -282,7 +312,8 @@ class ColumnMapper:
             ages=ages,
             values_of=values_of,
             values=preset.values,
-            per=preset.per,
+            per=preset.per or "user",
+            is_per_told=preset.per is not None,
             unit=preset.unit,
             day=preset.day,
             zeros=preset.zeros,
@@ -298,14 +329,39 @@ class ColumnMapper:
         """Let the user's word stand above that of the preset; shift ages by their offset."""
         told = {
             name: getattr(self.table_format, name)
-            for name in CONVENTIONS
+            for name in LAYOUT_CONVENTIONS
             if name != "age" and getattr(self.table_format, name) is not None
         }
+        if mapping.preset == "long" and any(map(_says_per_user, mapping.values_of)):
+            mapping = replace(mapping, per="user")
         mapping = replace(mapping, **told)
         offset = mapping.age_offset
         shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
         ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
-        return replace(mapping, ages=ages)
+        names = [*ages, *mapping.values_of]
+        is_per_told = mapping.is_per_told or "per" in told or any(map(_says_per_user, names))
+        period = self.table_format.period or _period_by_name(mapping.column_of)
+        return replace(mapping, ages=ages, is_per_told=is_per_told, period=period)
+
+
+def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
+    """Return the period that a column of dates is named after; None where it is not."""
+    name = composed(column_of.get(DATE, column_of.get(START, ""))).casefold()
+    if END in column_of:
+        return None
+    if re.search(r"week|woche|semaine|주차|주간", name):
+        return "week"
+    return "month" if re.search(r"month|monat|mois|월별", name) else None
+
+
+def names_money(name: str) -> bool:
+    """Return whether the name of a column says that it is revenue."""
+    return bool(MONEY_WORDS.search(composed(name).casefold()))
+
+
+def _says_per_user(name: str) -> bool:
+    """Return whether the name of a column of ages says that it is money per user."""
+    return bool(PER_USER_WORDS.search(composed(name).casefold()))
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:
@@ -333,21 +389,18 @@ def _choose_series(
     series_of: dict[str, dict[str, int]] = {}
     for name, match in matches.items():
         begin, end = match.span("age")
-        template = f"{name[:begin]}N{name[end:]}"
+        template = f"{match.string[:begin]}N{match.string[end:]}"
         series_of.setdefault(template, {})[name] = int(match["age"])
 
     candidates = list(series_of)
-    if len(candidates) > 1:
-        rest = [one for one in candidates if not OTHER_WORDS.search(one.casefold())]
-        money = [one for one in rest if MONEY_WORDS.search(one.casefold())]
-        candidates = money or rest or candidates
-    if len(candidates) > 1:
-        likely = (
-            candidates if is_given else sorted(candidates, key=lambda one: -len(series_of[one]))
-        )
+    if not is_given:
+        money = [one for one in candidates if names_money(one)]
+        candidates = money or [one for one in candidates if BARE_AGE.fullmatch(one)]
+    if len(candidates) != 1:
+        likely = candidates or list(series_of)
         example = re.escape(likely[0]).replace("N", r"(?P<age>\d+)", 1)
         raise ValueError(
-            f"columns {' and '.join(likely[:4])} may all be the revenue by age (N); say which by "
+            f"columns {' and '.join(likely[:4])} may be the revenue by age (N); say which is by "
             f"data.format.age, such as '{example}'"
         )
     return {name: ("", age) for name, age in series_of[candidates[0]].items()}

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 DecimalSign = Literal["point", "comma"]
 
@@ -37,6 +37,7 @@ _CURRENCIES: dict[str, tuple[str, ...]] = {
     "元": ("CNY",),
     "₩": ("KRW",),
     "원": ("KRW",),
+    "\\": ("KRW", "JPY"),  # what the won and the yen are in cp949 and Shift-JIS
     "₹": ("INR",),
     "Rs": ("INR", "PKR", "LKR", "NPR"),
     "Rs.": ("INR", "PKR", "LKR", "NPR"),
@@ -98,6 +99,17 @@ _WITH_POINT = re.compile(
 )
 _INDIAN = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?:\.[0-9]*)?")
 _SWAP = str.maketrans(".,", ",.")
+
+
+class CellExample(NamedTuple):
+    """A cell that shows something: its text, and where it stands."""
+
+    text: str
+    where: str
+
+    def __str__(self) -> str:
+        """Quote the text and say where it stands."""
+        return f"{self.text!r} in {self.where}"
 
 
 @dataclass(frozen=True)

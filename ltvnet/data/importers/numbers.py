@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from ltvnet.data.arrays import Bools, Floats
 from ltvnet.data.importers.number_texts import (
     MISSING_MARKS,
+    CellExample,
     DecimalSign,
     common_currencies,
     is_missing_mark,
@@ -101,17 +101,6 @@ class NumberFormat:
         number = take_apart(text)
         value = number.value(self.decimal) if number else None
         return np.nan if value is None else value
-
-
-class CellExample(NamedTuple):
-    """A cell that shows something: its text, and where it stands."""
-
-    text: str
-    where: str
-
-    def __str__(self) -> str:
-        """Quote the text and say where it stands."""
-        return f"{self.text!r} in {self.where}"
 
 
 @dataclass

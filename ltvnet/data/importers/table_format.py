@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,6 +18,7 @@ Day = Literal["calendar", "rolling24h"]
 Zeros = Literal["data", "missing"]
 Decimal = Literal["point", "comma"]
 Dates = Literal["ymd", "dmy", "mdy"]
+DatePeriod = Literal["day", "week", "month"]
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "values": get_args(Values),
@@ -25,15 +27,16 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "zeros": get_args(Zeros),
     "decimal": get_args(Decimal),
     "dates": get_args(Dates),
+    "period": get_args(DatePeriod),
 }
 
-CONVENTIONS = ("age", "age_offset", "values", "per", "unit", "day", "zeros")
-"""What a preset says of a layout, and a user may say otherwise."""
+LAYOUT_CONVENTIONS = ("age", "age_offset", "values", "per", "unit", "day", "zeros")
+"""Keys by which a preset describes a layout, and a user may say otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFormat:
-    """What the user says of how tables are written; None where the reader is to see for itself.
+    """A user's word on how tables are written; None where the reader is to see for itself.
 
     - `preset`: a name of configs/data/import, "auto" to recognise one by the header, or "none" for
       ltvnet's own columns.
@@ -43,6 +46,7 @@ class TableFormat:
       are multiplied by, such as 0.01 of cents.
     - `day`: calendar, or rolling24h where day 0 is each user's first 24 hours, so that an age is
       complete a day later; `zeros`: data, or missing where unknown cells are exported as 0.
+    - `period` that a date without an end begins: a day, a week, a month.
     - `decimal` sign of numbers, order of `dates`, `separator` of cells, `encoding`, and the `sheet`
       of a workbook.
 
@@ -57,6 +61,7 @@ class TableFormat:
     unit: float | None = None
     day: Day | None = None
     zeros: Zeros | None = None
+    period: DatePeriod | None = None
     decimal: Decimal | None = None
     dates: Dates | None = None
     separator: str | None = None
@@ -91,7 +96,8 @@ class Preset:
     its spellings, the preferred one first; `age` patterns, of which the first counts that a file
     has; `add` columns whose sum is the value; `ignore` columns that are no attributes; `drop`
     column -> value of rows that are left out; `version` the column whose newest row counts;
-    `currency` spellings of the column of currencies; `lag_days` until revenue is final.
+    `currency` spellings of the column of currencies; `lag_days` until revenue is final; `per` user
+    or cohort, None where a name or the numbers must tell.
     """
 
     name: str
@@ -101,7 +107,7 @@ class Preset:
     age: tuple[str, ...] = ()
     age_offset: int = 0
     values: Values = "cumulative"
-    per: Per = "user"
+    per: Per | None = None
     unit: float = 1.0
     day: Day = "calendar"
     zeros: Zeros = "data"
@@ -131,6 +137,11 @@ class Preset:
             for column, value in condition.items()
         )
         return cls(name=name, **values)
+
+    def with_spellings(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return names, and all spellings of those that are roles of a generic layout."""
+        more = [self.columns.get(name, ()) if self.is_generic else () for name in names]
+        return tuple(dict.fromkeys([*names, *chain.from_iterable(more)]))
 
     @property
     def is_generic(self) -> bool:

@@ -135,7 +135,12 @@ class NeuralForecaster:
         else:
             epochs = self.training.warm_epochs
         if epochs == 0:
-            log.warning("no training beat the pattern at the inner origin: it forecasts alone")
+            log.warning(
+                "%s as of %s: trained on the earlier outcomes it was no better on the later ones "
+                "than the pattern, which forecasts alone",
+                self.net["kind"],
+                curves.origin,
+            )
             return self
 
         net, _ = self.train(curves, self.fitted_net, None, epochs)
@@ -244,7 +249,9 @@ class NeuralForecaster:
         if checkpoint_folder is not None and event_folder is not None and validation is not None:
             checkpoint_folder = checkpoint_folder / "inner"
             event_folder = event_folder / "inner"
+        purpose = "training" if validation is None else "finding how long to train"
         job = TrainingJob(
+            name=f"{self.net['kind']}: {purpose}",
             net=net,
             cohort_tensors=CohortTensors.from_curves(curves, expected, fitted.scaling),
             validation=validation,
@@ -266,7 +273,7 @@ class NeuralForecaster:
             return forecast
         growth = self._growth(self.fitted_net.net, curves, expectation, forecast.ages)  # (Q, N, H)
         value = curves.observed_value[:, None] + growth
-        band = Band(*np.where(forecast.is_ahead, value, np.nan))
+        band = Band(*np.where(forecast.is_ahead, value, np.nan)).widen_to_mean()
         return replace(forecast, raw=band, final=band)
 
     def to(self, device: str) -> None:

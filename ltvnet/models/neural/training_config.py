@@ -105,11 +105,12 @@ class TrainingSchedule:
 class TrainingJob:
     """One call of `train_net()`: the net, its data, and when and where it stops and saves.
 
-    `confidence` in 0..1 scales the mean's departure; `stop_epoch` epochs of the schedule to run;
-    `checkpoint_folder` for checkpoints, continued where it stopped, and `event_folder` for
-    TensorBoard (both None: nothing is written).
+    `name` of the fit, under which its progress is shown; `confidence` in 0..1 scales the mean's
+    departure; `stop_epoch` epochs of the schedule to run; `checkpoint_folder` for checkpoints,
+    continued where it stopped, and `event_folder` for TensorBoard (both None: nothing is written).
     """
 
+    name: str
     net: nn.Module
     cohort_tensors: CohortTensors
     validation: ValidationSet | None

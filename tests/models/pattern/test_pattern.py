@@ -165,7 +165,9 @@ def test_beyond_the_data_the_curve_is_flat_and_marked() -> None:
     assert not forecast.is_extrapolated[:, NODES.index(30)].any()
     mean = forecast.final.mean
     np.testing.assert_array_equal(mean[:, NODES.index(300)], mean[:, NODES.index(360)])
-    assert "extrapolated" in set(forecast.reason)
+    is_past_it = curves.observed_age >= oldest
+    assert set(forecast.reason[is_past_it]) == {"extrapolated"}
+    assert set(forecast.reason[~is_past_it]) == {"ok", "no_complete_age"}
 
 
 def test_held_out_growth_is_that_of_a_fit_without_the_cohort() -> None:
