@@ -5,10 +5,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from command_line.words import escape_interpolations, resolve_config
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from command_line.words import escape_interpolations, resolve_config
 from ltvnet.storage import atomic_write, lock_folder, mask_passwords
 
 MOVED_TARGETS = {
