@@ -70,6 +70,12 @@ def test_two_runs_do_not_share_a_folder(script: str, tmp_path: Path) -> None:
     assert f"got {tmp_path}, in which process {os.getpid()} on " in refused.stderr
 
 
+def test_check_leaves_nothing(tmp_path: Path, table: Path) -> None:
+    done = run_script("check", f"data.path={table}", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("out", ["new/run", "."])
 def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path, out: str) -> None:
     for script, words in (("train", QUICK), ("backtest", ()), ("predict", ("bundle=b",))):
