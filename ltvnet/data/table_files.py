@@ -198,9 +198,10 @@ class TableFile:
     def locations(self, rows: Sequence[int]) -> list[str]:
         """Say where rows of the table (from 0) stand in the file.
 
-        Lines of a CSV, from 1; numbers of rows (from 1) of another file.
+        Lines of a CSV, from 1; numbers of rows (from 1) of another file, and of what is a part of
+        one, such as a partition of Spark.
         """
-        if self._is_parquet:
+        if self._is_parquet or not self.path.exists():
             return [f"row {row + 1}" for row in rows]
         if self._is_workbook:
             return [f"row {self._workbook.row_numbers[row]}" for row in rows]

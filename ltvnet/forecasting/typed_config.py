@@ -52,7 +52,7 @@ class SettingError(ValueError):
         section = self.place.removesuffix(".")
         return self.template.replace("{place}", self.place).replace("{section}", section)
 
-    def with_path(self, path: str) -> "SettingError":
+    def at_key(self, path: str) -> "SettingError":
         """Return the error of a section that stands below a path, such as "model"."""
         return SettingError(f"{path}.{self.place}", self.template)
 
@@ -168,7 +168,7 @@ def _fits_one(value: Any, option: Any) -> bool:  # noqa: ANN401
     if origin in (dict, Mapping) or option in (dict, Mapping):
         return isinstance(value, Mapping)
     if option in (int, float):
-        return _fits_number(value, whole=option is int)
+        return _is_number(value, whole=option is int)
     if option is Path:
         return isinstance(value, str | Path)
     if option is Any:
@@ -176,7 +176,7 @@ def _fits_one(value: Any, option: Any) -> bool:  # noqa: ANN401
     return not isinstance(option, type) or isinstance(value, option)
 
 
-def _fits_number(value: object, *, whole: bool) -> bool:
+def _is_number(value: object, *, whole: bool) -> bool:
     """Return whether a value is a finite number, and not too large for an array."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
