@@ -12,9 +12,11 @@ log = logging.getLogger("check")
 
 def main(config: DictConfig) -> None:
     """Read, look, tell; nothing is written."""
+    from ltvnet.forecasting.typed_config import check_value
     from ltvnet.operations.check_data import check_data
     from ltvnet.reports.data_summary import describe_overview
 
+    check_value(config.bundle, str | None, "bundle")
     bundle_folder = None if config.bundle is None else Path(config.bundle)
     overview = check_data(data_source(config), bundle_folder)
     log.info("%s", describe_overview(overview))
