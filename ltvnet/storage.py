@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -77,6 +78,31 @@ def explain_damage(path: Path, way_out: str) -> Iterator[None]:
     except DAMAGE_ERRORS as error:
         problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{path}: the file is damaged ({problem}): {way_out}") from error
+
+
+@contextmanager
+def report_event_errors_once(folder: Path) -> Iterator[None]:
+    """Keep errors of the threads that write TensorBoard's events to `folder` to one message.
+
+    Such an error is raised where the next event is written, too; here it gets the path that it
+    lacks, and the thread's own traceback is left out.
+    """
+    usual_hook = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        is_event_writer = type(arguments.thread).__name__ == "_AsyncWriterThread"
+        if not (is_event_writer and issubclass(arguments.exc_type, OSError)):
+            usual_hook(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+        raise
+    finally:
+        threading.excepthook = usual_hook
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Make a cohort table of purchases, with its standard errors: see configs/prepare.yaml."""
 
 import logging
+import shlex
 from pathlib import Path
 
 from launch import data_source, launch
@@ -10,12 +11,15 @@ log = logging.getLogger("prepare")
 
 
 def main(config: DictConfig) -> None:
-    """Read purchases, write cohorts."""
+    """Read purchases, write cohorts, say how to train on them."""
     from ltvnet.operations.prepare_cohorts import prepare_cohorts
 
-    out = Path(config.out)
-    prepare_cohorts(data_source(config), out)
-    log.info("%s: cohorts.csv, and standard_errors.csv of the same curves", out)
+    prepared = prepare_cohorts(data_source(config), Path(config.out))
+    log.info(
+        "%s, and standard errors of its curves: %s", prepared.cohorts, prepared.standard_errors
+    )
+    words = [f"{key}={value}" for key, value in prepared.training_choices().items()]
+    log.info("next: python scripts/train.py model=best data=files %s", shlex.join(words))
 
 
 if __name__ == "__main__":

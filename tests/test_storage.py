@@ -2,9 +2,11 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltvnet import storage
-from ltvnet.storage import LOCK_FILE, atomic_write, explain_damage, lock_folder, mask_passwords
+from ltvnet.storage import (
+    LOCK_FILE,
+    atomic_write,
+    explain_damage,
+    lock_folder,
+    mask_passwords,
+    report_event_errors_once,
+)
 
 
 def test_a_block_left_by_an_error_leaves_no_file(tmp_path: Path) -> None:
@@ -219,3 +228,29 @@ def test_of_many_at_once_one_has_the_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
+
+
+class _AsyncWriterThread(threading.Thread):
+    """A thread that is called as TensorBoard's and fails as it does on a full disk."""
+
+    def run(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_message_with_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))), report_event_errors_once(tmp_path):
+        thread = _AsyncWriterThread()
+        thread.start()
+        thread.join()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert told == []
+
+    with report_event_errors_once(tmp_path):  # of other threads all is told as ever
+        other = threading.Thread(target=lambda: 1 / 0)
+        other.start()
+        other.join()
+    assert len(told) == 1

@@ -160,7 +160,9 @@ def bias_grid(record: BacktestRecord) -> BiasGrid | None:
     if not record.is_scorable[is_in_bucket][:, is_later].any():
         return None
 
-    horizons = NODE_AGES[is_later]
+    # Horizons that the data do not reach cannot mature, however long one waits.
+    last_supported_age = record.entries.last_supported_age[is_in_bucket].max()
+    horizons = NODE_AGES[is_later & (NODE_AGES <= last_supported_age)]
     origins = np.unique(record.entries.origin[is_in_bucket])
     bias = np.full((len(origins), len(horizons)), np.nan)
     for o, origin in enumerate(origins):

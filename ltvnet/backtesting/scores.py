@@ -266,6 +266,11 @@ def score_rows_by_bucket(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["observed_age"].isin([*AGE_BUCKET_LABELS, "all"])]
 
 
+def score_rows_of_all_ages(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a score table of all cohorts at their own age together, by horizon."""
+    return table if table.empty else table[table["observed_age"] == "all"]
+
+
 def score_table_by_segment(
     record: BacktestRecord, level: int, stage: ScoredStage = "final"
 ) -> pd.DataFrame:

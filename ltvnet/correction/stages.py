@@ -1,6 +1,6 @@
 """The learned stages, as of a day: blend, correction and intervals, applied in this order.
 
-Shapes: E entries, J nodes, I intervals, M models, N cohorts.
+Shapes: E entries, J nodes, I intervals, M models, N cohorts, B buckets of observed age.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,14 @@ class LearnedStages:
     @property
     def has_intervals(self) -> bool:
         """Whether any interval was checked on the past."""
-        return bool(np.isfinite(self.intervals.lower).any())
+        return bool(self.is_calibrated.any())
+
+    @property
+    def is_calibrated(self) -> Bools:
+        """Whether there are intervals at each bucket of observed age: (B,)."""
+        is_known = np.isfinite(self.intervals.lower)  # (B, S, J)
+        has_any: Bools = np.count_nonzero(is_known, axis=(1, 2)) > 0
+        return has_any
 
     def apply(
         self,

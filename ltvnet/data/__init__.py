@@ -7,16 +7,24 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 - `exported_ages`: curves that were exported at some ages alone, such as milestones.
 - `segments`: segments of a hierarchy of attributes, stacked over all levels.
 - `fingerprints`: hashes that tell whether data changed.
-- `columns`, `table_files`, `cohort_rows`, `checks`, `cohort_tables`: cohort tables on disk, from
-  the names of columns to `Files`, which reads a file or a folder of snapshots.
+- `columns`, `table_files`, `cohort_rows`, `checks`, `parsed_blocks`, `cohort_tables`: cohort tables
+  on disk, from the names of columns to `Files`, which reads a file or a folder of snapshots.
+- `importers`: a folder of its own for tables that are not written as ltvnet's own are.
 - `output_columns`: names of the columns of ltvnet's own tables, and of attributes beside them.
 - `frames`: `read`, for Python, which takes data frames too.
-- `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB.
+- `findings`, `history_checks`: odd things in data, told with a way out, and all checks for them:
+  `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),
+  `levels`, `level_checks` (currency and unit), `padding` (cells filled in), `acquisition_dates`,
+  `amount_checks` (users, spend), `attribute_choice` (columns of text that are no attributes).
+- `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB. Below
+  them `purchase_files`, `purchase_fields`, `purchase_cells` read CSV and Parquet without guessing,
+  `line_outcomes`, `doubtful_lines`, `believed_lines` say what becomes of every line, `customer_ids`
+  and `cohort_members` who is who.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
 - `source`: the protocol that all of these sources satisfy.
 
-A cohort table (CSV in UTF-8 or cp949, CSV.gz, Parquet) has a row for each cohort. Its columns, in
-any order:
+A cohort table (CSV, CSV.gz, Parquet, xlsx) of ltvnet's own has a row for each cohort. Its columns,
+in any order:
 
 - `Date`: first and last day of acquisition, `YYYY-MM-DD~YYYY-MM-DD`, or the only day; in its place
   `cohort_start` and `cohort_end` are read.

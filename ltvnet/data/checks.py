@@ -40,6 +40,7 @@ _MANY_FALLS = (
 )
 _MANY_FALLING_COHORTS = 5
 _MANY_FALLING_SHARE = 0.05  # of cohorts, by which exports of each day's revenue are recognised
+_FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
 
 
 def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -> pd.DataFrame:
@@ -56,6 +57,7 @@ def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     is_fall = faults["problem"] == _FALL
     if is_fall.sum() >= max(_MANY_FALLING_COHORTS, _MANY_FALLING_SHARE * len(table)):
         faults.loc[is_fall, "problem"] = _MANY_FALLS
+        faults = faults[faults["problem"] != _FALL_TO_ZERO]  # a day without revenue is one
     return pd.concat([table.number_faults, faults]).drop_duplicates(["row", "column"])
 
 
@@ -117,7 +119,9 @@ def _check_rows(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     if tolerance is not None:
         is_finite = ~np.isinf(table.values).any(axis=1, keepdims=True)
         is_fall = _find_falls(table.values, tolerance) & is_finite
-        faults.append(_first_faults(is_fall, table.values, _FALL))
+        is_zero = table.values == 0
+        faults.append(_first_faults(is_fall & is_zero, table.values, _FALL_TO_ZERO))
+        faults.append(_first_faults(is_fall & ~is_zero, table.values, _FALL))
     return pd.concat(faults)
 
 

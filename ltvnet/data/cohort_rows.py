@@ -5,6 +5,7 @@ Shapes: N rows of a table, A ages.
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -213,13 +214,14 @@ def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
 
 
 def text_column(column: pa.ChunkedArray) -> Categorical:
-    """Read the cells (N,) of a column as text, "" where empty."""
+    """Read the cells (N,) of a column as text, "" where empty.
+
+    Blanks around a text and its form in Unicode make no difference.
+    """
     codes, texts = factorize_text(column)
-    values = np.array(texts, dtype=object)
-    order = np.argsort(values, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return Categorical(rank[codes], values[order])
+    plain_texts = [unicodedata.normalize("NFC", text).strip() for text in texts]
+    values, rank = np.unique(np.array(plain_texts, dtype=object), return_inverse=True)
+    return Categorical(rank.astype(np.int64)[codes], values)
 
 
 @dataclass(frozen=True)

@@ -9,36 +9,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.arrays import ONE_DAY, Floats, Ints
-from ltvnet.data.checks import (
-    KeyHashes,
-    find_duplicates,
-    find_faults,
-    restatements,
-    summarize_history,
+from ltvnet.data.acquisition_dates import OddDates, mark_odd_rows
+from ltvnet.data.arrays import ONE_DAY, Bools
+from ltvnet.data.attribute_choice import (
+    check_hierarchy,
+    check_renamed,
+    find_late_attributes,
+    find_no_attributes,
 )
-from ltvnet.data.cohort_rows import (
-    ParsedTable,
-    TableLayout,
-    history_from_tables,
-    rename_columns,
-    values_after,
-)
-from ltvnet.data.columns import DATE, ROLES, SPEND, USERS, age_column
-from ltvnet.data.curves import Curves, History, parse_day
+from ltvnet.data.checks import KeyHashes, restatements, summarize_history
+from ltvnet.data.cohort_rows import ParsedTable, history_from_tables, rename_columns
+from ltvnet.data.columns import DATE, HIERARCHY, ROLES, SPEND, USERS, age_column
+from ltvnet.data.curves import EVERY_AGE, Curves, History, parse_day
+from ltvnet.data.findings import Finding, log_findings, raise_refusals, report_findings
+from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_history
 from ltvnet.data.importers.cohort_blocks import CohortBlock
 from ltvnet.data.importers.cohort_reader import CohortReader
 from ltvnet.data.importers.column_mapping import AGE, VALUE
 from ltvnet.data.importers.table_format import TableFormat
+from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
+from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
 from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
@@ -64,24 +62,33 @@ class Files:
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
     `expected` a table of the same cohorts' expected curves, where they are simulated; `format` how
-    tables are written, as far as they do not say it themselves.
+    tables are written, as far as they do not say it themselves; `renamed` attribute -> old -> new
+    value, for files from before a name was changed; `dropped`, `odd_dates` and `scale` as in
+    `DoubtChoices`.
     Raises ValueError for an option outside its range.
     """
 
     path: str | Path
-    hierarchy: Sequence[str] = ("Apps", "Source", "Campaign", "Country", "OS")
+    hierarchy: Sequence[str] = HIERARCHY
     attributes: Sequence[str] | None = None
     columns: Mapping[str, str] | None = None
     lag_days: int = 0
-    partial: Literal["refuse", "mask"] = "refuse"
+    partial: Partial = "refuse"
     revenue: Literal["gross", "net"] = "gross"
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
     format: TableFormat = TableFormat()
+    renamed: Mapping[str, Mapping[str, str]] | None = None
+    dropped: Literal["keep", "drop"] = "keep"
+    odd_dates: OddDates = "refuse"
+    scale: Literal["check", "any"] = "check"
 
     def __post_init__(self) -> None:
-        """Check the options."""
+        """Check the options; a hierarchy of one name may be given as text."""
+        if isinstance(self.hierarchy, str):
+            vars(self)["hierarchy"] = (self.hierarchy,)
+        DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
         if self.partial not in ("refuse", "mask"):
             raise ValueError(f"expected data.partial=refuse or mask, got {self.partial!r}")
         if self.revenue not in ("gross", "net"):
@@ -101,7 +108,21 @@ class Files:
 
         Raises ValueError that lists all that is wrong, with file, row, column, value and way out.
         """
-        date_of = self._find_dates()
+        inspected = self.inspect()
+        changes = restatements(inspected.history, self.rounding_tolerance)
+        if len(changes):
+            log.warning("restated history:\n%s", changes.to_string(index=False))
+        log_findings(inspected.findings)
+        log.info("%s", summarize_history(inspected.history))
+        raise_refusals(inspected.findings)
+        return inspected.history
+
+    def inspect(self) -> InspectedHistory:
+        """Read all vintages of all cohorts, and find what is odd in them.
+
+        Raises ValueError for what cannot be read or understood.
+        """
+        date_of, findings = self._date_files()
         report = FaultReport({})
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
@@ -112,19 +133,25 @@ class Files:
         tables = [block.table for block in block_of.values()]
 
         report.columns = self._column_names()
-        names = self._choose_attributes(tables, report)
-        for file, block in block_of.items():
-            faults = self._find_faults(block, date_of[file], names, KeyHashes())
+        names, attribute_findings = self._choose_attributes(tables, report)
+        odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
+        for (file, block), is_odd in zip(block_of.items(), odd_rows, strict=True):
+            faults = self._parser.find_faults(block, date_of[file], names, KeyHashes(), is_odd)
             report.add_table(self._reader.table(file), faults)
+            for zeros in find_zeroed_ages(block.table.values) if len(faults) else ():
+                report.add_file(f"{file}: {zeros.as_text()}")
         report.raise_if_any()
 
-        dates = list(date_of.values())
-        history = history_from_tables(tables, dates, names, self.hierarchy, self.total_lag_days)
-        changes = restatements(history, self.rounding_tolerance)
-        if len(changes):
-            log.warning("restated history:\n%s", changes.to_string(index=False))
-        log.info("%s", summarize_history(history))
-        return history
+        history = history_from_tables(
+            [_without_rows(table, is_odd) for table, is_odd in zip(tables, odd_rows, strict=True)],
+            list(date_of.values()),
+            names,
+            self.hierarchy,
+            self._total_lag_days,
+        )
+        earlier_findings = (*findings, *attribute_findings, *date_findings)
+        choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
+        return inspect_history(history, choices, earlier_findings)
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -153,12 +180,14 @@ class Files:
         """
         if rows < 1:
             raise ValueError(f"expected at least one row in a piece, got {rows}")
-        ((file, date), *later_files) = self._find_dates().items()
+        date_of, findings = self._date_files()
+        ((file, date), *later_files) = date_of.items()
         if later_files:
             yield from self._split(self.history(), rows)
-        else:
-            blocks = self._parse_file(file, rows, date)
-            yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+            return
+        report_findings(findings)
+        blocks = self._parse_file(file, rows, date)
+        yield from self._check_blocks(blocks, self._reader.table(file), date, None)
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""
@@ -180,12 +209,12 @@ class Files:
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
-        blocks = self._parse_blocks(self._own_blocks(tables, file), file, date, self.lag_days)
+        blocks = self._own_parser.parse(self._own_blocks(tables, file), file, date)
         yield from self._check_blocks(blocks, TableFile(file), date, names)
 
     def _check_blocks(
         self,
-        blocks: Iterable["ParsedBlock"],
+        blocks: Iterable[ParsedBlock],
         file: TableFile,
         date: np.datetime64,
         names: list[str] | None,
@@ -195,17 +224,24 @@ class Files:
         keys = KeyHashes()
         rows_read = 0
         left_out = 0
+        left_out_columns: list[str] = []
         for block in blocks:
             table = block.table
             if names is None:
-                names = self._choose_attributes([table], report)
-            self._refuse_late_text(table, names, file.path, rows_read)
-            report.add_table(file, self._find_faults(block, date, names, keys))
+                names, findings = self._choose_attributes([table], report)
+                report_findings(findings)
+                left_out_columns = table.text_labels(exclude=names)
+            self._refuse_late_text(table, [*names, *left_out_columns], file.path, rows_read)
+            (is_odd,), findings = mark_odd_rows([table], self.odd_dates)
+            report_findings(findings)
+            faults = self._own_parser.find_faults(block, date, names, keys, is_odd)
+            report.add_table(file, faults)
             report.raise_if_any()
 
-            curves = table.to_curves(date, names, self.hierarchy, block.lag_days)
+            dated_table = _without_rows(table, is_odd)
+            curves = dated_table.to_curves(date, names, self.hierarchy, block.lag_days)
             rows_read += len(table)
-            left_out += len(table) - len(curves)
+            left_out += len(dated_table) - len(curves)
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
@@ -216,7 +252,7 @@ class Files:
         """Raise ValueError for a column that would be an attribute, had text come earlier in it."""
         if self.attributes is not None:
             return
-        if late := table.text_labels(exclude=names):
+        if late := find_late_attributes(table, names):
             problem = f"{file}: {', '.join(sorted(late))} had only numbers up to row {rows_read}"
             raise ValueError(f"{problem}, now text; set data.attributes to say what to use")
 
@@ -225,28 +261,43 @@ class Files:
 
         The tables have ltvnet's own columns. NaT where no value is known.
         """
-        blocks = self._parse_blocks(self._own_blocks(tables, file), file, None, self.lag_days)
-        return _last_day_with_values(blocks)
+        blocks = self._own_parser.parse(self._own_blocks(tables, file), file, None)
+        unknown = np.datetime64("NaT", "D")
+        last_days = [block.table.last_complete_day() for block in blocks]
+        latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
+        last_day: np.datetime64 = latest + self.lag_days * ONE_DAY
+        return last_day
 
-    def _find_dates(self) -> dict[Path, np.datetime64]:
-        """Find the files to read and their as-of days, by day."""
+    def _date_files(self) -> tuple[dict[Path, np.datetime64], list[Finding]]:
+        """Find the files to read and their as-of days, by day, and what is odd in these."""
         path = Path(self.path).expanduser()
         if self.snapshot is not None and path.is_dir():
             raise ValueError(f"{path}: data.snapshot is for one file; in a folder names have dates")
         if self.snapshot is not None:
-            return dict.fromkeys(find_tables(path), parse_day(self.snapshot))
-        return {
-            file: self._date_by_content(file) if date is None else date
-            for file, date in find_tables(path).items()
-        }
+            return dict.fromkeys(find_tables(path), parse_day(self.snapshot)), []
+        findings: list[Finding] = []
+        date_of: dict[Path, np.datetime64] = {}
+        for file, date in find_tables(path).items():
+            if date is None:
+                date_of[file], padding = self._date_by_content(file)
+                findings += padding
+            else:
+                date_of[file] = date
+        return date_of, findings
 
-    def _date_by_content(self, file: Path) -> np.datetime64:
-        """Take the last complete day of a file as its as-of day, which is logged."""
-        last_day = _last_day_with_values(self._parse_file(file, _ROWS_TO_DATE, None))
+    def _date_by_content(self, file: Path) -> tuple[np.datetime64, list[Finding]]:
+        """Take the last complete day of a file as its as-of day, unless cells were filled in."""
+        last_day = np.datetime64("NaT", "D")
+        growth = GrowthCounts()
+        for block in self._parse_file(file, _ROWS_TO_DATE, None):
+            last_day = np.fmax(last_day, block.table.last_complete_day())
+            if block.table.exported_ages == EVERY_AGE:  # between others nothing grows
+                growth.add(block.table.end, block.table.values)
         if np.isnat(last_day):
             raise ValueError(f"{file}: no value tells its as-of date; set data.snapshot")
-        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, last_day)
-        return last_day
+        as_of = last_day + self._total_lag_days * ONE_DAY
+        log.info("%s: as of %s, its last complete day (else set data.snapshot)", file, as_of)
+        return as_of, find_padding(growth, as_of, self._total_lag_days)
 
     @cached_property
     def _reader(self) -> CohortReader:
@@ -256,9 +307,20 @@ class Files:
         return CohortReader.open(files, self.format, self.columns or {}, spoken_of)
 
     @property
-    def total_lag_days(self) -> int:
+    def _total_lag_days(self) -> int:
         """Days after which the revenue of a day is complete, by the user's word and the layout."""
         return self.lag_days + self._reader.extra_lag_days
+
+    @property
+    def _own_parser(self) -> BlockParser:
+        """Parser of blocks, by the user's word alone."""
+        tolerance = self.rounding_tolerance if self.revenue == "gross" else None
+        return BlockParser(self.partial, tolerance, self.renamed or {}, self.lag_days)
+
+    @property
+    def _parser(self) -> BlockParser:
+        """Parser of blocks, by the user's word and the layout of the files."""
+        return replace(self._own_parser, extra_lag_days=self._reader.extra_lag_days)
 
     def _column_names(self) -> dict[str, str]:
         """Name of a column in the files by ltvnet's own name, for messages."""
@@ -279,79 +341,28 @@ class Files:
 
     def _parse_file(
         self, file: Path, rows: int, date: np.datetime64 | None
-    ) -> Iterator["ParsedBlock"]:
+    ) -> Iterator[ParsedBlock]:
         """Read and parse a file in blocks of at most so many rows."""
-        blocks = self._reader.blocks(file, rows)
-        return self._parse_blocks(blocks, file, date, self.total_lag_days)
+        return self._parser.parse(self._reader.blocks(file, rows), file, date)
 
-    def _parse_blocks(
-        self,
-        blocks: Iterable[CohortBlock],
-        file: Path,
-        date: np.datetime64 | None,
-        lag_days: int,
-    ) -> Iterator["ParsedBlock"]:
-        """Parse blocks of the table in a file, masking values after `date` if asked to."""
-        layout: TableLayout | None = None
-        for block in blocks:
-            if not len(block.table):
-                continue
-            if layout is None:
-                layout = TableLayout.from_schema(file, block.table.schema)
-            table = ParsedTable.from_table(block.table, layout)
-            parsed = ParsedBlock(table, block.source_rows, block.faults, lag_days)
-            if date is not None:
-                if block.is_without_revenue is not None:
-                    filled = table.fill_zeros(
-                        block.is_without_revenue, parsed.last_possible_age(date)
-                    )
-                    parsed = parsed._replace(table=filled)
-                parsed = self._mask_late_values(file, parsed, date)
-            yield parsed
+    def _choose_attributes(
+        self, tables: Sequence[ParsedTable], report: FaultReport
+    ) -> tuple[list[str], list[Finding]]:
+        """Choose the attributes: those of the hierarchy, and the configured ones or all of text.
 
-    def _mask_late_values(
-        self, file: Path, block: "ParsedBlock", date: np.datetime64
-    ) -> "ParsedBlock":
-        """Mask values at ages that are not complete at a day, if asked to; their number is logged.
-
-        Ages that are complete by the calendar, but not by how a platform counts or is late, are
-        always masked.
+        Columns of text that are no attributes are left out; what is odd is returned, too.
         """
-        last_age = block.last_possible_age(date)
-        if self.partial == "refuse":
-            if block.lag_days == self.lag_days:
-                return block
-            by_calendar = last_age + (block.lag_days - self.lag_days)
-            is_later = values_after(block.table.values, by_calendar).any(axis=1)
-            last_age = np.where(is_later, np.inf, last_age)
-        masked_table = block.table.mask_after(last_age)
-        if masked_cells := block.table.value_count - masked_table.value_count:
-            log.info("%s: masked %d values later than %s", file, masked_cells, date)
-        return block._replace(table=masked_table)
-
-    def _find_faults(
-        self, block: "ParsedBlock", date: np.datetime64, names: list[str], keys: KeyHashes
-    ) -> pd.DataFrame:
-        """Find the faults of a block, by rows of its file.
-
-        Among them are cohorts whose key stood in an earlier block.
-        """
-        tolerance = self.rounding_tolerance if self.revenue == "gross" else None
-        table = block.table
-        faults = find_faults(table, block.last_possible_age(date), tolerance)
-        duplicates = find_duplicates(table, names, keys)
-        if not len(faults) and not len(duplicates) and not len(block.faults):
-            return faults
-        found = pd.concat([faults, duplicates])
-        found["row"] = block.source_rows[found["row"].to_numpy(dtype=np.int64)]
-        every_fault = pd.concat([block.faults, found]).drop_duplicates(["row", "column"])
-        return every_fault.sort_values("row", kind="stable")
-
-    def _choose_attributes(self, tables: Sequence[ParsedTable], report: FaultReport) -> list[str]:
-        """Choose the attributes: those of the hierarchy, and the configured ones or all of text."""
+        findings = [
+            *check_hierarchy(self.hierarchy, HIERARCHY, tables),
+            *check_renamed(self.renamed or {}, tables),
+        ]
         present = list(dict.fromkeys(name for table in tables for name in table.labels))
         if self.attributes is None:
-            wanted = {name for table in tables for name in table.text_labels()}
+            text_names = {name for table in tables for name in table.text_labels()}
+            candidates = [name for name in present if name in text_names | set(self.hierarchy)]
+            no_attributes = find_no_attributes(tables, candidates, self.hierarchy)
+            findings += no_attributes.values()
+            wanted = text_names - set(no_attributes)
         else:
             wanted = set(self.attributes)
             missing = [name for name in self.attributes if name not in present]
@@ -361,33 +372,12 @@ class Files:
         names = [name for name in present if name in wanted or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
-        return names
+        return names, findings
 
 
-class ParsedBlock(NamedTuple):
-    """Rows of a file, parsed.
-
-    `table` (N rows); `source_rows` (N,) in which they stand in the file; `faults` of cells, by
-    rows of the file; `lag_days` after which the revenue of a day is complete.
-    """
-
-    table: ParsedTable
-    source_rows: Ints
-    faults: pd.DataFrame
-    lag_days: int
-
-    def last_possible_age(self, date: np.datetime64) -> Floats:
-        """Last age of each row (N,) that is complete at a day, NaN where the end is unknown."""
-        age: Floats = (date - self.table.end) / ONE_DAY - self.lag_days
-        return age
-
-
-def _last_day_with_values(blocks: Iterable[ParsedBlock]) -> np.datetime64:
-    """Find the last day on which any age was complete; NaT where no value is known."""
-    unknown = np.datetime64("NaT", "D")
-    last_days = [block.table.last_complete_day() + block.lag_days * ONE_DAY for block in blocks]
-    latest: np.datetime64 = np.fmax.reduce(np.array([unknown, *last_days]))
-    return latest
+def _without_rows(table: ParsedTable, is_odd: Bools) -> ParsedTable:
+    """Return a table without odd rows (N,)."""
+    return table.take(np.flatnonzero(~is_odd)) if is_odd.any() else table
 
 
 def _log_left_out(cohorts: int, date: np.datetime64) -> None:

@@ -2,37 +2,62 @@
 
 Both relations have the columns customer, moment, day, a0, a1, .. (attributes by their sorted
 names); lines have amount too, and whether it counts. Nothing later than the last day of the data
-is in them.
+is in them. They are made of `cells`, the fields of every line as they were read, and of
+`user_cells`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from glob import glob
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import duckdb
 import numpy as np
-import pandas as pd
 
+from ltvnet.data.believed_lines import BelievedLines, believe_lines, believe_users
 from ltvnet.data.curves import parse_day
-
-Refunds = Literal["gross", "net"]
-
-REFUND_RULES: Mapping[Refunds, str] = {"gross": "amount >= 0", "net": "true"}
-"""Which lines count, as SQL."""
+from ltvnet.data.customer_ids import spelt_customer, unify_spellings
+from ltvnet.data.doubtful_lines import Doubtful
+from ltvnet.data.line_outcomes import (
+    HAS_AMOUNT,
+    HAS_MOMENT,
+    KNOWN,
+    REFUND_RULES,
+    LineOutcomes,
+    Refunds,
+)
+from ltvnet.data.purchase_cells import (
+    CellQuery,
+    RowDescription,
+    read_amounts,
+    read_customers,
+    read_moments,
+)
+from ltvnet.data.purchase_fields import LineFields, resolve_fields
+from ltvnet.data.purchase_files import FileRelation, LineFormat, fetch_row
 
 Dedupe = Literal["none", "rows", "invoice_across_files"]
 
 DEDUPE_RULES: tuple[Dedupe, ...] = get_args(Dedupe)
 """Which lines are duplicates: none, those equal in every column, invoices of an earlier sheet."""
 
+DOUBTFUL_RULES: tuple[Doubtful, ...] = get_args(Doubtful)
+"""What becomes of lines that nobody should believe unasked: refused, dropped or kept."""
+
+_NUMBER_FIELDS = ("amount", "where", "date", "users_date")
+"""Fields whose SQL sees columns of plain numbers as numbers."""
+
 _FIELD_TYPES = {
-    "date": ("TIMESTAMP", "date", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
-    "amount": ("DOUBLE", "number", "an expression such as replace(column, ',', '')"),
+    "date": ("date", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
+    "amount": ("number", "an expression such as regexp_replace(column, '[^-0-9.]', '', 'g')"),
 }
-_FIELD_TYPES["users_date"] = _FIELD_TYPES["date"]
-"""Of each field: the type of its cells in SQL and in words, and what reads cells of another."""
+"""Type of a field's cells in words, and what reads cells of another."""
+
+_NO_ROWS = {
+    "repeated_headers": "lines that repeat the header",
+    "totals": "lines of totals",
+    "blanks": "lines that are blank",
+}
+"""Counts of lines that are no rows of a table, and how they are reported."""
 
 _RULE_REPORTS = {
     "where": "lines left out by data.where",
@@ -42,135 +67,23 @@ _RULE_REPORTS = {
 }
 """Rules that leave lines out, in order, and how they are reported."""
 
-_OUTCOMES = ("where", "customer", "date", "amount", "until", "refunds", "left")
-"""Outcomes of a line, by their number in SQL: the rule that leaves it out, a bad cell, or kept."""
-
-
-def matching_files(pattern: str) -> list[Path]:
-    """Find the files that a path or a glob names, sorted.
-
-    A file that exists is meant as such, whatever brackets its name has. Raises ValueError when
-    there is none, or one is empty.
-    """
-    path = Path(pattern).expanduser()
-    if path.exists():
-        matches = [path]
-    else:
-        matches = sorted(map(Path, glob(str(path), recursive=True)))
-    files = [match for match in matches if match.is_file()]
-
-    if not files:
-        hint = "name a CSV, CSV.gz or Parquet file, or several by a glob such as 'orders/*.csv'"
-        raise ValueError(f"{pattern}: expected a file there, found none; {hint}")
-    if empty := [file for file in files if not file.stat().st_size]:
-        raise ValueError(f"{empty[0]}: expected a table, got an empty file; export it again")
-    return files
-
-
-@dataclass(frozen=True)
-class FileRelation:
-    """Files as one relation of a database, with a column `filename` besides their own."""
-
-    connection: duckdb.DuckDBPyConnection
-    name: str
-    path: str
-    columns: Sequence[str]
-
-    @classmethod
-    def open(cls, connection: duckdb.DuckDBPyConnection, name: str, path: str) -> "FileRelation":
-        """Make the relation `name`: Parquet files stay where they are, CSV files are parsed once.
-
-        Raises ValueError when there is no file.
-        """
-        files = [str(file) for file in matching_files(path)]
-        if files[0].lower().endswith(".parquet"):
-            relation = connection.read_parquet(files, union_by_name=True, filename=True)
-            relation.create_view(name)
-        else:
-            relation = connection.read_csv(
-                files,  # type: ignore[arg-type]  # the stubs know one file only
-                header=True,
-                sample_size=-1,  # else a cell beyond the sample may not fit its column
-                union_by_name=True,
-                filename=True,
-            )
-            relation.create(name)
-        return cls(connection, name, path, relation.columns)
-
-    def field_expressions(self, fields: Mapping[str, str]) -> dict[str, str]:
-        """SQL of each field that was given as a column or as an expression over columns.
-
-        Raises ValueError with all fields that do not fit the columns.
-        """
-        column_names = {column.lower() for column in self.columns}
-        expressions = {}
-        problems = []
-
-        for field, text in fields.items():
-            is_column = text.lower() in column_names
-            quoted = '"' + text.replace('"', '""') + '"'
-            expressions[field] = quoted if is_column else f"({text})"
-
-            if text.isidentifier() and not is_column:
-                # which may be a function of SQL, such as user, but was meant as a column
-                problems.append(f"{field} {text!r} (no such column)")
-                continue
-            try:
-                self.connection.sql(f"SELECT {expressions[field]} FROM {self.name}")
-            except duckdb.Error as error:
-                reason = str(error).splitlines()[0]
-                problems.append(f"{field} {text!r} ({reason})")
-
-        if problems:
-            raise ValueError(
-                f"{self.path}: expected columns of the file, or SQL over them, as data.*; got "
-                f"{', '.join(problems)}; the columns are {', '.join(self.columns)}"
-            )
-        return expressions
-
-    def is_text(self, expression: str) -> bool:
-        """Return whether an expression gives text."""
-        relation = self.connection.sql(f"SELECT {expression} FROM {self.name}")
-        return bool(relation.types[0] == "VARCHAR")
-
-    def describe_unreadable_cell(self, sql: Mapping[str, str], field: str) -> str:
-        """Describe the first cell that is not of its field's type, how many, and the way out.
-
-        Only rows with `sql["known"]` are looked at; one of them must have such a cell.
-        """
-        sql_type, type_name, way_out = _FIELD_TYPES[field]
-        first_bad = self.connection.execute(f"""
-            WITH cells AS (
-                SELECT filename, row_number() OVER () AS row, CAST({sql[field]} AS VARCHAR) AS cell,
-                       {sql["known"]} AND
-                       NOT coalesce(isfinite(TRY_CAST({sql[field]} AS {sql_type})), false) AS bad
-                FROM {self.name})
-            SELECT filename, row - min(row) OVER (PARTITION BY filename) + 1, cell,
-                   count(*) FILTER (WHERE bad) OVER ()
-            FROM cells QUALIFY bad ORDER BY row LIMIT 1""").fetchone()
-        assert first_bad is not None
-
-        file, row, cell, count = first_bad
-        got = "an empty cell" if cell is None else repr(cell)
-        return (
-            f"{file}: expected a {type_name}, got {got} in data row {row} ({count} such in all);"
-            f" give data.{field} as {way_out}, or leave such rows out"
-        )
-
 
 @dataclass(frozen=True)
 class LoadSummary:
     """Counts of what was read, for a report, and what the cohorts need of it.
 
     `row_counts` numbers of rows by what became of them; `kept_lines` number of lines that no rule
-    left out, duplicates among them; `until` the last complete day; `largest_amount` the largest
-    amount, of either sign.
+    left out, duplicates among them; `until` the last complete day; `usual_amount` the largest
+    amount that counts and is not absurd, of either sign, and `largest_amount` that of all;
+    `notes` on how the files were understood.
     """
 
     row_counts: Mapping[str, int]
     kept_lines: int
     until: np.datetime64
+    usual_amount: float
     largest_amount: float
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +95,12 @@ class Purchases:
       over columns, with `filename` for a line's file.
     - `where`: a condition in SQL that lines must meet, null for none.
     - `by`: attribute columns.
-    - `refunds`: one of REFUND_RULES; `dedupe`: one of DEDUPE_RULES.
+    - `refunds`: one of REFUND_RULES; `dedupe`: one of DEDUPE_RULES; `doubtful`: one of
+      DOUBTFUL_RULES, for lines with odd days or absurd amounts, and for users that few lines find.
     - `until`: the last complete day of the data, null for that of the last line.
+    - `timezone`: of the days, for moments that say how far they are from UTC; null: those days that
+      are written.
+    - `format`: the keys of LineFormat.
     - `users`: a file of everyone acquired, with `users_customer`, `users_date` and the columns
       `by`, so that those who never bought count; null where customers are acquired by their first
       line.
@@ -199,9 +116,12 @@ class Purchases:
     by: Sequence[str]
     refunds: Refunds
     dedupe: Dedupe
+    doubtful: Doubtful
     invoice: str | None
     sheet: str | None
     until: str | None
+    timezone: str | None
+    format: Mapping[str, str | None]
     users: str | None
     users_customer: str | None
     users_date: str | None
@@ -210,7 +130,9 @@ class Purchases:
         """Check words and dates, and that options which need others have them."""
         check_word("refunds", self.refunds, REFUND_RULES)
         check_word("dedupe", self.dedupe, DEDUPE_RULES)
+        check_word("doubtful", self.doubtful, DOUBTFUL_RULES)
         sql_date("until", self.until, "infinity")
+        LineFormat.of_options(self.format)
         if self.dedupe == "invoice_across_files" and None in (self.invoice, self.sheet):
             raise ValueError(
                 "data.dedupe=invoice_across_files needs data.invoice and data.sheet: the columns"
@@ -230,146 +152,191 @@ class Purchases:
     def load(self, connection: duckdb.DuckDBPyConnection) -> LoadSummary:
         """Make `lines` and `people` in a database; without a users file the latter are the former.
 
-        Raises ValueError when a file or a column is missing, a date or an amount is none, or no
-        line is left.
+        Raises ValueError when a file or a column is missing, a date or an amount is none, can be
+        read in two ways or is not to be believed, or no line is left.
         """
-        source = FileRelation.open(connection, "source", self.path)
-        sql = self._line_expressions(source)
-        summary = self._count_lines(source, sql)
-        self._make_lines(connection, sql)
+        set_time_zone(connection, self.timezone)
+        source, query = self._read_lines(connection)
+        outcomes = self._count_outcomes(query)
+        last_day = None if self.until is None else sql_date("until", self.until, "")
+        believed = believe_lines(query, outcomes, self.refunds, self.doubtful, last_day)
+        until = believed.outcomes.last_day if self.until is None else parse_day(self.until)
+        row_counts = self._row_counts(source, outcomes, believed)
+        notes = [*source.notes(), *query.notes, *believed.belief.notes]
 
         if self.users is None:
+            self._make_lines(query, believed)
             connection.execute("CREATE VIEW people AS FROM lines")
-            return summary
+        else:
+            user_query = self._read_users(connection)
+            notes += user_query.notes
+            notes += unify_spellings(connection, self.path, self.users)
+            self._make_lines(query, believed)
+            user_counts, user_notes = self._make_people(user_query, until)
+            row_counts |= user_counts
+            notes += user_notes
 
-        users = FileRelation.open(connection, "users_file", self.users)
-        user_counts = self._make_people(users, summary.until)
-        return replace(summary, row_counts={**summary.row_counts, **user_counts})
+        return LoadSummary(
+            row_counts=row_counts,
+            kept_lines=believed.kept_lines,
+            until=until,
+            usual_amount=believed.usual_amount,
+            largest_amount=believed.largest_amount,
+            notes=notes,
+        )
 
-    def _line_expressions(self, source: FileRelation) -> dict[str, str]:
-        """SQL of every field of the lines, with defaults for those that were not given."""
+    def _read_lines(self, connection: duckdb.DuckDBPyConnection) -> tuple[FileRelation, CellQuery]:
+        """Make `source`, the files of lines, and `cells` of them."""
         fields = {"customer": self.customer, "date": self.date, "amount": str(self.amount)}
         options = {"where": self.where, "invoice": self.invoice, "sheet": self.sheet}
         fields |= {field: text for field, text in options.items() if text is not None}
         if not self.users:
             fields |= self.attribute_names
 
-        sql = {"where": "true", "invoice": "NULL", "sheet": "NULL"}
-        sql |= source.field_expressions(fields)
-        sql |= self._person_expressions(source, sql)
-        return sql
+        mentions = None if self.dedupe == "rows" else " ".join(fields.values())
+        line_format = LineFormat.of_options(self.format)
+        source = FileRelation.open(connection, "source", self.path, line_format, mentions)
+        query = self._cell_query(resolve_fields(source, fields, _NUMBER_FIELDS, line_format))
+        query.create("cells", source.name)
+        return source, query
 
-    def _person_expressions(self, relation: FileRelation, sql: Mapping[str, str]) -> dict[str, str]:
-        """SQL of the columns that lines and people share, and of which rows have a customer."""
-        customer = sql["customer"]
-        if self.users or relation.is_text(customer):  # which another file may hold as a number
-            customer = f"nullif(CAST({customer} AS VARCHAR), '')"
-
-        moment = f"TRY_CAST({sql['date']} AS TIMESTAMP)"
-        columns = {"customer": customer, "moment": moment, "day": f"CAST({moment} AS DATE)"}
+    def _cell_query(self, fields: LineFields) -> CellQuery:
+        """Read the fields of lines, or those of users by the names of the fields of lines."""
+        line_format = LineFormat.of_options(self.format)
+        prefix = "users_" if "users_date" in fields.sql else ""
+        moments = read_moments(fields, f"{prefix}date", line_format, self.timezone)
+        columns = {
+            "customer": read_customers(fields, f"{prefix}customer", as_text=self.users is not None),
+            "moment": moments.sql,
+            "wanted": f"coalesce({fields.sql.get('where', 'true')}, false)",
+        }
+        notes = moments.notes
+        if "amount" in fields.sql:
+            amounts = read_amounts(fields, "amount", line_format)
+            notes += amounts.notes
+            columns |= {
+                "amount": amounts.sql,
+                "invoice": fields.sql.get("invoice", "NULL"),
+                "sheet": fields.sql.get("sheet", "NULL"),
+            }
         for name in self.attribute_names:
-            if name in sql:  # else the users file has it
-                columns[name] = f"coalesce(CAST({sql[name]} AS VARCHAR), '')"
+            if name in fields.sql:  # else the users file has it
+                columns[name] = f"coalesce(CAST({fields.sql[name]} AS VARCHAR), '')"
+        return CellQuery(fields, columns, notes)
 
-        named_columns = [f"{expression} AS {name}" for name, expression in columns.items()]
-        is_known = f"({sql['where']} AND {customer} IS NOT NULL)"
-        return {"person": ", ".join(named_columns), "known": is_known}
-
-    def _count_lines(self, source: FileRelation, sql: Mapping[str, str]) -> LoadSummary:
+    def _count_outcomes(self, query: CellQuery) -> LineOutcomes:
         """Count lines by the first rule that leaves them out; check dates and amounts."""
-        outcomes = self._outcomes(source, sql)  # a row each of _OUTCOMES
-        unreadable = [field for field in ("date", "amount") if outcomes["lines"][field] > 0]
-        if unreadable:
+        last_day = sql_date("until", self.until, "infinity")
+        connection = query.fields.relation.connection
+        outcomes = LineOutcomes.of_cells(connection, self.refunds, last_day)
+
+        problems = []
+        if outcomes.lines("date"):
+            rows = query.describe_rows(f"{KNOWN} AND NOT {HAS_MOMENT}", "date")
+            problems.append(describe_unreadable_cells(rows, "date"))
+        if outcomes.lines("amount"):
+            bad = f"{KNOWN} AND {HAS_MOMENT} AND NOT {HAS_AMOUNT}"
+            problems.append(describe_unreadable_cells(query.describe_rows(bad, "amount"), "amount"))
+        if problems:
+            raise ValueError("\n".join(problems))
+
+        if not outcomes.lines("left", "refunds"):
+            counts = {"lines read": outcomes.all_lines}
+            counts |= {text: outcomes.lines(rule) for rule, text in _RULE_REPORTS.items()}
             raise ValueError(
-                "\n".join(source.describe_unreadable_cell(sql, field) for field in unreadable)
+                f"{self.path}: expected purchases, but no line is left: {counts}; check data.where,"
+                " data.customer and data.until"
             )
+        return outcomes
 
-        lines = outcomes["lines"].fillna(0).astype(int)
-        row_counts = {"lines read": int(lines.sum())}
-        row_counts |= {text: int(lines[rule]) for rule, text in _RULE_REPORTS.items()}
+    def _row_counts(
+        self, source: FileRelation, outcomes: LineOutcomes, believed: BelievedLines
+    ) -> dict[str, int]:
+        """Counts of all lines of the files by the rule that leaves them out."""
+        no_rows = {text: getattr(source.counts, name) for name, text in _NO_ROWS.items()}
+        dropped = {f"lines {text}": n for text, n in believed.belief.dropped_rows.items()}
+        row_counts = {"lines read": outcomes.all_lines + sum(no_rows.values())}
+        row_counts |= {text: number for text, number in no_rows.items() if number}
+        row_counts |= {text: believed.outcomes.lines(rule) for rule, text in _RULE_REPORTS.items()}
+        return row_counts | dropped
 
-        dated = outcomes.loc[["left", "refunds"]].dropna()
-        if dated.empty:
-            raise ValueError(
-                f"{self.path}: expected purchases, but no line is left: {row_counts}; check"
-                " data.where, data.customer and data.until"
-            )
-        last_day = dated["last"].max() if self.until is None else self.until
-        return LoadSummary(
-            row_counts=row_counts,
-            kept_lines=int(lines["left"]),
-            until=parse_day(last_day),
-            largest_amount=float(dated["largest"].max()),
-        )
-
-    def _outcomes(self, source: FileRelation, sql: Mapping[str, str]) -> pd.DataFrame:
-        """Number of lines, last day and largest amount of each of _OUTCOMES, NaN of those unmet."""
-        outcomes = source.connection.execute(f"""
-            SELECT CASE WHEN NOT wanted THEN 0 WHEN customer IS NULL THEN 1
-                        WHEN NOT coalesce(isfinite(moment), false) THEN 2
-                        WHEN NOT coalesce(isfinite(amount), false) THEN 3
-                        WHEN day > {sql_date("until", self.until, "infinity")} THEN 4
-                        WHEN NOT {REFUND_RULES[self.refunds]} THEN 5
-                        ELSE 6 END AS rule, -- a number, as text takes longer to group by
-                   count(*) AS lines, max(day) AS last, max(abs(amount)) AS largest
-            FROM (SELECT {sql["person"]}, TRY_CAST({sql["amount"]} AS DOUBLE) AS amount,
-                         coalesce({sql["where"]}, false) AS wanted FROM source)
-            GROUP BY rule""").df()
-        by_number = outcomes.set_index("rule").reindex(range(len(_OUTCOMES)))
-        return by_number.set_axis(list(_OUTCOMES))
-
-    def _make_lines(self, connection: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
+    def _make_lines(self, query: CellQuery, believed: BelievedLines) -> None:
         """Make `lines`: those of a customer, without duplicates, up to the last day."""
-        rows = f"source WHERE {sql['known']}"
+        relation = query.fields.relation
+        connection = relation.connection
+        cells = "cells"
         if self.dedupe == "rows":
-            rows = f"(SELECT DISTINCT * EXCLUDE (filename) FROM {rows})"
-        connection.execute(f"""
-            CREATE VIEW known AS
-            SELECT {sql["person"]}, {sql["invoice"]} AS invoice, {sql["sheet"]} AS sheet,
-                   TRY_CAST({sql["amount"]} AS DOUBLE) AS amount
-            FROM {rows}""")
+            cells = "cells_once"
+            query.create(cells, relation.make_distinct_rows())
 
-        kind = "VIEW" if self.dedupe == "none" else "TABLE"
+        customer = "customer"
+        if self.users is not None:
+            customer = spelt_customer(connection)
         without_repeated_invoices = ""
         if self.dedupe == "invoice_across_files":
-            without_repeated_invoices = """
-            ANTI JOIN (SELECT invoice, min(sheet) AS sheet FROM known GROUP BY invoice) AS first
-            ON known.invoice = first.invoice AND known.sheet > first.sheet"""
+            without_repeated_invoices = f"""
+            ANTI JOIN (SELECT invoice, min(sheet) AS sheet FROM cells WHERE {KNOWN}
+                       GROUP BY invoice) AS first
+            ON cells.invoice = first.invoice AND cells.sheet > first.sheet"""
 
-        counts = REFUND_RULES[self.refunds]
+        kind = "VIEW" if self.dedupe == "none" else "TABLE"
         last_day = sql_date("until", self.until, "infinity")
+        attributes = "".join(f", {name}" for name in self.attribute_names if name in query.columns)
         connection.execute(f"""
             CREATE {kind} lines AS
-            SELECT known.* EXCLUDE (invoice, sheet), {counts} AS counts
-            FROM known {without_repeated_invoices}
-            WHERE day <= {last_day}""")
+            SELECT {customer} AS customer, moment, day, amount{attributes},
+                   {REFUND_RULES[self.refunds]} AS counts
+            FROM {cells} AS cells {without_repeated_invoices}
+            WHERE {KNOWN} AND day <= {last_day} AND {believed.belief.condition}""")
 
-    def _make_people(self, users: FileRelation, until: np.datetime64) -> dict[str, int]:
-        """Make `people` of the users file, and count its rows that are not among them."""
+    def _read_users(self, connection: duckdb.DuckDBPyConnection) -> CellQuery:
+        """Make `users_file`, the files of users, and `user_cells` of them."""
         fields = {
             "users_customer": self.users_customer or "",
             "users_date": self.users_date or "",
+            **self.attribute_names,
         }
-        sql = users.field_expressions(fields | self.attribute_names)
-        sql |= {"customer": sql["users_customer"], "date": sql["users_date"], "where": "true"}
-        sql |= self._person_expressions(users, sql)
+        line_format = LineFormat.of_options(self.format)
+        mentions = " ".join(fields.values())
+        path = self.users or ""
+        users = FileRelation.open(connection, "users_file", path, line_format, mentions)
+        query = self._cell_query(resolve_fields(users, fields, _NUMBER_FIELDS, line_format))
+        query.create("user_cells", users.name)
+        return query
 
+    def _make_people(
+        self, query: CellQuery, until: np.datetime64
+    ) -> tuple[dict[str, int], list[str]]:
+        """Make `people` of `user_cells`; counts of rows that are not among them, and notes."""
+        users = query.fields.relation
+        rows, anonymous, undated, late = fetch_row(
+            users.connection,
+            f"""
+            SELECT count(*), count(*) FILTER (customer IS NULL),
+                   count(*) FILTER (customer IS NOT NULL AND NOT {HAS_MOMENT}),
+                   count(*) FILTER (customer IS NOT NULL AND day > DATE '{until}')
+            FROM user_cells""",
+        )
+        if undated:
+            bad_rows = query.describe_rows(
+                f"customer IS NOT NULL AND NOT {HAS_MOMENT}", "users_date"
+            )
+            raise ValueError(describe_unreadable_cells(bad_rows, "users_date"))
+
+        belief = believe_users(query, until, self.doubtful)
+        attributes = "".join(f", {name}" for name in self.attribute_names)
         users.connection.execute(f"""
             CREATE VIEW people AS
-            SELECT * FROM (SELECT {sql["person"]} FROM users_file WHERE {sql["known"]})
-            WHERE day <= DATE '{until}'""")
-        anonymous, undated, late = users.connection.execute(f"""
-            SELECT count(*) FILTER (customer IS NULL),
-                   count(*) FILTER (customer IS NOT NULL AND NOT coalesce(isfinite(moment), false)),
-                   count(*) FILTER (customer IS NOT NULL AND day > DATE '{until}')
-            FROM (SELECT {sql["person"]} FROM users_file)""").fetchall()[0]
-
-        if undated:
-            raise ValueError(users.describe_unreadable_cell(sql, "users_date"))
-        return {
+            SELECT {spelt_customer(users.connection)} AS customer, moment, day{attributes}
+            FROM user_cells AS cells
+            WHERE customer IS NOT NULL AND day <= DATE '{until}' AND {belief.condition}""")
+        counts = {
+            "rows of data.users": rows,
             "rows of data.users without a customer": anonymous,
             f"rows of data.users after {until}": late,
         }
+        counts |= {f"rows of data.users {text}": n for text, n in belief.dropped_rows.items()}
+        return counts, [*users.notes(), *belief.notes]
 
 
 def check_word(name: str, word: str, words: Collection[str]) -> None:
@@ -384,3 +351,25 @@ def sql_date(name: str, date: str | None, default: str) -> str:
         return f"DATE '{default if date is None else parse_day(date)}'"
     except ValueError as error:
         raise ValueError(f"data.{name}: {error}") from error
+
+
+def set_time_zone(connection: duckdb.DuckDBPyConnection, timezone: str | None) -> None:
+    """Set the time zone of moments that know theirs, else days would depend on the machine.
+
+    Raises ValueError when there is no such zone.
+    """
+    try:
+        connection.execute("SET TimeZone = " + repr(timezone or "UTC"))
+    except duckdb.Error as error:
+        raise ValueError(
+            f"data.timezone: expected a name such as Asia/Seoul, got {timezone!r}"
+        ) from error
+
+
+def describe_unreadable_cells(rows: RowDescription, field: str) -> str:
+    """Say which cells of a field cannot be read, and the way out."""
+    type_name, way_out = _FIELD_TYPES["amount" if field == "amount" else "date"]
+    return (
+        f"{rows.path}: expected a {type_name}, got {rows}; give data.{field} as {way_out}, or leave"
+        " such rows out"
+    )

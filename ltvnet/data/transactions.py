@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast
+from typing import Any
 from zipfile import BadZipFile
 
 import duckdb
@@ -25,27 +25,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltvnet.data import fingerprints, purchases
 from ltvnet.data.arrays import Days, Floats, Ints
+from ltvnet.data.cohort_members import PERIOD_LAST_DAY, Period, make_members
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, History
 from ltvnet.data.fingerprints import Fingerprint, file_fingerprint
-from ltvnet.data.purchases import Purchases, check_word, matching_files, sql_date
+from ltvnet.data.purchase_files import fetch_arrays, matching_files
+from ltvnet.data.purchases import Purchases, check_word, sql_date
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
-Period = Literal["day", "week", "month"]
-
-PERIOD_LAST_DAY: Mapping[Period, str] = {
-    "day": "start",
-    "week": "start + 6",
-    "month": "last_day(start)",
-}
-"""Cohort periods, with the SQL of their last day; weeks begin on Monday."""
-
 _UNIT_BITS = 52  # bits of the largest amount in units
 _COARSE_BITS = 12  # bits dropped before squaring, so that sums of squares fit 128 bits
-_CODES = 1 << 32  # more than there are combinations of attributes
+_WITHOUT_USER = "lines of customers that data.users lacks"
 TOTALS_BYTES = 1 << 30  # of users' totals in memory at once
 _BATCH_LINES = 1 << 18  # lines a batch from DuckDB
 _NEVER, _EARLY = -2, -1  # in place of an age: the customer was never acquired, or not yet
@@ -59,7 +51,7 @@ class PreparedCohorts:
     where unknown; `users` (N,); `values` (N, A) cumulative amount per user, still growing at
     ages that are not complete by `until`; `errors` (N, J) standard error of each value at the
     nodes, NaN below two users; `row_counts` numbers of lines and users by what became of them,
-    "found" in the file.
+    "found" in the file; `notes` on how the files were understood.
     """
 
     start: Days
@@ -70,6 +62,7 @@ class PreparedCohorts:
     errors: Floats
     until: np.datetime64
     row_counts: Mapping[str, int]
+    notes: Sequence[str]
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -82,6 +75,7 @@ class PreparedCohorts:
         """Write to a file that appears whole or not at all."""
         arrays = dict(vars(self))
         arrays["found"] = json.dumps(arrays.pop("row_counts"))
+        arrays["notes"] = json.dumps(list(arrays.pop("notes")))
         with atomic_write(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -91,8 +85,9 @@ class PreparedCohorts:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         row_counts = json.loads(str(arrays.pop("found")))
+        notes = json.loads(str(arrays.pop("notes")))
         until = arrays.pop("until")[()]
-        return cls(until=until, row_counts=row_counts, **arrays)
+        return cls(until=until, row_counts=row_counts, notes=notes, **arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +176,8 @@ class Transactions(Purchases):
             f"cohorts with a complete age on {prepared.until}": int((observed_age >= 0).sum()),
             f"cohorts observed to D{MAX_AGE}": int((observed_age == MAX_AGE).sum()),
         }
-        report = "\n".join(f"{number:>13,} {text}" for text, number in counts.items())
-        log.info("%s:\n%s", self.path, report)
+        report = [f"{number:>13,} {text}" for text, number in counts.items()]
+        log.info("%s:\n%s", self.path, "\n".join([*prepared.notes, *report]))
 
     @cached_property
     def prepared_cohorts(self) -> PreparedCohorts:
@@ -218,8 +213,7 @@ class Transactions(Purchases):
         files = matching_files(self.path)
         if self.users:
             files += matching_files(self.users)
-        code = [Path(str(module.__file__)) for module in (purchases, fingerprints)]
-        for path in (Path(__file__), *code, *files):
+        for path in (*code_files(), *files):
             key.add_text(file_fingerprint(path))
 
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ltvnet")
@@ -232,7 +226,6 @@ class Transactions(Purchases):
         with TemporaryDirectory(prefix="ltvnet-") as spill:
             try:
                 with duckdb.connect(config={"temp_directory": spill, **self.engine}) as connection:
-                    connection.execute("SET TimeZone = 'UTC'")  # else days depend on the machine
                     return _Preparation(self, connection).run()
             except duckdb.Error as error:
                 raise ValueError(
@@ -241,13 +234,38 @@ class Transactions(Purchases):
                 ) from error
 
 
+def code_files() -> list[Path]:
+    """Return the files of the code by which lines become cohorts."""
+    folder = Path(__file__).parent
+    return sorted([*folder.glob("*.py"), *(folder / "importers").glob("*.py")])
+
+
+@dataclass(frozen=True)
+class _AmountUnit:
+    """The power of two of which amounts become integers, of which usual amounts have 52 bits.
+
+    Sums of integers are exact, so neither their order nor the number of threads changes a digit.
+    `has_absurd` says whether some amounts have more bits: these take no digit from the others.
+    """
+
+    size: float
+    has_absurd: bool
+
+    @classmethod
+    def of_amounts(cls, usual: float, largest: float) -> "_AmountUnit":
+        """Make the unit of amounts up to a usual one, beside which a larger one may stand."""
+        size = 2.0 ** (math.frexp(usual)[1] - _UNIT_BITS)
+        return cls(size, has_absurd=largest >= size * 2.0 ** (_UNIT_BITS + 1))
+
+    @property
+    def integer_type(self) -> str:
+        """Type of the integers in SQL."""
+        return "HUGEINT" if self.has_absurd else "BIGINT"
+
+
 @dataclass(frozen=True)
 class _Preparation:
-    """One pass over the data: its tables `cohorts`, `members` and `aged`, and their sums.
-
-    Amounts become integers of a power of two, the `unit`, of which the largest amount has 52
-    bits: sums are exact, so neither their order nor the number of threads changes a digit.
-    """
+    """One pass over the data: its tables `cohorts`, `members` and `aged`, and their sums."""
 
     source: Transactions
     connection: duckdb.DuckDBPyConnection
@@ -255,8 +273,13 @@ class _Preparation:
     def run(self) -> PreparedCohorts:
         """Make the cohorts. Raises ValueError as `Transactions.history`."""
         summary = self.source.load(self.connection)
-        unit = 2.0 ** (math.frexp(summary.largest_amount)[1] - _UNIT_BITS)
-        customer_counts = self._make_cohorts()
+        unit = _AmountUnit.of_amounts(summary.usual_amount, summary.largest_amount)
+        customer_counts = make_members(
+            self.connection,
+            list(self.source.attribute_names),
+            self.source.period,
+            sql_date("burn_in", self.source.burn_in, "-infinity"),
+        )
         self._make_ages(unit)
 
         cohorts = self._fetch("SELECT * FROM cohorts ORDER BY cohort")
@@ -267,7 +290,8 @@ class _Preparation:
                 " data.burn_in and data.until"
             )
 
-        values, line_counts = self._values(users, unit)
+        values, line_counts = self._values(users, unit.size)
+        notes = [*summary.notes, *self._check_users_found(line_counts)]
         duplicates = summary.kept_lines - sum(line_counts.values())
         row_counts = {
             **summary.row_counts,
@@ -285,77 +309,13 @@ class _Preparation:
             errors=self._standard_errors(users, values, unit),
             until=summary.until,
             row_counts=row_counts,
+            notes=notes,
         )
 
     def _fetch(self, query: str) -> dict[str, NDArray[Any]]:
-        columns = self.connection.execute(query).fetchnumpy()
-        return cast(dict[str, NDArray[Any]], columns)
+        return fetch_arrays(self.connection, query)
 
-    def _make_cohorts(self) -> dict[str, int]:
-        """Make `cohorts`, and `members`: customers with their acquisition, cohort and number.
-
-        Returns how many customers are in a cohort, and how many are not.
-        """
-        names = list(self.source.attribute_names)
-        key = ", ".join(["start", *names])
-        self._make_codes(names)
-        self._make_customers(names)
-
-        self.connection.execute(f"""
-            CREATE TABLE cohorts AS
-            SELECT row_number() OVER (ORDER BY {key}) - 1 AS cohort, {key}, code,
-                   {PERIOD_LAST_DAY[self.source.period]} AS last, users
-            FROM (SELECT start, code, count(*) AS users
-                  FROM customers WHERE start IS NOT NULL GROUP BY start, code)
-            JOIN codes USING (code)""")
-        self.connection.execute("""
-            CREATE TABLE members AS
-            SELECT customer, acquired, CAST(coalesce(cohort, -1) AS INTEGER) AS cohort,
-                   CAST(row_number() OVER () - 1 AS INTEGER) AS member
-            FROM customers LEFT JOIN cohorts USING (start, code)""")
-        self.connection.execute("DROP TABLE customers")
-
-        counts = self._fetch("""
-            SELECT count(*) AS people, count(*) FILTER (cohort >= 0) AS users FROM members""")
-        people = int(counts["people"][0])
-        users = int(counts["users"][0])
-        return {"customers acquired before data.burn_in": people - users, "users": users}
-
-    def _make_codes(self, names: Sequence[str]) -> None:
-        """Make `codes`: the combinations of attributes by number, in their order."""
-        if not names:
-            self.connection.execute("CREATE TABLE codes AS SELECT CAST(0 AS BIGINT) AS code")
-            return
-
-        key = ", ".join(names)
-        numbered = f"SELECT row_number() OVER (ORDER BY {key}) - 1 AS code, {key}"
-        self.connection.execute(f"""
-            CREATE TABLE codes AS {numbered} FROM (SELECT DISTINCT {key} FROM people)""")
-
-    def _make_customers(self, names: Sequence[str]) -> None:
-        """Make `customers`: day of acquisition, code of attributes, start of the cohort's period.
-
-        A customer's first line is the least by its moment and then its code, as one integer:
-        which takes less time than the least of text.
-        """
-        people = "people"
-        first_code = "0"
-        if names:
-            people = f"people JOIN codes USING ({', '.join(names)})"
-            moment = "CAST(epoch_us(moment) AS HUGEINT)"
-            first_code = f"min(({moment} + {1 << 63}) * {_CODES} + code) % {_CODES}"
-
-        period = self.source.period
-        burn_in = sql_date("burn_in", self.source.burn_in, "-infinity")
-        self.connection.execute(f"""
-            CREATE TABLE customers AS
-            SELECT customer, acquired, CAST(code AS BIGINT) AS code,
-                   CASE WHEN acquired >= {burn_in}
-                        THEN CAST(date_trunc('{period}', acquired) AS DATE) END AS start
-            FROM (SELECT customer, min(day) AS acquired, {first_code} AS code
-                  FROM {people} GROUP BY customer)""")
-
-    def _make_ages(self, unit: float) -> None:
+    def _make_ages(self, unit: _AmountUnit) -> None:
         """Make `aged`: member, cohort (-1 for none), age and amount of each line that counts."""
         self.connection.execute(f"""
             CREATE TABLE aged AS
@@ -363,7 +323,8 @@ class _Preparation:
                    CAST(CASE WHEN acquired IS NULL THEN {_NEVER}
                              ELSE greatest(least(day - acquired, {AGES}), {_EARLY})
                         END AS SMALLINT) AS age,
-                   CAST(round(amount / CAST('{unit!r}' AS DOUBLE)) AS BIGINT) AS units
+                   CAST(round(amount / CAST('{unit.size!r}' AS DOUBLE)) AS {unit.integer_type})
+                       AS units
             FROM lines LEFT JOIN members USING (customer)
             WHERE counts""")
 
@@ -379,7 +340,7 @@ class _Preparation:
         is_acquired = age != _NEVER
         is_counted = in_cohort & (age >= 0) & (age < AGES)
         outcomes = {
-            "lines of customers that data.users lacks": ~is_acquired,
+            _WITHOUT_USER: ~is_acquired,
             "lines of customers acquired before data.burn_in": is_acquired & ~in_cohort,
             "lines before their customer was acquired": in_cohort & (age == _EARLY),
             f"lines later than D{MAX_AGE} of their customer": in_cohort & (age == AGES),
@@ -392,10 +353,38 @@ class _Preparation:
         amounts[cohort[is_counted], age[is_counted]] = counted_amounts
         return amounts.cumsum(axis=1) / users[:, None], line_counts
 
-    def _standard_errors(self, users: Floats, values: Floats, unit: float) -> Floats:
+    def _check_users_found(self, line_counts: Mapping[str, int]) -> list[str]:
+        """Note it when few lines find their customer among users. Raises ValueError unless kept."""
+        lost = line_counts[_WITHOUT_USER]
+        total = sum(line_counts.values())
+        if 2 * lost <= total:
+            return []
+
+        lines, users = (
+            ", ".join(repr(id) for [id] in self.connection.execute(query).fetchall())
+            for query in (
+                "SELECT DISTINCT customer FROM lines ANTI JOIN members USING (customer)"
+                " ORDER BY customer LIMIT 3",
+                "SELECT customer FROM members ORDER BY customer LIMIT 3",
+            )
+        )
+        problem = (
+            f"{self.source.path}: expected lines of the customers in {self.source.users}, but"
+            f" {lost:,} of {total:,} lines find none; such customers of lines are {lines}, users"
+            f" are {users}"
+        )
+        if self.source.doubtful == "keep":
+            return [f"believed, by data.doubtful=keep: {problem}"]
+        raise ValueError(
+            f"{problem}; check data.customer and data.users_customer, or set data.doubtful=keep"
+            " if the users are some of them"
+        )
+
+    def _standard_errors(self, users: Floats, values: Floats, unit: _AmountUnit) -> Floats:
         """Standard errors at the nodes (N, J), by sums of squares over users."""
-        coarse_unit = unit * 2.0**_COARSE_BITS
-        squares = self._sums_of_squares(len(users)) * coarse_unit**2  # (N, J)
+        coarse_bits = self._coarse_bits(len(users), unit)
+        coarse_unit = unit.size * 2.0**coarse_bits  # (N,)
+        squares = self._sums_of_squares(coarse_bits) * coarse_unit[:, None] ** 2  # (N, J)
         count = users[:, None]
         squared_mean = values[:, NODES] ** 2
         degrees_of_freedom = np.maximum(count - 1, 1)
@@ -403,7 +392,18 @@ class _Preparation:
         error = np.sqrt(np.maximum(variance, 0) / count)
         return np.where(count > 1, error, np.nan)
 
-    def _sums_of_squares(self, rows: int) -> Floats:
+    def _coarse_bits(self, rows: int, unit: _AmountUnit) -> Ints:
+        """Bits (N,) that a cohort's amounts drop before they are squared: more if one is absurd."""
+        coarse_bits = np.full(rows, _COARSE_BITS)
+        if unit.has_absurd:
+            largest = self._fetch("""
+                SELECT cohort, CAST(max(abs(units)) AS DOUBLE) AS units
+                FROM aged WHERE cohort >= 0 GROUP BY cohort""")
+            bits = np.frexp(largest["units"])[1]
+            coarse_bits[largest["cohort"]] += np.maximum(bits - _UNIT_BITS, 0)
+        return coarse_bits
+
+    def _sums_of_squares(self, coarse_bits: Ints) -> Floats:
         """Sums over a cohort's users of their squared totals by each node, coarse units: (N, J).
 
         A table of exact sums grows by blocks of members, whose totals are in memory at once.
@@ -416,13 +416,14 @@ class _Preparation:
         block_size = max(TOTALS_BYTES // (8 * len(NODES)), 1)
         for low in range(0, len(cohort), block_size):
             block = slice(low, min(low + block_size, len(cohort)))
-            totals = self._totals(block.start, block.stop)  # (J, members)
+            bits = coarse_bits[cohort[block]]  # (members,); of no cohort: any
+            totals = self._totals(block.start, bits)  # (J, members)
             self._add_squares(cohort[block], dict(zip(columns, totals, strict=True)))
 
         sums = ", ".join(f"CAST(sum({column}) AS DOUBLE) AS {column}" for column in columns)
         table = self._fetch(f"SELECT {sums} FROM squares GROUP BY cohort ORDER BY cohort")
         squares = np.stack([table[column] for column in columns], axis=1)
-        assert squares.shape == (rows, len(NODES))
+        assert squares.shape == (len(coarse_bits), len(NODES))
         return squares
 
     def _add_squares(self, cohort: Ints, totals: Mapping[str, Floats]) -> None:
@@ -436,19 +437,20 @@ class _Preparation:
             WHERE cohort >= 0 GROUP BY cohort""")
         self.connection.unregister("totals")
 
-    def _totals(self, low: int, high: int) -> Floats:
-        """Amounts that members low..high spent by each node, in coarse units: (J, members)."""
-        count = high - low
+    def _totals(self, low: int, coarse_bits: Ints) -> Floats:
+        """Amounts that members from `low` on spent by each node, coarse units: (J, members)."""
+        count = len(coarse_bits)
         totals = np.zeros((len(NODES), count))
         flat_totals = totals.reshape(-1)
         node_of_age = np.searchsorted(NODES, np.arange(AGES))
-        offset_of_age = node_of_age * count - low  # (A,) of member 0 in flat_totals
+        offset_of_age = node_of_age * count  # (A,) of the first member in flat_totals
 
         lines = self.connection.sql(f"""
-            SELECT member, age, CAST(units >> {_COARSE_BITS} AS DOUBLE) AS units FROM aged
+            SELECT member - {low} AS place, age, CAST(units AS DOUBLE) AS units FROM aged
             WHERE cohort >= 0 AND age BETWEEN 0 AND {MAX_AGE}
-            AND member >= {low} AND member < {high}""")
+            AND member >= {low} AND member < {low + count}""")
         for batch in lines.to_arrow_reader(_BATCH_LINES):
-            member, age, units = (column.to_numpy() for column in batch.columns)
-            np.add.at(flat_totals, offset_of_age[age] + member, units)
+            place, age, units = (column.to_numpy() for column in batch.columns)
+            coarse_units = np.floor(np.ldexp(units, -coarse_bits[place]))
+            np.add.at(flat_totals, offset_of_age[age] + place, coarse_units)
         return np.cumsum(totals, axis=0, out=totals)

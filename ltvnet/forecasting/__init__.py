@@ -9,7 +9,8 @@ Rooms above may import this one; it imports `data` alone.
 - `typed_config`: sections of a config as dataclasses, at the edge where YAML is read.
 - `override_words`: values of a config as a command line has them.
 - `interpolation`: growth by interval between nodes, and values at every day from values at nodes.
-- `rollup`: sums of forecasts over cohorts, their intervals, and the return on ad spend.
+- `rollup`: sums of forecasts over cohorts, and their intervals.
+- `payback`: what young cohorts cost and are forecast to earn, the return on ad spend.
 - `evidence`: whether data are enough to learn from, and which losses are clearly worse.
 - `explanation`: forecasts taken apart into terms that add up, and in words.
 

@@ -22,7 +22,7 @@ TERMS = {
     "calendar": "by its dates (events, seasons, the trend by acquisition)",
     "growth": "by its recent growth",
     "attributes": "by its attributes",
-    "correction": "by what past forecasts taught",
+    "correction": "by what past forecasts taught (blend and correction)",
 }
 """Reasons for which a forecast differs from its segment, in the order in which they are added."""
 

@@ -1,8 +1,6 @@
 """Roll-up of forecasts: sums over cohorts by an attribute and in total, intervals and ROAS.
 
-There are two tables. `Rollup` is summed piece by piece, for streams of any length.
-`rollup_revenue` sums one forecast in the order of revenue, with the return on ad spend, for a page
-to read.
+They are summed piece by piece, for streams of any length.
 
 Legend: N cohorts, H horizons, J nodes, S segments (values of an attribute), R rows of a roll-up.
 """
@@ -20,9 +18,6 @@ from ltvnet.forecasting.forecast import Forecast
 
 ROLLUP_ATTRIBUTES = ("Campaign", "Source")
 """Attributes that money is managed by: a roll-up sums by the first that cohorts have."""
-
-PAYBACK_HORIZONS = (180, 360)
-"""Ages at which revenue is compared with spend."""
 
 TOTAL_LEVEL = "TOTAL"
 """Level and segment of the sums over all cohorts."""
@@ -102,75 +97,6 @@ class Rollup(NamedTuple):
 def first_attribute(curves: Curves, names: Sequence[str]) -> str:
     """Return the first of some attributes that cohorts have, "" where they have none of them."""
     return next((name for name in names if name in curves.attributes), "")
-
-
-class RevenueRollup(NamedTuple):
-    """Sums in currency and return on ad spend, by the values of an attribute.
-
-    `attribute` is its name, "" where there is none. `sums` has a row for each value in the order
-    of revenue by D360, the last one of all cohorts, and these columns: `users`, `spend`, revenue
-    `so far`, revenue by D180 and D360 (`180`, `360`), and the return on ad spend (`roas 180`,
-    `roas 360`): the revenue of cohorts with spend over all spend, NaN without any.
-    """
-
-    attribute: str
-    sums: pd.DataFrame
-
-    @property
-    def known_roas(self) -> pd.Series:
-        """Return on ad spend by D360 of each value of the attribute that has any spend."""
-        return self.sums["roas 360"][:-1].dropna()
-
-    @property
-    def earning_back_count(self) -> int:
-        """Number of values of the attribute that earn back their spend by D360."""
-        return int((self.known_roas >= 1).sum())
-
-    @property
-    def largest_share(self) -> float:
-        """Share of all revenue by D360 that comes from the first value, which has the most."""
-        revenue_d360 = self.sums["360"]
-        return float(revenue_d360.iloc[0] / revenue_d360.iloc[-1])
-
-
-def rollup_revenue(forecast: Forecast) -> RevenueRollup:
-    """Sum users, spend and revenue by campaign, or else by the first attribute there is.
-
-    The forecast is of PAYBACK_HORIZONS, among other ages. Cohorts without a complete age are left
-    out.
-    """
-    curves = forecast.curves
-    attribute = first_attribute(curves, (*ROLLUP_ATTRIBUTES, *curves.attributes))
-    segments = curves.attributes[attribute] if attribute else np.full(len(curves), None)
-
-    has_spend = np.isfinite(curves.spend) & (curves.spend > 0)
-    cells = _cells_at(forecast, np.array(PAYBACK_HORIZONS))
-    revenue = {
-        str(age): curves.users * cells.revenue[:, column]
-        for column, age in enumerate(PAYBACK_HORIZONS)
-    }
-    paid_revenue = {
-        f"roas {age}": np.where(has_spend, amounts, np.nan) for age, amounts in revenue.items()
-    }
-    frame = pd.DataFrame(
-        {
-            "users": curves.users,
-            "spend": curves.spend,
-            "so far": curves.users * curves.observed_value,
-            **revenue,
-            **paid_revenue,
-        }
-    )
-
-    has_begun = curves.observed_age >= 0
-    frame = frame[has_begun]
-    sums = frame.groupby(segments[has_begun]).sum(min_count=1)
-    sums = sums.sort_values("360", ascending=False)
-    total = frame.sum(min_count=1).to_frame("all cohorts").T
-    sums = pd.concat([sums, total])
-    for name in paid_revenue:
-        sums[name] /= sums["spend"]
-    return RevenueRollup(attribute, sums)
 
 
 class _Cells(NamedTuple):

@@ -17,11 +17,14 @@ from ltvnet.correction.walk_forward import ValidationConfig
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.explanation import explain
+from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import relevant_context
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.forecasting.typed_config import check_day
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
+from ltvnet.reports.findings import Verdict
 from ltvnet.storage import atomic_write
 
 PARTS_OF_A_RUN = ("checkpoints", "ledger", "bundle", "report.html")
@@ -46,6 +49,10 @@ class TrainOptions:
     title: str
     as_of: str | None
     force: bool
+
+    def __post_init__(self) -> None:
+        """Check the day."""
+        check_day(self.as_of, "as_of")
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,16 @@ class TrainedModel:
                 "Train model=pattern, or set force=true"
             )
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether to trust the model, as its past says."""
+        return Verdict.from_record(self.past, scores.SCORED_AGES)
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """The forecast of the day it stands at, at NODES."""
+        return self.forecaster.predict(self.curves, NODES)
+
     @property
     def records(self) -> dict[str, BacktestRecord]:
         """The forecasts that can be scored, by name: of the past, and of the day it stands at."""
@@ -106,10 +123,19 @@ class TrainedModel:
 
     def manifest_entries(self) -> dict[str, Any]:
         """Entries about the model for the manifest of its bundle."""
-        return {"title": self.title, "score": self.score_by_name(), "earned": self.beat_pattern}
+        return {
+            "title": self.title,
+            "score": self.score_by_name(),
+            "earned": self.beat_pattern,
+            "verdict": self.verdict.as_entry(),
+            "reach": self.forecast.last_supported_age,
+        }
 
     def as_text(self) -> str:
-        """The scores for a terminal: of the past, and of what came after the origin."""
+        """The scores for a terminal: of the past, of what came after the origin, and the verdict.
+
+        Of what came after all ages together; the report and `metrics.json` have it by age.
+        """
         text = ""
         if self.past is not None:
             text = run_report.terminal_score_table(
@@ -122,31 +148,27 @@ class TrainedModel:
         later = ""
         if self.after is not None:
             later = run_report.terminal_score_table(
-                scores.score_rows_by_bucket(self.score_tables["after"]),
+                scores.score_rows_of_all_ages(self.score_tables["after"]),
                 scores.mean_wape_by_name([self.after]),
                 f"Forecasts of {origin} against what was known on {self.history.last_day}",
             )
         if not later:
             later = f"No cell has matured after {origin}, so its forecasts cannot be scored yet."
-        return f"{text}\n{later}"
+        return f"{text}\n{later}\nverdict: {self.verdict.as_text()}"
 
     def report_content(self, folder: Path) -> model_page.ReportContent:
         """Gather what the HTML report shows; losses are read from the run's folder."""
         no_days = np.array([], "datetime64[D]")
         days = no_days if self.past is None else self.past.entries.origin
-        forecast = self.forecaster.predict(self.curves, NODES)
         return model_page.ReportContent(
             title=f"{self.title}, as of {self.curves.origin}",
             records=[] if self.past is None else [self.past],
             ages=scores.SCORED_AGES,
             stages=self.forecaster.stages,
             losses=tensorboard.read_epoch_losses(folder, self.forecaster.base_names),
-            forecast=forecast,
-            notes=[
-                f"{len(np.unique(days))} past days replayed",
-                run_report.vintage_note(self.history, days),
-            ],
-            explanation=explain(self.forecaster, forecast),
+            forecast=self.forecast,
+            notes=run_report.replay_notes(self.history, days),
+            explanation=explain(self.forecaster, self.forecast),
             model_names=self.forecaster.base_names,
         )
 

@@ -22,18 +22,17 @@ from rich.progress import Progress
 
 from ltvnet.backtesting.issuing import issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
-from ltvnet.correction.blend import Blend
-from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.arrays import ONE_DAY, Bools
+from ltvnet.data.arrays import ONE_DAY
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
+from ltvnet.data.findings import raise_refusals, report_findings
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, Forecast
+from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
 from ltvnet.storage import atomic_write, explain_damage
 
@@ -59,7 +58,8 @@ class OutputOptions:
     `wide` tables of each day as csv or parquet (None: not), `ages` of the long one, `by` the
     attribute that the roll-up sums by (None: Campaign, or else Source), `ledger` the folder of the
     table of record (None: these forecasts are not kept there), `explain` whether each forecast is
-    explained, and `part` cohorts to a file (None: all in one).
+    explained, `part` cohorts to a file (None: all in one), and `scale` what becomes of data at
+    another level than the bundle was trained with (check: refused, any: told of).
 
     Raises ValueError for ages that are not within 1..360 and for other words and numbers.
     """
@@ -70,6 +70,7 @@ class OutputOptions:
     ledger: str | Path | None = None
     explain: bool = False
     part: int | None = None
+    scale: ScaleCheck = "check"
 
     def __post_init__(self) -> None:
         """Check words and numbers."""
@@ -79,6 +80,8 @@ class OutputOptions:
             raise ValueError(f"expected wide=csv, parquet or null, got {self.wide}")
         if self.part is not None and (type(self.part) is not int or self.part < 1):
             raise ValueError(f"expected part, a whole number of cohorts >= 1, got {self.part}")
+        if self.scale not in ("check", "any"):
+            raise ValueError(f"expected scale=check or any, got {self.scale!r}")
         if self.part is not None and self.ledger is not None:
             raise ValueError("expected part=null with a ledger: it takes the forecasts as a whole")
 
@@ -104,7 +107,7 @@ def predict(
         first_week, pieces = _peek_first_week(read)
     else:
         first_week, pieces = False, read()
-    pieces = _read_with_progress(pieces, bundle)
+    pieces = _read_with_progress(pieces, bundle, options.scale)
 
     if options.part is None:
         files = [OutputPaths(folder)]
@@ -336,50 +339,6 @@ def prefetch(pieces: Iterator[Curves]) -> Iterator[Curves]:
         sys.setswitchinterval(usual_interval)
 
 
-def describe_corrections(bundle: Bundle) -> str:
-    """Describe in a line what a bundle learned from the past: blend, corrections, intervals."""
-    model = bundle.forecaster
-    stages = LearnedStages.neutral()
-    names: Sequence[str] = [bundle.model_name]
-    if isinstance(model, Corrected):
-        stages = model.stages
-        names = model.base_names
-
-    weights = [_describe_weights(names, stages.blend, b) for b in range(len(AGE_BUCKETS))]
-    clauses = [
-        _describe_ages("blended", stages.blend.is_on, weights),
-        _describe_ages("corrected", stages.correction.is_on, [""] * len(AGE_BUCKETS)),
-    ]
-    if len(names) > 1:
-        clauses = [f"the mean of {', '.join(names)}", *clauses]
-
-    bounds = "blank, as no past was learned from"
-    if stages.has_intervals:
-        bounds = "calibrated on the past"
-    return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
-
-
-def _describe_ages(action: str, is_on: Bools, details: Sequence[str]) -> str:
-    """Say at which observed ages an action is on, and how: `is_on` and `details` by bucket."""
-    ages = [
-        bucket + detail
-        for bucket, detail, is_active in zip(AGE_BUCKET_LABELS, details, is_on, strict=True)
-        if is_active
-    ]
-    return f"{action} at observed ages {', '.join(ages)}" if ages else f"nothing {action}"
-
-
-def _describe_weights(names: Sequence[str], blend: Blend, bucket: int) -> str:
-    """List the weights of the models and of the pattern in a bucket, without those of 0."""
-    weights = [*blend.weight[bucket], blend.pattern_weight[bucket]]
-    shares = [
-        f"{name} {100 * weight:.0f} %"
-        for name, weight in zip([*names, "pattern"], weights, strict=True)
-        if weight > 0
-    ]
-    return f" ({', '.join(shares)})"
-
-
 def _peek_first_week(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
     """Return whether any cohort is in its first week, and the pieces; read all twice only if need
     be: where there are several pieces and no such cohort is in the first.
@@ -401,17 +360,28 @@ def _has_first_week(curves: Curves) -> bool:
     return bool((curves.observed_age < tables.FIRST_WEEK_DAYS).any())
 
 
-def _read_with_progress(pieces: Iterable[Curves], bundle: Bundle) -> Iterator[Curves]:
-    """Yield pieces, read ahead, with a bar of the cohorts done; check the first one."""
+def _read_with_progress(
+    pieces: Iterable[Curves], bundle: Bundle, scale: ScaleCheck
+) -> Iterator[Curves]:
+    """Yield pieces, read ahead, with a bar of the cohorts done; compare them with the training.
+
+    Raises ValueError where the first piece, or all together, are at another scale; tables that
+    are being written then are not kept.
+    """
     cohorts_done = 0
+    comparison = LevelComparison.from_manifest(bundle.manifest)
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("cohorts", total=None)
         for curves in prefetch(iter(pieces)):
             if not cohorts_done:
                 check_compatibility(bundle, curves)
+            comparison.add(curves)
+            if not cohorts_done:
+                raise_refusals(comparison.findings(scale))
             yield curves
             cohorts_done += len(curves)
             progress.update(bar, completed=cohorts_done, description=f"{cohorts_done:,} cohorts")
+    report_findings(comparison.findings(scale))
 
 
 def _record_in_ledger(

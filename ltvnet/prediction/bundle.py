@@ -23,6 +23,7 @@ from ltvnet.data.curves import Curves, parse_day
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.registry import forecaster_class
+from ltvnet.prediction.compatibility import LEVEL_ENTRY, describe_training_level
 from ltvnet.storage import atomic_write
 
 BUNDLE_FORMAT = 3
@@ -121,6 +122,7 @@ def save(
         "attributes": sorted(curves.attributes),
         "reads": _extra_inputs(forecaster),
         "users": _median_users(curves.users),
+        LEVEL_ENTRY: describe_training_level(curves),
         "data": curves_fingerprint(curves),
         "config_hash": _sha256(_json(about.get("config", {}))),
         **about,

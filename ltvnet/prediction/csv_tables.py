@@ -25,7 +25,7 @@ MONEY_DECIMALS = 2
 
 _MOST_DECIMALS = 200  # beyond that is rounding, and soon beyond what a number can be scaled by
 
-_BLOCK = 1 << 15  # cells that are rounded together: they stay in a processor's cache
+_ROUNDED_CELLS = 1 << 15  # cells that are rounded together: they stay in a processor's cache
 
 _EXPONENTS = np.arange(256)
 """Exponents of two as float32 has them: 0 is zero or next to it, 255 is no number."""
@@ -77,13 +77,13 @@ def round_significant(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     flat = np.ascontiguousarray(values).reshape(-1)
     rounded = np.empty_like(flat)
-    for begin in range(0, len(flat), _BLOCK):
-        block = flat[begin : begin + _BLOCK]
+    for begin in range(0, len(flat), _ROUNDED_CELLS):
+        block = flat[begin : begin + _ROUNDED_CELLS]
         exponent = (block.view(np.uint32) >> 23) & 0xFF
         scale = _SCALE.take(exponent)
         scale[np.abs(block) >= _NEXT_DECADE.take(exponent)] /= 10
         np.maximum(scale, 1.0, out=scale)
-        np.divide(np.rint(block * scale), scale, out=rounded[begin : begin + _BLOCK])
+        np.divide(np.rint(block * scale), scale, out=rounded[begin : begin + _ROUNDED_CELLS])
     return rounded.reshape(values.shape)
 
 

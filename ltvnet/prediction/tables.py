@@ -188,7 +188,7 @@ def _wide_tables(
 
     Money is to float32, or to the significant digits that people read.
     """
-    digits = round_significant if is_rounded else _unrounded
+    digits = round_significant if is_rounded else _keep_digits
     curves = forecast.curves
     key = _arrow_columns(_table_key(curves))
     spend = _arrow_columns({SPEND: curves.spend})
@@ -212,7 +212,7 @@ def _wide_tables(
     return raw_table, final_table
 
 
-def _unrounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _keep_digits(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return values as they are."""
     return values
 

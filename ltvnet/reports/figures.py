@@ -364,7 +364,8 @@ def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
     title += f" up {percent(misses.error_share)} of all error"
     if len(misses.rows) != 1:
         verb = "was" if misses.too_low_count == 1 else "were"
-        title += f"; {misses.too_low_count} of them {verb} forecast too low"
+        too_low = f"{misses.too_low_count} of them {verb} forecast too low"
+        title += f"; {too_low if misses.too_low_count else 'all were forecast too high'}"
 
     row_count = -(-len(misses.rows) // COHORTS_PER_ROW)
     figure = titled_figure(title, 0.9 + 2.4 * row_count)
@@ -373,7 +374,8 @@ def worst_cohorts(record: BacktestRecord, headline: Headline) -> Figure:
         _draw_cohort_curves(axes, record, int(row), horizon)
         axes.set_title(_cohort_title(record, int(row), horizon), size=8)
         axes.set_ylim(bottom=0)
-        axes.set_xticks([0, 90, 180, 360])
+        last_day = axes.dataLim.x1
+        axes.set_xticks([day for day in (0, 30, 90, 180, 360) if day <= last_day])
 
     figure.supylabel("revenue per user, by days since acquisition", size=9)
     handles, labels = figure.axes[0].get_legend_handles_labels()

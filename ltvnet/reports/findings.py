@@ -5,12 +5,13 @@ The numbers come from `backtesting`; here they are only put into words and judge
 Shapes: E entries, C cells of one group and horizon.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 
-from ltvnet.backtesting.error_analysis import bias_standard_error
+from ltvnet.backtesting.error_analysis import bias_standard_error, check_intervals
 from ltvnet.backtesting.scores import (
     BacktestRecord,
     ScoreCells,
@@ -19,6 +20,7 @@ from ltvnet.backtesting.scores import (
     compare_stage_with_pattern,
     coverage_of_cells,
     group_by_observed_age,
+    is_pattern_forecast,
     wape_of_cells,
 )
 from ltvnet.data.arrays import Bools
@@ -120,6 +122,46 @@ def _basis(headline: Headline) -> str:
     return f"({cohorts}, forecast on {days}{caveat})."
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to trust a model: `text` in a few words with their `color`, and what speaks for it.
+
+    `reason` the judgement against the pattern, where it is red ("": it is not); `sentence` how far
+    off forecasts were.
+    """
+
+    color: Color
+    text: str
+    reason: str
+    sentence: str
+
+    @classmethod
+    def from_record(cls, record: BacktestRecord | None, ages: Sequence[int]) -> Self:
+        """Judge past forecasts of a model; None: nothing was forecast in the past."""
+        headline = choose_headline(record, ages) if record is not None else None
+        basis = judgements(record, headline) if record is not None else []
+        color, text = verdict(basis)
+        against_pattern = basis[:1]
+        reason = "".join(each.text for each in against_pattern if each.color == "red")
+        return cls(color, text, reason, headline_sentence(headline))
+
+    @classmethod
+    def from_entry(cls, entry: object) -> Self | None:
+        """Read the verdict that `as_entry` made for a manifest; None where it is none."""
+        if not isinstance(entry, Mapping) or entry.get("color") not in get_args(Color):
+            return None
+        words = (str(entry.get(name, "")) for name in ("text", "reason", "sentence"))
+        return cls(entry["color"], *words)
+
+    def as_entry(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """The verdict for a terminal, in a paragraph."""
+        return " ".join(words for words in (self.text, self.reason, self.sentence) if words)
+
+
 def verdict(judgements: Sequence[Judgement]) -> Judgement:
     """Say whether to trust the forecast, in a few words: those of the gravest judgement."""
     texts_by_gravity: dict[Color, str] = {
@@ -149,18 +191,23 @@ def judgements(record: BacktestRecord, headline: Headline | None) -> list[Judgem
         _judge_bias(cells),
         _judge_single_cohort(cells),
         *_judge_sample_size(cells),
-        _judge_coverage(cells),
+        _judge_coverage(record, headline),
     ]
 
 
 def _judge_against_pattern(record: BacktestRecord) -> Judgement:
     """Judge the model against the pattern, over all that has matured."""
+    if is_pattern_forecast(record):
+        return Judgement("green", "The forecast is the historical pattern itself.")
     versus = compare_stage_with_pattern(record, "final")
     if not np.isfinite([versus.difference, versus.relative_difference]).all():
         reason = "no revenue came, or the pattern made no error"
         return Judgement("grey", f"Not compared with the historical pattern: {reason}.")
     if abs(versus.relative_difference) < 0.005:
-        text = "As far off as the historical pattern, within 0.5 % of its error."
+        text = (
+            "Over all ages and horizons as far off as the historical pattern, within 0.5 % of its "
+            "error."
+        )
         return Judgement("green", text)
 
     comparative = "smaller" if versus.relative_difference < 0 else "larger"
@@ -210,15 +257,31 @@ def _judge_sample_size(cells: ScoreCells) -> list[Judgement]:
     return []
 
 
-def _judge_coverage(cells: ScoreCells) -> Judgement:
-    """Judge whether the 80 % interval held what it promises."""
-    coverage = coverage_of_cells(cells)
+def _judge_coverage(record: BacktestRecord, headline: Headline) -> Judgement:
+    """Judge whether the 80 % interval held what it promises: the headline's, or else all others."""
+    coverage = coverage_of_cells(headline.cells)
     if not coverage.is_known:
-        text = "There are no intervals: too little had matured to check them."
-        return Judgement("amber", text)
+        return Judgement("amber", _describe_other_intervals(record, headline))
 
     text = f"The 80 % interval held {percent(coverage.share)} of outcomes"
     if coverage.deviation <= max(0.05, coverage.two_standard_errors):
         return Judgement("green", f"{text}, as close to 80 % as chance allows.")
     fault = "narrow" if coverage.is_too_narrow else "wide"
     return Judgement("amber", f"{text}: it is too {fault}.")
+
+
+def _describe_other_intervals(record: BacktestRecord, headline: Headline) -> str:
+    """Say why the headline's forecasts have no interval, and how those that there are held."""
+    check = check_intervals(record)
+    if check is None:
+        return "There are no intervals: too little had matured to check them."
+
+    made = f"D{headline.horizon} made {_when_made(headline)}"
+    shares = [coverage.share for coverage in check.coverage.values()]
+    held = percent(min(shares))
+    if percent(max(shares)) != held:
+        held = f"{held} to {percent(max(shares))}"
+    return (
+        f"No interval of {made} has been checked yet, as too little had matured; those of other "
+        f"ages held {held} of outcomes."
+    )

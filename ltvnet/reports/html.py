@@ -98,12 +98,17 @@ table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant: t
 th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid #e9ecef }
 th { color: #52606d; vertical-align: bottom } th:first-child, td:first-child { text-align: left }
 td { white-space: nowrap } svg { width: 100%; display: block } figure, dd, p { margin: 6px 0 12px }
+@media (max-width: 700px) { main { padding: 8px } header, section { padding: 12px }
+  .lead { font-size: 17px } svg { min-width: 640px } td { padding: 4px 6px } }
+@page { size: A4 landscape; margin: 12mm }
 @media print { body { background: #fff; font-size: 12px } main { padding: 0; max-width: none }
-  header, section { border: 0; padding: 6px 0 } tr, header, section:has(svg) { break-inside: avoid }
-  h2, h3 { break-after: avoid } * { print-color-adjust: exact } }"""
+  header, section { border: 0; padding: 6px 0; overflow: visible } table { font-size: 10.5px }
+  td { white-space: normal } th, td { padding: 2px 5px } tr, header, figure { break-inside: avoid }
+  svg { min-width: 0 } h2, h3 { break-after: avoid } * { print-color-adjust: exact } }"""
 
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>
 <body><main><header><h1>{title}</h1>{top}</header>
 {body}</main></body></html>
 """

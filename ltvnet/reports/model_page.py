@@ -79,11 +79,13 @@ def write_model_page(path: Path, content: ReportContent) -> None:
         "Which days were forecast too high or too low?": svg.get("accuracy by day"),
         "How does the error grow with the horizon?": svg.get("error by horizon"),
         "How did training go?": "".join(svg.get(name, "") for name in _losses_by_figure(content)),
-        "Can the intervals be trusted?": svg.get("coverage"),
+        "Can the intervals be trusted?": _with_note(
+            svg.get("coverage"), build.interval_note(content.stages)
+        ),
         "What is corrected?": build.correction_section(
             content.stages, content.records, content.model_names
         ),
-        "What is forecast?": build.rollup_section(forecast) if forecast else "",
+        "What is forecast?": build.payback_section(forecast) if forecast else "",
         "Why is a forecast high or low?": (
             build.explanation_section(explanation) if explanation else ""
         ),
@@ -92,6 +94,11 @@ def write_model_page(path: Path, content: ReportContent) -> None:
         "How to read this page": _GLOSSARY,
     }
     html.write_html_page(path, content.title, _verdict_html(content), sections)
+
+
+def _with_note(figure: str | None, note: str) -> str | None:
+    """Return a figure with a note below it; None where there is no figure."""
+    return None if figure is None else figure + note
 
 
 def page_figures(content: ReportContent) -> Mapping[str, Figure]:

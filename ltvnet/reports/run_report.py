@@ -9,7 +9,7 @@ import pandas as pd
 
 from ltvnet.data.arrays import Days
 from ltvnet.data.curves import History
-from ltvnet.reports.wording import terminal_percent, terminal_signed_percent
+from ltvnet.reports.wording import count_with_noun, terminal_percent, terminal_signed_percent
 
 COLUMNS = {
     "model": "model",
@@ -30,15 +30,37 @@ TABLE_WIDTH = 132
 """Characters in a line of the terminal table."""
 
 
-def vintage_note(history: History, days: Days) -> str:
-    """Say how past days were cut out of a history: those before its first export, by date."""
-    replayed_days = np.unique(days)
-    cut_by_date = replayed_days[replayed_days < history.snapshot.min()]
-    if not len(cut_by_date):
-        return "as exported by then"
-    if len(cut_by_date) == len(replayed_days):
-        return "cut by date, not by vintage"
-    return f"{len(cut_by_date)} of {len(replayed_days)} days cut by date, not by vintage"
+def replay_notes(history: History, days: Days) -> list[str]:
+    """Say on which past days forecasts were made again, and what was known of each of them."""
+    past_days = np.unique(days)
+    if not len(past_days):
+        return ["No past day was forecast: too little was known then, or has come true since."]
+    period = f"{past_days[0]}"
+    if len(past_days) > 1:
+        period += f" to {past_days[-1]}"
+    return [
+        f"Forecasts of {count_with_noun(len(past_days), 'past day')}, {period}, were made with "
+        "what was known then, by models fitted to that.",
+        _describe_exports(history, past_days),
+    ]
+
+
+def _describe_exports(history: History, past_days: Days) -> str:
+    """Say which exports tell what was known on past days: those of the time, or later ones."""
+    before_exports = past_days[past_days < history.snapshot.min()]
+    if not len(before_exports):
+        return "What was known then is taken from the exports of the time."
+
+    later_export = (
+        "what was known then is taken from a later one, up to that day; what was corrected in "
+        "between is not seen"
+    )
+    if len(before_exports) == len(past_days):
+        return f"There is no export of that time, so {later_export}."
+    return (
+        f"Of {len(before_exports)} of the {len(past_days)} past days there is no export, so "
+        f"{later_export}."
+    )
 
 
 def terminal_score_table(

@@ -7,7 +7,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 from ltvnet.forecasting.override_words import override_text
 from ltvnet.reports.figures import MODEL_COLORS, PATTERN_COLOR, titled_figure
@@ -108,6 +114,14 @@ def _scatter_by_value(axes: Axes, trials: Sequence[FinishedTrial], key: str) -> 
     axes.scatter(positions, [trial.score for trial in trials], s=14, c=colors)
     if are_numbers and min(values) > 0 and max(values) > 20 * min(values):
         axes.set_xscale("log")
+        _label_decades(axes)
+
+
+def _label_decades(axes: Axes) -> None:
+    """Label some powers of ten of a logarithmic axis, as plain numbers."""
+    axes.xaxis.set_major_locator(LogLocator(numticks=4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _is_number(value: Value) -> bool:

@@ -12,6 +12,7 @@ from ltvnet.data.arrays import Floats
 from ltvnet.forecasting.explanation import example_cohorts
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.reports.wording import count
+from ltvnet.storage import report_event_errors_once
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,10 +23,20 @@ LOSS_TAGS = {"training": "train/loss_epoch", "validation": "val/loss"}
 """Tags of losses by epoch in the events of a net's training."""
 
 
+HOW_TO_READ = """\
+A net is trained twice. The run `inner` stands at an earlier day: what has come true since is its
+validation (`val/loss`), and says after how many epochs to stop. This run is trained on all that is
+known and stops there, so that nothing is left to validate it on. Pictures under `past` are those of
+report.html: forecasts of past days beside what came true. `forecasts/six cohorts` are forecasts of
+today; a black line is what came true since, where it is known."""
+"""Text beside the curves, in Markdown."""
+
+
 def example_curves_figure(forecast: Forecast, actual: Floats) -> "Figure":
     """Draw six cohorts of different age: observed, the pattern, the forecast, what came true.
 
-    `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured.
+    `forecast` at every day, `actual` (N, H) at the same days, NaN where not matured. Curves end
+    where the data that the forecast rests on do.
     """
     from matplotlib.figure import Figure
 
@@ -42,7 +53,8 @@ def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> 
     """Draw one cohort: its observed days, and after them the pattern, the forecast, the truth."""
     curves = forecast.curves
     observed_age = int(curves.observed_age[row])
-    is_later = forecast.ages > observed_age  # (H,)
+    is_supported = forecast.ages <= forecast.last_supported_age
+    is_later = (forecast.ages > observed_age) & is_supported  # (H,)
     days = forecast.ages[is_later]
 
     band = forecast.final
@@ -56,7 +68,8 @@ def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> 
     axes.plot(observed, color="tab:red", lw=2.5, label="observed")
 
     name = " ".join(text[row] for text in curves.attributes.values())
-    axes.set_title(f"{observed_age} days of {count(curves.users[row])} users\n{name}", size=9)
+    title = f"{observed_age} days of {count(curves.users[row])} users\n{name}"
+    axes.set_title(title, size=9, parse_math=False)
     axes.set_xlabel("days since acquisition")
     axes.set_ylabel("revenue per user")
     axes.set_ylim(bottom=0)
@@ -100,12 +113,26 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter
 
+    from ltvnet.reports.fonts import make_legible
+
+    make_legible([examples, *figures.values()])
     known_scores = {f"score/{name}": value for name, value in scores.items() if value is not None}
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_figure("forecasts/six cohorts", examples)
+    step = _last_step(folder)
+    with report_event_errors_once(folder), SummaryWriter(str(folder)) as writer:
+        writer.add_text("how to read this", HOW_TO_READ, step)
+        writer.add_figure("forecasts/six cohorts", examples, step)
         for name, figure in figures.items():
-            writer.add_figure(f"past/{name}", figure)
+            writer.add_figure(f"past/{name}", figure, step)
         writer.add_hparams(flatten_config(hyperparameters), known_scores, run_name=".")
+
+
+def _last_step(folder: Path) -> int:
+    """Return the step of training at which the events in a folder end; 0 without training."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    tag = LOSS_TAGS["training"]
+    return int(events.Scalars(tag)[-1].step) if tag in events.Tags()["scalars"] else 0
 
 
 def flatten_config(

@@ -29,21 +29,21 @@ def exact_percent(share: float) -> str:
 
 
 def signed_percent(share: float) -> str:
-    """Return a share with its sign, as `percent` rounds it: +17 %; 0 counts as negative."""
-    if not np.isfinite(share):
-        return UNKNOWN
-    sign = "+" if share > 0 else MINUS
-    return sign + percent(share)
+    """Return a share with its sign, as `percent` rounds it: +17 %; what rounds to 0 has none."""
+    return _with_sign(share, percent(share))
 
 
 def exact_signed_percent(share: float) -> str:
-    """Return a share with its sign and one decimal: +17.2 %; 0 has no sign."""
-    if not np.isfinite(share):
-        return UNKNOWN
-    if share == 0:
-        return exact_percent(share)
-    sign = "+" if share > 0 else MINUS
-    return sign + exact_percent(share)
+    """Return a share with its sign and one decimal: +17.2 %; what rounds to 0 has none."""
+    return _with_sign(share, exact_percent(share))
+
+
+def _with_sign(share: float, size: str, minus: str = MINUS) -> str:
+    """Put the sign of a share before the words of its size, unless these say 0 or nothing."""
+    is_visible = any(digit in size for digit in "123456789")
+    if not is_visible:
+        return size
+    return f"{'+' if share > 0 else minus}{size}"
 
 
 def fixed_percent(share: float, decimals: int) -> str:
@@ -52,8 +52,8 @@ def fixed_percent(share: float, decimals: int) -> str:
 
 
 def fixed_signed_percent(share: float, decimals: int) -> str:
-    """Return a share with an ASCII sign and so many decimals: -17.2 %."""
-    return f"{100 * share:+.{decimals}f} %"
+    """Return a share with an ASCII sign and so many decimals: -17.2 %; 0 has no sign."""
+    return _with_sign(share, fixed_percent(abs(share), decimals), "-")
 
 
 def terminal_percent(share: float, decimals: int = 1) -> str:
@@ -62,8 +62,8 @@ def terminal_percent(share: float, decimals: int = 1) -> str:
 
 
 def terminal_signed_percent(share: float, decimals: int = 1) -> str:
-    """Return a share with its ASCII sign, as short as a terminal wants it: +17.2%."""
-    return f"{share:+.{decimals}%}"
+    """Return a share with its ASCII sign, as short as a terminal wants it: +17.2%; 0 has none."""
+    return _with_sign(share, terminal_percent(abs(share), decimals), "-")
 
 
 def bias_in_words(bias: float) -> str:

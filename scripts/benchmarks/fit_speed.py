@@ -142,6 +142,7 @@ def fit_net(case: Case, settings: FitSettings) -> nn.Module:
     torch.manual_seed(0)
     net = build_net(settings.net, case.sizes)
     job = TrainingJob(
+        name="lstm",
         net=net,
         cohort_tensors=case.windows,
         validation=None,

@@ -91,6 +91,7 @@ class UntrainedNet:
     def training_job(self, windows: CohortTensors) -> TrainingJob:
         """Return a call of `fit()` on these windows to the end of the schedule."""
         return TrainingJob(
+            name="lstm",
             net=self.net,
             cohort_tensors=windows,
             validation=None,

@@ -93,7 +93,8 @@ def read_words(words: Sequence[str], default_data: Mapping[str, Any]) -> Command
 
 def values_of_options(words: Sequence[str]) -> Iterator[bool]:
     """Yield whether each word is the value of the option of Hydra before it."""
-    return (word in OPTIONS_WITH_VALUE for word in ("", *words[:-1]))
+    before = ["", *words][: len(words)]
+    return (word in OPTIONS_WITH_VALUE for word in before)
 
 
 def first_key(word: str) -> str:

@@ -8,6 +8,7 @@ from factories.records import past_record, single_forecast_record, with_interval
 
 from ltvnet import metrics
 from ltvnet.backtesting.error_analysis import (
+    bias_grid,
     check_intervals,
     growth_errors,
     hold_against_pattern,
@@ -108,3 +109,16 @@ def test_errors_of_growth_leave_out_what_was_observed() -> None:
     record = replace(record, entries=replace(record.entries, bands=bands))
     errors = growth_errors(record, bucket=2, interval=NODES.index(30), stage="blended")
     assert errors.bias == pytest.approx(0.25) and errors.wape == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("reach", [360, 200, 180])
+def test_a_bias_grid_ends_where_the_data_do(reach: int) -> None:
+    record = past_record()
+    entries = record.entries
+    last_supported_age = np.full(len(entries), reach)
+    grid = bias_grid(
+        replace(record, entries=replace(entries, last_supported_age=last_supported_age))
+    )
+    assert grid is not None
+    assert grid.horizons.tolist() == [node for node in NODES if 13 < node <= reach]
+    assert grid.bias.shape == (len(grid.origins), len(grid.horizons))

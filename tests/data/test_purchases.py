@@ -126,11 +126,10 @@ def test_what_does_not_fit_the_file_is_told(
         ("empty.csv", b"", r"empty\.csv: expected a table, got an empty file; export it again"),
         ("bare.csv", b"customer_id,date,amount\n", r"expected purchases, but no line is left"),
         ("bad.parquet", b"no parquet", r"bad\.parquet: DuckDB could not prepare .*bad\.parquet"),
-        ("cut.csv.gz", b"\x1f\x8b\x08\x00\x00", r"cut\.csv\.gz: DuckDB could not prepare"),
-        ("korean.csv", "customer_id,date,amount\n한,1,2\n".encode("cp949"), r"not utf-8"),
+        ("cut.csv.gz", b"\x1f\x8b\x08\x00\x00", r"cut\.csv\.gz: the gzip file is cut off"),
         ("date.csv", b"customer_id,date,amount\na,2024-01-01,3\nb,2024-30-30,4\n", r"row 2 \(1"),
         ("gap.csv", b"customer_id,date,amount\na,2024-01-01,3\nb,2024-01-01,\n", r"empty cell in"),
-        ("money.csv", b'customer_id,date,amount\na,2024-01-01,"1,234.5"\n', r"'1,234\.5' in data"),
+        ("money.csv", b"customer_id,date,amount\na,2024-01-01,1.234.5\n", r"'1\.234\.5' in data"),
     ],
 )
 def test_files_that_are_no_table_are_told(

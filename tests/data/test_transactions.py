@@ -171,7 +171,7 @@ def test_of_first_lines_at_one_moment_the_least_attributes_count(tmp_path: Path)
     for number, first_lines in enumerate((at_one_moment, at_one_moment[::-1])):
         path = tmp_path / f"{number}.csv"
         path.write_text(header + "".join(first_lines) + before_1970)
-        by = {"by": ["country", "os"], "cache": str(tmp_path)}
+        by = {"by": ["country", "os"], "cache": str(tmp_path), "doubtful": "keep"}
         history = transactions_of(path, by).history()
         attributes = zip(history.attributes["country"], history.attributes["os"], strict=True)
         assert list(attributes) == [("US", "x"), ("KR", "y")]
@@ -282,12 +282,15 @@ def test_prepare_writes_a_cohort_table_and_its_standard_errors(tmp_path: Path) -
     process = run(tmp_path, ["data=transactions", "data.path=lines.csv", *until])
     assert process.returncode == 0, process.stderr
     assert "8 lines counted" in process.stdout
-    table = pd.read_csv(tmp_path / "prepared" / "cohorts.csv", keep_default_na=False)
+    train = "next: python scripts/train.py model=best data=files data.path=prepared"
+    assert f"{train} 'data.hierarchy=[country]'" in process.stdout
+    name = "cohorts_2024_03_10.csv"
+    table = pd.read_csv(tmp_path / "prepared" / name, keep_default_na=False)
     assert list(table["Date"])[:2] == ["2024-01-01~2024-01-07"] * 2
     assert list(table["country"]) == ["KR", "US", "KR", ""]
     assert list(table["day_7"].astype(float)) == [22, 20, 1, 8]
     assert "day_64" not in table
-    errors = pd.read_csv(tmp_path / "prepared" / "standard_errors.csv", keep_default_na=False)
+    errors = pd.read_csv(tmp_path / "prepared" / "standard_errors" / name, keep_default_na=False)
     assert list(errors) == ["Date", "country", "Users", *(f"day_{age}" for age in NODES)]
     pd.testing.assert_frame_equal(errors[["Date", "country"]], table[["Date", "country"]])
 

@@ -94,6 +94,7 @@ def module_on(device: torch.device, curves: Curves) -> ResidualTrainingModule:
     windows = windows_of(fitted, curves)
     torch.manual_seed(0)
     job = TrainingJob(
+        name="lstm",
         net=build_net(neural.net | {"dropout": 0.0}, fitted.scaling.input_sizes),
         cohort_tensors=windows.to(device),
         validation=None,

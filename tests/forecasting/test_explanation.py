@@ -278,7 +278,8 @@ def test_the_sentence() -> None:
     )
     assert sentence(1234.5, [-200.0, 0.0, 0.0, 40.0, 30.0]) == (
         "D360 of 1,104 is 11 % below the 1,234 of puzzle / search: -200 because it earned less so "
-        "far than such cohorts do, +40 by its attributes, +30 by what past forecasts taught"
+        "far than such cohorts do, +40 by its attributes, +30 by what past forecasts taught (blend "
+        "and correction)"
     )
     added = sentence(0.03, [0.0, 0.0, 0.0012, 0.0, 0.0], whole=True)
     assert added == (

@@ -1,4 +1,4 @@
-"""Roll-up: sums over cohorts, their intervals and ROAS, from numbers of three cohorts."""
+"""Roll-up: sums over cohorts and their intervals, from numbers of three cohorts."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ltvnet.data.arrays import Bools, Floats
 from ltvnet.data.curves import AGES, NODES, Curves
 from ltvnet.forecasting.forecast import Band, Forecast
-from ltvnet.forecasting.rollup import Rollup, first_attribute, rollup_revenue
+from ltvnet.forecasting.rollup import Rollup, first_attribute
 
 ORIGIN = np.datetime64("2025-06-01")
 
@@ -52,30 +52,6 @@ def forecast(names: tuple[str, ...] = ("Source", "Campaign"), reach: int = 360) 
     return Forecast(
         curves, np.array(NODES), band.mean, band, band, reason, reach, portfolio_spread=spread
     )
-
-
-def test_roas_is_the_revenue_of_paid_cohorts_over_spend() -> None:
-    """Cohort a has 10 users and cost 40: D180 is observed (10), D360 is forecast (30)."""
-    attribute, sums = rollup_revenue(forecast())
-    assert attribute == "Campaign" and sums.index.tolist() == ["b", "a", "all cohorts"]
-    assert sums["180"].tolist() == [60, 10, 70]
-    assert sums["360"].tolist() == [60, 30, 90]
-    assert sums["so far"].tolist() == [20, 10, 30]
-    np.testing.assert_array_equal(sums["roas 180"], [np.nan, 10 / 40, 10 / 40])
-    np.testing.assert_array_equal(sums["roas 360"], [np.nan, 30 / 40, 30 / 40])
-
-
-def test_a_rollup_says_who_earns_back_its_spend() -> None:
-    """Cohort a has 10 users and earns 30 by D360, b has no spend and earns 60."""
-    costly = rollup_revenue(forecast())
-    assert costly.known_roas.to_dict() == {"a": 30 / 40} and costly.earning_back_count == 0
-    assert costly.largest_share == 60 / 90
-
-    data = forecast()
-    cheap_curves = replace(data.curves, spend=np.array([30.0, 90.0, np.nan]))
-    cheap = rollup_revenue(replace(data, curves=cheap_curves))
-    assert cheap.known_roas.to_dict() == {"b": 60 / 90, "a": 1.0}
-    assert cheap.earning_back_count == 1  # all of the spend is enough
 
 
 def test_pieces_add_up_and_the_total_is_last() -> None:

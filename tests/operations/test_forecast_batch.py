@@ -1,5 +1,6 @@
 """A bundle applied to a source: which cohorts are forecast, as of which day, and to what."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ltvnet.operations.forecast_batch import ForecastOptions, forecast_batch
 from ltvnet.prediction import bundle
 from ltvnet.prediction.batch import OutputOptions
 from ltvnet.prediction.spark import SparkCluster
+from ltvnet.reports.findings import Verdict
 
 DAY = "2024-02-25"
 """The last day of the 60th week of acquisition."""
@@ -81,6 +83,35 @@ def test_without_a_day_a_source_is_forecast_as_of_its_own(
         pd.read_parquet(tmp_path / "a" / "forecasts.parquet"),
         pd.read_parquet(tmp_path / "b" / "forecasts.parquet"),
     )
+
+
+def test_the_verdict_on_the_model_is_repeated_beside_its_forecasts(tmp_path: Path) -> None:
+    verdict = Verdict("red", "Do not rely on it.", "Far too high.", "It was off by 44 %.")
+    curves = DATA.as_of(DAY)
+    model = make_forecaster(CHAIN_LADDER).fit(curves)
+    about = {"title": "ladder", "verdict": verdict.as_entry(), "reach": 358}
+    bundle.save(tmp_path / "bundle", "pattern", model, curves, about)
+
+    for source, options in (
+        (MemorySource(DATA), OPTIONS),
+        (StreamSource(DATA), replace(OPTIONS, as_of=None)),
+    ):
+        summary = forecast_batch(tmp_path / "bundle", source, options, tmp_path / "out")
+        assert summary.as_text().endswith(
+            f"\nverdict on ladder, trained as of {DAY}: Do not rely on it. Far too high. It was "
+            "off by 44 %."
+        )
+        written = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert Verdict.from_entry(written["verdict"]) == verdict
+        assert (written["as_of"], written["reach"], written["cohorts"]) == (DAY, 358, 60)
+        assert sum(written["reasons"].values()) == 60
+
+
+def test_a_bundle_without_a_verdict_is_silent_about_it(ladder_bundle: Path, tmp_path: Path) -> None:
+    """As those of earlier versions are."""
+    summary = forecast_batch(ladder_bundle, MemorySource(DATA), OPTIONS, tmp_path)
+    assert summary.verdict is None and "verdict" not in summary.as_text()
+    assert json.loads((tmp_path / "summary.json").read_text())["verdict"] is None
 
 
 def test_what_spark_cannot_do_is_refused(ladder_bundle: Path, tmp_path: Path) -> None:

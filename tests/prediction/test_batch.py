@@ -32,8 +32,9 @@ from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.model_spec import MIXTURE
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import OutputOptions, describe_corrections, predict
+from ltvnet.prediction.batch import OutputOptions, predict
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.correction_summary import describe_corrections
 
 TABLES = OutputOptions(wide="csv", ages=NODES[1:], by=None)
 
@@ -404,6 +405,10 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded_bundle: Bundle) -
     changed_bundle = replace(loaded_bundle, forecaster=model)
     assert describe_corrections(changed_bundle).endswith(
         "nothing corrected; P10 and P90 are calibrated on the past"
+    )
+    intervals.lower[2:4] = np.nan
+    assert describe_corrections(changed_bundle).endswith(
+        "P10 and P90 are calibrated on the past, blank at observed ages 7-13, 14-29"
     )
     on = np.arange(8) == 2
     blend = Blend(np.where(on, 0.5, 1.0)[:, None])

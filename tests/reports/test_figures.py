@@ -135,10 +135,15 @@ def test_no_revenue_is_not_drawn() -> None:
 
 def test_one_miss_is_singular() -> None:
     several = "The 2 cohorts with the largest misses at D180 make up 100 % of all error; 1 of them"
+    all_high = several.replace("1 of them", "all were forecast too high")
     alone = "The cohort with the largest miss at D180 makes up 100 % of all error"
     for model_record, expected in (
         (single_forecast_record(), alone),
         (past_record([(1.1, 0.9)]), f"{several} was forecast too low"),
+        (
+            past_record([(1.1, 1.2)]),
+            all_high,
+        ),
     ):
         headline = findings.choose_headline(model_record, (7,))
         assert headline is not None

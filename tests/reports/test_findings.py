@@ -1,5 +1,6 @@
 """The headline, the lights and the verdict of a model's past."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,13 @@ from factories.records import SUNDAYS, past_record, single_forecast_record, with
 from factories.stories import make_story
 
 from ltvnet.reports import findings, wording
-from ltvnet.reports.findings import FEW_OUTCOMES, Headline, headline_sentence, verdict
+from ltvnet.reports.findings import (
+    FEW_OUTCOMES,
+    Headline,
+    Verdict,
+    headline_sentence,
+    verdict,
+)
 from ltvnet.reports.model_page import ReportContent
 
 
@@ -148,4 +155,40 @@ def test_a_model_that_chance_may_have_helped_is_not_told_apart() -> None:
     near = make_story(past_record([(1.1, 1.1), (1.4, 1.4), (1.2, 1.2), (1.45, 1.45)]))
     assert near.judgements[0].text.startswith("Not told apart from the pattern: over all ages")
     pattern_story = make_story(past_record([(1.3, 1.3)] * 4))
-    assert pattern_story.judgements[0].text.startswith("As far off as the historical pattern")
+    assert pattern_story.judgements[0].text == "The forecast is the historical pattern itself."
+    alike = make_story(past_record([(1.3001, 1.3001)] * 4))
+    assert alike.judgements[0].text.startswith("Over all ages and horizons as far off as the hist")
+
+
+def test_intervals_of_other_ages_are_not_denied() -> None:
+    """Cohorts 7 days old have no interval at D180, while those of later horizons were checked."""
+    record = past_record()
+    headline = findings.choose_headline(record, (7, 30))
+    assert headline is not None
+    p10 = np.full(record.actual.shape, 0.88)
+    p10[headline.entry_mask] = np.nan
+    judgement = make_story(with_intervals(record, p10, 1.05)).judgements[-1]
+    assert judgement.text == (
+        "No interval of D180 made on day 7 has been checked yet, as too little had matured; those "
+        "of other ages held 50 % of outcomes."
+    )
+    none = make_story(with_intervals(record, np.nan, np.nan)).judgements[-1]
+    assert none.text == "There are no intervals: too little had matured to check them."
+
+
+@pytest.mark.parametrize("factor", [0.99, 1.5])
+def test_a_verdict_is_kept_in_a_manifest(factor: float) -> None:
+    judged = Verdict.from_record(past_record([(factor, factor)] * 4), (7, 30))
+    assert Verdict.from_entry(json.loads(json.dumps(judged.as_entry()))) == judged
+    assert judged.as_text().startswith(judged.text)
+    assert judged.as_text().endswith("(8 cohorts, forecast on 4 days).")
+    assert ("Worse than the historical pattern" in judged.as_text()) == (factor == 1.5)
+    for no_verdict in (None, "Trust it.", {"color": "blue"}, {}):
+        assert Verdict.from_entry(no_verdict) is None
+
+
+def test_without_a_past_the_verdict_says_so() -> None:
+    assert Verdict.from_record(None, (7, 30)).as_text() == (
+        "It cannot be judged yet. Nothing forecast in the past has come true yet: nobody can say "
+        "how far off this is."
+    )

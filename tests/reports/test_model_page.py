@@ -130,12 +130,13 @@ def test_scores_stand_beside_those_of_the_pattern(tmp_path: Path) -> None:
     pattern_record = replace(past_record([(1.3, 1.3)] * 4), name="same")
     html = write_page(make_story(past_record(), other_record, pattern_record), tmp_path)
     cells = rows(html, HEADINGS[0])
-    errors = ["10.0 %", "20.0 %", "30.0 %", "–"]
+    errors = ["10.0 %", "20.0 %", "30.0 %"]
     assert cells[0] == ["D7", "D30", "8", *errors, "+3.3 %", "+30 %", "50 %"]
     assert [row[:2] for row in cells[-1:]] == [["D7", "D360"]]
     assert "net was closer than the pattern in 5 of 5 cases, worse in 0" in html
     first = rows(write_page(make_story(pattern_record), tmp_path), HEADINGS[0])[0]
-    assert first == ["D7", "D30", "8", "30.0 %", "–", "+30 %", "0.0 %"]
+    assert first == ["D7", "D30", "8", "30.0 %", "+30 %", "0.0 %"]
+    assert "best possible</th>" not in html  # nobody knows it of real data
 
 
 @pytest.mark.parametrize("name", ["<script>1</script> $a & b$", "캠페인"])
@@ -189,6 +190,16 @@ def test_corrections_say_factor_rows_and_errors(tmp_path: Path) -> None:
     errors = ["+25 %", "+10 %", "25 %", "10 %"]
     assert growth[0] == ["7-13", "D30 to D45", "0.800", "0.80 to 0.80", "40", *errors]
     assert "Forecasts of cohorts 7-13 days old are corrected" in html
+
+    # Of a correction that was not on in the past nobody can say what it would have done.
+    untouched = replace(
+        entries,
+        bands={**entries.bands, "blended": bands["corrected"]} | {"corrected": bands["corrected"]},
+    )
+    new = replace(make_story(replace(record, entries=untouched)), stages=stages_correcting([2]))
+    html = write_page(new, tmp_path)
+    assert rows(html, "What is corrected?")[8][5:] == ["+10 %", "–", "10 %", "–"]
+    assert "–: this one was not on yet, it is new." in html
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -252,22 +263,67 @@ def test_each_net_has_a_figure_of_its_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_roll_up_sums_what_was_earned_and_forecast(tmp_path: Path) -> None:
+def test_spend_is_held_against_what_was_earned_and_is_forecast(tmp_path: Path) -> None:
     history = two_campaigns()
     spend = np.where(history.attributes["Campaign"] == "a", 400.0, np.nan)
     forecast = forecast_off_by(replace(history, spend=spend), SUNDAYS[0], (1.1, 0.9), 1.3)
-    html = write_page(make_story(forecast=replace(forecast, last_supported_age=120)), tmp_path)
+    html = write_page(make_story(forecast=forecast), tmp_path)
     first, second, total = rows(html, "What is forecast?")
     # at D0 D7 D14 D21 D28, five cohorts a campaign
     so_far = 200 * sum((1.0 + k) ** 0.5 for k in (0, 7, 14, 21, 28))
-    later = {h: 200 * 5 * 1.1 * (1.0 + h) ** 0.5 for h in (180, 360)}
-    money = [f"{value:,.0f}" for value in (so_far, *later.values())]
-    roas = [f"{100 * value / 2000:.0f} %" for value in later.values()]
-    assert first == ["a", "1,000", "2,000", *money, *roas]
-    assert second[:3] == ["b", "500", "–"] and second[-2:] == ["–", "–"]
-    assert total[:3] == ["all cohorts", "1,500", "2,000"] and total[-2:] == roas
+    revenue = [so_far, *(200 * 5 * 1.1 * (1.0 + h) ** 0.5 for h in (180, 360))]
+    cells = [cell for x in revenue for cell in (f"{x:,.0f}", f"{100 * x / 2000:.0f} %")]
+    assert first == ["a", "1,000", "2,000", *cells]
+    assert second[:3] == ["b", "500", "–"] and second[4] == second[-1] == "–"
+    assert total[:3] == ["all cohorts", "1,500", "2,000"] and total[-1] == first[-1]
     assert "1 of 1 is forecast to earn back its spend by D360" in html
-    assert "Few cohorts have got beyond D120" in html
+    assert "Every column sums the same 10 cohorts: those younger than D180" in html
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("reach", "columns", "finding"),
+    [
+        (
+            120,
+            ["revenue by D90", "ROAS D90", "ROAS D180", "ROAS D360"],
+            "1 of 1 is forecast to earn back its spend by D90, as far as the data reach",
+        ),
+        (
+            20,
+            ["ROAS D180", "ROAS D360"],
+            "Fewer than 5 cohorts have got beyond D20: nobody can say yet who earns back the spend",
+        ),
+    ],
+)
+def test_nothing_is_said_of_ages_that_the_data_do_not_reach(
+    reach: int, columns: Sequence[str], finding: str, tmp_path: Path
+) -> None:
+    history = two_campaigns()
+    spend = np.where(history.attributes["Campaign"] == "a", 400.0, np.nan)
+    forecast = forecast_off_by(replace(history, spend=spend), SUNDAYS[0], (1.1, 0.9), 1.3)
+    html = write_page(make_story(forecast=replace(forecast, last_supported_age=reach)), tmp_path)
+    section = html.split("<h2>What is forecast?</h2>")[1].split("</section>")[0]
+    assert re.findall("<th>(.*?)</th>", section)[5:] == columns
+    assert {cell for row in rows(html, "What is forecast?") for cell in row[-2:]} == {"–"}
+    assert f"<h3>{finding}</h3>" in section
+    assert f"Fewer than 5 cohorts have got beyond D{reach}, so nothing can be said" in section
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_cohorts_without_a_complete_day_support_nothing(tmp_path: Path) -> None:
+    forecast = forecast_off_by(two_campaigns(), SUNDAYS[0], (1.1, 0.9), 1.3)
+    html = write_page(make_story(forecast=replace(forecast, last_supported_age=-1)), tmp_path)
+    assert "Fewer than 5 cohorts have a complete day, so nothing can be said" in html
+    assert "D-1" not in html
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_when_all_is_observed_nothing_is_left_to_forecast(tmp_path: Path) -> None:
+    history = two_campaigns()
+    forecast = forecast_off_by(history, np.datetime64("2024-12-29"), (1.1, 0.9), 1.3)
+    html = write_page(make_story(forecast=forecast), tmp_path)
+    assert "Every cohort with a complete day is D360 old: nothing is left to forecast." in html
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -6,7 +6,7 @@ from factories.cohorts import identical_weekly_history
 from factories.records import past_record
 
 from ltvnet.backtesting.scores import score_table
-from ltvnet.reports.run_report import terminal_score_table, vintage_note
+from ltvnet.reports.run_report import replay_notes, terminal_score_table
 
 
 def test_nothing_to_say_is_no_table() -> None:
@@ -24,9 +24,16 @@ def test_scores_that_are_known_stand_below_the_table() -> None:
     assert "observed days" in no_rows and "score (" not in no_rows
 
 
-def test_vintages_are_told_from_one_export() -> None:
+def test_notes_say_which_days_were_replayed_and_on_which_exports() -> None:
     export = identical_weekly_history()
     days = export.snapshot.min() + np.arange(-2, 2) * np.timedelta64(7, "D")
-    assert vintage_note(export, days[:2]) == "cut by date, not by vintage"
-    assert vintage_note(export, days[2:]) == "as exported by then"
-    assert vintage_note(export, days) == "2 of 4 days cut by date, not by vintage"
+    before, since, both = (replay_notes(export, part) for part in (days[:2], days[2:], days))
+    assert before[0] == (
+        f"Forecasts of 2 past days, {days[0]} to {days[1]}, were made with what was known then, by "
+        "models fitted to that."
+    )
+    assert before[1].startswith("There is no export of that time, so what was known then is taken")
+    assert since[1] == "What was known then is taken from the exports of the time."
+    assert both[1].startswith("Of 2 of the 4 past days there is no export, so what was known then")
+    assert replay_notes(export, days[:1])[0].startswith(f"Forecasts of 1 past day, {days[0]}, were")
+    assert len(replay_notes(export, days[:0])) == 1

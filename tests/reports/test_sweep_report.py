@@ -334,6 +334,13 @@ def test_figures_have_names_and_what_they_draw(task: SweepTask) -> None:
     assert names == ["rate", "units", "half_life", "loss", "norm"]
     scales = [axes.get_xscale() for axes in figures["score by value"].axes]
     assert scales == ["log", *["linear"] * 4]
+    figures["score by value"].canvas.draw()
+    rate = figures["score by value"].axes[0].xaxis
+    texts = [
+        label.get_text() for label in (*rate.get_majorticklabels(), *rate.get_minorticklabels())
+    ]
+    assert all(float(text) for text in texts if text)  # no formula, and no digit twice
+    assert len(set(filter(None, texts))) == sum(map(bool, texts)) <= 6
 
 
 VALUE = st.recursive(

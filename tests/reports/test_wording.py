@@ -27,11 +27,13 @@ def test_a_direction_is_said() -> None:
     assert wording.bias_in_words(0.0004) == "neither too high nor too low"
 
 
-def test_zero_has_the_sign_that_each_report_gives_it() -> None:
-    """The page puts a minus before it, the leaderboard nothing."""
-    assert [wording.signed_percent(x) for x in (0.25, -0.021, 0.0)] == ["+25 %", "−2.1 %", "−0.0 %"]
-    exact = [wording.exact_signed_percent(x) for x in (0.25, -0.021, 0.0)]
-    assert exact == ["+25.0 %", "−2.1 %", "0.0 %"]
+@pytest.mark.parametrize("nothing", [0.0, -0.0, 0.0001, -0.0001])
+def test_what_rounds_to_zero_has_no_sign_in_any_report(nothing: float) -> None:
+    shares = (0.25, -0.021, nothing)
+    assert [wording.signed_percent(x) for x in shares] == ["+25 %", "−2.1 %", "0.0 %"]
+    assert [wording.exact_signed_percent(x) for x in shares] == ["+25.0 %", "−2.1 %", "0.0 %"]
+    assert [wording.terminal_signed_percent(x, 0) for x in shares] == ["+25%", "-2%", "0%"]
+    assert [wording.fixed_signed_percent(x, 1) for x in shares] == ["+25.0 %", "-2.1 %", "0.0 %"]
 
 
 def test_percentages_of_a_terminal_are_short() -> None:

@@ -36,7 +36,7 @@ BARE_AGE = re.compile(r"(?:day|d)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
 PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
 """Words in the names of columns of ages that are money per user."""
 
-NAMES_SHOWN = 8
+COLUMNS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class ColumnMapper:
     def _check_named_columns(self, path: Path, names: Sequence[str]) -> None:
         """Raise ValueError for a column that the user named and the file lacks."""
         if missing := [name for name in self.columns.values() if name not in names]:
-            shown = list(names[:NAMES_SHOWN])
+            shown = list(names[:COLUMNS_SHOWN])
             raise ValueError(f"{path}: data.columns names {missing}, but the table has {shown} ...")
 
     def _choose_preset(self, path: Path, names: Sequence[str]) -> Preset | None:

@@ -20,7 +20,7 @@ from ltvnet.data.table_files import is_text_type
 _SEEN_ROWS = 1 << 12  # of a wide file: level and users are alike in all rows
 _SEEN_LONG_ROWS = 1 << 18  # of a long file, which has hundreds for a cohort
 _COMPARED_AGE = 7  # or the nearest to it: early enough that most cohorts have reached it
-_MIN_COHORTS = 8
+_MIN_COHORTS_SEEN = 8
 _MIN_SPREAD_OF_USERS = 0.1  # of the logarithm of users: cohorts of one size tell nothing
 _RETURN_TOLERANCE = 0.02  # of a return on spend that is printed with a digit or two
 
@@ -129,7 +129,7 @@ def _compare_return(cohorts: _EarlyCohorts) -> Per | None:
     The return may be in percent. None where neither agrees with it, or both do.
     """
     is_given = (cohorts.returned > 0) & (cohorts.spend > 0) & (cohorts.value > 0)
-    if is_given.sum() < _MIN_COHORTS:
+    if is_given.sum() < _MIN_COHORTS_SEEN:
         return None
     of_cohort = (cohorts.value / cohorts.spend / cohorts.returned)[is_given]
     per_user = of_cohort * cohorts.users[is_given]
@@ -152,7 +152,7 @@ def _compare_growth_with_users(cohorts: _EarlyCohorts) -> Per | None:
     whose users pay much.
     """
     is_positive = (cohorts.users > 0) & (cohorts.revenue > 0)
-    if is_positive.sum() < _MIN_COHORTS:
+    if is_positive.sum() < _MIN_COHORTS_SEEN:
         return None
     group = _number_groups(cohorts.attributes[is_positive])
     log_users = _centre_by_group(np.log(cohorts.users[is_positive]), group)
@@ -175,7 +175,7 @@ def _number_groups(attributes: pd.DataFrame) -> Ints:
     names = list(attributes.columns)
     while names:
         group = attributes.groupby(names, dropna=False).ngroup().to_numpy()
-        if len(group) - group.max() - 1 >= _MIN_COHORTS:
+        if len(group) - group.max() - 1 >= _MIN_COHORTS_SEEN:
             return np.asarray(group, dtype=np.int64)
         names = names[:-1]
     return np.zeros(len(attributes), dtype=np.int64)

@@ -77,6 +77,7 @@ class LineCounts:
 
     repeated_headers: int = 0
     totals: int = 0
+    blanks: int = 0
 
 
 def detect_dialect(
@@ -229,9 +230,9 @@ def read_text_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Read the rows below the header, every cell as text, null where empty.
 
-    Columns without a name are called "". Repeated headers, and totals shorter than a row, are left
-    out and added to `counts`. Raises ValueError for other lines with fewer or more cells than the
-    header: the first few of them are named.
+    Columns without a name are called "". Blank rows, repeated headers and totals shorter than a row
+    are left out and added to `counts`. Raises ValueError for other lines with fewer or more cells
+    than the header: the first few of them are named.
     """
     names = list(dialect.columns)
     counts = counts or LineCounts()
@@ -250,6 +251,7 @@ def read_text_batches(
             arrow_csv.ParseOptions(
                 delimiter=dialect.separator,
                 newlines_in_values=True,
+                ignore_empty_lines=False,  # they are counted
                 invalid_row_handler=faults.add,
             ),
             arrow_csv.ConvertOptions(
@@ -258,7 +260,8 @@ def read_text_batches(
         )
         for batch in reader:
             faults.raise_if_any()
-            rows = _without_repeated_headers(batch, names, counts)
+            rows = _without_blank_rows(batch, counts)
+            rows = _without_repeated_headers(rows, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
     except pa.ArrowInvalid as error:
         if not _says_that_no_rows_follow(error):
@@ -274,6 +277,17 @@ def _says_that_no_rows_follow(error: pa.ArrowInvalid) -> bool:
 def _distinct(names: Sequence[str]) -> list[str]:
     """Name columns by their positions, as Arrow wants each name once."""
     return [f"{position}" for position in range(len(names))]
+
+
+def _without_blank_rows(batch: pa.RecordBatch, counts: LineCounts) -> pa.RecordBatch:
+    """Leave out rows in which no cell is filled."""
+    if any(not column.null_count for column in batch.columns):
+        return batch
+    is_blank = batch.column(0).is_null()
+    for column in batch.columns[1:]:
+        is_blank = pc.and_(is_blank, column.is_null())
+    counts.blanks += pc.sum(is_blank).as_py() or 0
+    return batch.filter(pc.invert(is_blank))
 
 
 def _without_repeated_headers(
@@ -302,8 +316,11 @@ class _RaggedRows:
 
     def add(self, row: arrow_csv.InvalidRow) -> str:
         """Note a row, which the reader then skips."""
-        first_cell = row.text.partition(self.dialect.separator)[0]
-        if row.actual_columns < row.expected_columns and is_total(first_cell.strip("\"' ")):
+        cells = row.text.split(self.dialect.separator)
+        first_cell = cells[0]
+        if is_blank_row(cells):
+            self.counts.blanks += 1
+        elif row.actual_columns < row.expected_columns and is_total(first_cell.strip("\"' ")):
             self.counts.totals += 1
         else:
             self.is_faulty = True
@@ -337,6 +354,11 @@ class _RaggedRows:
                     f"{self.path}, line {line}: another header, of {len(cells)} columns instead of "
                     f"{expected}: two exports stand in one file; split it above this line"
                 )
+
+
+def is_blank_row(cells: Sequence[str]) -> bool:
+    """Return whether no cell of a row holds anything but blanks."""
+    return not any(map(str.strip, cells))
 
 
 def is_total(text: str) -> bool:
@@ -374,5 +396,8 @@ def _numbered_records(path: Path, dialect: TextDialect) -> Iterator[tuple[int, l
     with io.TextIOWrapper(open_bytes(path), encoding=dialect.encoding, newline="") as file:
         reader = csv.reader(file, delimiter=dialect.separator)
         for cells in reader:
-            if cells and reader.line_num > dialect.header_line:
+            is_blank = not any(cells) or (
+                len(cells) != len(dialect.columns) and is_blank_row(cells)
+            )
+            if not is_blank and reader.line_num > dialect.header_line:
                 yield reader.line_num, cells

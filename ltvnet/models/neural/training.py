@@ -6,7 +6,7 @@ import pickle
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -14,17 +14,17 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    ModelCheckpoint,
-    RichProgressBar,
-)
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from rich.console import Console
+from rich.progress import Progress
 
 from ltvnet.forecasting.run_context import HardwareConfig
 from ltvnet.models.neural.training_config import TrainingConfig, TrainingJob
 from ltvnet.models.neural.training_module import ResidualTrainingModule, hash_curve_values
+from ltvnet.storage import report_event_errors_once
 
 
 class ManualReduceDDP(DDPStrategy):
@@ -42,7 +42,8 @@ def train_net(
     Returns each week's part of the validation loss before training and after each epoch. With a
     folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
-    checkpoint of this net, or one of other data or another schedule.
+    checkpoint of this net, or one of other data or another schedule, and for hardware that is not
+    there.
     """
     torch.set_num_threads(hardware.threads)
     module = ResidualTrainingModule(job=job, training=training, hardware=hardware)
@@ -52,8 +53,15 @@ def train_net(
 
     torch.set_float32_matmul_precision("high" if hardware.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
-    with _quiet_lightning():
-        trainer = _make_trainer(job, training, hardware)
+    with _quiet_lightning(), report_event_errors_once(job.event_folder or Path()):
+        try:
+            trainer = _make_trainer(job, training, hardware)
+        except MisconfigurationException as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"expected trainer=cpu, or hardware for trainer.accelerator={hardware.accelerator} "
+                f"and trainer.devices={hardware.devices}, got none: {reason}"
+            ) from error
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
 
     module.captured_graph = None  # it holds the module, and memory of the GPU
@@ -77,7 +85,7 @@ def _make_trainer(
         callbacks=list(_callbacks(job, training)),
         enable_checkpointing=writes_checkpoints,
         enable_model_summary=False,
-        enable_progress_bar=writes_checkpoints and sys.stderr.isatty(),
+        enable_progress_bar=False,  # ours has a name, and counts all epochs
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         default_root_dir=job.checkpoint_folder,
@@ -101,7 +109,7 @@ def _callbacks(job: TrainingJob, training: TrainingConfig) -> Iterator[pl.Callba
     if job.checkpoint_folder is None:
         return
     if sys.stderr.isatty():
-        yield RichProgressBar()
+        yield TrainingBar(job.name)
     monitor = "val/loss" if job.validation is not None else None
     yield ModelCheckpoint(
         job.checkpoint_folder,
@@ -115,11 +123,68 @@ def _callbacks(job: TrainingJob, training: TrainingConfig) -> Iterator[pl.Callba
         yield EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=True)
 
 
+class EventLogger(TensorBoardLogger):
+    """TensorBoard's logger without what nobody reads: the number of each epoch, an empty file."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics of a step, but for the number of its epoch."""
+        super().log_metrics({name: metrics[name] for name in metrics if name != "epoch"}, step)
+
+    def save(self) -> None:
+        """Write what was logged so far; no file of hyper-parameters, as there are none here."""
+        self.experiment.flush()
+
+
+class TrainingBar(pl.Callback):
+    """Bar of a fit on a terminal: its name, the epoch, steps of all epochs and the time left."""
+
+    def __init__(self, name: str) -> None:
+        """Take the name of the fit."""
+        self.name = name
+        self.progress = Progress(console=Console(stderr=True), transient=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        assert isinstance(pl_module, ResidualTrainingModule)
+        assert trainer.max_epochs is not None
+        if trainer.is_global_zero:
+            steps = trainer.max_epochs * pl_module.schedule.steps_per_epoch
+            self.bar = self.progress.add_task(self.name, total=steps)
+            self.progress.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """Move the bar on."""
+        if trainer.is_global_zero:
+            assert trainer.max_epochs is not None
+            self.progress.update(
+                self.bar,
+                description=describe_epoch(self.name, trainer.current_epoch, trainer.max_epochs),
+                completed=trainer.global_step,
+            )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+
+    def on_exception(self, *_: object) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+
+
+def describe_epoch(name: str, epochs_done: int, epochs: int) -> str:
+    """Say how far a fit is.
+
+    >>> describe_epoch("lstm", 0, 12)
+    'lstm, epoch 1 of 12'
+    """
+    return f"{name}, epoch {epochs_done + 1} of {epochs}"
+
+
 def _event_logger(event_folder: Path | None) -> TensorBoardLogger | bool:
     """TensorBoard's logger into a folder; False for none."""
     if event_folder is None:
         return False
-    return TensorBoardLogger(event_folder.parent, event_folder.name, "")
+    return EventLogger(event_folder.parent, event_folder.name, "")
 
 
 def _checkpoint_to_resume(job: TrainingJob) -> Path | None:

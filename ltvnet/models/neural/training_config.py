@@ -45,16 +45,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        counts = ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs")
-        if min(getattr(self, name) for name in counts) < 1:
-            raise ValueError(f"expected {', '.join(counts[:-1])} and {counts[-1]} >= 1")
-
-        smallest_positive = min(self.rate, self.clip, self.average)
-        smallest_non_negative = min(self.weight_decay, self.penalty, self.users)
-        if smallest_positive <= 0 or smallest_non_negative < 0:
-            raise ValueError(
-                "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
-            )
+        for name in ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+        for name in ("rate", "clip", "average"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "quantiles", "penalty", "users"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} >= 0, got {getattr(self, name)}")
         if not 0 <= self.unseen < 1:
             raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
         if self.loss not in get_args(MeanLoss):
@@ -106,11 +105,12 @@ class TrainingSchedule:
 class TrainingJob:
     """One call of `train_net()`: the net, its data, and when and where it stops and saves.
 
-    `confidence` in 0..1 scales the mean's departure; `stop_epoch` epochs of the schedule to run;
-    `checkpoint_folder` for checkpoints, continued where it stopped, and `event_folder` for
-    TensorBoard (both None: nothing is written).
+    `name` of the fit, under which its progress is shown; `confidence` in 0..1 scales the mean's
+    departure; `stop_epoch` epochs of the schedule to run; `checkpoint_folder` for checkpoints,
+    continued where it stopped, and `event_folder` for TensorBoard (both None: nothing is written).
     """
 
+    name: str
     net: nn.Module
     cohort_tensors: CohortTensors
     validation: ValidationSet | None

@@ -125,6 +125,7 @@ class ResidualTrainingModule(pl.LightningModule):
         self.captured_graph: CapturedGraph | None = None
 
         has_progress_bar = sys.stderr.isatty()
+        self.name = job.name
         self.logs_epochs = job.checkpoint_folder is not None and not has_progress_bar
         self.step_log = StepLog()
         self.validation_scores: list[list[float]] = []
@@ -318,7 +319,8 @@ class ResidualTrainingModule(pl.LightningModule):
 
         if self.logs_epochs and self.trainer.is_global_zero:
             text = ", ".join(f"{name} {value:.5f}" for name, value in metrics.items())
-            log.info("epoch %d of %d: %s", self.current_epoch + 1, self.trainer.max_epochs, text)
+            epoch = self.current_epoch + 1
+            log.info("%s, epoch %d of %d: %s", self.name, epoch, self.trainer.max_epochs, text)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle rate over the whole schedule, wherever this fit stops."""

@@ -13,6 +13,8 @@ import pytest
 import torch
 from factories.configs import ROOT
 from factories.neural import make_neural
+from rich.progress import Progress, TaskID
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ltvnet.data.curves import Curves
 
@@ -133,6 +135,37 @@ def test_checkpoints_and_events_are_written(tmp_path: Path, training_curves: Cur
             loaded = torch.load(folder / name, weights_only=True)
             assert "state_dict" in loaded
     assert list(tmp_path.glob("events*")) and list((tmp_path / "inner").glob("events*"))
+    assert not list(tmp_path.rglob("hparams.yaml"))  # it would be empty
+    for folder, own_tags in ((tmp_path, set()), (tmp_path / "inner", {"val/loss"})):
+        tags = set(EventAccumulator(str(folder)).Reload().Tags()["scalars"])
+        assert tags >= {"train/loss_epoch", *own_tags} and "epoch" not in tags
+
+
+def test_the_bar_of_a_fit_has_a_name_and_counts_all_epochs(
+    tmp_path: Path, training_curves: Curves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both fits: the one that finds how long to train, and the other that stops there."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    fits: dict[str, float] = {}
+    told: list[tuple[str, int]] = []
+
+    def add_task(_: Progress, description: str, *, total: float) -> TaskID:
+        fits[description] = total
+        return TaskID(0)
+
+    def update(_: Progress, __: TaskID, *, description: str, completed: int) -> None:
+        told.append((description, completed))
+
+    monkeypatch.setattr(Progress, "add_task", add_task)
+    monkeypatch.setattr(Progress, "update", update)
+    make_neural(folder=tmp_path / "checkpoints").fit(training_curves)
+    assert list(fits) == ["lstm: finding how long to train", "lstm: training"]
+    for name, total in fits.items():
+        bar = [each for each in told if each[0].startswith(name)]
+        epochs = int(bar[-1][0].rsplit(" of ")[1])
+        assert bar[0][0] == f"{name}, epoch 1 of {epochs}"
+        assert bar[-1] == (f"{name}, epoch {epochs} of {epochs}", total)
+        assert [completed for _, completed in bar] == sorted(completed for _, completed in bar)
 
 
 def test_ctrl_c_is_handed_on(training_curves: Curves, monkeypatch: pytest.MonkeyPatch) -> None:

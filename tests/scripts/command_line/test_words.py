@@ -175,6 +175,10 @@ def test_options_of_hydra_are_left_alone() -> None:
     assert read_words(words, SIMULATED).overrides == words
 
 
+def test_no_words_are_none() -> None:
+    assert read_words([], SIMULATED).overrides == []
+
+
 def test_words_are_chosen_by_their_keys() -> None:
     words = read_words(["model=lstm", "+model.a=1", "out=a b", "--resolve"], SIMULATED)
     assert words.words_without("out") == ["model=lstm", "+model.a=1"]

@@ -1,0 +1,134 @@
+"""Dates of acquisition that are odd: placeholders, typing errors, ranges that overlap.
+
+Shapes: N cohorts.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ltvnet.data.arrays import Bools, Days, key_ranks
+from ltvnet.data.cohort_rows import ParsedTable
+from ltvnet.data.curves import Curves
+from ltvnet.data.findings import Finding, list_names
+
+OddDates = Literal["refuse", "drop", "keep"]
+"""What becomes of cohorts with an odd date: the data are refused, or they go, or they count."""
+
+_FIRST_DAY = np.datetime64("1990-01-01")
+_LAST_DAY = np.datetime64("2100-12-31")
+_MAX_GAP_DAYS = 3 * 365
+_MAX_ODD_SHARE = 0.02
+"""Cohorts apart from the others are odd only when they are few: a share of all, or one."""
+
+
+def mark_odd_dates(start: Days, end: Days) -> Bools:
+    """Mark ranges (N,) outside of 1990 to 2100, or few that are three years from all others."""
+    is_odd: Bools = (start < _FIRST_DAY) | (end > _LAST_DAY)
+    rest = np.flatnonzero(~is_odd)
+    if len(rest):
+        is_odd[rest] = _mark_far_ones(start[rest])
+    return is_odd
+
+
+def _mark_far_ones(start: Days) -> Bools:
+    """Mark the days (N,) beyond a gap of three years, where there are few of them."""
+    order = np.argsort(start)
+    gaps = np.diff(start[order]).astype("timedelta64[D]").astype(np.int64)
+    group = np.concatenate([[0], np.cumsum(gaps > _MAX_GAP_DAYS)])
+    size = np.bincount(group)
+    is_small = size <= max(1, _MAX_ODD_SHARE * len(start))
+    is_small[np.argmax(size)] = False
+    is_far = np.zeros(len(start), dtype=bool)
+    is_far[order] = is_small[group]
+    return is_far
+
+
+def mark_odd_rows(
+    tables: Sequence[ParsedTable], choice: OddDates
+) -> tuple[list[Bools], list[Finding]]:
+    """Mark rows (N,) of each table to leave out for their dates, and say what becomes of them.
+
+    None are where odd dates are kept.
+    """
+    start = np.concatenate([table.start for table in tables])
+    end = np.concatenate([table.end for table in tables])
+    is_dated = ~np.isnat(start) & ~np.isnat(end)
+    findings = find_odd_dates(start[is_dated], end[is_dated], choice)
+    is_odd = np.zeros(len(start), dtype=bool)
+    if choice != "keep":
+        is_odd[is_dated] = mark_odd_dates(start[is_dated], end[is_dated])
+    if is_odd.all():
+        is_odd[:] = False
+    first_of_next = np.cumsum([len(table) for table in tables])[:-1]
+    return np.split(is_odd, first_of_next), findings
+
+
+def find_odd_dates(start: Days, end: Days, choice: OddDates) -> list[Finding]:
+    """Find ranges (N,) far from all others, and say what becomes of them."""
+    is_odd = mark_odd_dates(start, end)
+    if not is_odd.any():
+        return []
+    ranges = [
+        str(first) if first == last else f"{first}~{last}"
+        for first, last in zip(start[is_odd], end[is_odd], strict=True)
+    ]
+    message = f"{is_odd.sum():,} of {len(start):,} rows have a date that cannot be or is far from "
+    message += f"all others ({list_names(dict.fromkeys(ranges))}"
+    if not is_odd.all():
+        message += f"; the others: {start[~is_odd].min()} to {end[~is_odd].max()}"
+    message += ")"
+    if choice == "keep":
+        return [Finding("note", "dates", f"{message}: taken as they are, as data.odd_dates=keep")]
+    if choice == "drop" and not is_odd.all():
+        return [Finding("warning", "dates", f"{message}: left out, as data.odd_dates=drop")]
+    way_out = (
+        "correct them; where they stand for an unknown date, data.odd_dates=drop leaves the rows "
+        "out; where they are right, data.odd_dates=keep"
+    )
+    return [Finding("refusal", "dates", message, way_out)]
+
+
+def find_overlaps(curves: Curves) -> list[Finding]:
+    """Find cohorts of the same attributes whose dates overlap, so that users count twice."""
+    if len(curves) < 2:
+        return []
+    codes = list(curves.attribute_codes.values())
+    group = key_ranks(codes) if codes else np.zeros(len(curves), dtype=np.int64)
+    order = np.lexsort((curves.end, curves.start, group))
+    frame = pd.DataFrame(
+        {
+            "group": group[order],
+            "start": curves.start[order].astype(np.int64),
+            "end": curves.end[order].astype(np.int64),
+            "users": curves.users[order],
+        }
+    )
+    latest_end = frame.groupby("group")["end"].cummax()
+    end_before = latest_end.groupby(frame["group"]).shift()
+    overlaps = (end_before >= frame["start"]).to_numpy()
+    if not overlaps.any():
+        return []
+
+    # rows that overlap one another are a cluster, in which those beside the longest count twice
+    cluster = np.cumsum(~overlaps)
+    size = np.bincount(cluster)[cluster]
+    days = frame["end"] - frame["start"] + 1
+    is_longest = days == days.groupby(cluster).transform("max")
+    is_covering = (size > 1) & is_longest.to_numpy()
+    rows = order[is_covering]
+    names = list_names(_describe_cohort(curves, row) for row in rows[:100])
+    message = (
+        f"dates of {int((size > 1).sum()):,} cohorts of the same attributes overlap, so that users "
+        f"count twice: the longest of them have {np.nansum(curves.users[rows]):,.0f} ({names})"
+    )
+    way_out = "keep rows of one period (day, week or month), or tell them apart by an attribute"
+    return [Finding("warning", "overlapping dates", message, way_out)]
+
+
+def _describe_cohort(curves: Curves, row: int) -> str:
+    """Name a cohort by its dates and attributes."""
+    values = [str(text[row]) for text in curves.attributes.values() if text[row]]
+    return " ".join([*values, f"{curves.start[row]}~{curves.end[row]}"])

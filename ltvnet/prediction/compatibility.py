@@ -1,0 +1,236 @@
+"""Level of the data to forecast beside that of the data a bundle was trained with.
+
+Another currency or unit, or sums in place of revenue per user, moves every forecast and leaves no
+other trace. Shapes: N cohorts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ltvnet.data.arrays import Floats
+from ltvnet.data.curves import Curves
+from ltvnet.data.findings import Finding, Severity, format_factor, list_names
+from ltvnet.data.levels import LevelSums, RecordedLevels, level_attribute
+
+ScaleCheck = Literal["check", "any"]
+"""Data at another level than a bundle was trained with are refused (check), or told of (any)."""
+
+LEVEL_ENTRY = "level"
+"""Entry of a bundle's manifest that holds the levels of its training data."""
+
+_NO_LEVELS: Mapping[str, Any] = {"attribute": None, "segments": [], "total": []}
+
+WARNED_FACTOR = 2.5
+"""Factor of the level of a segment to that in training from which on it is told."""
+
+REFUSED_FACTOR = 20.0
+"""Factor of the level of all data from which on they are refused."""
+
+USERS_FACTOR = 5.0
+"""Factor of the users of a median cohort from which on it is told."""
+
+_COHORT_FACTOR_TO_BUNDLE = 100.0
+"""Factor of a single cohort to its segment in training, in revenue per user and in revenue."""
+
+_MIN_COHORTS_OF_LEVEL = 3
+"""Cohorts from which a level or a median is made, at least."""
+
+_MIN_ERRORS = 3.0
+"""Errors of the levels by which a change has to exceed chance."""
+
+
+def describe_training_level(curves: Curves) -> dict[str, object]:
+    """Return what a manifest says of the level of the curves a model was fitted on.
+
+    Sums by segment and sizes: no cohort stands in it.
+    """
+    sums = LevelSums.from_curves(curves, level_attribute(curves))
+    is_known = curves.users > 0
+    users = curves.users[is_known]
+    return {
+        **sums.record(),
+        "cohorts": len(curves),
+        "users": float(users.sum()),
+        "median_users": float(np.median(users)) if len(users) else None,
+        "values_of_attributes": {
+            name: len(codes.values) for name, codes in curves.attribute_codes.items()
+        },
+    }
+
+
+@dataclass
+class LevelComparison:
+    """Levels of cohorts that come piece by piece, beside those of a bundle's training.
+
+    `recorded` levels of the training, none where an older bundle has none: then nothing is found;
+    `median_users` of a cohort there (None: not known).
+    """
+
+    recorded: RecordedLevels
+    median_users: float | None
+
+    def __post_init__(self) -> None:
+        """Start without any cohort."""
+        self._sums: LevelSums | None = None
+        self._users: list[np.ndarray] = []
+        self._outlying: list[tuple[float, str]] = []
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> "LevelComparison":
+        """Read the levels of a bundle's training."""
+        record = manifest.get(LEVEL_ENTRY, _NO_LEVELS)
+        return cls(RecordedLevels.from_record(record), record.get("median_users"))
+
+    def add(self, curves: Curves) -> None:
+        """Add the cohorts of a piece."""
+        sums = LevelSums.from_curves(curves, self.recorded.attribute)
+        self._sums = sums if self._sums is None else self._sums.add(sums)
+        self._users.append(curves.users[(curves.users > 0) & (curves.observed_age >= 0)])
+        self._outlying += self._find_outlying(curves)
+
+    def findings(self, scale: ScaleCheck) -> list[Finding]:
+        """List how the cohorts added so far differ from those of the training."""
+        if self._sums is None or self._sums.table.empty:
+            return []
+        factors = self._segment_factors()
+        findings = self._check_total(factors, scale)
+        if not findings:
+            findings = [*self._check_segments(factors), *self._check_cohorts()]
+        return [*findings, *self._check_users()]
+
+    def _segment_factors(self) -> pd.DataFrame:
+        """Levels now and in training, by segment and age, or of all where no segment is in both."""
+        assert self._sums is not None
+        factors = _join_levels(self._sums.levels(), self.recorded.segments)
+        if self._sums.attribute != self.recorded.attribute or factors.empty:
+            now, before = self._sums.total(), self.recorded.total
+            factors = _join_levels(_as_one_segment(now), _as_one_segment(before))
+        return factors
+
+    def _check_total(self, factors: pd.DataFrame, scale: ScaleCheck) -> list[Finding]:
+        """Refuse data at another scale, in which each segment counts as in training."""
+        for age, rows in factors.groupby(level="age"):
+            expected = (rows["users"] * rows["level_before"]).sum()
+            factor = (rows["users"] * rows["level"]).sum() / expected
+            if 1 / REFUSED_FACTOR < factor < REFUSED_FACTOR:
+                continue
+            is_refused = scale == "check" and factor > 0
+            severity: Severity = "refusal" if is_refused else "warning"
+            message = (
+                f"revenue per user at D{age} is {format_factor(factor)} of what the bundle was "
+                f"trained with in the same segments ({self._list_levels(rows)})"
+            )
+            way_out = (
+                "is it in another currency or unit, or of a cohort instead of a user? Convert it; "
+                "scale=any forecasts it as it is"
+            )
+            return [Finding(severity, "level", message, way_out)]
+        return []
+
+    def _check_segments(self, factors: pd.DataFrame) -> Iterator[Finding]:
+        """Yield a warning for segments whose level is far from that in training."""
+        told: set[object] = set()
+        for age, rows in factors.groupby(level="age"):
+            error = np.hypot(rows["relative_error"], rows["relative_error_before"])
+            distance = np.abs(np.log(rows["factor"].clip(lower=1e-9)))
+            is_far = (distance > np.log(WARNED_FACTOR)) & (distance > _MIN_ERRORS * error)
+            is_far &= rows["cohorts"] >= _MIN_COHORTS_OF_LEVEL
+            far = rows[is_far & ~rows.index.get_level_values("segment").isin(told)]
+            told |= set(far.index.get_level_values("segment"))
+            if len(far):
+                message = (
+                    f"revenue per user at D{age} is far from what the bundle was trained with: "
+                    f"{self._list_levels(far)}"
+                )
+                way_out = (
+                    "is it in another currency or unit, or a part of the data? Else train anew"
+                )
+                yield Finding("warning", "level", message, way_out)
+
+    def _list_levels(self, rows: pd.DataFrame) -> str:
+        """List segments with their levels now and in training, the farthest first."""
+        distance = np.abs(np.log(rows["factor"].clip(lower=1e-9)))
+        name = self.recorded.attribute
+        lines = []
+        for (segment, _), row in rows.loc[distance.sort_values(ascending=False).index].iterrows():
+            label = f"{name} {segment!r} " if name and segment else ""
+            level, before = f"{row['level']:.4g}", f"{row['level_before']:.4g}"
+            lines.append(f"{label}{level} after {before}")
+        return list_names(lines)
+
+    def _find_outlying(self, curves: Curves) -> list[tuple[float, str]]:
+        """Find single cohorts far above the level of their segment: factor and name."""
+        outlying = []
+        levels = self.recorded.total["level"]
+        for age in levels.index[levels > 0]:
+            is_known = (curves.observed_age >= age) & (curves.users > 0)
+            level = self._usual_levels(curves, int(age))
+            typical_revenue = level * (self.median_users or 1.0)
+            factor = curves.values[:, age] / level
+            revenue_factor = curves.values[:, age] * curves.users / typical_revenue
+            is_far = np.minimum(factor, revenue_factor) >= _COHORT_FACTOR_TO_BUNDLE
+            for row in np.flatnonzero(is_known & is_far):
+                outlying.append((float(factor[row]), _name_cohort(curves, int(row))))
+        return outlying
+
+    def _usual_levels(self, curves: Curves, age: int) -> Floats:
+        """Level in training of the segment of each cohort, of all for one without a level: (N,)."""
+        total = float(self.recorded.total["level"].loc[age])
+        name = self.recorded.attribute
+        if name is None or name not in curves.attributes:
+            return np.full(len(curves), total)
+        segments = self.recorded.segments["level"].xs(age, level="age")
+        codes, values = curves.attribute_codes[name]
+        level_of_value = segments.where(segments > 0).reindex(list(values)).fillna(total)
+        levels: Floats = level_of_value.to_numpy(dtype=float)[codes]
+        return levels
+
+    def _check_cohorts(self) -> Iterator[Finding]:
+        """Yield a warning that names single cohorts far above the level of their segment."""
+        if not self._outlying:
+            return
+        by_name = {name: factor for factor, name in sorted(self._outlying)}
+        names = sorted(by_name, key=lambda name: -by_name[name])
+        message = (
+            f"{len(names):,} cohorts earn up to {format_factor(max(by_name.values()))} of what "
+            f"their segment did in training: {list_names(names)}"
+        )
+        yield Finding("warning", "single cohorts", message, "are they in another currency or unit?")
+
+    def _check_users(self) -> Iterator[Finding]:
+        """Yield a warning where cohorts have far more or fewer users than in training."""
+        users = np.concatenate(self._users)
+        if not self.median_users or len(users) < _MIN_COHORTS_OF_LEVEL:
+            return
+        factor = float(np.median(users)) / self.median_users
+        if 1 / USERS_FACTOR < factor < USERS_FACTOR:
+            return
+        message = (
+            f"a cohort has {np.median(users):,.4g} users in the median, {format_factor(factor)} of "
+            f"the {self.median_users:,.4g} in training"
+        )
+        way_out = "is it of another period, or are Users another column than in training?"
+        yield Finding("warning", "users", message, way_out)
+
+
+def _join_levels(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """Join levels now and in training (`..._before`) where both are known, with their `factor`."""
+    both = now.join(before.add_suffix("_before"), how="inner")
+    both = both[(both["level_before"] > 0) & both["level"].notna()]
+    return both.assign(factor=both["level"] / both["level_before"])
+
+
+def _as_one_segment(total: pd.DataFrame) -> pd.DataFrame:
+    """Return levels of all cohorts by age as those of one segment without a name."""
+    named = total.assign(segment="").set_index("segment", append=True)
+    return named.reorder_levels(["segment", "age"])
+
+
+def _name_cohort(curves: Curves, row: int) -> str:
+    """Name a cohort by its attributes and its first day."""
+    values = [str(text[row]) for text in curves.attributes.values() if text[row]]
+    return " ".join([*values, f"of {curves.start[row]}"])
