@@ -31,8 +31,9 @@ _GAP = "expected a value between known ages (0 is one); fill the cell in or empt
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
 _FALL = (
     "expected no fall of cumulative revenue; with refunds in it set data.revenue=net, and where "
-    "each column is the revenue of its day data.format.values=increment"
+    "each cell is the revenue of one day data.format.values=increment"
 )
+_FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
 _MANY_FALLS = (
     "expected no fall of cumulative revenue, got falls in so many cohorts that this is rather the "
     "revenue of each day: set data.format.values=increment, or data.revenue=net if it is "
@@ -40,7 +41,6 @@ _MANY_FALLS = (
 )
 _MANY_FALLING_COHORTS = 5
 _MANY_FALLING_SHARE = 0.05  # of cohorts, by which exports of each day's revenue are recognised
-_FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
 
 
 def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -> pd.DataFrame:

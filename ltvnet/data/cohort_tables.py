@@ -38,6 +38,7 @@ from ltvnet.data.importers.cost_files import add_cost
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
+from ltvnet.data.row_counts import estimate_rows
 from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
@@ -157,7 +158,8 @@ class Files:
             history = add_cost(history, self.cost, self.format, spread=self.cost_spread)
         earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
-        return inspect_history(history, choices, earlier_findings)
+        inspected = inspect_history(history, choices, earlier_findings)
+        return replace(inspected, layout=self._reader.layout)
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -194,6 +196,11 @@ class Files:
         report_findings(findings)
         blocks = self._parse_file(file, rows, date)
         yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+
+    def expected_rows(self) -> int | None:
+        """Return the rows of a single file, about; None for a folder: it is read whole."""
+        path = Path(self.path).expanduser()
+        return estimate_rows(path) if path.is_file() else None
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""

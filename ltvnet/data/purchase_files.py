@@ -225,8 +225,8 @@ class FileRelation:
         return name
 
     def line_of(self, file_number: int, row: int) -> int | None:
-        """Find the line on which a row (from 0) of a CSV file ends; None if odd lines hide it."""
-        if not self.holds_text or self.counts.repeated_headers or self.counts.totals:
+        """Find the line on which a row (from 0) of a CSV file ends; None of another file."""
+        if not self.holds_text:
             return None
         [line] = line_numbers(self.files[file_number], self.dialects[file_number], [row])
         return line

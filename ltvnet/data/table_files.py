@@ -175,19 +175,19 @@ class TableFile:
                 yield with_plain_columns(batch)
         elif self._is_workbook:
             yield self._workbook.batch
+            self._log_notes([], self._workbook.counts)
         else:
             counts = LineCounts()
             yield from read_text_batches(self.path, self.dialect, counts)
-            self._log_dialect(counts)
+            self._log_notes([self.dialect.describe()], counts)
 
     def _log_left_out(self, names: Sequence[str], read_names: Sequence[str]) -> None:
         """Log columns of a Parquet file that are not read."""
         left_out = ", ".join(name for name in names if name not in read_names)
         log.info("%s: left out, as neither text nor numbers: %s", self.path, left_out)
 
-    def _log_dialect(self, counts: LineCounts) -> None:
-        """Log what is unusual about a CSV, and what lines of it are no rows."""
-        notes = [self.dialect.describe()]
+    def _log_notes(self, notes: list[str], counts: LineCounts) -> None:
+        """Log what is unusual about a table, and what lines of it are no rows."""
         if counts.repeated_headers:
             notes.append(f"{counts.repeated_headers} repeated headers left out")
         if counts.totals:
@@ -198,12 +198,13 @@ class TableFile:
     def locations(self, rows: Sequence[int]) -> list[str]:
         """Say where rows of the table (from 0) stand in the file.
 
-        Lines of a CSV, from 1; numbers of rows (from 1) of another file.
+        Lines of a CSV, from 1; numbers of rows (from 1) of another file, and of what is a part of
+        one, such as a partition of Spark.
         """
-        if self._is_parquet:
+        if self._is_parquet or not self.path.exists():
             return [f"row {row + 1}" for row in rows]
         if self._is_workbook:
-            return [f"row {self._workbook.first_row + row}" for row in rows]
+            return [f"row {self._workbook.row_numbers[row]}" for row in rows]
         return [f"line {line}" for line in line_numbers(self.path, self.dialect, rows)]
 
 

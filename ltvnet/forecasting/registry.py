@@ -88,7 +88,7 @@ def check_spec(spec: ModelSpec, context: RunContext, path: str) -> None:
     try:
         create_forecaster(spec, context)
     except SettingError as error:
-        raise error.below(path) from error
+        raise error.at_key(path) from error
 
 
 def relevant_context(spec: ModelSpec, context: RunContext) -> dict[str, object]:

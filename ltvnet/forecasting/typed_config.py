@@ -52,7 +52,7 @@ class SettingError(ValueError):
         section = self.place.removesuffix(".")
         return self.template.replace("{place}", self.place).replace("{section}", section)
 
-    def below(self, path: str) -> "SettingError":
+    def at_key(self, path: str) -> "SettingError":
         """Return the error of a section that stands below a path, such as "model"."""
         return SettingError(f"{path}.{self.place}", self.template)
 

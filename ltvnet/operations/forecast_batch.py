@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltvnet.data.curves import Curves
-from ltvnet.data.source import CurvesStream, DataSource
+from ltvnet.data.source import CountsRows, CurvesStream, DataSource
 from ltvnet.forecasting.typed_config import check_day
+from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import batch, bundle, spark
 from ltvnet.prediction.correction_summary import describe_corrections
 from ltvnet.reports.findings import Verdict
@@ -114,12 +115,17 @@ def forecast_batch(
         )
     elif options.as_of is None and isinstance(source, CurvesStream):
         stream = source
+        expected_rows = stream.expected_rows() if isinstance(stream, CountsRows) else None
         reasons = batch.predict(
-            trained, lambda: days.note(stream.curves(options.rows)), out, options.tables
+            trained,
+            lambda: days.note(stream.curves(options.rows)),
+            out,
+            options.tables,
+            expected_rows,
         )
     else:
         history = source.history()
-        curves = history.as_of(options.as_of or source.default_origin(history))
+        curves = history.as_of(find_origin(source, history, options.as_of))
         reasons = batch.predict(trained, lambda: days.note([curves]), out, options.tables)
     summary = ForecastSummary(
         reasons=reasons,

@@ -14,7 +14,7 @@ from ltvnet.backtesting.replay import forecast_entries
 from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
-from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day
+from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.forecast import Forecast
@@ -22,6 +22,7 @@ from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import relevant_context
 from ltvnet.forecasting.run_context import RunContext
 from ltvnet.forecasting.typed_config import check_day
+from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
 from ltvnet.reports.findings import Verdict
@@ -193,7 +194,7 @@ def train_model(
     was worse than the pattern, after its reports have been written, unless `options.force`.
     """
     history = source.history()
-    origin = parse_day(options.as_of or source.default_origin(history))
+    origin = find_origin(source, history, options.as_of)
     forecaster = Corrected(spec, context, validation, out / "ledger").fit(history, origin)
 
     trained = score_model(options.title, forecaster, history, origin, source)

@@ -106,7 +106,7 @@ def test_nested_sections_are_told_by_their_whole_key(
 def test_an_error_can_be_told_from_further_above_and_sent_to_another_process() -> None:
     with pytest.raises(SettingError) as caught:
         check_arguments(Inner, {"count": "many", "shares": {}}, "training")
-    error = caught.value.below("model")
+    error = caught.value.at_key("model")
     assert str(error) == "expected model.training.count, a whole number, got 'many'"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 

@@ -16,8 +16,9 @@ from ltvnet.data.arrays import Bools, Days, Floats, Ints, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.importers.column_mapping import ColumnMapping
 from ltvnet.data.importers.conventions import Conventions, MappedFile
+from ltvnet.data.importers.date_texts import read_date, read_serial
 from ltvnet.data.importers.table_format import DatePeriod
-from ltvnet.data.importers.text_files import is_total
+from ltvnet.data.importers.text_files import is_date_like, is_total
 from ltvnet.data.table_files import (
     NO_NUMBER,
     empty_fault_table,
@@ -115,7 +116,7 @@ def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) 
     date_is_total = np.array([is_total(text) for text in texts], dtype=bool)[codes]
     codes_of_first, first_texts = factorize_text(block.column(0))
     first_is_total = np.array([is_total(text) for text in first_texts], dtype=bool)
-    is_undated = np.array([not text.strip() for text in texts], dtype=bool)[codes]
+    is_undated = ~np.array([_may_be_date(text) for text in texts], dtype=bool)[codes]
     is_sum = date_is_total | (is_undated & first_is_total[codes_of_first])
 
     is_dropped = np.zeros(len(block), dtype=bool)
@@ -128,6 +129,11 @@ def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) 
     counts["rows that the preset leaves out"] += int((is_dropped & ~is_sum & ~is_empty).sum())
     left_out: Bools = is_empty | is_sum | is_dropped
     return left_out
+
+
+def _may_be_date(text: str) -> bool:
+    """Return whether a text has the look of a date, be it right or wrong."""
+    return bool(is_date_like(text) or read_date(text) or read_serial(text))
 
 
 def _is_blank(column: pa.ChunkedArray) -> Bools:

@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from ltvnet.data.cohort_rows import parse_dates, rename_columns
 from ltvnet.data.columns import ROLES
+from ltvnet.data.history_checks import OWN_LAYOUT
 from ltvnet.data.importers.cohort_blocks import CohortBlock, own_names, translate_wide
 from ltvnet.data.importers.column_mapping import (
     AGE,
-    MONEY_WORDS,
     VALUE,
     ColumnMapper,
     ColumnMapping,
+    names_money,
 )
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
@@ -104,7 +105,7 @@ class CohortReader:
             return self.files
         per = decide_per(untold, conventions, self._raw_blocks)
         names = [*untold[0].mapping.ages, *untold[0].mapping.values_of]
-        if per is None and any(map(MONEY_WORDS.search, map(str.casefold, names))):
+        if per is None and any(map(names_money, names)):
             raise ValueError(
                 f"{untold[0].path}: {names[-1]} may be money per user or of the whole cohort; say "
                 "which by data.format.per=user or data.format.per=cohort"
@@ -131,6 +132,13 @@ class CohortReader:
                 f"on spend it agrees as money {words[per]}; say which by data.format.per=user or "
                 "data.format.per=cohort"
             )
+
+    @property
+    def layout(self) -> str:
+        """Kind of tables, and conventions of numbers and dates where they are not plain."""
+        presets = {file.mapping.preset for file in self.files.values()} - {""}
+        notes = [] if self.conventions is None else list(self.conventions.notes)
+        return ", ".join([*(sorted(presets) or [OWN_LAYOUT]), *notes])
 
     @property
     def extra_lag_days(self) -> int:
@@ -164,9 +172,12 @@ class CohortReader:
         counts: Counter[str] = Counter()
         file = self.files[path]
         first_row = 0
+        cohorts = 0
         if file.mapping.kind == "wide":
             for block in self._raw_blocks(path, rows):
-                yield translate_wide(block, first_row, file, self.conventions, counts)
+                own_block = translate_wide(block, first_row, file, self.conventions, counts)
+                yield own_block
+                cohorts += len(own_block.table)
                 first_row += len(block)
         else:
             table = LongTableReader(file, self.conventions, self.attributes(path), counts)
@@ -174,9 +185,15 @@ class CohortReader:
                 table.add(block, first_row)
                 first_row += len(block)
             yield from table.finish()
+            cohorts = len(table.cohort_of)
         told = [f"{count:,} {text}" for text, count in counts.items() if count]
+        summary = f"of {first_row:,} rows: {'; '.join(told)}"
+        if not cohorts:
+            raise ValueError(
+                f"{path}: expected at least one cohort below the header, got {summary}"
+            )
         if told:
-            log.info("%s: of %s rows: %s", path, f"{first_row:,}", "; ".join(told))
+            log.info("%s: %s", path, summary)
 
     def _plain_blocks(self, path: Path, rows: int) -> Iterator[CohortBlock]:
         """Read a file of ltvnet's own columns, whose cells are parsed later."""

@@ -118,7 +118,12 @@ def normal_name(name: str) -> str:
     >>> normal_name(" Media Source") == normal_name("media_source")
     True
     """
-    return re.sub(r"[\s_\-]+", "_", unicodedata.normalize("NFC", name).strip().casefold())
+    return re.sub(r"[\s_\-]+", "_", compose_characters(name).strip().casefold())
+
+
+def compose_characters(name: str) -> str:
+    """Write a name with composed letters: macOS takes Korean syllables and accents apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,8 @@ class ColumnMapper:
     def _fits(self, preset: Preset, names: Sequence[str]) -> bool:
         """Return whether a file has the columns of a preset."""
         present = {normal_name(name) for name in names}
-        roles = [spellings for spellings in preset.match if not _has_any(present, spellings)]
+        expected = [preset.with_spellings(alternatives) for alternatives in preset.match]
+        roles = [spellings for spellings in expected if not _has_any(present, spellings)]
         told = {
             normal_name(spelling)
             for role in self.columns
@@ -230,7 +236,7 @@ class ColumnMapper:
         for text in (given,) if given else preset.age:
             pattern = re.compile(text, re.IGNORECASE)
             matches = {
-                name: pattern.fullmatch(name)
+                name: pattern.fullmatch(compose_characters(name))
                 or (None if given else pattern.fullmatch(normal_name(name)))
                 for name in names
             }
@@ -326,6 +332,8 @@ class ColumnMapper:
             for name in LAYOUT_CONVENTIONS
             if name != "age" and getattr(self.table_format, name) is not None
         }
+        if mapping.preset == "long" and any(map(_says_per_user, mapping.values_of)):
+            mapping = replace(mapping, per="user")
         mapping = replace(mapping, **told)
         offset = mapping.age_offset
         shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
@@ -338,7 +346,7 @@ class ColumnMapper:
 
 def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
     """Return the period that a column of dates is named after; None where it is not."""
-    name = column_of.get(DATE, column_of.get(START, "")).casefold()
+    name = compose_characters(column_of.get(DATE, column_of.get(START, ""))).casefold()
     if END in column_of:
         return None
     if re.search(r"week|woche|semaine|주차|주간", name):
@@ -346,9 +354,14 @@ def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
     return "month" if re.search(r"month|monat|mois|월별", name) else None
 
 
+def names_money(name: str) -> bool:
+    """Return whether the name of a column says that it is revenue."""
+    return bool(MONEY_WORDS.search(compose_characters(name).casefold()))
+
+
 def _says_per_user(name: str) -> bool:
     """Return whether the name of a column of ages says that it is money per user."""
-    return bool(PER_USER_WORDS.search(name.casefold()))
+    return bool(PER_USER_WORDS.search(compose_characters(name).casefold()))
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:
@@ -381,7 +394,7 @@ def _choose_series(
 
     candidates = list(series_of)
     if not is_given:
-        money = [one for one in candidates if MONEY_WORDS.search(one.casefold())]
+        money = [one for one in candidates if names_money(one)]
         candidates = money or [one for one in candidates if BARE_AGE.fullmatch(one)]
     if len(candidates) != 1:
         likely = candidates or list(series_of)

@@ -101,8 +101,7 @@ class _Spelling(NamedTuple):
 class _ShortYears:
     """Dates whose year has two digits and comes last, unless their numbers speak against it.
 
-    Where a year comes first, the last number has a wider range than the first. With points between
-    the numbers the year always comes last.
+    Where a year comes first, the last number has a wider range than the first.
     """
 
     example: CellExample | None = None
@@ -119,9 +118,8 @@ class _ShortYears:
         elif year_last is None or year_first.form != year_last.form:
             if year_last is None or year_first[:2] != year_last[:2]:
                 self.example = self.example or example
-            if "." not in year_first.form:
-                self.first_numbers.add(year_first.first.year)
-                self.last_numbers.add(year_first.first.day)
+            self.first_numbers.add(year_first.first.year)
+            self.last_numbers.add(year_first.first.day)
 
     def seem_to_come_first(self) -> bool:
         """Return whether the numbers look as if the year came first."""
@@ -218,12 +216,14 @@ class DateEvidence:
 def _ask_which_day(example: CellExample, conventions: Sequence[DateConvention]) -> str:
     """Write the message that asks which of several days a text means."""
     spans = read_date(example.text)
-    convention_of_day: dict[date, DateConvention] = {}
+    convention_of_days: dict[tuple[date, ...], DateConvention] = {}
     for convention in conventions:
         if convention in spans:
-            convention_of_day.setdefault(spans[convention].first, convention)
+            days = tuple(dict.fromkeys(spans[convention][:2]))
+            convention_of_days.setdefault(days, convention)
     readings = " or ".join(
-        f"{day} (data.format.dates={convention})" for day, convention in convention_of_day.items()
+        f"{'~'.join(map(str, days))} (data.format.dates={convention})"
+        for days, convention in convention_of_days.items()
     )
     return f"{example} can be {readings}, and no other date tells which; set one of them"
 

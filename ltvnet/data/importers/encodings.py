@@ -36,6 +36,8 @@ COMMON_HANZI = frozenset(
 )
 """Characters that make up most of Chinese text, words of marketing among them."""
 
+_WESTERN_SIGNS = "€£°§–—‘’“”…\xa0"
+
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 _CLEARLY_MORE = 2.0  # times as many common characters as in the other reading
 
@@ -108,10 +110,18 @@ def _detect_legacy_encoding(path: Path) -> str:
             f"{path}: its text can be read as Korean (cp949) or as Chinese (GBK); save it as "
             "'CSV UTF-8', or set data.format.encoding=cp949 or gbk"
         )
+    if _decodes(path, "cp1252") and all(map(_is_western, words)):
+        return "cp1252"
     raise ValueError(
         f"{path}: expected text in UTF-8, UTF-16, cp949 (EUC-KR), GBK or Latin-1, got none of "
         "them; save it as 'CSV UTF-8'"
     )
+
+
+def _is_western(word: bytes) -> bool:
+    """Return whether bytes are letters with accents, or signs of Western text."""
+    text = word.decode("cp1252", "ignore")
+    return all(character.isalpha() or character in _WESTERN_SIGNS for character in text)
 
 
 def _share_of_common(words: set[bytes], encoding: str, common: frozenset[str]) -> float:

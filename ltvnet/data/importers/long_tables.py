@@ -59,7 +59,8 @@ class _LongCells(NamedTuple):
 class LongTableReader:
     """Collects the rows of a long table, block by block.
 
-    `attributes` are the columns that tell cohorts apart, beside the dates.
+    `attributes` are the columns that tell cohorts apart, beside the dates. `cohort_of` key -> the
+    number of a cohort; `first_rows` (N,) of the file in which they stand.
     """
 
     file: MappedFile
@@ -68,6 +69,7 @@ class LongTableReader:
     counts: Counter[str]
     cells: list[_LongCells] = field(default_factory=list)
     cohort_of: dict[tuple[str, ...], int] = field(default_factory=dict)
+    first_rows: list[int] = field(default_factory=list)
     amounts: dict[str, list[tuple[Ints, Floats]]] = field(default_factory=dict)
     faults: list[pd.DataFrame] = field(default_factory=list)
 
@@ -85,13 +87,13 @@ class LongTableReader:
         if mapping.version:
             version = reader.read(block.column(mapping.version), mapping.version)
 
-        cohort = self._number_cohorts(block)
+        source_rows = first_row + rows
+        cohort = self._number_cohorts(block, source_rows)
         for role in (USERS, SPEND):
             if role in mapping.column_of:
                 amount = reader.read(block.column(mapping.column_of[role]), role)
                 self.amounts.setdefault(role, []).append((cohort, amount))
 
-        source_rows = first_row + rows
         self._note_faults(reader, age, source_rows)
         age = age + mapping.age_offset
         is_used = (age >= 0) & (age <= MAX_AGE) & (age == np.floor(age)) & ~np.isnan(value)
@@ -118,7 +120,7 @@ class LongTableReader:
             table["row"] = source_rows[table["row"].to_numpy()]
             self.faults.append(table)
 
-    def _number_cohorts(self, block: pa.Table) -> Ints:
+    def _number_cohorts(self, block: pa.Table, source_rows: Ints) -> Ints:
         """Number the cohort of each row (M,): a new one where the key is new."""
         columns = [factorize(read_dates(block, self.file, self.conventions))]
         for column in self.attributes.values():
@@ -129,6 +131,8 @@ class LongTableReader:
         for position, row in enumerate(first.tolist()):
             key = tuple(str(values[codes[row]]) for codes, values in columns)
             numbers[position] = self.cohort_of.setdefault(key, len(self.cohort_of))
+            if len(self.first_rows) < len(self.cohort_of):
+                self.first_rows.append(int(source_rows[row]))
         cohort: Ints = numbers[inverse]
         return cohort
 
@@ -153,9 +157,6 @@ class LongTableReader:
         mapping = replace(self.file.mapping, values="cumulative")
         users = self._largest(USERS) if USERS in self.amounts else None
         per_user, is_without_revenue = curve_per_user(curve, ages, mapping, users)
-        source_rows = np.full(count, np.iinfo(np.int64).max)
-        np.minimum.at(source_rows, cells.cohort, cells.row)
-
         columns: dict[str, object] = {DATE: list(keys[0])}
         for name, texts in zip(self.attributes, keys[1:], strict=True):
             columns[name] = list(texts)
@@ -166,7 +167,8 @@ class LongTableReader:
             {name: pa.array(cells, from_pandas=True) for name, cells in columns.items()}
         )
         faults = pd.concat(self.faults) if self.faults else empty_fault_table()
-        yield CohortBlock(table, source_rows, faults, is_without_revenue)
+        first_rows = np.array(self.first_rows)
+        yield CohortBlock(table, first_rows, faults, is_without_revenue)
 
     def _newest_cells(self) -> _LongCells:
         """Join the cells of all blocks; of a cohort and age those of the newest version."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -136,6 +137,11 @@ class Preset:
             for column, value in condition.items()
         )
         return cls(name=name, **values)
+
+    def with_spellings(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return names, and all spellings of those that are roles of a generic layout."""
+        more = [self.columns.get(name, ()) if self.is_generic else () for name in names]
+        return tuple(dict.fromkeys([*names, *chain.from_iterable(more)]))
 
     @property
     def is_generic(self) -> bool:

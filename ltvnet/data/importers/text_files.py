@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
+from ltvnet.data.importers.date_texts import read_date
 from ltvnet.data.importers.encodings import detect_encoding, open_bytes
 
 log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def _is_header(cells: Sequence[str]) -> bool:
     names = [cell.strip() for cell in cells if cell.strip()]
     if len(names) < 2 or len(set(names)) < len(names):
         return False
-    if any(map(is_date_like, names)):
+    if any(is_date_like(name) or read_date(name) for name in names):
         return False
     numbers = [name for name in names if _NUMBER_LIKE.fullmatch(name)]
     if not numbers:
@@ -261,7 +262,7 @@ def read_text_batches(
         for batch in reader:
             faults.raise_if_any()
             rows = _without_blank_rows(batch, counts)
-            rows = _without_repeated_headers(rows, names, counts)
+            rows = without_repeated_headers(rows, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
     except pa.ArrowInvalid as error:
         if not _says_that_no_rows_follow(error):
@@ -290,19 +291,25 @@ def _without_blank_rows(batch: pa.RecordBatch, counts: LineCounts) -> pa.RecordB
     return batch.filter(pc.invert(is_blank))
 
 
-def _without_repeated_headers(
+def without_repeated_headers(
     batch: pa.RecordBatch, names: Sequence[str], counts: LineCounts
 ) -> pa.RecordBatch:
-    """Leave out rows that repeat the header."""
-    first_cells = pc.utf8_trim_whitespace(batch.column(0)).fill_null("")
-    is_header = pc.equal(first_cells, names[0])
-    if not names[0] or not pc.any(is_header).as_py():
+    """Leave out rows that repeat the header, and count them."""
+    first_named = next((position for position, name in enumerate(names) if name), None)
+    if first_named is None:
         return batch
-    for column, name in zip(batch.columns[1:], names[1:], strict=True):
-        cells = pc.utf8_trim_whitespace(column).fill_null("")
-        is_header = pc.and_(is_header, pc.equal(cells, name))
-    counts.repeated_headers += pc.sum(is_header).as_py()
+    is_header = _equals(batch.column(first_named), names[first_named])
+    if not pc.any(is_header).as_py():
+        return batch
+    for column, name in zip(batch.columns, names, strict=True):
+        is_header = pc.and_(is_header, _equals(column, name))
+    counts.repeated_headers += pc.sum(is_header).as_py() or 0
     return batch.filter(pc.invert(is_header))
+
+
+def _equals(cells: pa.Array, text: str) -> pa.Array:
+    """Mark the cells (N,) that hold a text, with blanks around it or not."""
+    return pc.equal(pc.utf8_trim_whitespace(cells).fill_null(""), text)
 
 
 @dataclass
@@ -316,11 +323,10 @@ class _RaggedRows:
 
     def add(self, row: arrow_csv.InvalidRow) -> str:
         """Note a row, which the reader then skips."""
-        cells = row.text.split(self.dialect.separator)
-        first_cell = cells[0]
+        cells = [cell.strip("\"' ") for cell in row.text.split(self.dialect.separator)]
         if is_blank_row(cells):
             self.counts.blanks += 1
-        elif row.actual_columns < row.expected_columns and is_total(first_cell.strip("\"' ")):
+        elif row.actual_columns < row.expected_columns and is_total(cells[0]):
             self.counts.totals += 1
         else:
             self.is_faulty = True
@@ -334,7 +340,7 @@ class _RaggedRows:
         ragged = (
             (line, len(cells))
             for line, cells in _numbered_records(self.path, self.dialect)
-            if len(cells) != expected and not is_total(cells[0])
+            if len(cells) != expected and not _is_short_total(cells, expected)
         )
         self._raise_for_second_table()
         lines = [
@@ -380,10 +386,10 @@ def is_date_like(text: str) -> bool:
 
 
 def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[int]:
-    """Find the lines (from 1) on which rows of a table (from 0, repeated headers counted) end."""
+    """Find the lines (from 1) on which rows (from 0) that `read_text_batches` reads end."""
     wanted = set(rows)
     line_of: dict[int, int] = {}
-    for row, (line, _) in enumerate(_numbered_records(path, dialect)):
+    for row, line in enumerate(_lines_of_rows(path, dialect)):
         if row in wanted:
             line_of[row] = line
         if len(line_of) == len(wanted):
@@ -391,11 +397,25 @@ def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[
     return [line_of.get(row, dialect.header_line) for row in rows]
 
 
+def _lines_of_rows(path: Path, dialect: TextDialect) -> Iterator[int]:
+    """Yield the line of each row, repeated headers and short totals left out."""
+    width = len(dialect.columns)
+    for line, cells in _numbered_records(path, dialect):
+        is_header = [cell.strip() for cell in cells] == list(dialect.columns)
+        if not is_header and not _is_short_total(cells, width):
+            yield line
+
+
+def _is_short_total(cells: Sequence[str], width: int) -> bool:
+    """Return whether a row sums the others and has fewer cells than they."""
+    return len(cells) < width and is_total(cells[0])
+
+
 def _numbered_records(path: Path, dialect: TextDialect) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows below the header, blank lines left out, with the lines on which they end."""
     with io.TextIOWrapper(open_bytes(path), encoding=dialect.encoding, newline="") as file:
         reader = csv.reader(file, delimiter=dialect.separator)
-        for cells in reader:
+        for cells in _records(reader):
             is_blank = not any(cells) or (
                 len(cells) != len(dialect.columns) and is_blank_row(cells)
             )

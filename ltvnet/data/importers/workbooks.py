@@ -11,22 +11,24 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ltvnet.data.importers.text_files import find_header_row
+from ltvnet.data.importers.text_files import LineCounts, find_header_row, is_blank_row
 
 Cell = str | float | bool | date | datetime | time | timedelta | None
 
 
 @dataclass(frozen=True)
 class Workbook:
-    """The table in a sheet: its `columns`, `batch` of rows as text, and `first_row` in the sheet.
+    """The table in a sheet: its `columns`, and the `batch` of its rows as text.
 
-    `first_row` (from 1) is the row of the sheet in which the first row of the table stands.
+    `row_numbers` (from 1) of the sheet in which the rows of the table stand; `counts` of other
+    rows below the header.
     """
 
     sheet: str
     columns: tuple[str, ...]
     batch: pa.RecordBatch
-    first_row: int
+    row_numbers: tuple[int, ...]
+    counts: LineCounts
 
 
 def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
@@ -75,11 +77,22 @@ def _find_table(sheet: str, rows: Sequence[Sequence[str]]) -> Workbook | None:
         return None
     width = max(position for position, name in enumerate(rows[header]) if name.strip()) + 1
     columns = tuple(name.strip() for name in rows[header][:width])
-    body = [row[:width] for row in rows[header + 1 :]]
-    cells = [pa.array([row[i] or None for row in body], pa.string()) for i in range(width)]
-    return Workbook(
-        sheet, columns, pa.RecordBatch.from_arrays(cells, names=list(columns)), header + 2
-    )
+    counts = LineCounts()
+    body = []
+    row_numbers = []
+    for number, row in enumerate(rows[header + 1 :], header + 2):
+        cells = row[:width]
+        if is_blank_row(cells):
+            counts.blanks += 1
+        elif tuple(cell.strip() for cell in cells) == columns:
+            counts.repeated_headers += 1
+        else:
+            body.append(cells)
+            row_numbers.append(number)
+
+    arrays = [pa.array([row[i] or None for row in body], pa.string()) for i in range(width)]
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    return Workbook(sheet, columns, batch, tuple(row_numbers), counts)
 
 
 def _cell_text(cell: Cell) -> str:
