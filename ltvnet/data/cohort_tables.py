@@ -161,6 +161,17 @@ class Files:
         inspected = inspect_history(history, choices, earlier_findings)
         return replace(inspected, layout=self._reader.layout)
 
+    def spell_out(self) -> "Files":
+        """Return a source that says of its tables all that was understood of them.
+
+        It reads other tables of their layout alike, or refuses them. Raises ValueError where these
+        are not understood.
+        """
+        table_format, columns = self._reader.spell_out()
+        own_roles = [*ROLES, AGE, VALUE, *self.hierarchy, *(self.attributes or ())]
+        named = {role: name for role, name in columns.items() if role in own_roles}
+        return replace(self, format=table_format, columns=named | dict(self.columns or {}))
+
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
 

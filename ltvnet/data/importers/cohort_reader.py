@@ -145,6 +145,36 @@ class CohortReader:
         """Days after which revenue of a day is complete, because of how a platform counts."""
         return max((file.mapping.extra_lag_days for file in self.files.values()), default=0)
 
+    def spell_out(self) -> tuple[TableFormat, dict[str, str]]:
+        """Return a format, and role -> column, that say all that was understood of the files.
+
+        Columns are those that all files have.
+        """
+        mappings = [file.mapping for file in self.files.values()]
+        common = set.intersection(*(set(mapping.column_of.items()) for mapping in mappings))
+        columns = {
+            role: column
+            for role, column in mappings[0].column_of.items()
+            if (role, column) in common and role != column
+        }
+        if self.conventions is None:
+            return self.table_format, columns
+        mapping = mappings[0]
+        table_format = replace(
+            self.table_format,
+            preset=mapping.preset or "none",
+            values=mapping.values,
+            per=mapping.per,
+            unit=mapping.unit,
+            day=mapping.day,
+            zeros=mapping.zeros,
+            age_offset=mapping.age_offset,
+            period=mapping.period,
+            decimal=self.conventions.numbers.decimal,
+            dates=self.conventions.dates.convention,
+        )
+        return table_format, columns
+
     def column_names(self, path: Path) -> dict[str, str]:
         """Return ltvnet's own name -> column of a file, for messages."""
         return own_names(self.table(path).columns, self.files[path].mapping)
