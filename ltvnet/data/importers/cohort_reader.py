@@ -26,6 +26,7 @@ from ltvnet.data.importers.column_mapping import (
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
 from ltvnet.data.importers.money_per import decide_per, decide_per_by_return
+from ltvnet.data.importers.purchase_presets import recognise_purchases
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.table_files import TableFile, empty_fault_table, is_text_type, parse_numbers
 
@@ -280,9 +281,16 @@ def _table_file(path: Path, table_format: TableFormat) -> TableFile:
 
 
 def _map_file(path: Path, mapper: ColumnMapper) -> MappedFile:
-    """Find the roles of the columns of a file."""
+    """Find the roles of the columns of a file. Raises ValueError for purchases, which are none."""
     table = _table_file(path, mapper.table_format)
-    return MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    file = MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    shop = None if file.is_cohort_table else recognise_purchases(table.columns)
+    if shop is not None:
+        raise ValueError(
+            f"{path}: expected a table of cohorts, got purchases as {shop} has them; data={shop} "
+            f"reads them, and scripts/prepare.py data={shop} makes a table of cohorts"
+        )
+    return file
 
 
 def _renamed_roles(mapping: ColumnMapping) -> dict[str, str]:
