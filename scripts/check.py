@@ -11,15 +11,19 @@ log = logging.getLogger("check")
 
 
 def main(config: DictConfig) -> None:
-    """Read, look, tell; nothing is written."""
+    """Read, look, tell; nothing is written but a mapping, where one is to be saved."""
     from ltvnet.forecasting.typed_config import check_value
     from ltvnet.operations.check_data import check_data
+    from ltvnet.operations.save_mapping import save_mapping
     from ltvnet.reports.data_summary import describe_overview
 
     check_value(config.bundle, str | None, "bundle")
     bundle_folder = None if config.bundle is None else Path(config.bundle)
-    overview = check_data(data_source(config), bundle_folder)
+    source = data_source(config)
+    overview = check_data(source, bundle_folder)
     log.info("%s", describe_overview(overview))
+    if config.save is not None:
+        log.info("saved: %s, which data=%s reads", save_mapping(config.save, source), config.save)
 
     words = data_words(plain(config.data, resolve=True))
     if any(finding.severity == "refusal" for finding in overview.findings):

@@ -57,6 +57,7 @@ def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     is_fall = faults["problem"] == _FALL
     if is_fall.sum() >= max(_MANY_FALLING_COHORTS, _MANY_FALLING_SHARE * len(table)):
         faults.loc[is_fall, "problem"] = _MANY_FALLS
+        faults = faults[faults["problem"] != _FALL_TO_ZERO]  # a day without revenue is one
     return pd.concat([table.number_faults, faults]).drop_duplicates(["row", "column"])
 
 

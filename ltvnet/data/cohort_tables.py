@@ -34,6 +34,7 @@ from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_h
 from ltvnet.data.importers.cohort_blocks import CohortBlock
 from ltvnet.data.importers.cohort_reader import CohortReader
 from ltvnet.data.importers.column_mapping import AGE, VALUE
+from ltvnet.data.importers.cost_files import add_cost
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
@@ -62,10 +63,11 @@ class Files:
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
-    `expected` a table of the same cohorts' expected curves, where they are simulated; `format` how
-    tables are written, as far as they do not say it themselves; `renamed` attribute -> old -> new
-    value, for files from before a name was changed; `dropped`, `odd_dates` and `scale` as in
-    `DoubtChoices`.
+    `expected` a table of the same cohorts' expected curves, where they are simulated; `cost` a file
+    or folder of what advertising cost, which becomes the spend, and `cost_spread` whether a row of
+    several days is divided evenly among them; `format` how tables are written, as far as they do
+    not say it themselves; `renamed` attribute -> old -> new value, for files from before a name was
+    changed; `dropped`, `odd_dates` and `scale` as in `DoubtChoices`.
     Raises ValueError for an option outside its range.
     """
 
@@ -79,6 +81,8 @@ class Files:
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
+    cost: str | Path | None = None
+    cost_spread: bool = False
     format: TableFormat = TableFormat()
     renamed: Mapping[str, Mapping[str, str]] | None = None
     dropped: Literal["keep", "drop"] = "keep"
@@ -150,10 +154,23 @@ class Files:
             self.hierarchy,
             self._total_lag_days,
         )
+        if self.cost is not None:
+            history = add_cost(history, self.cost, self.format, spread=self.cost_spread)
         earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
         inspected = inspect_history(history, choices, earlier_findings)
         return replace(inspected, layout=self._reader.layout)
+
+    def spell_out(self) -> "Files":
+        """Return a source that says of its tables all that was understood of them.
+
+        It reads other tables of their layout alike, or refuses them. Raises ValueError where these
+        are not understood.
+        """
+        table_format, columns = self._reader.spell_out()
+        own_roles = [*ROLES, AGE, VALUE, *self.hierarchy, *(self.attributes or ())]
+        named = {role: name for role, name in columns.items() if role in own_roles}
+        return replace(self, format=table_format, columns=named | dict(self.columns or {}))
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -162,7 +179,7 @@ class Files:
         """
         if self.expected is None:
             return None
-        expected = replace(self, path=self.expected, expected=None).history()
+        expected = replace(self, path=self.expected, expected=None, cost=None).history()
         return expected.as_of(expected.last_day)
 
     def default_origin(self, history: History) -> np.datetime64:
@@ -184,7 +201,7 @@ class Files:
             raise ValueError(f"expected at least one row in a piece, got {rows}")
         date_of, findings = self._date_files()
         ((file, date), *later_files) = date_of.items()
-        if later_files:
+        if later_files or self.cost is not None:
             yield from self._split(self.history(), rows)
             return
         report_findings(findings)
@@ -216,6 +233,8 @@ class Files:
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
+        if self.cost is not None:
+            raise ValueError(f"{self.cost}: data.cost is not joined here; set engine=local")
         blocks = self._own_parser.parse(self._own_blocks(tables, file), file, date)
         yield from self._check_blocks(blocks, TableFile(file), date, names)
 

@@ -52,7 +52,7 @@ def find_tables(path: Path) -> dict[Path, np.datetime64 | None]:
         return _find_snapshots(path)
     if not path.exists():
         raise ValueError(f"{path}: expected a file or a folder, found none; see data.path")
-    if not _is_table(path):
+    if not is_table(path):
         raise ValueError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; export one")
     return {path: date_in_name(path)}
 
@@ -74,7 +74,7 @@ def date_in_name(file: Path) -> np.datetime64 | None:
 def _find_snapshots(folder: Path) -> dict[Path, np.datetime64 | None]:
     """Find the tables in a folder, sorted by the dates in their names."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    tables = [file for file in files if _is_table(file)]
+    tables = [file for file in files if is_table(file)]
     if len(files) > len(tables):
         others = ", ".join(file.name for file in files if file not in tables)
         log.info("%s: ignored, as they are no tables: %s", folder, others)
@@ -97,7 +97,7 @@ def _find_snapshots(folder: Path) -> dict[Path, np.datetime64 | None]:
     return {table_of_date[date]: date for date in sorted(table_of_date)}
 
 
-def _is_table(file: Path) -> bool:
+def is_table(file: Path) -> bool:
     """Return whether a file is a table by its name; hidden files and locks of Excel are not."""
     return file.name.lower().endswith(SUFFIXES) and not file.name.startswith((".", "~$"))
 

@@ -21,7 +21,7 @@ from yaml import YAMLError
 from ltvnet.forecasting.override_words import quote_text
 
 PATH_KEYS = frozenset(
-    "bundle data.cache data.expected data.path data.users experiment ledger out resume "
+    "bundle data.cache data.cost data.expected data.path data.users experiment ledger out resume "
     "spark.out".split()
 )
 """Keys of files and folders: their values are taken as they stand, but for ~ at the beginning."""
@@ -30,7 +30,7 @@ TEXT_KEYS = PATH_KEYS | frozenset(
     "as_of by data.amount data.burn_in data.customer data.date data.format.age "
     "data.format.encoding data.format.preset data.format.separator data.format.sheet data.invoice "
     "data.sheet data.snapshot data.timezone data.until data.users_customer data.users_date "
-    "data.where spark.master sweep.storage sweep.study table title".split()
+    "data.where save spark.master sweep.storage sweep.study table title".split()
 )
 """Keys whose values are taken as they stand: null, and what is in quotes as a whole, apart."""
 

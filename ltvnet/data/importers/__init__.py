@@ -14,5 +14,6 @@
 - `money_per`: whether a curve is per user or of the whole cohort.
 - `cohort_blocks`, `long_tables`: rows of wide and of long tables as ltvnet's own.
 - `cohort_reader`: all of it for the files of one source.
-- `costs`: what advertising cost, joined to cohorts as their spend.
+- `purchase_presets`: purchases in the layouts of shops.
+- `costs`, `cost_files`: what advertising cost, joined to cohorts as their spend.
 """

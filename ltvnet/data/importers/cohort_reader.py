@@ -26,6 +26,7 @@ from ltvnet.data.importers.column_mapping import (
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
 from ltvnet.data.importers.money_per import decide_per, decide_per_by_return
+from ltvnet.data.importers.purchase_presets import recognise_purchases
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.table_files import TableFile, empty_fault_table, is_text_type, parse_numbers
 
@@ -145,6 +146,36 @@ class CohortReader:
         """Days after which revenue of a day is complete, because of how a platform counts."""
         return max((file.mapping.extra_lag_days for file in self.files.values()), default=0)
 
+    def spell_out(self) -> tuple[TableFormat, dict[str, str]]:
+        """Return a format, and role -> column, that say all that was understood of the files.
+
+        Columns are those that all files have.
+        """
+        mappings = [file.mapping for file in self.files.values()]
+        common = set.intersection(*(set(mapping.column_of.items()) for mapping in mappings))
+        columns = {
+            role: column
+            for role, column in mappings[0].column_of.items()
+            if (role, column) in common and role != column
+        }
+        if self.conventions is None:
+            return self.table_format, columns
+        mapping = mappings[0]
+        table_format = replace(
+            self.table_format,
+            preset=mapping.preset or "none",
+            values=mapping.values,
+            per=mapping.per,
+            unit=mapping.unit,
+            day=mapping.day,
+            zeros=mapping.zeros,
+            age_offset=mapping.age_offset,
+            period=mapping.period,
+            decimal=self.conventions.numbers.decimal,
+            dates=self.conventions.dates.convention,
+        )
+        return table_format, columns
+
     def column_names(self, path: Path) -> dict[str, str]:
         """Return ltvnet's own name -> column of a file, for messages."""
         return own_names(self.table(path).columns, self.files[path].mapping)
@@ -247,9 +278,16 @@ def _table_file(path: Path, table_format: TableFormat) -> TableFile:
 
 
 def _map_file(path: Path, mapper: ColumnMapper) -> MappedFile:
-    """Find the roles of the columns of a file."""
+    """Find the roles of the columns of a file. Raises ValueError for purchases, which are none."""
     table = _table_file(path, mapper.table_format)
-    return MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    file = MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    shop = None if file.is_cohort_table else recognise_purchases(table.columns)
+    if shop is not None:
+        raise ValueError(
+            f"{path}: expected a table of cohorts, got purchases as {shop} has them; data={shop} "
+            f"reads them, and scripts/prepare.py data={shop} makes a table of cohorts"
+        )
+    return file
 
 
 def _renamed_roles(mapping: ColumnMapping) -> dict[str, str]:

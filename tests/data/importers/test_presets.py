@@ -249,3 +249,20 @@ def test_capitals_and_blanks_in_headings_do_not_matter(name: str, tmp_path: Path
     np.testing.assert_array_equal(
         curves.values[:, layout.ages], layout.cohorts().values[:, layout.ages]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "hierarchy"),
+    [
+        ("appsflyer_cohort", ["pid", "geo"]),
+        ("appsflyer_locker", ["media_source", "geo"]),
+        ("singular", ["adn_campaign_name"]),
+    ],
+)
+def test_names_of_the_hierarchy_are_kept(name: str, hierarchy: list[str], tmp_path: Path) -> None:
+    """A preset gives other names only to columns that the user does not speak of."""
+    layout = LAYOUTS[name]
+    curves = read_curves(layout.write(tmp_path), hierarchy=hierarchy)
+    assert curves.hierarchy == tuple(hierarchy)
+    assert len(curves.attributes) == len(layout.attributes)
+    np.testing.assert_array_equal(np.sort(curves.users), np.sort(layout.cohorts().users))
