@@ -67,7 +67,7 @@ def test_a_quick_run_from_data_to_forecasts(tmp_path: Path) -> None:
     assert process.returncode == 0, process.stderr
     assert "your data support forecasts to D" in process.stdout
     assert "No cell has matured after 2022-07-31" in process.stdout
-    assert f"bundle={trained}/bundle data.path={files} out=." in process.stdout
+    assert f"bundle={trained}/bundle data=files data.path={files} out=." in process.stdout
     predicted = (
         f"python scripts/predict.py bundle={trained}/bundle data.path={files} out={tmp_path}"
     )
