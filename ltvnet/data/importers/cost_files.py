@@ -25,7 +25,7 @@ from ltvnet.data.importers.cohort_blocks import (
     read_dates,
     scale_amounts,
 )
-from ltvnet.data.importers.column_mapping import ColumnMapping, normal_name
+from ltvnet.data.importers.column_mapping import COLUMNS_SHOWN, ColumnMapping, normal_name
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.costs import Costs, join_costs
 from ltvnet.data.importers.table_format import TableFormat, read_preset_configs
@@ -40,8 +40,8 @@ from ltvnet.data.table_files import (
 
 log = logging.getLogger(__name__)
 
-_BLOCK_ROWS = 1 << 18
-_COLUMNS_SHOWN = 8
+_COST_BLOCK_ROWS = 1 << 18
+
 _NO_DAY = "expected a day such as 2025-01-06; correct it, or remove the row"
 
 
@@ -160,7 +160,7 @@ class CostFile:
         counts: Counter[str] = Counter()
         blocks: list[CostRows] = []
         first_row = 0
-        for block in self.table.blocks(_BLOCK_ROWS):
+        for block in self.table.blocks(_COST_BLOCK_ROWS):
             rows = np.flatnonzero(~find_rows_left_out(block, self.mapped, counts))
             cost_rows, faults = self._read_block(block.take(pa.array(rows)), conventions)
             source_rows = first_row + rows[faults["row"].to_numpy(dtype=np.int64)]
@@ -292,7 +292,7 @@ def _choose_cost_preset(path: Path, names: Sequence[str]) -> CostPreset:
 
 def _explain_no_layout(path: Path, names: Sequence[str]) -> str:
     """Explain that a file is no layout of cost."""
-    shown = ", ".join(names[:_COLUMNS_SHOWN])
+    shown = ", ".join(names[:COLUMNS_SHOWN])
     return (
         f"{path}: expected columns of days and of cost, such as Date and Spend, got {shown}; "
         "rename them so"
