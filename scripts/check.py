@@ -12,10 +12,12 @@ log = logging.getLogger("check")
 
 def main(config: DictConfig) -> None:
     """Read, look, tell; nothing is written but a mapping, where one is to be saved."""
+    from ltvnet.forecasting.typed_config import check_value
     from ltvnet.operations.check_data import check_data
     from ltvnet.operations.save_mapping import save_mapping
     from ltvnet.reports.data_summary import describe_overview
 
+    check_value(config.bundle, str | None, "bundle")
     bundle_folder = None if config.bundle is None else Path(config.bundle)
     source = data_source(config)
     overview = check_data(source, bundle_folder)

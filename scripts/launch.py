@@ -36,7 +36,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ltvnet.storage import mask_passwords
+from ltvnet.storage import configs_folder, mask_passwords
 
 if TYPE_CHECKING:
     from ltvnet.data.source import DataSource
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = configs_folder()
 WORDS = tuple(sys.argv[1:])
 """The words of the command line as typed: what Hydra reads is made of them."""
 

@@ -20,7 +20,7 @@ _MIN_EXPECTED_GROWTH = 20.0
 _MAX_DAYS = 20 * 366
 """Calendar days that are looked at: dates further apart have an error in them."""
 
-_MIN_COHORT_SHARE = 0.05
+_MIN_COHORT_SHARE = 0.25
 """Cohorts that have to be known on a day for it to tell anything, of those on the fullest day."""
 
 _QUIET_SHARE = 0.1

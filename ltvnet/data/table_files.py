@@ -21,6 +21,7 @@ import pyarrow.parquet as parquet
 from ltvnet.data.arrays import Bools, Floats, Ints, Strings
 from ltvnet.data.importers.extension_columns import is_readable, with_plain_columns
 from ltvnet.data.importers.text_files import (
+    READ_BYTES,
     LineCounts,
     TextDialect,
     detect_dialect,
@@ -30,6 +31,9 @@ from ltvnet.data.importers.text_files import (
 from ltvnet.data.importers.workbooks import Workbook, read_workbook
 
 log = logging.getLogger(__name__)
+
+_HEAD_ROWS = 1 << 12
+_HEAD_BYTES = 1 << 20
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".xlsx")
 """Endings of the files that are read as tables."""
@@ -160,7 +164,13 @@ class TableFile:
                 f"{self.path}: expected at least one cohort below the header, got no rows"
             )
 
-    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+    def head(self) -> pa.Table:
+        """Read the first rows of the table, a few thousand of them or fewer, as `blocks` does."""
+        with _name_damage(self.path):
+            batches = self._batches(_HEAD_ROWS, _HEAD_BYTES)
+            return pa.Table.from_batches([next(batches).slice(0, _HEAD_ROWS)])
+
+    def _batches(self, rows: int, block_bytes: int = READ_BYTES) -> Iterator[pa.RecordBatch]:
         """Read the file in batches of whatever length is convenient."""
         if self._is_parquet:
             # a file that is buffered ahead stays in memory as a whole
@@ -178,7 +188,7 @@ class TableFile:
             self._log_notes([], self._workbook.counts)
         else:
             counts = LineCounts()
-            yield from read_text_batches(self.path, self.dialect, counts)
+            yield from read_text_batches(self.path, self.dialect, counts, block_bytes)
             self._log_notes([self.dialect.describe()], counts)
 
     def _log_left_out(self, names: Sequence[str], read_names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Train a model, score it on its past, and export its bundle: what `scripts/train.py` does."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,7 +178,8 @@ class TrainedModel:
 def refuse_other_run(folder: Path) -> None:
     """Raise ValueError for a folder that holds a training, finished or cut off."""
     if any((folder / name).exists() for name in PARTS_OF_A_RUN):
-        raise ValueError(f"{folder} holds a run: resume={folder} continues it, or set another out")
+        resume = shlex.quote(f"resume={folder}")
+        raise ValueError(f"{folder} holds a run: {resume} continues it, or set another out")
 
 
 def train_model(

@@ -47,6 +47,9 @@ USERS_FACTOR = 5.0
 _COHORT_FACTOR_TO_BUNDLE = 100.0
 """Factor of a single cohort to its segment in training, in revenue per user and in revenue."""
 
+_MAX_OUTLYING_SHARE = 0.1
+"""Single cohorts of all, at most: where more are far off it is the level of all."""
+
 _MIN_COHORTS_OF_LEVEL = 3
 """Cohorts from which a level or a median is made, at least."""
 
@@ -89,10 +92,8 @@ class LevelComparison:
         if self._sums is None or self._sums.table.empty:
             return []
         factors = self._segment_factors()
-        findings = self._check_total(factors, scale)
-        if not findings:
-            findings = [*self._check_segments(factors), *self._check_cohorts()]
-        return [*findings, *self._check_users()]
+        findings = self._check_total(factors, scale) or list(self._check_segments(factors))
+        return [*findings, *self._check_cohorts(), *self._check_users()]
 
     def _segment_factors(self) -> pd.DataFrame:
         """Levels now and in training, by segment and age, or of all where no segment is in both."""
@@ -183,7 +184,8 @@ class LevelComparison:
 
     def _check_cohorts(self) -> Iterator[Finding]:
         """Yield a warning that names single cohorts far above the level of their segment."""
-        if not self._outlying:
+        cohorts = sum(map(len, self._users))
+        if not self._outlying or len(self._outlying) > _MAX_OUTLYING_SHARE * cohorts:
             return
         by_name = {name: factor for factor, name in sorted(self._outlying)}
         names = sorted(by_name, key=lambda name: -by_name[name])

@@ -18,6 +18,9 @@ MIN_WIDTH = 80
 MOST_OPTIONS = 40
 """Options of a script that are shown with those of its sections."""
 
+ROOM = 30
+"""Lines of a script's own options beyond which those of its data are shown when asked for."""
+
 VALUE_COLUMNS = 26
 """Columns of KEY=VALUE before its comment; a longer one has the comment below."""
 
@@ -46,6 +49,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "data.path=orders.parquet 'data.by=[country]' out=prepared",
         "data.path='orders/*.csv' data.customer=user_id data.date=paid_at data.period=month",
         "data=online_retail out=retail",
+    ),
+    "check": (
+        "data.path=Files",
+        "data.path=export.csv data.format.preset=adjust",
+        "data.path=Files bundle=runs/train/.../bundle",
     ),
     "simulate": (
         "out=simulated",
@@ -90,7 +98,9 @@ def help_page(configs: Path, script: str, words: Sequence[str]) -> str:
     for option in options.values():
         lines += option.with_meaning(script, choices).as_lines(width)
     if "data" in choices:
-        lines += data_lines(configs / "data", choices["data"], width, has_room=len(lines) < 40)
+        is_asked_for = any(word.startswith("data=") for word in words)
+        has_room = is_asked_for or len(lines) < ROOM
+        lines += data_lines(configs / "data", choices["data"], width, has_room=has_room)
 
     groups = [group for group in GROUPS if group in choices]
     if groups:
@@ -229,19 +239,23 @@ def split_comment(text: str) -> tuple[str, str]:
 
 
 def data_lines(folder: Path, chosen: str, width: int, *, has_room: bool) -> list[str]:
-    """Return the options of the data; in place of simulated ones, those of files."""
+    """Return the options of the data but those in sections; in place of simulated data, of files.
+
+    Where there is no room for them, what shows them.
+    """
     if chosen.startswith("simulated"):
         chosen = "files"
-        if not has_room:
-            return ["", "Options of data=files: see train.py --help."]
-    options = list(options_of(folder / f"{chosen}.yaml", "data."))
+    if not has_room:
+        return ["", f"Options of data={chosen}: --help data={chosen} shows them."]
+    options = [
+        option
+        for option in options_of(folder / f"{chosen}.yaml", "data.")
+        if option.key.count(".") == 1
+    ]
     if not options:
         return []
-    return [
-        "",
-        f"Options of data={chosen}:",
-        *(line for o in options for line in o.as_lines(width)),
-    ]
+    lines = [line for option in options for line in option.as_lines(width)]
+    return ["", f"Options of data={chosen}:", *lines]
 
 
 def group_lines(folder: Path, chosen: str, width: int) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line.words import TEXT_KEYS
+
 from ltvnet.forecasting.override_words import override_text
 
 SIMULATED = "ltvnet.data.simulation."

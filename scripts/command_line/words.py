@@ -27,9 +27,10 @@ PATH_KEYS = frozenset(
 """Keys of files and folders: their values are taken as they stand, but for ~ at the beginning."""
 
 TEXT_KEYS = PATH_KEYS | frozenset(
-    "as_of by data.amount data.burn_in data.customer data.date data.invoice data.sheet "
-    "data.snapshot data.until data.users_customer data.users_date data.where save spark.master "
-    "sweep.storage sweep.study table title".split()
+    "as_of by data.amount data.burn_in data.customer data.date data.format.age "
+    "data.format.encoding data.format.preset data.format.separator data.format.sheet data.invoice "
+    "data.sheet data.snapshot data.timezone data.until data.users_customer data.users_date "
+    "data.where save spark.master sweep.storage sweep.study table title".split()
 )
 """Keys whose values are taken as they stand: null, and what is in quotes as a whole, apart."""
 

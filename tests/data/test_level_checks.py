@@ -27,8 +27,10 @@ def test_clean_levels_say_nothing(history: History) -> None:
     assert findings_about(with_spend(history, 2.0)) == []
 
 
-@pytest.mark.parametrize("weeks", [1, 3, 8])
-@pytest.mark.parametrize("factor", [1350.0, 100.0, 1 / 1350])
+@pytest.mark.parametrize(
+    ("weeks", "factor"),
+    [(1, 1350.0), (1, 100.0), (3, 1350.0), (3, 1 / 1350), (8, 100.0), (8, 1 / 1350)],
+)
 def test_newest_weeks_in_another_currency(history: History, weeks: int, factor: float) -> None:
     first = np.datetime64("2024-01-22") - 7 * (weeks - 1)
     findings = findings_about(rescale(history, factor, history.start >= first))

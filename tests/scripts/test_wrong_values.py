@@ -23,6 +23,7 @@ OPERATIONS = {
     "backtest": "ltvnet.operations.compare_models.compare_models",
     "sweep": "ltvnet.operations.tune.tune",
     "prepare": "ltvnet.operations.prepare_cohorts.prepare_cohorts",
+    "check": "ltvnet.operations.check_data.check_data",
     "simulate": "ltvnet.operations.simulate_exports.simulate_exports",
 }
 """The function that each script calls once all values of its config have their types."""
@@ -33,6 +34,7 @@ WORDS = {
     "backtest": ["data=files", "data.path=table.csv"],
     "sweep": ["data=files", "data.path=table.csv", "title=t", "sweep.study=s"],
     "prepare": ["data.path=table.csv"],
+    "check": ["data.path=table.csv"],
     "simulate": [],
 }
 

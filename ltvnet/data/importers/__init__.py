@@ -5,6 +5,7 @@
 - `numbers`: columns of text to numbers, with one decimal sign for all cells of all files.
 - `date_texts`: one text, and the days that it means with day, month or year first.
 - `dates`: columns of text to days, with one convention for all texts of all files.
+- `text_kinds`: cells by kind, of which names tell cohorts apart.
 - `workbooks`: sheets of Excel.
 - `extension_columns`: types of pandas in Parquet files.
 - `table_format`: what the user says of a table, and presets of platforms.

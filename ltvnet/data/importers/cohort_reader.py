@@ -254,13 +254,10 @@ class CohortReader:
             return False
         if file.mapping.period:
             return False
-        is_small = path.stat().st_size <= _PROBED_BYTES
-        for block in self.table(path).blocks(_PROBED_ROWS):
-            if not _has_plain_cells(block, file):
-                return False
-            if not is_small:
-                break
-        return True
+        if path.stat().st_size > _PROBED_BYTES:
+            return _has_plain_cells(self.table(path).head(), file)
+        blocks = self.table(path).blocks(_PROBED_ROWS)
+        return all(_has_plain_cells(block, file) for block in blocks)
 
     def _log_renamed(self) -> None:
         """Log which columns play a role under another name."""
