@@ -110,6 +110,7 @@ class AnyExport:
     hides_increments: bool = False
     days_old: int = 30
     is_typed: bool = False
+    has_text_last: bool = False
 
     @cached_property
     def origin(self) -> Day:
@@ -333,6 +334,8 @@ class AnyExport:
                 name = self.age_pattern.format(age)
             amounts = [cohort.printed.get(age) for cohort in cohorts]
             columns[name] = [self.numbers.money(amount, self.digits) for amount in amounts]
+        if self.has_text_last:
+            columns["Team"] = columns.pop("Team")
         return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
 
     def _long(
@@ -363,7 +366,8 @@ class AnyExport:
     def written_encoding(self) -> str:
         """Encoding of the file: UTF-8 where the dialect's own cannot write all of it."""
         try:
-            "".join(cell for line in self.lines() for cell in line).encode(self.encoding)
+            text = "".join(cell for line in self.lines() for cell in line)
+            (text + self.numbers.missing).encode(self.encoding)
         except UnicodeEncodeError:
             return "utf-8"
         return self.encoding
