@@ -227,7 +227,7 @@ class FileRelation:
         return name
 
     def line_of(self, file_number: int, row: int) -> int | None:
-        """Find the line of a CSV file on which a row (from 0) ends; None where odd lines hide it."""
+        """Find the line of a CSV file on which a row (from 0) ends; None of Parquet."""
         if not self.holds_text:
             return None
         [line] = line_numbers(self.files[file_number], self.dialects[file_number], [row])

@@ -11,7 +11,7 @@ import io
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,8 @@ from ltvnet.data.importers.table_format import load_presets
 ONE_DAY = datetime.timedelta(days=1)
 
 WORDS = {
-    "utf-8": ["spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c", 'say "hi"'],
+    "utf-8": ["spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c",
+              'say "hi"'],
     "cp949": ["봄 이벤트", "여름 광고", "서울", "전체 매출", "spring", "0012"],
     "gbk": ["活动一", "春节促销", "国家 用户", "spring", "0012"],
     "cp1252": ["Köln", "Größe", "été", "Año nuevo", "spring", "0012"],
@@ -268,14 +269,15 @@ class AnyExport:
         preset = next(preset for preset in load_presets() if preset.name == self.layout)
         spellings = {role: [role, *preset.columns[role]] for role in preset.columns}
         spellings["Date"] = [
-            name
-            for name in spellings["Date"]
-            if name.casefold() not in ("week", "month")
+            name for name in spellings["Date"] if name.casefold() not in ("week", "month")
         ]
         if self.date_form == "named":
             spellings["Date"] = {"week": ["week", "Week"], "month": ["month", "Month"]}[self.span]
         if self.layout == "long":
-            values = {"user": ["ltv", "LTV"], "cohort": ["revenue", "total_revenue", "매출", "value"]}
+            values = {
+                "user": ["ltv", "LTV"],
+                "cohort": ["revenue", "total_revenue", "매출", "value"],
+            }
             spellings["value"] = values[self.per]
         change = NAME_CASES[self.name_case]
         names = {role: change(rng.choice(texts)) for role, texts in spellings.items()}
@@ -312,7 +314,9 @@ class AnyExport:
         order = list(columns)
         random.Random(self.seed + 3).shuffle(order)
         columns = {name: columns[name] for name in order}
-        return self._wide(columns, cohorts) if self.layout == "wide" else self._long(columns, cohorts)
+        return (
+            self._wide(columns, cohorts) if self.layout == "wide" else self._long(columns, cohorts)
+        )
 
     def _extra_columns(self, cohorts: Sequence[KnownCohort]) -> dict[str, list[str]]:
         rng = random.Random(self.seed + 4)
@@ -393,7 +397,9 @@ class AnyExport:
         origin = origin or self.origin
         path = folder / f"export_{origin}.{self.container}"
         if self.container == "xlsx":
-            write_workbook(path, {"LTV": [list(map(self._cell, row)) for row in self.lines(origin)]})
+            write_workbook(
+                path, {"LTV": [list(map(self._cell, row)) for row in self.lines(origin)]}
+            )
             return path
         text = self._csv_text(origin).encode(self.written_encoding)
         path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from ltvnet.data.arrays import Bools, Days, Floats, Ints, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.importers.column_mapping import ColumnMapping
-from ltvnet.data.importers.date_texts import read_date, read_serial
 from ltvnet.data.importers.conventions import Conventions, MappedFile
+from ltvnet.data.importers.date_texts import read_date, read_serial
 from ltvnet.data.importers.table_format import DatePeriod
 from ltvnet.data.importers.text_files import is_date_like, is_total
 from ltvnet.data.table_files import (

@@ -39,8 +39,9 @@ class CohortReader:
     """Tables of cohorts of one source.
 
     `table_format` what the user said, `columns` role -> column likewise; `files` with the roles of
-    their columns, `tables` with what is known of their text; `conventions` of numbers and dates, None where all files are ltvnet's own with
-    plain numbers and ISO dates: they are read as they are.
+    their columns, `tables` with what is known of their text; `conventions` of numbers and dates,
+    None where all files are ltvnet's own with plain numbers and ISO dates: they are read as they
+    are.
     """
 
     table_format: TableFormat
@@ -165,7 +166,9 @@ class CohortReader:
         told = [f"{count:,} {text}" for text, count in counts.items() if count]
         summary = f"of {first_row:,} rows: {'; '.join(told)}"
         if not cohorts:
-            raise ValueError(f"{path}: expected at least one cohort below the header, got {summary}")
+            raise ValueError(
+                f"{path}: expected at least one cohort below the header, got {summary}"
+            )
         if told:
             log.info("%s: %s", path, summary)
 

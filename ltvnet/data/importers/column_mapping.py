@@ -118,10 +118,10 @@ def normal_name(name: str) -> str:
     >>> normal_name(" Media Source") == normal_name("media_source")
     True
     """
-    return re.sub(r"[\s_\-]+", "_", composed(name).strip().casefold())
+    return re.sub(r"[\s_\-]+", "_", compose_letters(name).strip().casefold())
 
 
-def composed(name: str) -> str:
+def compose_letters(name: str) -> str:
     """Write a name with composed letters: macOS takes Korean syllables and accents apart."""
     return unicodedata.normalize("NFC", name)
 
@@ -235,7 +235,7 @@ class ColumnMapper:
         given = self.table_format.age
         for text in (given,) if given else preset.age:
             pattern = re.compile(text, re.IGNORECASE)
-            matches = {name: pattern.fullmatch(composed(name)) for name in names}
+            matches = {name: pattern.fullmatch(compose_letters(name)) for name in names}
             ages = {name: match for name, match in matches.items() if match and match["age"]}
             if ages:
                 return _choose_series(ages, is_given=bool(given))
@@ -341,7 +341,7 @@ class ColumnMapper:
 
 def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
     """Return the period that a column of dates is named after; None where it is not."""
-    name = composed(column_of.get(DATE, column_of.get(START, ""))).casefold()
+    name = compose_letters(column_of.get(DATE, column_of.get(START, ""))).casefold()
     if END in column_of:
         return None
     if re.search(r"week|woche|semaine|주차|주간", name):
@@ -351,12 +351,12 @@ def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
 
 def names_money(name: str) -> bool:
     """Return whether the name of a column says that it is revenue."""
-    return bool(MONEY_WORDS.search(composed(name).casefold()))
+    return bool(MONEY_WORDS.search(compose_letters(name).casefold()))
 
 
 def _says_per_user(name: str) -> bool:
     """Return whether the name of a column of ages says that it is money per user."""
-    return bool(PER_USER_WORDS.search(composed(name).casefold()))
+    return bool(PER_USER_WORDS.search(compose_letters(name).casefold()))
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:

@@ -292,19 +292,27 @@ def _has_line_breaks(batch: pa.RecordBatch) -> bool:
 
 def _check_quotes(path: Path, dialect: TextDialect) -> None:
     """Raise ValueError where a quotation mark is not closed, so that rows stand in one cell."""
+    line = _find_open_quote(path, dialect)
+    if line is not None:
+        raise ValueError(
+            f"{path}, line {line}: a quotation mark is opened that is not closed in its row, so "
+            "that rows stand in one cell; close it, or export the file again"
+        )
+
+
+def _find_open_quote(path: Path, dialect: TextDialect) -> int | None:
+    """Find the line on which a row begins whose quotation marks are wrong; None where all close."""
     with io.TextIOWrapper(open_bytes(path), encoding=dialect.encoding, newline="") as file:
         reader = csv.reader(file, delimiter=dialect.separator, strict=True)
         line = 1
         try:
             for cells in reader:
                 if any(_hides_rows(cell, dialect) for cell in cells):
-                    raise csv.Error("rows stand in one cell")
+                    return line
                 line = reader.line_num + 1
-        except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {line}: a quotation mark is opened that is not closed in its row "
-                f"({error}); close it, or export the file again"
-            ) from error
+        except csv.Error:
+            return line
+    return None
 
 
 def _hides_rows(cell: str, dialect: TextDialect) -> bool:
@@ -422,7 +430,7 @@ def is_date_like(text: str) -> bool:
 
 
 def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[int]:
-    """Find the lines (from 1) on which rows (from 0) end, of those that `read_text_batches` reads."""
+    """Find the lines (from 1) on which rows (from 0) of `read_text_batches` end."""
     wanted = set(rows)
     line_of: dict[int, int] = {}
     for row, line in enumerate(_lines_of_rows(path, dialect)):

@@ -64,7 +64,9 @@ DAMAGES: dict[str, Callable[[str, random.Random], str]] = {
 }
 
 
-def write_damaged(export: AnyExport, damage: str, folder: Path, rng: random.Random) -> tuple[Path, Key]:
+def write_damaged(
+    export: AnyExport, damage: str, folder: Path, rng: random.Random
+) -> tuple[Path, Key]:
     """Write an export with one damaged row; also returns the key of its cohort.
 
     Cohorts have a column of text behind all others, in which anything may hide.

@@ -83,9 +83,7 @@ def any_exports(draw: st.DrawFn) -> AnyExport:
         cohorts=draw(st.sampled_from([1, 2, 5, 12, 12, 20, 20])),
         layout=draw(st.sampled_from(["wide", "long"])),
         container=draw(st.sampled_from(["csv", "csv.gz", "tsv", "xlsx"])),
-        encoding=draw(
-            st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp949", "gbk", "cp1252"])
-        ),
+        encoding=draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp949", "gbk", "cp1252"])),
         separator=separator,
         line_ends=draw(st.sampled_from([("\n",), ("\r\n",), ("\n", "\r\n")])),
         quote_all=draw(st.booleans()),
