@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ltvnet.correction.corrected import Corrected
-    from ltvnet.data.cohort_tables import Files, read
+    from ltvnet.data.cohort_tables import Files
     from ltvnet.data.curves import NODES, Curves, History
+    from ltvnet.data.frames import read
+    from ltvnet.data.importers.table_format import TableFormat
     from ltvnet.forecasting.forecast import Forecast
     from ltvnet.forecasting.forecaster import Forecaster
     from ltvnet.operations.configuration import model
@@ -25,8 +27,9 @@ _HOME = {
     "Forecast": "ltvnet.forecasting.forecast",
     "Forecaster": "ltvnet.forecasting.forecaster",
     "History": "ltvnet.data.curves",
+    "TableFormat": "ltvnet.data.importers.table_format",
     "model": "ltvnet.operations.configuration",
-    "read": "ltvnet.data.cohort_tables",
+    "read": "ltvnet.data.frames",
 }
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Forecast",
     "Forecaster",
     "History",
+    "TableFormat",
     "model",
     "read",
 ]

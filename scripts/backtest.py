@@ -28,13 +28,14 @@ def compare(config: DictConfig) -> "ModelComparison":
     """Replay the past with each model."""
     from ltvnet.backtesting.origins import OriginsConfig, ReplayPlan
     from ltvnet.correction.walk_forward import StageSwitches
-    from ltvnet.forecasting.typed_config import settings_from
+    from ltvnet.forecasting.typed_config import check_value, settings_from
     from ltvnet.operations.compare_models import CompareOptions, compare_models
 
     specs, values = model_specs(config), plain(config)
+    check_value(config.ledger, str, "ledger")
     options = CompareOptions(
         origins=settings_from(OriginsConfig, values.get("origins"), "origins"),
-        plan=ReplayPlan(**{key: values[key] for key in PLAN_KEYS}),
+        plan=settings_from(ReplayPlan, {key: values[key] for key in PLAN_KEYS}, ""),
         stages=settings_from(StageSwitches, values.get("learning"), "learning"),
         ledger=Path(config.ledger),
     )

@@ -6,13 +6,17 @@ Exit codes: 0 done, 2 the user's error, 3 a model that was worse than the patter
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import hydra
+from command_line.help_page import asks_for_help, help_page, overview
 from command_line.next_lines import command, resume_command
 from command_line.saved_config import (
     MOVED_TARGETS,
@@ -32,7 +36,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ltvnet.storage import mask_passwords
+from ltvnet.storage import configs_folder, mask_passwords
 
 if TYPE_CHECKING:
     from ltvnet.data.source import DataSource
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = configs_folder()
 WORDS = tuple(sys.argv[1:])
 """The words of the command line as typed: what Hydra reads is made of them."""
 
@@ -54,6 +58,18 @@ SOURCE_METHODS = ("history", "default_origin", "truth", "standard_errors")
 """Methods of a `DataSource`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """Values that every script has: its seed, where it writes, whether errors show their place."""
+
+    seed: int
+    out: str
+    debug: bool
+
+
+COMMON_KEYS = tuple(field.name for field in fields(CommonSettings))
+
+
 @runtime_checkable
 class HasExitCode(Protocol):
     """An error that schedulers can tell from others."""
@@ -63,11 +79,15 @@ class HasExitCode(Protocol):
 
 def launch(main: Callable[[DictConfig], None], name: str) -> None:
     """Run `main` with the config `name`; a user's error is one message and exit code 2."""
+    if asks_for_help(WORDS):
+        sys.stdout.write(help_page(CONFIGS, name, WORDS))
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
     def run(composed: DictConfig) -> None:
         with exit_on_error():
             config = final_config(composed, name)
+            check_common(config)
         with exit_on_error(lambda: way_on(name, config)), run_folder(config, name):
             main(config)
 
@@ -167,25 +187,36 @@ def plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:  # noqa: ANN
     return values  # type: ignore[no-any-return]
 
 
-def section(config: DictConfig, key: str) -> dict[str, Any]:
+def section(config: DictConfig, key: str, *, resolve: bool = False) -> dict[str, Any]:
     """Return a section of a config. Raises ValueError where it was taken out or is none."""
     if not isinstance(config.get(key), DictConfig):
         got = config.get(key)
         raise ValueError(f"expected values below {key}, got {key}={got}")  # noqa: TRY004 the user
-    return plain(config[key])
+    return plain(config[key], resolve=resolve)
+
+
+def check_common(config: DictConfig) -> None:
+    """Raise ValueError for wrong values of what every script has."""
+    from ltvnet.forecasting.run_context import check_seed
+    from ltvnet.forecasting.typed_config import settings_from
+
+    settings_from(CommonSettings, {key: config.get(key) for key in COMMON_KEYS}, "")
+    check_seed(config.seed)
 
 
 def data_source(config: DictConfig) -> "DataSource":
     """Make the source of config.data. Raises ValueError for a class that has moved or is none."""
     from ltvnet.data.source import DataSource
 
-    target = str(config.data.get("_target_", ""))
+    values = section(config, "data", resolve=True)
+    target = str(values.get("_target_", ""))
     for old, new in MOVED_TARGETS.items():
         if target.startswith(old):
             raise ValueError(
                 f"expected data._target_={target.replace(old, new)}, got {target}, where the class "
                 "stood before version 0.2: change the line in your configs/data"
             )
+    check_data(values, target)
     source = instantiate(config.data)
     if not isinstance(source, DataSource):
         raise ValueError(  # noqa: TRY004 the user named the wrong class
@@ -195,9 +226,23 @@ def data_source(config: DictConfig) -> "DataSource":
     return source
 
 
+def check_data(values: Mapping[str, Any], target: str) -> None:
+    """Raise ValueError for values that are not as the class of data annotates them."""
+    from ltvnet.forecasting.typed_config import check_arguments
+
+    module, _, name = target.rpartition(".")
+    try:
+        made_by = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"expected data._target_=MODULE.CLASS, got {target!r}") from error
+    if is_dataclass(made_by) or isfunction(made_by):
+        check_arguments(made_by, values, "data")
+
+
 def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
     """Return the specs of config.models by name, with the changes in config.settings."""
     from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.forecasting.registry import check_spec
     from ltvnet.operations.configuration import check_keys, list_choices, load_config, merge_configs
 
     names, known = config.models, list_choices("model")
@@ -208,17 +253,23 @@ def model_specs(config: DictConfig) -> dict[str, "ModelSpec"]:
     configs = {name: load_config("model", name) for name in names}
     settings = section(config, "settings")
     check_keys("settings", settings, configs)
-    return {
-        name: ModelSpec.from_config(merge_configs(configs[name], settings.get(name) or {}))
-        for name in names
-    }
+    context = run_context(config, None)
+    specs = {}
+    for name in names:
+        changed = merge_configs(configs[name], settings.get(name) or {})
+        specs[name] = ModelSpec.from_config(changed)
+        check_spec(specs[name], context, f"settings.{name}")
+    return specs
 
 
 def model_spec(config: DictConfig) -> "ModelSpec":
-    """Return the spec of config.model."""
+    """Return the spec of config.model. Raises ValueError for what its constructor refuses."""
     from ltvnet.forecasting.model_spec import ModelSpec
+    from ltvnet.forecasting.registry import check_spec
 
-    return ModelSpec.from_config(plain(config.model))
+    spec = ModelSpec.from_config(section(config, "model"))
+    check_spec(spec, run_context(config, None), "model")
+    return spec
 
 
 def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
@@ -228,3 +279,7 @@ def run_context(config: DictConfig, folder: Path | None) -> "RunContext":
 
     hardware = settings_from(HardwareConfig, section(config, "trainer"), "trainer")
     return RunContext(seed=config.seed, folder=folder, hardware=hardware)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(overview(CONFIGS))

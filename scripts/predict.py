@@ -6,30 +6,32 @@ from pathlib import Path
 from launch import data_source, launch, plain, section
 from omegaconf import DictConfig
 
+TABLE_KEYS = ("wide", "ages", "by", "ledger", "explain", "part", "scale")
+"""Keys of configs/predict.yaml that are those of OutputOptions."""
+
+SETTING_KEYS = ("as_of", "rows", "threads", "device", "engine")
+"""Keys of configs/predict.yaml that are those of ForecastOptions."""
+
 log = logging.getLogger("predict")
 
 
 def main(config: DictConfig) -> None:
     """Read, forecast, write."""
-    from ltvnet.forecasting.typed_config import settings_from
+    from ltvnet.forecasting.typed_config import check_value, settings_from
     from ltvnet.operations.forecast_batch import ForecastOptions, forecast_batch
     from ltvnet.prediction.batch import OutputOptions
     from ltvnet.prediction.spark import SparkCluster
 
-    cluster = None
-    if config.engine == "spark":
-        cluster = settings_from(SparkCluster, section(config, "spark"), "spark")
-    values = plain(config)
-    names = ("wide", "ages", "by", "ledger", "explain", "part", "scale")
-    options = ForecastOptions(
-        as_of=config.as_of,
-        rows=config.rows,
-        threads=config.threads,
-        device=config.device,
-        engine=config.engine,
-        cluster=cluster,
-        tables=OutputOptions(**{name: values[name] for name in names}),
-    )
+    values = plain(config, resolve=True)
+    cluster = settings_from(SparkCluster, section(config, "spark", resolve=True), "spark")
+    tables = {key: values[key] for key in TABLE_KEYS}
+    settings = {key: values[key] for key in SETTING_KEYS}
+    settings |= {
+        "cluster": cluster if config.engine == "spark" else None,
+        "tables": settings_from(OutputOptions, tables, ""),
+    }
+    options = settings_from(ForecastOptions, settings, "")
+    check_value(values["bundle"], str, "bundle")
     out = Path(config.out)
     summary = forecast_batch(Path(config.bundle), data_source(config), options, out)
     log.info("%s\nwrote %s", summary.as_text(), out)

@@ -1,9 +1,9 @@
 """Make a cohort table of purchases, with its standard errors: see configs/prepare.yaml."""
 
 import logging
-import shlex
 from pathlib import Path
 
+from command_line.next_lines import command, data_word
 from launch import data_source, launch
 from omegaconf import DictConfig
 
@@ -18,8 +18,8 @@ def main(config: DictConfig) -> None:
     log.info(
         "%s, and standard errors of its curves: %s", prepared.cohorts, prepared.standard_errors
     )
-    words = [f"{key}={value}" for key, value in prepared.training_choices().items()]
-    log.info("next: python scripts/train.py model=best data=files %s", shlex.join(words))
+    words = [data_word(key, value) for key, value in prepared.training_choices().items()]
+    log.info("next: %s", command("train", "model=best", "data=files", *words))
 
 
 if __name__ == "__main__":

@@ -7,18 +7,22 @@ from command_line.next_lines import predict_command
 from launch import data_source, launch, model_spec, plain, run_context, section
 from omegaconf import DictConfig
 
+TRAIN_KEYS = ("title", "as_of", "force")
+"""Keys of configs/train.yaml that are those of TrainOptions."""
+
 log = logging.getLogger("train")
 
 
 def main(config: DictConfig) -> None:
     """Read, replay the past, train, export, score."""
     from ltvnet.correction.walk_forward import ValidationConfig
+    from ltvnet.forecasting.typed_config import settings_from
     from ltvnet.operations.train_model import TrainOptions, refuse_other_run, train_model
 
     out = Path(config.out)
     if not config.resume:
         refuse_other_run(out)
-    options = TrainOptions(title=config.title, as_of=config.as_of, force=config.force)
+    options = settings_from(TrainOptions, {key: config[key] for key in TRAIN_KEYS}, "")
     trained = train_model(
         data_source(config),
         model_spec(config),

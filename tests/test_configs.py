@@ -37,7 +37,17 @@ def test_every_file_is_met_here() -> None:
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     assert groups == {"data", "model", "space", "trainer", "validation"}
     top = {path.stem for path in CONFIGS.glob("*.yaml")}
-    names = {"run", "train", "backtest", "benchmark", "predict", "prepare", "simulate", "sweep"}
+    names = {
+        "run",
+        "train",
+        "backtest",
+        "benchmark",
+        "predict",
+        "prepare",
+        "simulate",
+        "sweep",
+        "check",
+    }
     assert top == names
 
 

@@ -56,7 +56,7 @@ def copy_of_sources(folder: Path) -> Path:
     folder.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    for name in ("ltvnet", "configs"):
+    for name in ("ltvnet", "configs", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
@@ -69,6 +69,27 @@ def test_four_lines_away_from_the_checkout(python: Path, tmp_path: Path) -> None
     assert str(python.parent.parent) in done.stdout
 
 
+def test_commands_away_from_the_checkout(python: Path, tmp_path: Path) -> None:
+    """As the scripts of a checkout; what is to be run next is told as it was called."""
+    write_cohorts(weekly_history(60).as_of("2024-02-29"), tmp_path / "cohorts_2024-02-29.csv")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python), "-I", str(python.parent / "ltvnet"), *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    trained = run("train", "model=pattern", "validation=none", "data.path=cohorts_2024-02-29.csv")
+    assert trained.returncode == 0, trained.stderr
+    following = trained.stdout.partition("next: ltvnet ")[2].split()
+    predicted = run(*following)
+    assert predicted.returncode == 0, predicted.stderr
+    assert (tmp_path / "rollup.csv").exists()
+
+    assert run("predict", "--help").stdout.startswith("Forecasts cohorts.")
+    assert "with SCRIPT out of " in run().stdout
+    refused = run("nonsense")
+    assert refused.returncode == 2 and "expected ltvnet SCRIPT out of " in refused.stderr
+
+
 def test_every_subpackage_is_in_the_wheel() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "packages"
@@ -77,4 +98,5 @@ def test_every_subpackage_is_in_the_wheel() -> None:
         ".".join(path.parent.relative_to(ROOT).parts)
         for path in (ROOT / "ltvnet").rglob("__init__.py")
     }
-    assert set(packages) == disk | {"ltvnet.configs"}
+    beside = {"ltvnet.configs", "ltvnet.scripts", "ltvnet.scripts.command_line"}
+    assert set(packages) == disk | beside

@@ -8,16 +8,25 @@ Shapes: E entries, K cohorts.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 
 from ltvnet.backtesting.ledger import STAGES, Ledger, LedgerEntries
 from ltvnet.data.arrays import Bools, Floats, Ints
 from ltvnet.forecasting.forecast import QUANTITIES
+from ltvnet.storage import lock_folder
 
 SAME_FORECAST_TOLERANCE = 1e-5
 """Relative difference up to which forecasts are the same: nets round by the size of a batch."""
+
+WAITING_SECONDS = 60.0
+"""Seconds for which a ledger that another process writes to is waited for."""
+
+RETRY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,38 @@ def issue_forecasts(
 ) -> IssueSummary:
     """Add entries of one origin to a ledger; entries of cohorts that stand there stay as issued.
 
-    `bundle` the identity of what forecast, `last_training_day` the last that it knew. Raises
-    ValueError as `Ledger.write` does, and for cohorts with other attributes than in the ledger.
+    `bundle` the identity of what forecast, `last_training_day` the last that it knew. Two processes
+    may issue at once: one waits for the other. Raises ValueError as `Ledger.write` does, for
+    cohorts with other attributes than in the ledger, and where the ledger stays locked.
     """
+    with _ledger_lock(ledger.folder):
+        return _issue_alone(ledger, model, entries, bundle, last_training_day)
+
+
+@contextmanager
+def _ledger_lock(folder: Path) -> Iterator[None]:
+    """Keep a ledger for this process, once others have written what they had to."""
+    last_try = monotonic() + WAITING_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock_folder(folder, "adds forecasts to a table of record"))
+                break
+            except ValueError:
+                if monotonic() > last_try:
+                    raise
+            sleep(RETRY_SECONDS)
+        yield
+
+
+def _issue_alone(
+    ledger: Ledger,
+    model: str,
+    entries: LedgerEntries,
+    bundle: str,
+    last_training_day: np.datetime64,
+) -> IssueSummary:
+    """Issue forecasts while no other process writes to the ledger: see `issue_forecasts`."""
     origin = entries.origin[0]
     issued = None
     is_new = np.ones(len(entries), dtype=bool)

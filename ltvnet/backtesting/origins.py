@@ -6,11 +6,13 @@ An origin is a past day on which a forecast is made from what was known by its e
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from ltvnet.data.arrays import ONE_DAY
 from ltvnet.data.curves import MAX_AGE, Curves, History, parse_day, validate_ages
+from ltvnet.forecasting.typed_config import check_day
 
 ONE_WEEK = np.timedelta64(7, "D")
 
@@ -43,9 +45,9 @@ class ReplayPlan:
     `workers` processes. Raises ValueError for other words and numbers.
     """
 
-    window: str
-    refit: str
-    ages: Sequence[int]
+    window: Annotated[str, "expanding or sliding:52w"]
+    refit: Annotated[str, "each, every_K or frozen"]
+    ages: Annotated[Sequence[int], "[] or whole days such as [7,30]"]
     warm: bool
     workers: int
 
@@ -118,10 +120,18 @@ def past_origins(
 class OriginsConfig:
     """Days that are to be replayed: `dates`, or those from `first` to `last`, `every` "4w"."""
 
-    every: str
+    every: Annotated[str, "4w or other weeks"]
     first: object = None
     last: object = None
     dates: Sequence[object] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the days."""
+        check_day(self.first, "origins.first")
+        check_day(self.last, "origins.last")
+        if isinstance(self.dates, list | tuple):
+            for date in self.dates:
+                check_day(date, "origins.dates")
 
 
 def choose_origins(history: History, config: OriginsConfig) -> list[np.datetime64]:

@@ -11,6 +11,7 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   on disk, from the names of columns to `Files`, which reads a file or a folder of snapshots.
 - `importers`: a folder of its own for tables that are not written as ltvnet's own are.
 - `output_columns`: names of the columns of ltvnet's own tables, and of attributes beside them.
+- `overview`: all that is said of a history before a model sees it.
 - `findings`, `history_checks`: odd things in data, told with a way out, and all checks for them:
   `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),
   `levels`, `level_checks` (currency and unit), `padding` (cells filled in), `acquisition_dates`,
@@ -19,8 +20,9 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
   them `purchase_files`, `purchase_fields`, `purchase_cells` read CSV and Parquet without guessing,
   `line_outcomes`, `doubtful_lines`, `believed_lines` say what becomes of every line, `customer_ids`
   and `cohort_members` who is who.
+- `frames`: `read`, for Python, which takes data frames too.
 - `simulation`: a portfolio of cohorts whose expected curves are known.
-- `source`: the protocol that all of these sources satisfy.
+- `source`: the protocol that all of these sources satisfy; `row_counts`: how long a table is.
 
 A cohort table (CSV, CSV.gz, Parquet, xlsx) of ltvnet's own has a row for each cohort. Its columns,
 in any order:

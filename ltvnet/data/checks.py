@@ -34,6 +34,13 @@ _FALL = (
     "each cell is the revenue of one day data.format.values=increment"
 )
 _FALL_TO_ZERO = "expected no fall to 0: it is data; empty the cell where nothing is known yet"
+_MANY_FALLS = (
+    "expected no fall of cumulative revenue, got falls in so many cohorts that this is rather the "
+    "revenue of each day: set data.format.values=increment, or data.revenue=net if it is "
+    "cumulative with refunds in it"
+)
+_MANY_FALLING_COHORTS = 5
+_MANY_FALLING_SHARE = 0.05  # of cohorts, by which exports of each day's revenue are recognised
 
 
 def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -> pd.DataFrame:
@@ -47,6 +54,10 @@ def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -
         return table.number_faults
     faults = _check_rows(table.take(rows), last_age[rows], tolerance)
     faults["row"] = rows[faults["row"]]
+    is_fall = faults["problem"] == _FALL
+    if is_fall.sum() >= max(_MANY_FALLING_COHORTS, _MANY_FALLING_SHARE * len(table)):
+        faults.loc[is_fall, "problem"] = _MANY_FALLS
+        faults = faults[faults["problem"] != _FALL_TO_ZERO]  # a day without revenue is one
     return pd.concat([table.number_faults, faults]).drop_duplicates(["row", "column"])
 
 

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ltvnet.data.arrays import (
     Bools,
@@ -33,8 +34,7 @@ from ltvnet.data.exported_ages import (
     carry_between_ages,
     common_exported_ages,
 )
-from ltvnet.data.importers.date_texts import read_date
-from ltvnet.data.importers.numbers import looks_numeric
+from ltvnet.data.importers.text_kinds import has_name
 from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
 
 log = logging.getLogger(__name__)
@@ -213,13 +213,14 @@ def parse_dates(table: pa.Table) -> tuple[Categorical, Days, Days]:
 
 
 def text_column(column: pa.ChunkedArray) -> Categorical:
-    """Read the cells (N,) of a column as text, "" where empty."""
+    """Read the cells (N,) of a column as text, "" where empty.
+
+    Blanks around a text and its form in Unicode make no difference.
+    """
     codes, texts = factorize_text(column)
-    values = np.array(texts, dtype=object)
-    order = np.argsort(values, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return Categorical(rank[codes], values[order])
+    plain_texts = pc.utf8_trim_whitespace(pc.utf8_normalize(pa.array(texts, pa.string()), "NFC"))
+    values, rank = np.unique(plain_texts.to_numpy(zero_copy_only=False), return_inverse=True)
+    return Categorical(rank.astype(np.int64)[codes], values)
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ class ParsedTable:
     def text_labels(self, exclude: Sequence[str] = ()) -> list[str]:
         """List the labels, but for some, whose cells are not all numbers or empty."""
         candidates = [name for name in self.labels if name not in exclude]
-        return [name for name in candidates if _has_text(self.labels[name])]
+        return [name for name in candidates if has_name(map(str, self.labels[name].values))]
 
     def take(self, rows: Ints) -> Self:
         """Select rows, without the faults of numbers."""
@@ -449,15 +450,6 @@ def _take_contiguous(cells: Floats, rows: Ints) -> Floats:
     for block in block_slices(len(cells)):
         selected[target_row[block]] = np.ascontiguousarray(cells[block])
     return selected[:-1]
-
-
-def _has_text(column: Categorical) -> bool:
-    """Return whether any cell is neither a number, in any dialect, nor empty, nor all are dates."""
-    texts = [str(text) for text in column.values if text != ""]
-    others = [
-        text for text, is_number in zip(texts, looks_numeric(texts), strict=True) if not is_number
-    ]
-    return bool(others) and not all(map(read_date, others))
 
 
 def history_from_tables(

@@ -34,9 +34,11 @@ from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_h
 from ltvnet.data.importers.cohort_blocks import CohortBlock
 from ltvnet.data.importers.cohort_reader import CohortReader
 from ltvnet.data.importers.column_mapping import AGE, VALUE
+from ltvnet.data.importers.cost_files import add_cost
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
+from ltvnet.data.row_counts import estimate_rows
 from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
 from ltvnet.storage import atomic_write
 
@@ -61,10 +63,11 @@ class Files:
     date (refuse, mask); `revenue` whether a fall of a curve is wrong (gross) or a refund (net);
     `rounding_tolerance` relative change that counts as rounding; `snapshot` as-of day of a single
     file (None: the date in its name, or else the last day on which an age in it was complete);
-    `expected` a table of the same cohorts' expected curves, where they are simulated; `format` how
-    tables are written, as far as they do not say it themselves; `renamed` attribute -> old -> new
-    value, for files from before a name was changed; `dropped`, `odd_dates` and `scale` as in
-    `DoubtChoices`.
+    `expected` a table of the same cohorts' expected curves, where they are simulated; `cost` a file
+    or folder of what advertising cost, which becomes the spend, and `cost_spread` whether a row of
+    several days is divided evenly among them; `format` how tables are written, as far as they do
+    not say it themselves; `renamed` attribute -> old -> new value, for files from before a name was
+    changed; `dropped`, `odd_dates` and `scale` as in `DoubtChoices`.
     Raises ValueError for an option outside its range.
     """
 
@@ -78,6 +81,8 @@ class Files:
     rounding_tolerance: float = 1e-3
     snapshot: str | None = None
     expected: str | None = None
+    cost: str | Path | None = None
+    cost_spread: bool = False
     format: TableFormat = TableFormat()
     renamed: Mapping[str, Mapping[str, str]] | None = None
     dropped: Literal["keep", "drop"] = "keep"
@@ -123,7 +128,7 @@ class Files:
         Raises ValueError for what cannot be read or understood.
         """
         date_of, findings = self._date_files()
-        report = FaultReport(self._column_names())
+        report = FaultReport({})
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
@@ -132,6 +137,7 @@ class Files:
                 report.add_file(str(error))
         tables = [block.table for block in block_of.values()]
 
+        report.columns = self._column_names()
         names, attribute_findings = self._choose_attributes(tables, report)
         odd_rows, date_findings = mark_odd_rows(tables, self.odd_dates) if tables else ([], [])
         for (file, block), is_odd in zip(block_of.items(), odd_rows, strict=True):
@@ -148,9 +154,23 @@ class Files:
             self.hierarchy,
             self._total_lag_days,
         )
+        if self.cost is not None:
+            history = add_cost(history, self.cost, self.format, spread=self.cost_spread)
         earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
-        return inspect_history(history, choices, earlier_findings)
+        inspected = inspect_history(history, choices, earlier_findings)
+        return replace(inspected, layout=self._reader.layout)
+
+    def spell_out(self) -> "Files":
+        """Return a source that says of its tables all that was understood of them.
+
+        It reads other tables of their layout alike, or refuses them. Raises ValueError where these
+        are not understood.
+        """
+        table_format, columns = self._reader.spell_out()
+        own_roles = [*ROLES, AGE, VALUE, *self.hierarchy, *(self.attributes or ())]
+        named = {role: name for role, name in columns.items() if role in own_roles}
+        return replace(self, format=table_format, columns=named | dict(self.columns or {}))
 
     def truth(self) -> Curves | None:
         """Read the expected curves as of the newest day in their table; None where there is none.
@@ -159,7 +179,7 @@ class Files:
         """
         if self.expected is None:
             return None
-        expected = replace(self, path=self.expected, expected=None).history()
+        expected = replace(self, path=self.expected, expected=None, cost=None).history()
         return expected.as_of(expected.last_day)
 
     def default_origin(self, history: History) -> np.datetime64:
@@ -181,12 +201,17 @@ class Files:
             raise ValueError(f"expected at least one row in a piece, got {rows}")
         date_of, findings = self._date_files()
         ((file, date), *later_files) = date_of.items()
-        if later_files:
+        if later_files or self.cost is not None:
             yield from self._split(self.history(), rows)
             return
         report_findings(findings)
         blocks = self._parse_file(file, rows, date)
         yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+
+    def expected_rows(self) -> int | None:
+        """Return the rows of a single file, about; None for a folder: it is read whole."""
+        path = Path(self.path).expanduser()
+        return estimate_rows(path) if path.is_file() else None
 
     def _split(self, history: History, rows: int) -> Iterator[Curves]:
         """Split the newest curves of a history into pieces of at most `rows` cohorts."""
@@ -208,6 +233,8 @@ class Files:
         `names` of the attributes (None: those of the first block). Raises ValueError for the first
         block in which something is wrong.
         """
+        if self.cost is not None:
+            raise ValueError(f"{self.cost}: data.cost is not joined here; set engine=local")
         blocks = self._own_parser.parse(self._own_blocks(tables, file), file, date)
         yield from self._check_blocks(blocks, TableFile(file), date, names)
 
@@ -383,11 +410,6 @@ def _log_left_out(cohorts: int, date: np.datetime64) -> None:
     """Log how many cohorts have not begun by the as-of day."""
     if cohorts:
         log.warning("%d cohorts start after %s and are left out", cohorts, date)
-
-
-def read(path: str | Path) -> History:
-    """Read the history in a cohort table or a folder of snapshots by the defaults of `Files`."""
-    return Files(path=path).history()
 
 
 def write_cohorts(curves: Curves, path: str | Path) -> None:

@@ -1,6 +1,6 @@
 """All findings about a history: what is odd in it, and the newest snapshot beside those before."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,9 @@ from ltvnet.data.lost_cohorts import find_lost_cohorts
 from ltvnet.data.padding import find_zeroed_ages
 from ltvnet.data.replaced_cohorts import find_replacement
 from ltvnet.data.vintages import Vintages, keep_newest_cohorts
+
+OWN_LAYOUT = "ltvnet's own columns"
+"""Kind of table that has ltvnet's own columns."""
 
 _SEVERITIES = ("refusal", "warning", "note")
 
@@ -49,11 +52,20 @@ class DoubtChoices:
 
 @dataclass(frozen=True)
 class InspectedHistory:
-    """A history, the `curves` known on its last day, and the `findings` about it, worst first."""
+    """A history, the `curves` known on its last day, and the `findings` about it, worst first.
+
+    `layout` the kind of table it was read from.
+    """
 
     history: History
     curves: Curves
     findings: tuple[Finding, ...]
+    layout: str = OWN_LAYOUT
+
+    def with_worst_first(self) -> "InspectedHistory":
+        """Return the history with its findings in the order of severity."""
+        by_severity = sorted(self.findings, key=lambda one: _SEVERITIES.index(one.severity))
+        return replace(self, findings=tuple(by_severity))
 
 
 def inspect_history(
@@ -76,8 +88,7 @@ def inspect_history(
 
     curves = history.as_of(history.last_day)
     findings += check_history(history, curves, accepts_any_scale=choices.scale == "any")
-    findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
-    return InspectedHistory(history, curves, tuple(findings))
+    return InspectedHistory(history, curves, tuple(findings)).with_worst_first()
 
 
 def check_history(

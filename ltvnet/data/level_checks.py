@@ -11,7 +11,7 @@ import pandas as pd
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import DAYS_PER_WEEK, Curves
 from ltvnet.data.findings import Finding, Severity, format_factor, list_names
-from ltvnet.data.levels import LEVEL_AGES, level_attribute, robust_z, split_by_group
+from ltvnet.data.levels import LEVEL_AGES, MAX_SEGMENTS, level_attribute, robust_z, split_by_group
 from ltvnet.data.vintages import Vintages
 
 LARGE_FACTOR = 8.0
@@ -22,6 +22,9 @@ _WEEK_FACTOR = 5.0
 
 _MIN_WEEKS_OF_LEVEL = 6
 """Weeks that a segment needs before and after for a jump to be seen."""
+
+_MIN_LOW_WEEKS = 3
+"""Weeks at a low level, at least: in a single one of few cohorts nobody may have bought."""
 
 _MIN_POSITIVE_SHARE = 0.4
 """Share of weeks with revenue, below which a level says nothing."""
@@ -66,7 +69,7 @@ def find_level_jumps(curves: Curves) -> list[Finding]:
     segment, keys = curves.segments(min(1, len(curves.hierarchy)))
     rows = np.flatnonzero((curves.observed_age >= 0) & (curves.users > 0))
     findings = []
-    for members in split_by_group(rows, segment[rows]):
+    for members in _largest_segments(curves, rows, segment[rows]):
         key = keys[segment[members[0]]]
         label = f"{name} {key[0]!r}" if key else "all cohorts"
         for age in LEVEL_AGES:
@@ -76,6 +79,13 @@ def find_level_jumps(curves: Curves) -> list[Finding]:
                 findings.append(Finding("warning", "level", message, way_out))
                 break
     return findings
+
+
+def _largest_segments(curves: Curves, rows: Ints, segment: Ints) -> list[Ints]:
+    """List the rows of each segment (R,) that may have enough weeks, those of most users first."""
+    members = [part for part in split_by_group(rows, segment) if len(part) >= _MIN_WEEKS_OF_LEVEL]
+    members.sort(key=lambda part: -curves.users[part].sum())
+    return members[:MAX_SEGMENTS]
 
 
 def _weekly_levels(curves: Curves, rows: Ints, age: int) -> pd.Series:
@@ -121,8 +131,8 @@ def _is_other_level(run: Floats, rest: Floats) -> bool:
     factor = level / typical
     logs = np.log(rest[rest > 0])
     z = robust_z(np.log([level]), logs)[0]
-    is_large = factor >= LARGE_FACTOR or factor <= 1 / LARGE_FACTOR
-    return bool(is_large and abs(z) >= _MIN_Z)
+    is_low = factor <= 1 / LARGE_FACTOR and len(run) >= _MIN_LOW_WEEKS
+    return bool((factor >= LARGE_FACTOR or is_low) and abs(z) >= _MIN_Z)
 
 
 def _end_runs(is_far: np.ndarray) -> Iterator[tuple[int, int, str]]:

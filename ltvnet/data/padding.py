@@ -20,6 +20,9 @@ _MIN_EXPECTED_GROWTH = 20.0
 _MAX_DAYS = 20 * 366
 """Calendar days that are looked at: dates further apart have an error in them."""
 
+_MIN_COHORT_SHARE = 0.25
+"""Cohorts that have to be known on a day for it to tell anything, of those on the fullest day."""
+
 _QUIET_SHARE = 0.1
 """A day on which so small a share of the expected cells grows is quiet."""
 
@@ -59,6 +62,7 @@ class GrowthCounts:
         known_on_day, grown_on_day = known.sum(axis=0), grown.sum(axis=0)
         usual_share = grown_on_day.sum() / max(known_on_day.sum(), 1)
         is_busy = grown_on_day > _QUIET_SHARE * usual_share * known_on_day
+        is_busy &= known_on_day >= _MIN_COHORT_SHARE * known_on_day.max()
         if not is_busy.any():
             return None
 

@@ -4,6 +4,7 @@ What is typed, in a Parquet file or by SQL, stays what it is. Text is read by a 
 cells decide together; odd texts are read once each and looked up.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,9 @@ from ltvnet.data.purchase_files import (
     quote_name,
 )
 
-_TIME = r"(?:[T ]+[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)"
+_CLOCK = r"(?:[T ]+[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)"
 _OFFSET = r"(?: ?(?:Z|UTC|GMT|[-+][0-9]{2}(?::?[0-9]{2})?))"
-_ISO_MOMENT = rf"\s*[0-9]{{4}}[-/][0-9]{{1,2}}[-/][0-9]{{1,2}}(?:{_TIME}{_OFFSET}?)?\s*"
+_ISO_MOMENT = rf"\s*[0-9]{{4}}[-/][0-9]{{1,2}}[-/][0-9]{{1,2}}(?:{_CLOCK}{_OFFSET}?)?\s*"
 _WITH_OFFSET = rf".*:[0-9]{{2}}(?:[.,][0-9]+)?{_OFFSET}\s*"
 _MORNING = "오전|上午|午前"
 _AFTERNOON = "오후|下午|午後"
@@ -44,7 +45,7 @@ _MOMENT_TYPES = ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_
 NOBODY = tuple(sorted(MISSING_MARKS | {"#n/a", "#na", "#null!", "#ref!", "#value!"}))
 """Texts, in small letters, that stand where a customer is not known."""
 
-_LONGEST_NOBODY = max(len(mark.encode()) for mark in NOBODY) + 4  # and blanks around it
+_IS_NOBODY = r"(?i)\s*(" + "|".join(map(re.escape, NOBODY)) + r")\s*"
 
 
 @dataclass(frozen=True)
@@ -286,9 +287,7 @@ def read_customers(fields: LineFields, field: str, *, as_text: bool) -> str:
     cell = fields.sql[field]
     cell_type = fields.type_of(field)
     if cell_type == "VARCHAR":
-        marks = ", ".join(f"'{mark}'" for mark in NOBODY)
-        is_nobody = f"strlen({cell}) <= {_LONGEST_NOBODY} AND lower(trim({cell})) IN ({marks})"
-        return f"CASE WHEN {is_nobody} THEN NULL ELSE {cell} END"
+        return _without_nobody(fields, cell)
     if cell_type in ("DOUBLE", "FLOAT"):
         known = f"CASE WHEN isfinite({cell}) THEN {cell} END"
         if not as_text:
@@ -299,3 +298,31 @@ def read_customers(fields: LineFields, field: str, *, as_text: bool) -> str:
             f" ELSE CAST({known} AS VARCHAR) END"
         )
     return f"nullif(CAST({cell} AS VARCHAR), '')" if as_text else cell
+
+
+def _without_nobody(fields: LineFields, cell: str) -> str:
+    """Write SQL of a text that is NULL where it stands for nobody, by the marks that are there.
+
+    They are looked for among texts that may be some by their first letter: Parquet files know
+    which of their parts have none.
+    """
+    may_be_mark = " OR ".join(
+        [
+            "cell < '0'",
+            "cell >= '<' AND cell < '='",
+            "cell >= 'N' AND cell < 'O'",
+            "cell >= 'n' AND cell < 'o'",
+            "cell >= '~'",
+        ]
+    )
+    relation = fields.relation
+    marks = fetch_column(
+        relation.connection,
+        f"""
+        SELECT DISTINCT cell FROM (SELECT {cell} AS cell FROM ({fields.select(relation.name)}))
+        WHERE ({may_be_mark}) AND regexp_full_match(cell, '{_IS_NOBODY}')""",
+    ).to_pylist()
+    if not marks:
+        return cell
+    listed = ", ".join(f"'{mark}'" for mark in marks)
+    return f"CASE WHEN {cell} IN ({listed}) THEN NULL ELSE {cell} END"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from ltvnet.data.importers.purchase_presets import recognise_purchases
 from ltvnet.data.purchase_files import (
     FileRelation,
     LineFormat,
@@ -135,9 +136,11 @@ def resolve_fields(
         listed = ", ".join(relation.columns[:_COLUMNS_LISTED])
         unlisted = len(relation.columns) - _COLUMNS_LISTED
         more = f" and {unlisted} more" if unlisted > 0 else ""
+        shop = recognise_purchases(relation.columns)
+        hint = "" if shop is None else f"; they are those of {shop}, which data={shop} reads"
         raise ValueError(
             f"{relation.path}: expected columns of the file, or SQL over them, as data.*; got "
-            f"{', '.join(problems)}; the columns are {listed}{more}"
+            f"{', '.join(problems)}; the columns are {listed}{more}{hint}"
         )
     return LineFields(relation, number_columns, number_expressions, text_expressions)
 

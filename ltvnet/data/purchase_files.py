@@ -46,9 +46,8 @@ class LineFormat:
         """Check the options under data.format. Raises ValueError for others and for wrong words."""
         names = [known.name for known in fields(cls)]
         if unknown := set(options) - set(names):
-            raise ValueError(
-                f"data.format: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}"
-            )
+            got = ", ".join(sorted(unknown))
+            raise ValueError(f"data.format: expected some of {', '.join(names)}, got {got}")
         return cls(**cast(Any, dict(options)))
 
     def __post_init__(self) -> None:
@@ -59,8 +58,7 @@ class LineFormat:
         ):
             word = getattr(self, name)
             if word is not None and word not in words:
-                known = ", ".join(words)
-                raise ValueError(f"data.format.{name}: expected one of {known}, got {word!r}")
+                raise ValueError(f"expected data.format.{name}={' or '.join(words)}, got {word!r}")
 
 
 def matching_files(pattern: str) -> list[Path]:
@@ -227,7 +225,7 @@ class FileRelation:
         return name
 
     def line_of(self, file_number: int, row: int) -> int | None:
-        """Find the line of a CSV file on which a row (from 0) ends; None of Parquet."""
+        """Find the line on which a row (from 0) of a CSV file ends; None of another file."""
         if not self.holds_text:
             return None
         [line] = line_numbers(self.files[file_number], self.dialects[file_number], [row])

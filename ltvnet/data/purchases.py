@@ -6,6 +6,7 @@ is in them. They are made of `cells`, the fields of every line as they were read
 `user_cells`.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -45,12 +46,6 @@ DOUBTFUL_RULES: tuple[Doubtful, ...] = get_args(Doubtful)
 
 _NUMBER_FIELDS = ("amount", "where", "date", "users_date")
 """Fields whose SQL sees columns of plain numbers as numbers."""
-
-_FIELD_TYPES = {
-    "date": ("date", "an expression such as try_strptime(column, '%d/%m/%Y %H:%M')"),
-    "amount": ("number", "an expression such as regexp_replace(column, '[^-0-9.]', '', 'g')"),
-}
-"""Type of a field's cells in words, and what reads cells of another."""
 
 _NO_ROWS = {
     "repeated_headers": "lines that repeat the header",
@@ -368,8 +363,15 @@ def set_time_zone(connection: duckdb.DuckDBPyConnection, timezone: str | None) -
 
 def describe_unreadable_cells(rows: RowDescription, field: str) -> str:
     """Say which cells of a field cannot be read, and the way out."""
-    type_name, way_out = _FIELD_TYPES["amount" if field == "amount" else "date"]
+    if field == "amount":
+        expected, expression = "a number", "regexp_replace(column, '[^-0-9.]', '', 'g')"
+    elif re.fullmatch("[0-9]{9,10}", rows.cell or ""):
+        expected, expression = "a date", "to_timestamp(column), for seconds since 1970"
+    elif re.fullmatch("[0-9]{12,13}", rows.cell or ""):
+        expected, expression = "a date", "to_timestamp(column / 1000), for milliseconds since 1970"
+    else:
+        expected, expression = "a date", "try_strptime(column, '%d/%m/%Y %H:%M')"
     return (
-        f"{rows.path}: expected a {type_name}, got {rows}; give data.{field} as {way_out}, or leave"
-        " such rows out"
+        f"{rows.path}: expected {expected}, got {rows}; give data.{field} as an expression such as"
+        f" {expression}, or leave such rows out"
     )

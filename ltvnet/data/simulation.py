@@ -54,7 +54,10 @@ class Timeline:
 
     def __post_init__(self) -> None:
         """Check ranges, and that the first day is a Monday."""
-        is_monday = pd.Timestamp(parse_day(self.first_day)).weekday() == 0
+        try:
+            is_monday = pd.Timestamp(parse_day(self.first_day)).weekday() == 0
+        except ValueError:
+            is_monday = False
         _require("timeline.first_day", "a Monday", self.first_day, ok=is_monday)
 
         min_weeks = math.ceil(MAX_AGE / DAYS_PER_WEEK)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet.data.curves import Curves, History
+from ltvnet.data.history_checks import InspectedHistory
 
 
 @runtime_checkable
@@ -31,9 +32,27 @@ class DataSource(Protocol):
 
 
 @runtime_checkable
+class Inspectable(Protocol):
+    """A source that can tell what is odd in its cohorts instead of refusing them."""
+
+    def inspect(self) -> InspectedHistory:
+        """Read all vintages of all cohorts, and find what is odd in them."""
+        ...
+
+
+@runtime_checkable
 class CurvesStream(Protocol):
     """A source that can hand out its cohorts piece by piece, in bounded memory."""
 
     def curves(self, rows: int) -> Iterator[Curves]:
         """Yield what was known at the end of the as-of day, at most `rows` cohorts at a time."""
+        ...
+
+
+@runtime_checkable
+class CountsRows(Protocol):
+    """A source that knows about how many cohorts it has before they are read."""
+
+    def expected_rows(self) -> int | None:
+        """Return the rows, exactly or about; None where they cannot be known without reading."""
         ...

@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
 from ltvnet.data.arrays import Bools, Floats, Ints, Strings
+from ltvnet.data.importers.extension_columns import is_readable, with_plain_columns
 from ltvnet.data.importers.text_files import (
+    READ_BYTES,
     LineCounts,
     TextDialect,
     detect_dialect,
@@ -29,6 +31,9 @@ from ltvnet.data.importers.text_files import (
 from ltvnet.data.importers.workbooks import Workbook, read_workbook
 
 log = logging.getLogger(__name__)
+
+_HEAD_ROWS = 1 << 12
+_HEAD_BYTES = 1 << 20
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".xlsx")
 """Endings of the files that are read as tables."""
@@ -47,7 +52,7 @@ def find_tables(path: Path) -> dict[Path, np.datetime64 | None]:
         return _find_snapshots(path)
     if not path.exists():
         raise ValueError(f"{path}: expected a file or a folder, found none; see data.path")
-    if not _is_table(path):
+    if not is_table(path):
         raise ValueError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}; export one")
     return {path: date_in_name(path)}
 
@@ -69,7 +74,7 @@ def date_in_name(file: Path) -> np.datetime64 | None:
 def _find_snapshots(folder: Path) -> dict[Path, np.datetime64 | None]:
     """Find the tables in a folder, sorted by the dates in their names."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    tables = [file for file in files if _is_table(file)]
+    tables = [file for file in files if is_table(file)]
     if len(files) > len(tables):
         others = ", ".join(file.name for file in files if file not in tables)
         log.info("%s: ignored, as they are no tables: %s", folder, others)
@@ -92,7 +97,7 @@ def _find_snapshots(folder: Path) -> dict[Path, np.datetime64 | None]:
     return {table_of_date[date]: date for date in sorted(table_of_date)}
 
 
-def _is_table(file: Path) -> bool:
+def is_table(file: Path) -> bool:
     """Return whether a file is a table by its name; hidden files and locks of Excel are not."""
     return file.name.lower().endswith(SUFFIXES) and not file.name.startswith((".", "~$"))
 
@@ -119,8 +124,8 @@ class TableFile:
         """Names of the columns. Raises ValueError, which names the file, where it is none."""
         if self._is_parquet:
             with _name_damage(self.path):
-                names: list[str] = parquet.ParquetFile(self.path).schema_arrow.names
-                return names
+                schema = parquet.ParquetFile(self.path).schema_arrow
+                return [field.name for field in schema if is_readable(field)]
         if self._is_workbook:
             return list(self._workbook.columns)
         return list(self.dialect.columns)
@@ -159,19 +164,37 @@ class TableFile:
                 f"{self.path}: expected at least one cohort below the header, got no rows"
             )
 
-    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+    def head(self) -> pa.Table:
+        """Read the first rows of the table, a few thousand of them or fewer, as `blocks` does."""
+        with _name_damage(self.path):
+            batches = self._batches(_HEAD_ROWS, _HEAD_BYTES)
+            return pa.Table.from_batches([next(batches).slice(0, _HEAD_ROWS)])
+
+    def _batches(self, rows: int, block_bytes: int = READ_BYTES) -> Iterator[pa.RecordBatch]:
         """Read the file in batches of whatever length is convenient."""
         if self._is_parquet:
             # a file that is buffered ahead stays in memory as a whole
             file = parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
-            yield from file.iter_batches(batch_size=min(rows, 1 << 16), use_threads=False)
+            names = [field.name for field in file.schema_arrow if is_readable(field)]
+            is_whole = len(names) == len(file.schema_arrow)
+            if not is_whole:
+                self._log_left_out(file.schema_arrow.names, names)
+            chosen = None if is_whole else names
+            batch_rows = min(rows, 1 << 16)
+            for batch in file.iter_batches(batch_rows, columns=chosen, use_threads=False):
+                yield with_plain_columns(batch)
         elif self._is_workbook:
             yield self._workbook.batch
             self._log_notes([], self._workbook.counts)
         else:
             counts = LineCounts()
-            yield from read_text_batches(self.path, self.dialect, counts)
+            yield from read_text_batches(self.path, self.dialect, counts, block_bytes)
             self._log_notes([self.dialect.describe()], counts)
+
+    def _log_left_out(self, names: Sequence[str], read_names: Sequence[str]) -> None:
+        """Log columns of a Parquet file that are not read."""
+        left_out = ", ".join(name for name in names if name not in read_names)
+        log.info("%s: left out, as neither text nor numbers: %s", self.path, left_out)
 
     def _log_notes(self, notes: list[str], counts: LineCounts) -> None:
         """Log what is unusual about a table, and what lines of it are no rows."""
@@ -185,9 +208,10 @@ class TableFile:
     def locations(self, rows: Sequence[int]) -> list[str]:
         """Say where rows of the table (from 0) stand in the file.
 
-        Lines of a CSV, from 1; numbers of rows (from 1) of another file.
+        Lines of a CSV, from 1; numbers of rows (from 1) of another file, and of what is a part of
+        one, such as a partition of Spark.
         """
-        if self._is_parquet:
+        if self._is_parquet or not self.path.exists():
             return [f"row {row + 1}" for row in rows]
         if self._is_workbook:
             return [f"row {self._workbook.row_numbers[row]}" for row in rows]

@@ -40,8 +40,13 @@ class ModelSpec:
 
         Raises ValueError for a mixture of fewer than two or more than MOST_MEMBERS models, or of
         models on different patterns: the pattern, the reason and the support of its forecasts are
-        those of all its members. Also for a key that says where a model runs.
+        those of all its members. Also for a key that says where a model runs, and for what is no
+        config at all.
         """
+        if not isinstance(config, Mapping) or not isinstance(config.get("name"), str):
+            raise ValueError(  # noqa: TRY004 the user wrote it
+                f"expected a model as name: NAME beside its values, got {config!r}"
+            )
         if context_keys := [key for key in CONTEXT_KEYS if key in config]:
             raise ValueError(
                 f"expected a model's config without {', '.join(context_keys)}, which stand beside "
@@ -51,7 +56,17 @@ class ModelSpec:
         if config["name"] != MIXTURE:
             return cls(config["name"], arguments)
 
-        members = {name: cls.from_config(member) for name, member in config["bases"].items()}
+        bases = config.get("bases")
+        if not isinstance(bases, Mapping):
+            raise ValueError(f"expected bases as NAME: MODEL, got {bases!r}")  # noqa: TRY004
+        for name, member in bases.items():
+            if not isinstance(member, Mapping) or not isinstance(member.get("name"), str):
+                raise ValueError(  # noqa: TRY004
+                    f"expected bases.{name} as a model with its name, got {member!r}"
+                )
+        if others := [key for key in arguments if key != "bases"]:
+            raise ValueError(f"expected {MIXTURE} of bases alone, got {', '.join(others)} too")
+        members = {name: cls.from_config(member) for name, member in bases.items()}
         if len(members) < 2:
             raise ValueError(f"expected at least two bases, got {', '.join(members) or 'none'}")
         if len(members) > MOST_MEMBERS:
@@ -95,7 +110,11 @@ def _check_same_pattern(members: Mapping[str, ModelSpec]) -> None:
         (name, member.arguments.get("pattern", member.as_config()))
         for name, member in members.items()
     ]
-    patterns = [(name, pattern) for name, pattern in patterns if pattern["name"] == "pattern"]
+    patterns = [
+        (name, pattern)
+        for name, pattern in patterns
+        if isinstance(pattern, Mapping) and pattern.get("name") == "pattern"
+    ]
     for name, pattern in patterns:
         first_name, first = patterns[0]
         if unlike := [key for key in {**first, **pattern} if pattern.get(key) != first.get(key)]:

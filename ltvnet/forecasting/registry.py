@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import Any, Literal
 
 from ltvnet.forecasting.forecaster import Forecaster, Predictor
-from ltvnet.forecasting.model_spec import ModelSpec
+from ltvnet.forecasting.model_spec import MIXTURE, ModelSpec
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.forecasting.typed_config import SettingError, check_arguments
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,28 @@ def create_forecaster(spec: ModelSpec, context: RunContext) -> Forecaster:
         raise ValueError(f"expected a model that learns from curves, got {spec.name!r}")
     forecaster: Forecaster = cls(**spec.arguments, **context_arguments(spec.name, context))
     return forecaster
+
+
+def check_spec(spec: ModelSpec, context: RunContext, path: str) -> None:
+    """Raise ValueError for what a model's constructor refuses, before any data are read.
+
+    `path` is the key below which its config stands, such as "model".
+    """
+    for name, member in spec.members.items():
+        check_spec(member, context, f"{path}.bases.{name}")
+    if spec.name == MIXTURE:
+        return
+
+    choices = [name for name in REGISTRY if name != "corrected"]
+    if spec.name not in choices:
+        expected = f"expected {{place}}name out of {', '.join(choices)}"
+        raise SettingError(f"{path}.", f"{expected}, got {spec.name!r}")
+    supplied = tuple(context_arguments(spec.name, context))
+    check_arguments(forecaster_class(spec.name), spec.arguments, path, supplied)
+    try:
+        create_forecaster(spec, context)
+    except SettingError as error:
+        raise error.at_key(path) from error
 
 
 def relevant_context(spec: ModelSpec, context: RunContext) -> dict[str, object]:

@@ -46,7 +46,7 @@ class ModelComparison:
 
     `records` past forecasts of each, `walks` how each learned from its past, `board` the
     leaderboard, `ages` observed ages scored exactly, `notes` how it was done, `names` of the
-    models that the first is made of.
+    models that the first is made of, `ledger_names` by name the `model` that the ledger has.
     """
 
     records: Sequence[BacktestRecord]
@@ -55,6 +55,7 @@ class ModelComparison:
     ages: Sequence[int]
     notes: Sequence[str]
     names: Sequence[str]
+    ledger_names: Mapping[str, str]
 
     @cached_property
     def score_tables(self) -> list[pd.DataFrame]:
@@ -74,7 +75,10 @@ class ModelComparison:
         return f"{text}\n{leaderboard_tables.state_finding(self.board)}"
 
     def write(self, folder: Path) -> None:
-        """Write the leaderboard, `scores.csv`, `segments.csv`, `metrics.json`, `report.html`."""
+        """Write the leaderboard, `scores.csv`, `segments.csv`, `metrics.json`, `report.html`.
+
+        The metrics also say which `model` of the ledger each name is.
+        """
         self.board.write(folder)
         leaderboard_tables.write_markdown(self.board, folder)
 
@@ -89,7 +93,8 @@ class ModelComparison:
 
         values = {record.name: scores.mean_wape(record) for record in self.records}
         with atomic_write(folder / "metrics.json") as path:
-            path.write_text(json.dumps({"score": values}, indent=1))
+            metrics = {"score": values, "ledger": dict(self.ledger_names)}
+            path.write_text(json.dumps(metrics, indent=1))
         model_page.write_model_page(folder / "report.html", self.report_content())
 
     def _rows_to_write(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -137,11 +142,13 @@ def compare_models(
     unblended = replace(options.stages, blend=False)
 
     records, walks, entrants = [], [], []
+    ledger_names: dict[str, str] = {}
     for name, spec in specs.items():
         log.info("%s: %d days from %s to %s", name, len(days), days[0], days[-1])
         baseline = is_baseline(spec)
         ledger = Ledger(options.ledger)
         replay = Replay(spec, context, history, days, options.plan, ledger)
+        ledger_names[name] = replay.identity
         walk = replay_and_correct(replay, unblended if baseline else options.stages)
         record = scores.build_record(name, walk.entries, history, truth, errors)
         walks.append(walk)
@@ -163,4 +170,5 @@ def compare_models(
         ages=plan.ages,
         notes=how,
         names=list(specs[records[0].name].models),
+        ledger_names=ledger_names,
     )

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltvnet.data.curves import Curves
-from ltvnet.data.source import CurvesStream, DataSource
+from ltvnet.data.source import CountsRows, CurvesStream, DataSource
+from ltvnet.forecasting.typed_config import check_day
+from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import batch, bundle, spark
+from ltvnet.prediction.correction_summary import describe_corrections
 from ltvnet.reports.findings import Verdict
 from ltvnet.storage import atomic_write
 
@@ -34,6 +37,12 @@ class ForecastOptions:
     engine: Literal["local", "spark"]
     cluster: spark.SparkCluster | None
     tables: batch.OutputOptions
+
+    def __post_init__(self) -> None:
+        """Check the day and counts."""
+        check_day(self.as_of, "as_of")
+        if min(self.rows, self.threads) < 1:
+            raise ValueError(f"expected rows and threads >= 1, got {self.rows} and {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -106,16 +115,21 @@ def forecast_batch(
         )
     elif options.as_of is None and isinstance(source, CurvesStream):
         stream = source
+        expected_rows = stream.expected_rows() if isinstance(stream, CountsRows) else None
         reasons = batch.predict(
-            trained, lambda: days.note(stream.curves(options.rows)), out, options.tables
+            trained,
+            lambda: days.note(stream.curves(options.rows)),
+            out,
+            options.tables,
+            expected_rows,
         )
     else:
         history = source.history()
-        curves = history.as_of(options.as_of or source.default_origin(history))
+        curves = history.as_of(find_origin(source, history, options.as_of))
         reasons = batch.predict(trained, lambda: days.note([curves]), out, options.tables)
     summary = ForecastSummary(
         reasons=reasons,
-        corrected=batch.describe_corrections(trained),
+        corrected=describe_corrections(trained),
         seconds=time.perf_counter() - begun,
         model=str(trained.manifest.get("title", trained.model_name)),
         trained_as_of=str(trained.as_of),

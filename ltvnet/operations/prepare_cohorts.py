@@ -32,17 +32,17 @@ class PreparedTable:
     lag_days: int
     falls: bool
 
-    def training_choices(self) -> dict[str, str]:
-        """Return the choices by which data=files reads the folder of the table as it was meant."""
-        choices = {"data.path": str(self.cohorts.parent)}
+    def training_choices(self) -> dict[str, str | int | list[str]]:
+        """Return the options by which data=files reads the folder of the table as it was meant."""
+        choices: dict[str, str | int | list[str]] = {"path": str(self.cohorts.parent)}
         if self.hierarchy:
-            choices["data.hierarchy"] = f"[{','.join(self.hierarchy)}]"
+            choices["hierarchy"] = list(self.hierarchy)
         if self.has_number_attributes:
-            choices["data.attributes"] = f"[{','.join(self.attributes)}]"
+            choices["attributes"] = list(self.attributes)
         if self.lag_days:
-            choices["data.lag_days"] = str(self.lag_days)
+            choices["lag_days"] = self.lag_days
         if self.falls:
-            choices["data.revenue"] = "net"
+            choices["revenue"] = "net"
         return choices
 
 

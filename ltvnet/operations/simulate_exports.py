@@ -8,6 +8,7 @@ from ltvnet.backtesting.origins import evenly_spaced_origins
 from ltvnet.data.cohort_tables import write_cohorts
 from ltvnet.data.curves import DAYS_PER_WEEK, parse_day
 from ltvnet.data.simulation import Simulated
+from ltvnet.forecasting.typed_config import check_day
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,15 @@ class ExportOptions:
     table: str
     snapshots: int
     every_weeks: int
+
+    def __post_init__(self) -> None:
+        """Check the day and counts."""
+        check_day(self.as_of, "as_of")
+        if self.snapshots < 0 or self.every_weeks < 1:
+            raise ValueError(
+                f"expected snapshots >= 0 and every_weeks >= 1, got {self.snapshots} and "
+                f"{self.every_weeks}"
+            )
 
 
 def simulate_exports(source: Simulated, options: ExportOptions, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Train a model, score it on its past, and export its bundle: what `scripts/train.py` does."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,15 @@ from ltvnet.backtesting.replay import forecast_entries
 from ltvnet.backtesting.scores import BacktestRecord, score_table
 from ltvnet.correction.corrected import Corrected
 from ltvnet.correction.walk_forward import ValidationConfig
-from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History, parse_day
+from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, History
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.explanation import explain
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.model_spec import ModelSpec
 from ltvnet.forecasting.registry import relevant_context
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.forecasting.typed_config import check_day
+from ltvnet.operations.origin_day import find_origin
 from ltvnet.prediction import bundle
 from ltvnet.reports import model_page, run_report, tensorboard
 from ltvnet.reports.findings import Verdict
@@ -48,6 +51,10 @@ class TrainOptions:
     title: str
     as_of: str | None
     force: bool
+
+    def __post_init__(self) -> None:
+        """Check the day."""
+        check_day(self.as_of, "as_of")
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,8 @@ class TrainedModel:
 def refuse_other_run(folder: Path) -> None:
     """Raise ValueError for a folder that holds a training, finished or cut off."""
     if any((folder / name).exists() for name in PARTS_OF_A_RUN):
-        raise ValueError(f"{folder} holds a run: resume={folder} continues it, or set another out")
+        resume = shlex.quote(f"resume={folder}")
+        raise ValueError(f"{folder} holds a run: {resume} continues it, or set another out")
 
 
 def train_model(
@@ -188,7 +196,7 @@ def train_model(
     was worse than the pattern, after its reports have been written, unless `options.force`.
     """
     history = source.history()
-    origin = parse_day(options.as_of or source.default_origin(history))
+    origin = find_origin(source, history, options.as_of)
     forecaster = Corrected(spec, context, validation, out / "ledger").fit(history, origin)
 
     trained = score_model(options.title, forecaster, history, origin, source)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ltvnet.data.source import DataSource
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.forecasting.typed_config import check_day
 from ltvnet.reports.sweep_report import write_sweep_report
 from ltvnet.tuning import study, workers
 from ltvnet.tuning.sweep_result import SweepResult
@@ -33,6 +34,10 @@ class TuneOptions:
     settings: study.StudySettings
     held_out: int
     words: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Check the day."""
+        check_day(self.as_of, "as_of")
 
 
 def tune(source: DataSource, context: RunContext, options: TuneOptions, out: Path) -> SweepResult:

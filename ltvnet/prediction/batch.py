@@ -6,10 +6,8 @@ table; without parts, all pieces go to one file of each.
 
 import json
 import logging
-import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,40 +16,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich.progress import Progress
 
 from ltvnet.backtesting.issuing import issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
-from ltvnet.correction.blend import Blend
-from ltvnet.correction.corrected import Corrected
-from ltvnet.correction.stages import LearnedStages
-from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.curves import AGES, MAX_AGE, NODES, Curves, validate_ages
 from ltvnet.data.findings import raise_refusals, report_findings
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.explanation import explain
-from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS, Forecast
+from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.rollup import Rollup
 from ltvnet.models.pattern.pattern import shared_interpolation_pattern
 from ltvnet.prediction import tables
 from ltvnet.prediction.bundle import Bundle
-from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck
+from ltvnet.prediction.compatibility import LevelComparison, ScaleCheck, check_compatibility
+from ltvnet.prediction.pieces import prefetch, show_progress
 from ltvnet.prediction.tables import WIDE_STAGES, OutputPaths, WideFormat
 from ltvnet.storage import atomic_write, explain_damage
 
 log = logging.getLogger(__name__)
 
-STALE_DAYS = 60
-"""Data newer than the bundle by more than so many days call for training anew."""
-
 TABLES_VERSION = 2
 """Part of what tables depend on: raise it when the code would write others of the same cohorts."""
-
-PREFETCH_PIECES = 2
-"""Pieces that are read before their turn: some take longer, to read or to forecast, than others."""
-
-SWITCH_SECONDS = 5e-5
-"""Seconds after which a thread lets another go on: both mostly wait for numbers, not for turns."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +83,15 @@ class _Summary(NamedTuple):
 
 
 def predict(
-    bundle: Bundle, read: Callable[[], Iterable[Curves]], folder: Path, options: OutputOptions
+    bundle: Bundle,
+    read: Callable[[], Iterable[Curves]],
+    folder: Path,
+    options: OutputOptions,
+    expected_rows: int | None = None,
 ) -> Counter[str]:
     """Forecast all cohorts that `read()` gives, piece by piece, and write the tables to `folder`.
 
+    A bar counts them, of about `expected_rows` (None: nobody knows how many there are).
     With tables in parts, those that another call has finished, of the same cohorts and with the
     same bundle, stay as they are. Returns how many cohorts have which reason. Raises ValueError
     when there are no cohorts, and for a ledger when the bundle knew days after the data.
@@ -110,7 +100,8 @@ def predict(
         first_week, pieces = _peek_first_week(read)
     else:
         first_week, pieces = False, read()
-    pieces = _read_with_progress(pieces, bundle, options.scale)
+    pieces = show_progress(prefetch(iter(pieces)), expected_rows)
+    pieces = _compare_with_training(pieces, bundle, options.scale)
 
     if options.part is None:
         files = [OutputPaths(folder)]
@@ -327,68 +318,6 @@ def _forecast_ages(options: OutputOptions, *, every_age: bool) -> list[int]:
     return sorted(ages)
 
 
-def prefetch(pieces: Iterator[Curves]) -> Iterator[Curves]:
-    """Yield pieces, of which a thread reads the next ones while one is worked on."""
-    reader = ThreadPoolExecutor(1)
-    usual_interval = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        waiting = deque(reader.submit(next, pieces, None) for _ in range(PREFETCH_PIECES))
-        while (piece := waiting.popleft().result()) is not None:
-            waiting.append(reader.submit(next, pieces, None))
-            yield piece
-    finally:
-        reader.shutdown(cancel_futures=True)
-        sys.setswitchinterval(usual_interval)
-
-
-def describe_corrections(bundle: Bundle) -> str:
-    """Describe in a line what a bundle learned from the past: blend, corrections, intervals."""
-    model = bundle.forecaster
-    stages = LearnedStages.neutral()
-    names: Sequence[str] = [bundle.model_name]
-    if isinstance(model, Corrected):
-        stages = model.stages
-        names = model.base_names
-
-    weights = [_describe_weights(names, stages.blend, b) for b in range(len(AGE_BUCKETS))]
-    clauses = [
-        _describe_ages("blended", stages.blend.is_on, weights),
-        _describe_ages("corrected", stages.correction.is_on, [""] * len(AGE_BUCKETS)),
-    ]
-    if len(names) > 1:
-        clauses = [f"the mean of {', '.join(names)}", *clauses]
-
-    bounds = "blank, as no past was learned from"
-    if stages.has_intervals:
-        bounds = "calibrated on the past"
-        blank = np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated]
-        if len(blank):
-            bounds += f", blank at observed ages {', '.join(blank)}"
-    return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
-
-
-def _describe_ages(action: str, is_on: Bools, details: Sequence[str]) -> str:
-    """Say at which observed ages an action is on, and how: `is_on` and `details` by bucket."""
-    ages = [
-        bucket + detail
-        for bucket, detail, is_active in zip(AGE_BUCKET_LABELS, details, is_on, strict=True)
-        if is_active
-    ]
-    return f"{action} at observed ages {', '.join(ages)}" if ages else f"nothing {action}"
-
-
-def _describe_weights(names: Sequence[str], blend: Blend, bucket: int) -> str:
-    """List the weights of the models and of the pattern in a bucket, without those of 0."""
-    weights = [*blend.weight[bucket], blend.pattern_weight[bucket]]
-    shares = [
-        f"{name} {100 * weight:.0f} %"
-        for name, weight in zip([*names, "pattern"], weights, strict=True)
-        if weight > 0
-    ]
-    return f" ({', '.join(shares)})"
-
-
 def _peek_first_week(read: Callable[[], Iterable[Curves]]) -> tuple[bool, Iterable[Curves]]:
     """Return whether any cohort is in its first week, and the pieces; read all twice only if need
     be: where there are several pieces and no such cohort is in the first.
@@ -410,27 +339,24 @@ def _has_first_week(curves: Curves) -> bool:
     return bool((curves.observed_age < tables.FIRST_WEEK_DAYS).any())
 
 
-def _read_with_progress(
+def _compare_with_training(
     pieces: Iterable[Curves], bundle: Bundle, scale: ScaleCheck
 ) -> Iterator[Curves]:
-    """Yield pieces, read ahead, with a bar of the cohorts done; compare them with the training.
+    """Yield pieces, and compare them with what the bundle was trained on.
 
     Raises ValueError where the first piece, or all together, are at another scale; tables that
     are being written then are not kept.
     """
-    cohorts_done = 0
     comparison = LevelComparison.from_manifest(bundle.manifest)
-    with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
-        bar = progress.add_task("cohorts", total=None)
-        for curves in prefetch(iter(pieces)):
-            if not cohorts_done:
-                check_compatibility(bundle, curves)
-            comparison.add(curves)
-            if not cohorts_done:
-                raise_refusals(comparison.findings(scale))
-            yield curves
-            cohorts_done += len(curves)
-            progress.update(bar, completed=cohorts_done, description=f"{cohorts_done:,} cohorts")
+    is_first = True
+    for curves in pieces:
+        if is_first:
+            check_compatibility(bundle, curves)
+        comparison.add(curves)
+        if is_first:
+            raise_refusals(comparison.findings(scale))
+        is_first = False
+        yield curves
     report_findings(comparison.findings(scale))
 
 
@@ -450,66 +376,3 @@ def _record_in_ledger(
         all_entries = LedgerEntries.concatenate(entries)
         issued = issue_forecasts(ledger, model, all_entries, bundle.identity, bundle.as_of)
         log.log(logging.WARNING if issued.revision else logging.INFO, "%s", issued.as_text())
-
-
-def check_compatibility(bundle: Bundle, curves: Curves) -> None:
-    """Warn of what speaks against forecasting these cohorts with this bundle.
-
-    Raises ValueError when the data have lost the number of users: sums would be of one user each.
-    """
-    _refuse_lost_users(bundle, curves)
-    _warn_of_distant_dates(bundle, curves)
-
-    missing_attributes = sorted(set(bundle.manifest["attributes"]) - set(curves.attributes))
-    if missing_attributes:
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is unseen_category "
-            "and forecast by a coarser segment",
-            ", ".join(missing_attributes),
-        )
-    missing_inputs = sorted(set(bundle.manifest["reads"]) - _names_of_extra_data(curves))
-    if missing_inputs:
-        log.warning(
-            "the bundle was trained with %s, which these data lack: every row is forecast as one "
-            "of which that is unknown",
-            ", ".join(missing_inputs),
-        )
-
-
-def _refuse_lost_users(bundle: Bundle, curves: Curves) -> None:
-    median = bundle.manifest.get("users") or 1.0
-    users = curves.users[curves.observed_age >= 0]
-    if median > 1 and len(users) and (users == 1).all():
-        raise ValueError(
-            f"these data have no Users, the bundle was trained with {median:,.0f} a cohort in the "
-            "median: name their column as in training, such as 'data.columns={Users: Installs}'"
-        )
-
-
-def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
-    days = int((curves.origin - bundle.as_of) / ONE_DAY)
-    if days > STALE_DAYS:
-        log.warning(
-            "the data are %d days newer than the bundle, trained as of %s: train anew",
-            days,
-            bundle.as_of,
-        )
-    if days < 0:
-        log.warning(
-            "the bundle, trained as of %s, knows %d days that came after these data: its forecasts "
-            "of them prove nothing",
-            bundle.as_of,
-            -days,
-        )
-
-
-def _names_of_extra_data(curves: Curves) -> set[str]:
-    """Names of the data beside curves and attributes, as `ReadsCovariates.extra_inputs` has them.
-
-    Spend counts as there where no cohort has begun.
-    """
-    inputs = {f"series {name}" for name in curves.series}
-    spend = curves.spend[curves.observed_age >= 0]
-    if not len(spend) or np.isfinite(spend).any():
-        inputs.add("spend")
-    return inputs

@@ -23,7 +23,7 @@ from ltvnet.data.curves import Curves, parse_day
 from ltvnet.data.fingerprints import Fingerprint
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.registry import forecaster_class
-from ltvnet.prediction.compatibility import LEVEL_ENTRY, describe_training_level
+from ltvnet.prediction.training_level import LEVEL_ENTRY, describe_training_level
 from ltvnet.storage import atomic_write
 
 BUNDLE_FORMAT = 3

@@ -1,9 +1,10 @@
-"""Level of the data to forecast beside that of the data a bundle was trained with.
+"""Data to forecast beside the data that a bundle was trained with: columns, dates, users, level.
 
 Another currency or unit, or sums in place of revenue per user, moves every forecast and leaves no
 other trace. Shapes: N cohorts.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,18 +12,28 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ltvnet.data.arrays import Floats
+from ltvnet.data.arrays import ONE_DAY, Floats
 from ltvnet.data.curves import Curves
-from ltvnet.data.findings import Finding, Severity, format_factor, list_names
-from ltvnet.data.levels import LevelSums, RecordedLevels, level_attribute
+from ltvnet.data.findings import (
+    Finding,
+    Severity,
+    format_factor,
+    list_names,
+    report_findings,
+)
+from ltvnet.data.levels import LevelSums, RecordedLevels
+from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.training_level import LEVEL_ENTRY
+
+log = logging.getLogger(__name__)
 
 ScaleCheck = Literal["check", "any"]
 """Data at another level than a bundle was trained with are refused (check), or told of (any)."""
 
-LEVEL_ENTRY = "level"
-"""Entry of a bundle's manifest that holds the levels of its training data."""
-
 _NO_LEVELS: Mapping[str, Any] = {"attribute": None, "segments": [], "total": []}
+
+STALE_DAYS = 60
+"""Data newer than the bundle by more than so many days call for training anew."""
 
 WARNED_FACTOR = 2.5
 """Factor of the level of a segment to that in training from which on it is told."""
@@ -36,30 +47,14 @@ USERS_FACTOR = 5.0
 _COHORT_FACTOR_TO_BUNDLE = 100.0
 """Factor of a single cohort to its segment in training, in revenue per user and in revenue."""
 
+_MAX_OUTLYING_SHARE = 0.1
+"""Single cohorts of all, at most: where more are far off it is the level of all."""
+
 _MIN_COHORTS_OF_LEVEL = 3
 """Cohorts from which a level or a median is made, at least."""
 
 _MIN_ERRORS = 3.0
 """Errors of the levels by which a change has to exceed chance."""
-
-
-def describe_training_level(curves: Curves) -> dict[str, object]:
-    """Return what a manifest says of the level of the curves a model was fitted on.
-
-    Sums by segment and sizes: no cohort stands in it.
-    """
-    sums = LevelSums.from_curves(curves, level_attribute(curves))
-    is_known = curves.users > 0
-    users = curves.users[is_known]
-    return {
-        **sums.record(),
-        "cohorts": len(curves),
-        "users": float(users.sum()),
-        "median_users": float(np.median(users)) if len(users) else None,
-        "values_of_attributes": {
-            name: len(codes.values) for name, codes in curves.attribute_codes.items()
-        },
-    }
 
 
 @dataclass
@@ -97,10 +92,8 @@ class LevelComparison:
         if self._sums is None or self._sums.table.empty:
             return []
         factors = self._segment_factors()
-        findings = self._check_total(factors, scale)
-        if not findings:
-            findings = [*self._check_segments(factors), *self._check_cohorts()]
-        return [*findings, *self._check_users()]
+        findings = self._check_total(factors, scale) or list(self._check_segments(factors))
+        return [*findings, *self._check_cohorts(), *self._check_users()]
 
     def _segment_factors(self) -> pd.DataFrame:
         """Levels now and in training, by segment and age, or of all where no segment is in both."""
@@ -191,7 +184,8 @@ class LevelComparison:
 
     def _check_cohorts(self) -> Iterator[Finding]:
         """Yield a warning that names single cohorts far above the level of their segment."""
-        if not self._outlying:
+        cohorts = sum(map(len, self._users))
+        if not self._outlying or len(self._outlying) > _MAX_OUTLYING_SHARE * cohorts:
             return
         by_name = {name: factor for factor, name in sorted(self._outlying)}
         names = sorted(by_name, key=lambda name: -by_name[name])
@@ -234,3 +228,76 @@ def _name_cohort(curves: Curves, row: int) -> str:
     """Name a cohort by its attributes and its first day."""
     values = [str(text[row]) for text in curves.attributes.values() if text[row]]
     return " ".join([*values, f"of {curves.start[row]}"])
+
+
+def check_level(bundle: Bundle, curves: Curves, scale: ScaleCheck) -> None:
+    """Log how the level of cohorts differs from that of the training of a bundle.
+
+    Raises ValueError where they are at another scale.
+    """
+    comparison = LevelComparison.from_manifest(bundle.manifest)
+    comparison.add(curves)
+    report_findings(comparison.findings(scale))
+
+
+def check_compatibility(bundle: Bundle, curves: Curves) -> None:
+    """Warn of what speaks against forecasting these cohorts with this bundle.
+
+    Raises ValueError when the data have lost the number of users: sums would be of one user each.
+    """
+    _refuse_lost_users(bundle, curves)
+    _warn_of_distant_dates(bundle, curves)
+
+    missing_attributes = sorted(set(bundle.manifest["attributes"]) - set(curves.attributes))
+    if missing_attributes:
+        log.warning(
+            "the bundle was trained with %s, which these data lack: every row is unseen_category "
+            "and forecast by a coarser segment",
+            ", ".join(missing_attributes),
+        )
+    missing_inputs = sorted(set(bundle.manifest["reads"]) - _names_of_extra_data(curves))
+    if missing_inputs:
+        log.warning(
+            "the bundle was trained with %s, which these data lack: every row is forecast as one "
+            "of which that is unknown",
+            ", ".join(missing_inputs),
+        )
+
+
+def _refuse_lost_users(bundle: Bundle, curves: Curves) -> None:
+    median = bundle.manifest.get("users") or 1.0
+    users = curves.users[curves.observed_age >= 0]
+    if median > 1 and len(users) and (users == 1).all():
+        raise ValueError(
+            f"these data have no Users, the bundle was trained with {median:,.0f} a cohort in the "
+            "median: name their column as in training, such as 'data.columns={Users: Installs}'"
+        )
+
+
+def _warn_of_distant_dates(bundle: Bundle, curves: Curves) -> None:
+    days = int((curves.origin - bundle.as_of) / ONE_DAY)
+    if days > STALE_DAYS:
+        log.warning(
+            "the data are %d days newer than the bundle, trained as of %s: train anew",
+            days,
+            bundle.as_of,
+        )
+    if days < 0:
+        log.warning(
+            "the bundle, trained as of %s, knows %d days that came after these data: its forecasts "
+            "of them prove nothing",
+            bundle.as_of,
+            -days,
+        )
+
+
+def _names_of_extra_data(curves: Curves) -> set[str]:
+    """Names of the data beside curves and attributes, as `ReadsCovariates.extra_inputs` has them.
+
+    Spend counts as there where no cohort has begun.
+    """
+    inputs = {f"series {name}" for name in curves.series}
+    spend = curves.spend[curves.observed_age >= 0]
+    if not len(spend) or np.isfinite(spend).any():
+        inputs.add("spend")
+    return inputs

@@ -24,11 +24,12 @@ import pyarrow as pa
 from ltvnet.data.checks import DUPLICATE_COHORT
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.columns import END, START
-from ltvnet.data.curves import parse_day, validate_ages
+from ltvnet.data.curves import Curves, parse_day, validate_ages
 from ltvnet.data.output_columns import attribute_column
 from ltvnet.data.source import DataSource
 from ltvnet.data.table_files import date_in_name
 from ltvnet.prediction import batch, bundle, tables
+from ltvnet.prediction.compatibility import check_compatibility, check_level
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -218,7 +219,10 @@ def predict_with_spark(
 
     with cluster.session(rows) as session:
         frame = _read_table(session, str(source.path))
-        job, sample = _plan_job(frame, source, ages, trained, folder, rows)
+        first_curves = _parse_first_rows(frame, source, rows)
+        check_compatibility(trained, first_curves)
+        check_level(trained, first_curves, options.scale)
+        job, sample = _plan_job(source, ages, trained, folder, first_curves)
         schema = session.createDataFrame(sample).schema
         forecasts = frame.mapInArrow(job.forecast_batches, schema)
         unfinished = f"{target}.part"
@@ -238,15 +242,8 @@ def _read_table(session: "SparkSession", path: str) -> "DataFrame":
     return session.read.parquet(path)
 
 
-def _plan_job(
-    frame: "DataFrame",
-    source: Files,
-    ages: Sequence[int],
-    trained: bundle.Bundle,
-    folder: Path,
-    rows: int,
-) -> tuple[PartitionJob, pa.Table]:
-    """Collect what each partition needs, and forecast the first rows as a sample."""
+def _parse_first_rows(frame: "DataFrame", source: Files, rows: int) -> Curves:
+    """Parse the first rows of a table. Raises ValueError where none of them had begun."""
     location = Path(f"{source.path}, first rows")
     first_rows = frame.limit(rows).toArrow()
     if not len(first_rows):
@@ -258,13 +255,22 @@ def _plan_job(
         raise ValueError(
             f"{location}: expected cohorts that had begun by {as_of} in its first rows"
         )
-    batch.check_compatibility(trained, curves)
+    return curves
 
+
+def _plan_job(
+    source: Files,
+    ages: Sequence[int],
+    trained: bundle.Bundle,
+    folder: Path,
+    curves: Curves,
+) -> tuple[PartitionJob, pa.Table]:
+    """Collect what each partition needs, and forecast the first rows as a sample."""
     contents = tuple(
         (name, Path(folder, name).read_bytes())
         for name in (bundle.MANIFEST_FILE, bundle.STATE_FILE, bundle.ARRAYS_FILE)
     )
-    job = PartitionJob(source, as_of, list(curves.attributes), ages, contents)
+    job = PartitionJob(source, curves.origin, list(curves.attributes), ages, contents)
     sample = trained.forecaster.predict(curves, ages)
     return job, tables.forecast_rows(sample, trained.identity)
 

@@ -404,7 +404,10 @@ def _draw_cohort_curves(axes: Axes, record: BacktestRecord, row: int, horizon: i
     axes.plot(days, pattern, "--", color=PATTERN_COLOR, lw=1, label="pattern alone")
     axes.plot(days, from_observed(band.mean), color=blue, lw=2, label="forecast")
     actual = from_observed(record.actual)
-    axes.plot(days, actual, color=TRUTH_COLOR, lw=1.6, label="came true")
+    came_true = np.isfinite(actual)  # of some ages nothing was exported: the line goes on
+    axes.plot(
+        np.array(days)[came_true], actual[came_true], color=TRUTH_COLOR, lw=1.6, label="came true"
+    )
     axes.plot(
         [observed_age], [observed_value], "o", color=TRUTH_COLOR, ms=5, label="known when forecast"
     )

@@ -322,7 +322,10 @@ def _payback_note(payback: Payback, forecast: Forecast) -> str:
     if payback.sums["roas"].notna().any():
         sentences.append("ROAS is revenue over spend, of cohorts whose spend is known.")
     if any(frame["is_borrowed"].any() for frame in payback.by_horizon.values()):
-        sentences.append("* No past forecast of this horizon has come true: the range is a guess.")
+        sentences.append(
+            "* Too few past forecasts of this horizon have come true to check the range: it is as "
+            "wide as that of a shorter one."
+        )
 
     value_count = len(payback.sums) - 1
     if value_count > ROLLUP_ROWS:

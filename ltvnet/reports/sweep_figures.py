@@ -108,7 +108,7 @@ def score_by_value(trials: Sequence[FinishedTrial], keys: Sequence[str]) -> Figu
 def _scatter_by_value(axes: Axes, trials: Sequence[FinishedTrial], key: str) -> None:
     """Draw the scores of trials by their value of a key, on a log scale where values are wide."""
     values: list[Any] = [trial.values[key] for trial in trials]
-    are_numbers = all(_is_number(value) for value in values)
+    are_numbers = all(_is_numeric_value(value) for value in values)
     positions = values if are_numbers else [override_text(value) for value in values]
     colors = [MODEL_COLORS[1] if trial.default else MODEL_COLORS[0] for trial in trials]
     axes.scatter(positions, [trial.score for trial in trials], s=14, c=colors)
@@ -124,7 +124,7 @@ def _label_decades(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _is_number(value: Value) -> bool:
+def _is_numeric_value(value: Value) -> bool:
     """Return whether a value is a number, which true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ltvnet.data.arrays import Floats
 from ltvnet.forecasting.explanation import example_cohorts
 from ltvnet.forecasting.forecast import Forecast
@@ -63,9 +65,15 @@ def _draw_cohort(axes: "Axes", forecast: Forecast, actual: Floats, row: int) -> 
     axes.fill_between(days, lower, upper, color="tab:blue", alpha=0.15, label="10-90 %")
     axes.plot(days, pattern, "--", color="gray", label="pattern")
     axes.plot(days, band.mean[row, is_later], color="tab:blue", lw=2, label="forecast")
-    axes.plot(days, actual[row, is_later], color="black", lw=1, label="came true")
-    observed = curves.values[row, : observed_age + 1]
-    axes.plot(observed, color="tab:red", lw=2.5, label="observed")
+
+    # Of some ages nothing was exported: lines go on to the next.
+    came_true = is_later & np.isfinite(actual[row])
+    axes.plot(
+        forecast.ages[came_true], actual[row, came_true], color="black", lw=1, label="came true"
+    )
+    known_ages = np.flatnonzero(np.isfinite(curves.values[row]))
+    observed = curves.values[row, known_ages]
+    axes.plot(known_ages, observed, color="tab:red", lw=2.5, label="observed")
 
     name = " ".join(text[row] for text in curves.attributes.values())
     title = f"{observed_age} days of {count(curves.users[row])} users\n{name}"

@@ -6,6 +6,7 @@ choices. `when: {other.key: [values]}` beside a range, or beside `choices:`, mak
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -207,6 +208,10 @@ class SearchSpace:
         values that it could not take; each range has to hold the config's own value, which is the
         first to be tried.
         """
+        if not isinstance(space, Mapping):
+            raise ValueError(  # noqa: TRY004 the user wrote it
+                f"expected space as keys of the config with ranges or choices, got {space!r}"
+            )
         parsed = list(_parse_dimensions(space, config, ""))
         dimensions = tuple(_order_by_conditions(parsed))
         if not dimensions:
@@ -414,4 +419,5 @@ def _as_text(value: Value) -> str:
 
 
 def _is_finite_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < sys.float_info.max  # larger whole numbers are no floats

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import optuna
@@ -75,13 +75,13 @@ class StudySettings:
     storage: str
     trials: int
     workers: int
-    timeout: str | None
+    timeout: Annotated[str | float | None, "90s, 30m, 1h or null"]
     sampler: Sampler
     startup: int
     points: int
     pruner: Pruner
     warmup: int
-    objectives: Sequence[str]
+    objectives: Annotated[Sequence[str], "[score] or [score,seconds]"]
     heartbeat: float
     retries: int
 

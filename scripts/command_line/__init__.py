@@ -3,4 +3,5 @@
 - `words`: words as typed become overrides of Hydra; values of text are taken as they are.
 - `saved_config`: the folder of a run is its own while it works, and keeps its config.
 - `next_lines`: commands to run next.
+- `help_page`: what --help prints.
 """

@@ -5,10 +5,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from command_line.words import escape_interpolations, resolve_config
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from command_line.words import escape_interpolations, resolve_config
 from ltvnet.storage import atomic_write, lock_folder, mask_passwords
 
 MOVED_TARGETS = {
@@ -24,7 +24,7 @@ SHARED_SCRIPTS = ("sweep",)
 
 @contextmanager
 def run_folder(config: DictConfig, script: str) -> Iterator[None]:
-    """Keep a run's folder for it alone, with its config; a failure that wrote nothing leaves none.
+    """Keep a run's folder for it alone, with its config; a run that writes nothing leaves none.
 
     Raises ValueError for a folder in which another run is writing.
     """
@@ -49,20 +49,19 @@ def keeps_config(config: DictConfig) -> bool:
 
 @contextmanager
 def remove_made_folders(folder: Path) -> Iterator[None]:
-    """Remove the folders that an error leaves empty, of those that were not there before."""
+    """Remove the folders that a run leaves empty, of those that were not there before."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
-    except BaseException:
+    finally:
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-        raise
 
 
 @contextmanager
 def kept_config(config: DictConfig) -> Iterator[None]:
-    """Keep the config in the folder of its run, unless an error leaves the folder without more."""
+    """Keep the config in the folder of its run, unless the run leaves nothing else there."""
     path = config_path(config.out)
     is_new = not path.exists()
     names_before = visible_names(Path(config.out))
@@ -74,12 +73,11 @@ def kept_config(config: DictConfig) -> Iterator[None]:
 
     try:
         yield
-    except BaseException:
+    finally:
         if is_new and visible_names(Path(config.out)) <= names_before:
             path.unlink()
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
-        raise
 
 
 def visible_names(folder: Path) -> set[str]:

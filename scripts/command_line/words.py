@@ -21,15 +21,16 @@ from yaml import YAMLError
 from ltvnet.forecasting.override_words import quote_text
 
 PATH_KEYS = frozenset(
-    "bundle data.cache data.expected data.path data.users experiment ledger out resume "
+    "bundle data.cache data.cost data.expected data.path data.users experiment ledger out resume "
     "spark.out".split()
 )
 """Keys of files and folders: their values are taken as they stand, but for ~ at the beginning."""
 
 TEXT_KEYS = PATH_KEYS | frozenset(
-    "as_of by data.amount data.burn_in data.customer data.date data.invoice data.sheet "
-    "data.snapshot data.until data.users_customer data.users_date data.where spark.master "
-    "sweep.storage sweep.study table title".split()
+    "as_of by data.amount data.burn_in data.customer data.date data.format.age "
+    "data.format.encoding data.format.preset data.format.separator data.format.sheet data.invoice "
+    "data.sheet data.snapshot data.timezone data.until data.users_customer data.users_date "
+    "data.where save spark.master sweep.storage sweep.study table title".split()
 )
 """Keys whose values are taken as they stand: null, and what is in quotes as a whole, apart."""
 
@@ -93,7 +94,8 @@ def read_words(words: Sequence[str], default_data: Mapping[str, Any]) -> Command
 
 def values_of_options(words: Sequence[str]) -> Iterator[bool]:
     """Yield whether each word is the value of the option of Hydra before it."""
-    return (word in OPTIONS_WITH_VALUE for word in ("", *words[:-1]))
+    before = ["", *words][: len(words)]
+    return (word in OPTIONS_WITH_VALUE for word in before)
 
 
 def first_key(word: str) -> str:

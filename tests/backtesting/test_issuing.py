@@ -1,5 +1,6 @@
 """Nothing overwrites what was issued: more cohorts are added, other forecasts are revisions."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from factories.cohorts import weekly_history
 from factories.ledgers import assert_same_entries, file_contents
 
+from ltvnet.backtesting import issuing
 from ltvnet.backtesting.issuing import IssueSummary, issue_forecasts
 from ltvnet.backtesting.ledger import Ledger, LedgerEntries
 from ltvnet.data.curves import NODES
 from ltvnet.forecasting.forecast import Band, Forecast
+from ltvnet.storage import lock_folder
 
 ORIGIN = np.datetime64("2023-06-01")
 
@@ -72,6 +75,34 @@ def test_other_forecasts_are_kept_beside_the_first(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     assert_same_entries(ledger.read("m-1", [ORIGIN], ("Apps",)), of_app(first, "a"))
     assert len(pd.read_parquet(tmp_path)) == of_app(first, "a").has_forecast.sum()
+
+
+def test_two_processes_may_issue_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits until the other has written; what each adds is there."""
+    apps = [of_app(entries(), app) for app in ("b", "a")]
+    waits: list[float] = []
+
+    with ExitStack() as other_process:
+        other_process.enter_context(lock_folder(tmp_path, "test"))
+
+        def wait_while_the_other_writes(seconds: float) -> None:
+            waits.append(seconds)
+            Ledger(tmp_path).write("m-1", apps[0], "b-1", ORIGIN)
+            other_process.close()
+
+        monkeypatch.setattr(issuing, "sleep", wait_while_the_other_writes)
+        issue(tmp_path, apps[1])
+    assert len(waits) == 1
+    assert_same_entries(Ledger(tmp_path).read("m-1", [ORIGIN], ("Apps",)), entries())
+
+
+def test_a_ledger_that_stays_locked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuing, "WAITING_SECONDS", 0.0)
+    with lock_folder(tmp_path, "test"):
+        with pytest.raises(ValueError, match="expected a folder in which no other run writes"):
+            issue(tmp_path, entries())
 
 
 def test_a_revision_is_written_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import string
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from hydra.utils import instantiate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ltvnet.data.cohort_tables import Files, read, write_cohorts
+from ltvnet.data.cohort_tables import Files, write_cohorts
 from ltvnet.data.curves import AGES, Curves, History
+from ltvnet.data.frames import read
 from ltvnet.data.importers.table_format import TableFormat
 
 CURVES = pd.DataFrame(
@@ -419,3 +421,13 @@ def test_a_written_table_has_the_columns_that_are_known(tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "b.csv")) == names[:4]
     write_cohorts(replace(curves, spend=np.array([1.5, np.nan, 0])), tmp_path / "b.csv")
     np.testing.assert_array_equal(read_curves(tmp_path / "b.csv").spend, [1.5, np.nan, 0])
+
+
+def test_blanks_and_forms_of_unicode_make_no_other_campaign(tmp_path: Path) -> None:
+    """한글 is written in one way by Windows and in another by macOS."""
+    decomposed = unicodedata.normalize("NFD", "한글")
+    path = tmp_path / "a_2025-02-10.csv"
+    path.write_text(
+        f"Date,Campaign,day_0\n2025-01-06,한글,1\n2025-01-07, {decomposed} ,2\n2025-01-08,x,2\n"
+    )
+    assert Files(path=path).history().attributes["Campaign"].tolist() == ["한글", "한글", "x"]

@@ -282,8 +282,8 @@ def test_prepare_writes_a_cohort_table_and_its_standard_errors(tmp_path: Path) -
     process = run(tmp_path, ["data=transactions", "data.path=lines.csv", *until])
     assert process.returncode == 0, process.stderr
     assert "8 lines counted" in process.stdout
-    train = "next: python scripts/train.py model=best data=files data.path=prepared"
-    assert f"{train} 'data.hierarchy=[country]'" in process.stdout
+    words = "train.py model=best data=files data.path=prepared 'data.hierarchy=[country]'\n"
+    assert words in process.stdout
     name = "cohorts_2024_03_10.csv"
     table = pd.read_csv(tmp_path / "prepared" / name, keep_default_na=False)
     assert list(table["Date"])[:2] == ["2024-01-01~2024-01-07"] * 2

@@ -33,8 +33,9 @@ from ltvnet.data.importers.table_format import load_presets
 ONE_DAY = datetime.timedelta(days=1)
 
 WORDS = {
-    "utf-8": ["spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c",
-              'say "hi"'],
+    "utf-8": [
+        "spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c", 'say "hi"',
+    ],  # fmt: skip
     "cp949": ["봄 이벤트", "여름 광고", "서울", "전체 매출", "spring", "0012"],
     "gbk": ["活动一", "春节促销", "国家 用户", "spring", "0012"],
     "cp1252": ["Köln", "Größe", "été", "Año nuevo", "spring", "0012"],

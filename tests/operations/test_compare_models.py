@@ -1,5 +1,6 @@
 """Several models on the same past days."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,9 @@ def test_a_backtest_of_two_models_on_the_same_days(tmp_path: Path) -> None:
     assert set(table["model"]) == set(models) and {7, 30} <= set(
         pd.to_numeric(table["observed_age"], errors="coerce")
     )
+    in_ledger = set(pd.read_parquet(ledger)["model"])
+    ledger_names = json.loads((tmp_path / "metrics.json").read_text())["ledger"]
+    assert set(ledger_names) == set(models) and set(ledger_names.values()) == in_ledger
     segments = pd.read_csv(tmp_path / "segments.csv")
     assert set(segments["Apps"]) == {"a", "b"} and set(segments["model"]) == set(models)
     page = (tmp_path / "report.html").read_text()

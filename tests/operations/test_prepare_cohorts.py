@@ -59,11 +59,11 @@ def test_the_folder_is_read_back_as_it_was_meant(tmp_path: Path) -> None:
     prepared = prepare_cohorts(MemorySource(data, errors=errors), tmp_path)
 
     assert prepared.training_choices() == {
-        "data.path": str(tmp_path),
-        "data.hierarchy": "[store]",
-        "data.attributes": "[store]",
-        "data.lag_days": "1",
-        "data.revenue": "net",
+        "path": str(tmp_path),
+        "hierarchy": ["store"],
+        "attributes": ["store"],
+        "lag_days": 1,
+        "revenue": "net",
     }
     files = Files(
         path=tmp_path, hierarchy=["store"], attributes=["store"], lag_days=1, revenue="net"

@@ -32,8 +32,9 @@ from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import Predictor
 from ltvnet.forecasting.model_spec import MIXTURE
 from ltvnet.prediction import bundle
-from ltvnet.prediction.batch import OutputOptions, describe_corrections, predict
+from ltvnet.prediction.batch import OutputOptions, predict
 from ltvnet.prediction.bundle import Bundle
+from ltvnet.prediction.correction_summary import describe_corrections
 
 TABLES = OutputOptions(wide="csv", ages=NODES[1:], by=None)
 

@@ -229,6 +229,22 @@ def test_the_worst_cohorts_miss_the_most_money() -> None:
     assert first.get_title(loc="left").endswith("D180: 50 % too high")
 
 
+def test_what_came_true_is_a_line_over_ages_that_were_not_exported() -> None:
+    """Of D45 and D60 nothing is known: a gap would hide the ends of lines."""
+    model_record = past_record()
+    actual = model_record.actual.copy()
+    missing = [NODES.index(45), NODES.index(60)]
+    actual[:, missing] = np.nan
+    record = replace(model_record, actual=actual)
+    headline = findings.choose_headline(record, (7,))
+    assert headline is not None
+    figure = figures.worst_cohorts(record, headline)
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    days = np.asarray(lines["came true"].get_xdata())
+    np.testing.assert_array_equal(days, [7, *(n for n in NODES if n > 7 and n not in (45, 60))])
+    assert np.isfinite(lines["came true"].get_ydata()).all()
+
+
 def test_names_are_text_and_no_formulas() -> None:
     model_record = past_record(names=("$a_1$ $", "<b> & ${"))
     headline = findings.choose_headline(model_record, (7,))

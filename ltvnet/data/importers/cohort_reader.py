@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ltvnet.data.cohort_rows import parse_dates, rename_columns
 from ltvnet.data.columns import ROLES
+from ltvnet.data.history_checks import OWN_LAYOUT
 from ltvnet.data.importers.cohort_blocks import CohortBlock, own_names, translate_wide
 from ltvnet.data.importers.column_mapping import (
     AGE,
@@ -24,7 +25,8 @@ from ltvnet.data.importers.column_mapping import (
 )
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
-from ltvnet.data.importers.money_per import decide_per
+from ltvnet.data.importers.money_per import decide_per, decide_per_by_return
+from ltvnet.data.importers.purchase_presets import recognise_purchases
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.table_files import TableFile, empty_fault_table, is_text_type, parse_numbers
 
@@ -98,13 +100,15 @@ class CohortReader:
     def _with_per(self, conventions: Conventions) -> Mapping[Path, MappedFile]:
         """Return the files with what the values are per, where no name says so.
 
-        Raises ValueError where the numbers do not say it either, though they are called revenue.
+        Raises ValueError where the numbers do not say it either, though they are called revenue,
+        and where a column of the return on spend contradicts what is said.
         """
         untold = [file for file in self.files.values() if not file.mapping.is_per_told]
         if not untold:
+            self._check_per(conventions)
             return self.files
         per = decide_per(untold, conventions, self._raw_blocks)
-        names = list(untold[0].mapping.ages)
+        names = [*untold[0].mapping.ages, *untold[0].mapping.values_of]
         if per is None and any(map(names_money, names)):
             raise ValueError(
                 f"{untold[0].path}: {names[-1]} may be money per user or of the whole cohort; say "
@@ -115,10 +119,65 @@ class CohortReader:
             for path, file in self.files.items()
         }
 
+    def _check_per(self, conventions: Conventions) -> None:
+        """Raise ValueError where the return on spend contradicts what values are said to be per.
+
+        The user's own word stands.
+        """
+        if self.table_format.per is not None:
+            return
+        for path, file in self.files.items():
+            per = decide_per_by_return(file, conventions, self._raw_blocks)
+            if per in (None, file.mapping.per):
+                continue
+            words = {"user": "per user", "cohort": "of the whole cohort"}
+            raise ValueError(
+                f"{path}: expected money {words[file.mapping.per]}, but with its spend and return "
+                f"on spend it agrees as money {words[per]}; say which by data.format.per=user or "
+                "data.format.per=cohort"
+            )
+
+    @property
+    def layout(self) -> str:
+        """Kind of tables, and conventions of numbers and dates where they are not plain."""
+        presets = {file.mapping.preset for file in self.files.values()} - {""}
+        notes = [] if self.conventions is None else list(self.conventions.notes)
+        return ", ".join([*(sorted(presets) or [OWN_LAYOUT]), *notes])
+
     @property
     def extra_lag_days(self) -> int:
         """Days after which revenue of a day is complete, because of how a platform counts."""
         return max((file.mapping.extra_lag_days for file in self.files.values()), default=0)
+
+    def spell_out(self) -> tuple[TableFormat, dict[str, str]]:
+        """Return a format, and role -> column, that say all that was understood of the files.
+
+        Columns are those that all files have.
+        """
+        mappings = [file.mapping for file in self.files.values()]
+        common = set.intersection(*(set(mapping.column_of.items()) for mapping in mappings))
+        columns = {
+            role: column
+            for role, column in mappings[0].column_of.items()
+            if (role, column) in common and role != column
+        }
+        if self.conventions is None:
+            return self.table_format, columns
+        mapping = mappings[0]
+        table_format = replace(
+            self.table_format,
+            preset=mapping.preset or "none",
+            values=mapping.values,
+            per=mapping.per,
+            unit=mapping.unit,
+            day=mapping.day,
+            zeros=mapping.zeros,
+            age_offset=mapping.age_offset,
+            period=mapping.period,
+            decimal=self.conventions.numbers.decimal,
+            dates=self.conventions.dates.convention,
+        )
+        return table_format, columns
 
     def column_names(self, path: Path) -> dict[str, str]:
         """Return ltvnet's own name -> column of a file, for messages."""
@@ -200,13 +259,10 @@ class CohortReader:
             return False
         if file.mapping.period:
             return False
-        is_small = path.stat().st_size <= _PROBED_BYTES
-        for block in self.table(path).blocks(_PROBED_ROWS):
-            if not _has_plain_cells(block, file):
-                return False
-            if not is_small:
-                break
-        return True
+        if path.stat().st_size > _PROBED_BYTES:
+            return _has_plain_cells(self.table(path).head(), file)
+        blocks = self.table(path).blocks(_PROBED_ROWS)
+        return all(_has_plain_cells(block, file) for block in blocks)
 
     def _log_renamed(self) -> None:
         """Log which columns play a role under another name."""
@@ -227,9 +283,16 @@ def _table_file(path: Path, table_format: TableFormat) -> TableFile:
 
 
 def _map_file(table: TableFile, mapper: ColumnMapper) -> MappedFile:
-    """Find the roles of the columns of a file."""
+    """Find the roles of the columns of a file. Raises ValueError for purchases, which are none."""
     path = table.path
-    return MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    file = MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    shop = None if file.is_cohort_table else recognise_purchases(table.columns)
+    if shop is not None:
+        raise ValueError(
+            f"{path}: expected a table of cohorts, got purchases as {shop} has them; data={shop} "
+            f"reads them, and scripts/prepare.py data={shop} makes a table of cohorts"
+        )
+    return file
 
 
 def _renamed_roles(mapping: ColumnMapping) -> dict[str, str]:

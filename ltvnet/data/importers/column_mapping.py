@@ -118,10 +118,10 @@ def normal_name(name: str) -> str:
     >>> normal_name(" Media Source") == normal_name("media_source")
     True
     """
-    return re.sub(r"[\s_\-]+", "_", compose_letters(name).strip().casefold())
+    return re.sub(r"[\s_\-]+", "_", compose_characters(name).strip().casefold())
 
 
-def compose_letters(name: str) -> str:
+def compose_characters(name: str) -> str:
     """Write a name with composed letters: macOS takes Korean syllables and accents apart."""
     return unicodedata.normalize("NFC", name)
 
@@ -235,7 +235,11 @@ class ColumnMapper:
         given = self.table_format.age
         for text in (given,) if given else preset.age:
             pattern = re.compile(text, re.IGNORECASE)
-            matches = {name: pattern.fullmatch(compose_letters(name)) for name in names}
+            matches = {
+                name: pattern.fullmatch(compose_characters(name))
+                or (None if given else pattern.fullmatch(normal_name(name)))
+                for name in names
+            }
             ages = {name: match for name, match in matches.items() if match and match["age"]}
             if ages:
                 return _choose_series(ages, is_given=bool(given))
@@ -308,7 +312,8 @@ class ColumnMapper:
             ages=ages,
             values_of=values_of,
             values=preset.values,
-            per=preset.per,
+            per=preset.per or "user",
+            is_per_told=preset.per is not None,
             unit=preset.unit,
             day=preset.day,
             zeros=preset.zeros,
@@ -333,15 +338,15 @@ class ColumnMapper:
         offset = mapping.age_offset
         shifted = {name: (series, age + offset) for name, (series, age) in mapping.ages.items()}
         ages = {name: key for name, key in shifted.items() if 0 <= key[1] <= MAX_AGE or not offset}
-        is_anybodys = mapping.preset == "wide" and self.table_format.per is None
-        is_per_told = not is_anybodys or any(map(_says_per_user, ages))
+        names = [*ages, *mapping.values_of]
+        is_per_told = mapping.is_per_told or "per" in told or any(map(_says_per_user, names))
         period = self.table_format.period or _period_by_name(mapping.column_of)
         return replace(mapping, ages=ages, is_per_told=is_per_told, period=period)
 
 
 def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
     """Return the period that a column of dates is named after; None where it is not."""
-    name = compose_letters(column_of.get(DATE, column_of.get(START, ""))).casefold()
+    name = compose_characters(column_of.get(DATE, column_of.get(START, ""))).casefold()
     if END in column_of:
         return None
     if re.search(r"week|woche|semaine|주차|주간", name):
@@ -351,12 +356,12 @@ def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
 
 def names_money(name: str) -> bool:
     """Return whether the name of a column says that it is revenue."""
-    return bool(MONEY_WORDS.search(compose_letters(name).casefold()))
+    return bool(MONEY_WORDS.search(compose_characters(name).casefold()))
 
 
 def _says_per_user(name: str) -> bool:
     """Return whether the name of a column of ages says that it is money per user."""
-    return bool(PER_USER_WORDS.search(compose_letters(name).casefold()))
+    return bool(PER_USER_WORDS.search(compose_characters(name).casefold()))
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS
 from ltvnet.data.importers.column_mapping import AGE, ColumnMapping
-from ltvnet.data.importers.date_texts import read_date
 from ltvnet.data.importers.dates import DateEvidence, DateReading
 from ltvnet.data.importers.number_texts import DecimalSign
-from ltvnet.data.importers.numbers import NumberEvidence, NumberFormat, looks_numeric
+from ltvnet.data.importers.numbers import NumberEvidence, NumberFormat
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.importers.text_files import is_total
+from ltvnet.data.importers.text_kinds import has_name
 from ltvnet.data.table_files import factorize_text, is_text_type
 
 BlocksOf = Callable[[Path, int], Iterator[pa.Table]]
@@ -52,7 +52,8 @@ class MappedFile:
     @property
     def is_cohort_table(self) -> bool:
         """Whether there are dates, and ages or an age."""
-        return bool(self.date_columns and (self.mapping.ages or self.mapping.values_of))
+        has_curve = any(not series for series, _ in self.mapping.ages.values())
+        return bool(self.date_columns and (has_curve or self.mapping.values_of))
 
     @property
     def date_columns(self) -> list[str]:
@@ -172,8 +173,4 @@ def _holds_text(column: pa.ChunkedArray) -> bool:
     if pa.types.is_nested(column.type) or not is_text_type(column.type):
         return False
     _, texts = factorize_text(column)
-    known = [text for text in texts if text.strip()]
-    others = [
-        text for text, is_number in zip(known, looks_numeric(known), strict=True) if not is_number
-    ]
-    return bool(others) and not all(map(read_date, others))
+    return has_name(texts)

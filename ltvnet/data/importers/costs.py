@@ -288,4 +288,4 @@ def _explain_no_match(history: History, costs: Costs, names: tuple[str, ...]) ->
         of_cost = sorted(set(costs.attributes[name]))[:3]
         of_cohorts = list(history.attribute_codes[name].values[:3])
         lines.append(f"{name}: cost {of_cost} ..., cohorts {of_cohorts} ...")
-    return "; ".join([*lines, "name other columns by data.columns, or make the names alike"])
+    return "; ".join([*lines, "make the names alike in both"])

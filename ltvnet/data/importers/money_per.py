@@ -1,23 +1,44 @@
-"""Whether an exported curve is money per user or of the whole cohort, where no name says so.
+"""Whether an exported curve is money per user or of the whole cohort.
 
-Shapes: M cohorts that are looked at.
+Shapes: M cohorts that are looked at, G groups of cohorts with the same attributes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from ltvnet.data.arrays import Floats
-from ltvnet.data.columns import SPEND, USERS
+from ltvnet.data.arrays import Floats, Ints
+from ltvnet.data.columns import DATE, END, SPEND, START, USERS
+from ltvnet.data.importers.column_mapping import AGE, VALUE
 from ltvnet.data.importers.conventions import BlocksOf, Conventions, MappedFile
 from ltvnet.data.importers.table_format import Per
 from ltvnet.data.table_files import is_text_type
 
-_SEEN_ROWS = 1 << 12  # of a file: level and users are alike in all rows
+_SEEN_ROWS = 1 << 12  # of a wide file: level and users are alike in all rows
+_SEEN_LONG_ROWS = 1 << 18  # of a long file, which has hundreds for a cohort
+_COMPARED_AGE = 7  # or the nearest to it: early enough that most cohorts have reached it
 _MIN_COHORTS_SEEN = 8
-_MIN_SPREAD_OF_USERS = 0.2  # of the logarithm of users: cohorts of one size tell nothing
+_MIN_SPREAD_OF_USERS = 0.1  # of the logarithm of users: cohorts of one size tell nothing
 _RETURN_TOLERANCE = 0.02  # of a return on spend that is printed with a digit or two
+
+
+@dataclass(frozen=True)
+class _EarlyCohorts:
+    """Cohorts of a file at an early age: (M,) each, NaN where unknown.
+
+    `value` and `returned` (on spend) to the end of that age; `revenue` grows with `value` and is
+    less noisy; `attributes` (M rows) of the cohorts, coarse ones first.
+    """
+
+    users: Floats
+    spend: Floats
+    value: Floats
+    revenue: Floats
+    returned: Floats
+    attributes: pd.DataFrame
 
 
 def decide_per(
@@ -25,40 +46,71 @@ def decide_per(
 ) -> Per | None:
     """Decide by the numbers whether curves are money per user or of cohorts; None if they cannot.
 
-    A column of the return on spend tells it: it is money of the cohort over spend. Otherwise money
-    of cohorts grows in proportion to users, and money per user does not.
+    A column of the return on spend tells it: it is money of the cohort over spend. Otherwise, among
+    cohorts that are alike, money of cohorts grows in proportion to users, and money per user does
+    not. Files are asked in turn until one tells.
     """
-    users, spend, value, returned = _columns_at_one_age(files, conventions, blocks_of)
-    by_return = _compare_return(users, spend, value, returned)
-    return by_return or _compare_growth_with_users(users, value)
-
-
-def _columns_at_one_age(
-    files: Sequence[MappedFile], conventions: Conventions, blocks_of: BlocksOf
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Read users, spend, value and return on spend at one age: (M,) each, NaN where unknown."""
-    parts: list[list[Floats]] = []
     for file in files:
-        column_of = file.mapping.column_of
-        age, value_name = _early_age(file)
-        for block in blocks_of(file.path, _SEEN_ROWS):
-            names = [
-                column_of.get(USERS),
-                column_of.get(SPEND),
-                value_name,
-                file.return_column(block.column_names, age),
-            ]
-            parts.append([_read_column(block, name, conventions) for name in names])
-            break
-    users, spend, value, returned = (np.concatenate(cells) for cells in zip(*parts, strict=True))
-    return users, spend, value, returned
+        cohorts = _read_early_cohorts(file, conventions, blocks_of)
+        if per := _compare_return(cohorts) or _compare_growth_with_users(cohorts):
+            return per
+    return None
 
 
-def _early_age(file: MappedFile) -> tuple[int, str]:
-    """Choose the age, 7 or the nearest to it, and its column, that most cohorts have reached."""
+def decide_per_by_return(
+    file: MappedFile, conventions: Conventions, blocks_of: BlocksOf
+) -> Per | None:
+    """Decide by a column of the return on spend alone; None where there is none that agrees."""
+    return _compare_return(_read_early_cohorts(file, conventions, blocks_of))
+
+
+def _read_early_cohorts(
+    file: MappedFile, conventions: Conventions, blocks_of: BlocksOf
+) -> _EarlyCohorts:
+    """Read the first cohorts of a file at the age that is compared."""
+    is_long = file.mapping.kind == "long"
+    block = next(blocks_of(file.path, _SEEN_LONG_ROWS if is_long else _SEEN_ROWS))
+    if is_long:
+        names = [file.mapping.values_of[0]]
+        block, age = _rows_at_early_age(block, file, conventions)
+    else:
+        age, names = _early_columns(file)
+    cells = np.column_stack([_read_column(block, name, conventions) for name in names])
+
+    column_of = file.mapping.column_of
+    no_attributes = {DATE, START, END, USERS, SPEND, AGE, VALUE}
+    attributes = {
+        name: block.column(name).cast(pa.string()).to_pandas()
+        for role, name in column_of.items()
+        if role not in no_attributes and name in block.column_names
+    }
+    sums = cells.sum(axis=1)
+    return _EarlyCohorts(
+        users=_read_column(block, column_of.get(USERS), conventions),
+        spend=_read_column(block, column_of.get(SPEND), conventions),
+        value=sums if file.mapping.values == "increment" else cells[:, -1],
+        revenue=sums,
+        returned=_read_column(block, file.return_column(block.column_names, age), conventions),
+        attributes=pd.DataFrame(attributes, index=range(len(block))),
+    )
+
+
+def _early_columns(file: MappedFile) -> tuple[int, list[str]]:
+    """Choose the age that is compared, and the columns up to it, of a wide file."""
     ages = {age: name for name, (series, age) in file.mapping.ages.items() if not series}
-    age = min(ages, key=lambda one: abs(one - 7))
-    return age, ages[age]
+    compared_age = min(ages, key=lambda age: abs(age - _COMPARED_AGE))
+    return compared_age, [ages[age] for age in sorted(ages) if age <= compared_age]
+
+
+def _rows_at_early_age(
+    block: pa.Table, file: MappedFile, conventions: Conventions
+) -> tuple[pa.Table, int]:
+    """Select the rows of a long file at the age that is compared, and return that age."""
+    age = _read_column(block, file.mapping.column_of[AGE], conventions)
+    if np.isnan(age).all():
+        return block.slice(0, 0), _COMPARED_AGE
+    early_age = age[np.nanargmin(np.abs(age - _COMPARED_AGE))]
+    return block.take(pa.array(np.flatnonzero(age == early_age))), int(early_age)
 
 
 def _read_column(block: pa.Table, name: str | None, conventions: Conventions) -> Floats:
@@ -71,32 +123,66 @@ def _read_column(block: pa.Table, name: str | None, conventions: Conventions) ->
     return conventions.numbers.parse(column)[0]
 
 
-def _compare_return(users: Floats, spend: Floats, value: Floats, returned: Floats) -> Per | None:
-    """Compare value over spend, and value times users over spend, with the return that is given."""
-    is_given = (returned > 0) & (spend > 0) & (value > 0)
+def _compare_return(cohorts: _EarlyCohorts) -> Per | None:
+    """Compare value over spend, and value times users over spend, with the return that is given.
+
+    The return may be in percent. None where neither agrees with it, or both do.
+    """
+    is_given = (cohorts.returned > 0) & (cohorts.spend > 0) & (cohorts.value > 0)
     if is_given.sum() < _MIN_COHORTS_SEEN:
         return None
-    of_cohort = np.abs(value * 1.0 / spend / returned - 1)[is_given]
-    per_user = np.abs(value * users / spend / returned - 1)[is_given]
-    if np.median(of_cohort) < _RETURN_TOLERANCE:
-        return "cohort"
-    return "user" if np.median(per_user) < _RETURN_TOLERANCE else None
+    of_cohort = (cohorts.value / cohorts.spend / cohorts.returned)[is_given]
+    per_user = of_cohort * cohorts.users[is_given]
+    is_of_cohort = _is_one(of_cohort) or _is_one(of_cohort * 100)
+    is_per_user = _is_one(per_user) or _is_one(per_user * 100)
+    if is_of_cohort == is_per_user:
+        return None
+    return "cohort" if is_of_cohort else "user"
 
 
-def _compare_growth_with_users(users: Floats, value: Floats) -> Per | None:
-    """Decide by the slope of log value over log users: 1 of money of cohorts, else 0."""
-    is_positive = (users > 0) & (value > 0)
+def _is_one(ratios: Floats) -> bool:
+    """Return whether ratios (M,) are 1 in the median but for rounding."""
+    return bool(np.median(np.abs(ratios - 1)) < _RETURN_TOLERANCE)
+
+
+def _compare_growth_with_users(cohorts: _EarlyCohorts) -> Per | None:
+    """Decide by the slope of log revenue over log users: 1 of money of cohorts, else 0.
+
+    Cohorts are compared with those of the same attributes: a channel that is large need not be one
+    whose users pay much.
+    """
+    is_positive = (cohorts.users > 0) & (cohorts.revenue > 0)
     if is_positive.sum() < _MIN_COHORTS_SEEN:
         return None
-    log_users = np.log(users[is_positive])
-    log_value = np.log(value[is_positive])
-    centred = log_users - log_users.mean()
-    spread = float(np.sqrt((centred**2).mean()))
+    group = _number_groups(cohorts.attributes[is_positive])
+    log_users = _centre_by_group(np.log(cohorts.users[is_positive]), group)
+    log_revenue = _centre_by_group(np.log(cohorts.revenue[is_positive]), group)
+    spread = float(np.sqrt((log_users**2).mean()))
     if spread < _MIN_SPREAD_OF_USERS:
         return None
-    slope = float((centred * log_value).sum() / (centred**2).sum())
-    residual = log_value - log_value.mean() - slope * centred
-    error = float(residual.std() / spread / np.sqrt(len(residual)))
+
+    slope = float((log_users * log_revenue).sum() / (log_users**2).sum())
+    residual = log_revenue - slope * log_users
+    degrees_of_freedom = len(residual) - int(group.max()) - 1
+    error = float(residual.std() / spread / np.sqrt(degrees_of_freedom))
     if slope - 3 * error > 0.5:
         return "cohort"
     return "user" if slope + 3 * error < 0.5 else None
+
+
+def _number_groups(attributes: pd.DataFrame) -> Ints:
+    """Number groups (M,) by as many attributes as leave enough cohorts to compare in them."""
+    names = list(attributes.columns)
+    while names:
+        group = attributes.groupby(names, dropna=False).ngroup().to_numpy()
+        if len(group) - group.max() - 1 >= _MIN_COHORTS_SEEN:
+            return np.asarray(group, dtype=np.int64)
+        names = names[:-1]
+    return np.zeros(len(attributes), dtype=np.int64)
+
+
+def _centre_by_group(values: Floats, group: Ints) -> Floats:
+    """Subtract from values (M,) the mean of their group."""
+    means = np.bincount(group, values) / np.bincount(group)  # (G,)
+    centred: Floats = values - means[group]
+    return centred

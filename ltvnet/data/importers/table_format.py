@@ -96,7 +96,8 @@ class Preset:
     its spellings, the preferred one first; `age` patterns, of which the first counts that a file
     has; `add` columns whose sum is the value; `ignore` columns that are no attributes; `drop`
     column -> value of rows that are left out; `version` the column whose newest row counts;
-    `currency` spellings of the column of currencies; `lag_days` until revenue is final.
+    `currency` spellings of the column of currencies; `lag_days` until revenue is final; `per` user
+    or cohort, None where a name or the numbers must tell.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Preset:
     age: tuple[str, ...] = ()
     age_offset: int = 0
     values: Values = "cumulative"
-    per: Per = "user"
+    per: Per | None = None
     unit: float = 1.0
     day: Day = "calendar"
     zeros: Zeros = "data"
@@ -165,12 +166,19 @@ def preset_names() -> list[str]:
 @cache
 def load_presets() -> tuple[Preset, ...]:
     """Read the presets of tables of cohorts, by name."""
-    presets = []
-    for path in sorted((configs_folder() / "data" / "import").glob("*.yaml")):
-        config = _read_yaml(path)
-        if config["kind"] in get_args(Kind):
-            presets.append(Preset.from_config(path.stem, config))
-    return tuple(presets)
+    configs = read_preset_configs().items()
+    return tuple(
+        Preset.from_config(name, config)
+        for name, config in configs
+        if config["kind"] in get_args(Kind)
+    )
+
+
+@cache
+def read_preset_configs() -> dict[str, dict[str, Any]]:
+    """Read all of configs/data/import, by name; `kind` says of which kind of tables each is."""
+    paths = sorted((configs_folder() / "data" / "import").glob("*.yaml"))
+    return {path.stem: _read_yaml(path) for path in paths}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -32,7 +33,7 @@ SEPARATORS: tuple[Separator, ...] = get_args(Separator)
 
 SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
-_READ_BYTES = 1 << 24  # bytes in memory at once, and the longest line that is read
+READ_BYTES = 1 << 24  # bytes in memory at once, and the longest line that is read
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_LINES = 60  # among which a header is looked for
 _FAULTS_LISTED = 5
@@ -88,6 +89,16 @@ def detect_dialect(
 
     Raises ValueError, which names the file, when it is empty, damaged or in an unknown encoding.
     """
+    status = path.stat()
+    version = (status.st_mtime_ns, status.st_size)
+    return _detect_dialect(path, version, encoding, separator)
+
+
+@lru_cache(maxsize=256)  # a large file takes long to be read, and is asked about several times
+def _detect_dialect(
+    path: Path, _version: tuple[int, int], encoding: str | None, separator: str | None
+) -> TextDialect:
+    """Detect how a version of a text file is written: see `detect_dialect`."""
     encoding = encoding or detect_encoding(path)
     sample = _read_sample(path, encoding)
     if not sample.strip():
@@ -227,13 +238,17 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def read_text_batches(
-    path: Path, dialect: TextDialect, counts: LineCounts | None = None
+    path: Path,
+    dialect: TextDialect,
+    counts: LineCounts | None = None,
+    block_bytes: int = READ_BYTES,
 ) -> Iterator[pa.RecordBatch]:
     """Read the rows below the header, every cell as text, null where empty.
 
-    Columns without a name are called "". Blank rows, repeated headers and totals shorter than a row
-    are left out and added to `counts`. Raises ValueError for other lines with fewer or more cells
-    than the header: the first few of them are named.
+    `block_bytes` are read at once, and no line may be longer. Columns without a name are called "".
+    Blank rows, repeated headers and totals shorter than a row are left out and added to `counts`.
+    Raises ValueError for other lines with fewer or more cells than the header: the first few of
+    them are named.
     """
     names = list(dialect.columns)
     counts = counts or LineCounts()
@@ -246,7 +261,7 @@ def read_text_batches(
             pa.input_stream(path, compression=compression),
             arrow_csv.ReadOptions(
                 encoding=encoding,
-                block_size=_READ_BYTES,
+                block_size=block_bytes,
                 skip_rows=dialect.header_line,
                 column_names=_distinct(names),
             ),
@@ -430,7 +445,7 @@ def is_date_like(text: str) -> bool:
 
 
 def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[int]:
-    """Find the lines (from 1) on which rows (from 0) of `read_text_batches` end."""
+    """Find the lines (from 1) on which rows (from 0) that `read_text_batches` reads end."""
     wanted = set(rows)
     line_of: dict[int, int] = {}
     for row, line in enumerate(_lines_of_rows(path, dialect)):

@@ -14,7 +14,7 @@ This room may import `models/pattern`, `forecasting` and `data`; nobody imports 
 `forecasting.registry`, which names its classes as text, `operations`, and `scripts`.
 
 To add a baseline, write a module with one class: a constructor with keyword arguments, among them
-`pattern`, the config of the pattern to fall back to (`fallback.create_pattern`); `fit`, on
+`pattern`, the config of the pattern to fall back to (`Pattern.from_config`); `fit`, on
 `fallback.with_complete_age(curves)`, the pattern too; `predict`, through
 `fallback.forecast_with_fallback`, NaN where the baseline has nothing to say; `state` and
 `from_state`, through `fallback.baseline_state` and `fallback.restore_baseline`; `predict` and

@@ -20,7 +20,6 @@ from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
@@ -28,6 +27,7 @@ from ltvnet.models.baselines.fallback import (
     with_complete_age,
 )
 from ltvnet.models.pattern.development import Development, cohort_development, ratio_of_sums
+from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.models.pattern.segment_curves import SegmentCurves
 
 Prior = Literal["cape_cod", "mean_ultimate", "additive"]
@@ -84,7 +84,7 @@ class Benktander:
         self.iterations = iterations
         self.prior = prior
         self.half_life = half_life
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Measure the proportion earned by age and the ultimate a priori, as of the origin.

@@ -27,13 +27,13 @@ from ltvnet.forecasting.interpolation import interpolate_between_nodes, interpol
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
     with_complete_age,
 )
 from ltvnet.models.pattern.expected_curves import ExpectedCurves
+from ltvnet.models.pattern.pattern import Pattern
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -344,7 +344,7 @@ class Boosting:
         self.rate = rate
         self.min_rows = min_rows
         self.seed = seed
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from ltvnet.data.arrays import Floats
 from ltvnet.data.curves import Curves
 from ltvnet.forecasting.forecast import Band, Forecast
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
-from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.pattern.development import share_earned
 from ltvnet.models.pattern.pattern import Pattern
 
@@ -28,13 +27,6 @@ class Baseline(Protocol):
 
 
 BaselineT = TypeVar("BaselineT", bound=Baseline)
-
-
-def create_pattern(config: Config) -> Pattern:
-    """Make the unfitted pattern of a config. Raises ValueError unless it is that of a pattern."""
-    if config["name"] != "pattern":
-        raise ValueError(f"expected pattern.name=pattern, got {config['name']!r}")
-    return Pattern(**{key: config[key] for key in config if key != "name"})
 
 
 def require_fitted(baseline: Baseline) -> None:

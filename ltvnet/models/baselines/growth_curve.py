@@ -20,12 +20,12 @@ from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
     with_complete_age,
 )
+from ltvnet.models.pattern.pattern import Pattern
 
 Family = Literal["weibull", "loglogistic"]
 
@@ -174,7 +174,7 @@ class GrowthCurve:
         if family not in FAMILIES:
             raise ValueError(f"expected family out of {', '.join(FAMILIES)}, got {family!r}")
         self.family = family
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the curve to what was known at the origin of `curves`.

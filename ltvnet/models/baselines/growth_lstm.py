@@ -26,14 +26,15 @@ from ltvnet.forecasting.evidence import MIN_COHORTS_TO_LEARN
 from ltvnet.forecasting.forecast import Forecast
 from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_prefix, strip_prefix
 from ltvnet.forecasting.model_spec import Config
+from ltvnet.forecasting.typed_config import check_arguments
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
     with_complete_age,
 )
+from ltvnet.models.pattern.pattern import Pattern
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ class GrowthLSTM:
                 "expected epochs, windows and batch_size >= 1 and rate > 0, got "
                 f"{epochs}, {windows}, {batch_size} and {rate}"
             )
+        check_arguments(check_net_sizes, net, "net")
         check_net_sizes(**net)
         self.net_sizes = dict(net)
         self.epochs = epochs
@@ -151,7 +153,7 @@ class GrowthLSTM:
         self.batch_size = batch_size
         self.rate = rate
         self.seed = seed
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
         self.net: GrowthRateNet | None = None
 
     @property

@@ -17,12 +17,12 @@ from ltvnet.forecasting.interpolation import interpolate_in_log_age
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
     with_complete_age,
 )
+from ltvnet.models.pattern.pattern import Pattern
 
 SINGULAR_CUTOFF = 1e-10
 """Directions in which regressors vary less than this, relatively, have no coefficient."""
@@ -160,7 +160,7 @@ class LogLinear:
             raise ValueError(f"expected min_cohorts >= 4, got {min_cohorts}")
         self.slopes = slopes
         self.min_cohorts = min_cohorts
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern and all regressions. Raises ValueError when no age is complete."""

@@ -20,7 +20,6 @@ from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
@@ -33,6 +32,7 @@ from ltvnet.models.pattern.development import (
     cohort_development,
     ratio_of_sums,
 )
+from ltvnet.models.pattern.pattern import Pattern
 from ltvnet.models.pattern.segment_curves import SegmentCurves
 
 NORMAL_P90 = 1.2816
@@ -195,7 +195,7 @@ class Mack:
         if recent is not None and recent < 1:
             raise ValueError(f"expected recent >= 1 periods or null, got {recent}")
         self.recent = recent
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Measure development as of the origin of `curves`.

@@ -22,12 +22,12 @@ from ltvnet.forecasting.interpolation import (
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
     with_complete_age,
 )
+from ltvnet.models.pattern.pattern import Pattern
 
 MIN_SHARE = 0.01
 """Share of the revenue so far below which earlier revenue is as good as none."""
@@ -160,7 +160,7 @@ class Neighbours:
         if count < 1:
             raise ValueError(f"expected count >= 1, got {count}")
         self.count = count
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern and keep curves. Raises ValueError when no age is complete."""

@@ -15,12 +15,12 @@ from ltvnet.forecasting.forecaster import State, StateArrays, StateValues
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.models.baselines.fallback import (
     baseline_state,
-    create_pattern,
     forecast_with_fallback,
     require_fitted,
     restore_baseline,
     with_complete_age,
 )
+from ltvnet.models.pattern.pattern import Pattern
 
 MAX_EXPONENT = 1.0
 """Revenue a day does not rise with age: a first purchase late in a short prefix is no trend."""
@@ -60,7 +60,7 @@ class PowerLaw:
 
     def __init__(self, *, pattern: Config) -> None:
         """Take the configuration."""
-        self.pattern = create_pattern(pattern)
+        self.pattern = Pattern.from_config(pattern)
 
     def fit(self, curves: Curves) -> Self:
         """Fit the pattern; the law learns from no other cohort.

@@ -5,11 +5,11 @@ Shapes: N cohorts, H ages, J nodes, I = J - 1 intervals, Q quantities (mean, p10
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from ltvnet.forecasting.forecaster import State, StateArrays, StateValues, add_p
 from ltvnet.forecasting.interpolation import interval_index
 from ltvnet.forecasting.model_spec import Config
 from ltvnet.forecasting.run_context import RunContext
+from ltvnet.forecasting.typed_config import SettingError, check_arguments, settings_from
 from ltvnet.models.neural.cohort_tensors import CohortTensors, Tasks
 from ltvnet.models.neural.covariates import CovariateConfig
 from ltvnet.models.neural.input_scaling import InputScaling
@@ -49,6 +50,9 @@ NETS: Mapping[str, str] = {
     "mlp": "ltvnet.models.neural.nets.mlp:MLP",
     "tide": "ltvnet.models.neural.nets.tide:CohortTiDE",
 }
+
+SMALLEST_INPUTS = InputSizes(nodes=2, features=1, scalars=1, categories=(1,))
+"""Inputs with which a net is built for no more than to see that its config is right."""
 
 
 def inner_origin(curves: Curves) -> np.datetime64:
@@ -94,15 +98,11 @@ class NeuralForecaster:
         context: RunContext,
     ) -> None:
         """Take the configuration; nothing is random here."""
-        if net["kind"] not in NETS:
-            raise ValueError(f"expected net.kind out of {', '.join(NETS)}, got {net['kind']!r}")
-        if pattern["name"] != "pattern":
-            raise ValueError(f"expected pattern.name=pattern, got {pattern['name']!r}")
-
+        check_net(net)
         self.net = dict(net)
-        self.training = TrainingConfig(**training)
-        self.pattern = Pattern(**{key: pattern[key] for key in pattern if key != "name"})
-        self.covariates = CovariateConfig(**covariates)
+        self.training = settings_from(TrainingConfig, training, "training")
+        self.pattern = Pattern.from_config(pattern)
+        self.covariates = settings_from(CovariateConfig, covariates, "covariates")
         self.context = context
         self.warm_start: FittedNet | None = None
 
@@ -416,11 +416,29 @@ def best_epoch(scores: Floats) -> int:
 
 def build_net(net: Config, sizes: InputSizes) -> nn.Module:
     """Build a net from its config: `kind` in NETS, and the arguments of its class."""
-    arguments = dict(net)
-    module, _, name = NETS[arguments.pop("kind")].partition(":")
-    net_class = getattr(import_module(module), name)
-    built_net: nn.Module = net_class(sizes=sizes, **arguments)
-    return built_net
+    return net_class(net["kind"])(sizes=sizes, **_net_arguments(net))
+
+
+def net_class(kind: str) -> Callable[..., nn.Module]:
+    """Import the class of a kind of net."""
+    module, _, name = NETS[kind].partition(":")
+    cls: Callable[..., nn.Module] = getattr(import_module(module), name)
+    return cls
+
+
+def _net_arguments(net: Config) -> dict[str, Any]:
+    return {key: value for key, value in net.items() if key != "kind"}
+
+
+def check_net(net: Config) -> None:
+    """Raise ValueError for the config of a net that could not be built."""
+    kind = net.get("kind") if isinstance(net, Mapping) else None
+    if not isinstance(kind, str) or kind not in NETS:
+        expected = f"expected {{place}}kind out of {', '.join(NETS)}"
+        raise SettingError("net.", f"{expected}, got {kind!r} in {net!r}")
+    check_arguments(net_class(kind), _net_arguments(net), "net", supplied=("sizes",))
+    with torch.device("meta"):  # which takes no memory and no random number
+        build_net(net, SMALLEST_INPUTS)
 
 
 def transfer_weights(start: FittedNet, scaling: InputScaling) -> dict[str, Tensor]:

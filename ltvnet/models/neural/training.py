@@ -14,6 +14,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
@@ -41,7 +42,8 @@ def train_net(
     Returns each week's part of the validation loss before training and after each epoch. With a
     folder, TensorBoard events and the checkpoints `best` and `last` are written there, and
     a fit that was cut off continues from `last`. Raises ValueError when that file is not a plain
-    checkpoint of this net, or one of other data or another schedule.
+    checkpoint of this net, or one of other data or another schedule, and for hardware that is not
+    there.
     """
     torch.set_num_threads(hardware.threads)
     module = ResidualTrainingModule(job=job, training=training, hardware=hardware)
@@ -52,7 +54,14 @@ def train_net(
     torch.set_float32_matmul_precision("high" if hardware.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
     with _quiet_lightning(), report_event_errors_once(job.event_folder or Path()):
-        trainer = _make_trainer(job, training, hardware)
+        try:
+            trainer = _make_trainer(job, training, hardware)
+        except MisconfigurationException as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"expected trainer=cpu, or hardware for trainer.accelerator={hardware.accelerator} "
+                f"and trainer.devices={hardware.devices}, got none: {reason}"
+            ) from error
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
 
     module.captured_graph = None  # it holds the module, and memory of the GPU

@@ -45,16 +45,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        counts = ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs")
-        if min(getattr(self, name) for name in counts) < 1:
-            raise ValueError(f"expected {', '.join(counts[:-1])} and {counts[-1]} >= 1")
-
-        smallest_positive = min(self.rate, self.clip, self.average)
-        smallest_non_negative = min(self.weight_decay, self.penalty, self.users)
-        if smallest_positive <= 0 or smallest_non_negative < 0:
-            raise ValueError(
-                "expected rate, clip and average > 0; weight_decay, penalty and users >= 0"
-            )
+        for name in ("epochs", "tasks", "batch_size", "min_steps", "patience", "warm_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+        for name in ("rate", "clip", "average"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "quantiles", "penalty", "users"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} >= 0, got {getattr(self, name)}")
         if not 0 <= self.unseen < 1:
             raise ValueError(f"expected unseen in [0, 1), got {self.unseen}")
         if self.loss not in get_args(MeanLoss):

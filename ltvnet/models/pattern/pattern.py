@@ -7,7 +7,7 @@ forecaster, which fits; `FittedPattern` is what it fits.
 Shapes: N cohorts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol, Self, runtime_checkable
 
@@ -17,6 +17,8 @@ from ltvnet.data.curves import NODES, Curves
 from ltvnet.data.segments import Segments
 from ltvnet.forecasting.forecast import Forecast, ForecastParts
 from ltvnet.forecasting.forecaster import Predictor, State, StateArrays, StateValues
+from ltvnet.forecasting.model_spec import Config
+from ltvnet.forecasting.typed_config import SettingError, settings_from
 from ltvnet.models.pattern.date_effects import DateEffects
 from ltvnet.models.pattern.development import Triangle
 from ltvnet.models.pattern.fitted_pattern import FittedPattern
@@ -65,6 +67,15 @@ class Pattern(PatternConfig):
     """
 
     _fitted: FittedPattern | None = None
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        """Make the unfitted pattern of a config. Raises ValueError unless it is that of one."""
+        if not isinstance(config, Mapping) or config.get("name") != "pattern":
+            name = config.get("name") if isinstance(config, Mapping) else config
+            raise SettingError("pattern.", f"expected {{place}}name=pattern, got {name!r}")
+        arguments = {key: value for key, value in config.items() if key != "name"}
+        return settings_from(cls, arguments, "pattern")
 
     @property
     def config(self) -> PatternConfig:

@@ -37,8 +37,9 @@ class PatternConfig:
         """Check ranges."""
         if self.levels is not None and self.levels < 0:
             raise ValueError(f"expected levels >= 0 or null, got {self.levels}")
-        if min(self.credibility, self.level_credibility) < 0:
-            raise ValueError("expected credibility and level_credibility >= 0")
+        for name in ("credibility", "level_credibility"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} >= 0, got {getattr(self, name)}")
         if self.kappa != "learned" and (isinstance(self.kappa, str) or self.kappa < 0):
             raise ValueError(f"expected kappa=learned or a number >= 0, got {self.kappa!r}")
         if self.half_life is not None and self.half_life <= 0:

@@ -10,7 +10,9 @@ from factories.exports import write_table
 from factories.purchase_exports import PURCHASE_LAYOUTS, make_purchases, plain, plain_users
 from hydra.utils import instantiate
 
+from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import History
+from ltvnet.data.importers.purchase_presets import recognise_purchases
 
 
 def read_purchases(data: str, *overrides: str) -> History:
@@ -57,3 +59,31 @@ def assert_alike(history: History, expected: History, names: dict[str, str]) -> 
     ]
     for first, second in arrays:
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", PURCHASE_LAYOUTS)
+def test_a_layout_that_is_read_as_plain_lines_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    PURCHASE_LAYOUTS[name].write(make_purchases(), path)
+    message = f"as data.*; got .*; they are those of {name}, which data={name} reads"
+    with pytest.raises(ValueError, match=message.replace("*", r"\*", 1)):
+        read_purchases("transactions", f"data.path={path}", "data.customer=nobody")
+
+
+@pytest.mark.parametrize("name", PURCHASE_LAYOUTS)
+def test_purchases_are_no_cohorts(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    PURCHASE_LAYOUTS[name].write(make_purchases(), path)
+    message = f"expected a table of cohorts, got purchases as {name} has them; data={name} reads"
+    with pytest.raises(ValueError, match=message):
+        Files(path=path).history()
+
+
+def test_plain_lines_are_nobodys() -> None:
+    assert recognise_purchases(["customer_id", "date", "amount"]) is None
+    assert recognise_purchases([]) is None
+
+
+def test_capitals_and_blanks_do_not_matter() -> None:
+    columns = ["NAME", "EMAIL", "FINANCIAL STATUS", "TOTAL", "CREATED AT", "LINEITEM QUANTITY"]
+    assert recognise_purchases(columns) == "shopify"

@@ -11,9 +11,10 @@ from ltvnet.models.neural.training_config import TrainingConfig
     ("change", "message"),
     [
         ({"unseen": 1.0}, r"expected unseen in \[0, 1\), got 1.0"),
-        ({"epochs": 0}, "expected epochs, .*, min_steps, patience and warm_epochs >= 1"),
-        ({"rate": 0.0}, "expected rate, clip and average > 0"),
-        ({"penalty": -1.0}, "weight_decay, penalty and users >= 0"),
+        ({"epochs": 0}, "expected epochs >= 1, got 0"),
+        ({"rate": 0.0}, "expected rate > 0, got 0.0"),
+        ({"penalty": -1.0}, "expected penalty >= 0, got -1.0"),
+        ({"quantiles": -1.0}, "expected quantiles >= 0, got -1.0"),
         ({"loss": "mse"}, "expected loss=deviance or loss=huber, got 'mse'"),
     ],
 )
@@ -46,6 +47,10 @@ def test_machine_is_plain_data() -> None:
     ("change", "message"),
     [
         ({"strategy": "fsdp"}, "expected strategy out of auto, ddp, got 'fsdp'"),
+        ({"accelerator": "abacus"}, "expected accelerator out of cpu, gpu, .*, got 'abacus'"),
+        ({"devices": 0}, "expected devices >= 1, or -1 for all of them, got 0"),
+        ({"devices": 2}, "expected trainer=ddp for devices other than 1, got 2"),
+        ({"threads": 0}, "expected threads and log_every >= 1, got 0 and 5"),
         ({"precision": "16"}, "expected precision out of 32-true, tf32, bf16-mixed, got '16'"),
     ],
 )

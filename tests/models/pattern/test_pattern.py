@@ -288,7 +288,7 @@ def test_a_restored_pattern_forecasts_but_leaves_no_cohort_out() -> None:
     ("change", "message"),
     [
         ({"levels": -1}, "expected levels >= 0 or null, got -1"),
-        ({"credibility": -1.0}, "expected credibility and level_credibility >= 0"),
+        ({"credibility": -1.0}, "expected credibility >= 0, got -1.0"),
         ({"kappa": "guess"}, "expected kappa=learned or a number >= 0, got 'guess'"),
         ({"kappa": -2}, "expected kappa=learned or a number >= 0, got -2"),
         ({"half_life": 0}, "expected half_life > 0 days or null, got 0"),

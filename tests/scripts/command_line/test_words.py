@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from ltvnet.data.cohort_tables import Files
+from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.transactions import Transactions
 from ltvnet.prediction.batch import OutputOptions
 from ltvnet.prediction.spark import SparkCluster
@@ -175,6 +176,10 @@ def test_options_of_hydra_are_left_alone() -> None:
     assert read_words(words, SIMULATED).overrides == words
 
 
+def test_no_words_are_none() -> None:
+    assert read_words([], SIMULATED).overrides == []
+
+
 def test_words_are_chosen_by_their_keys() -> None:
     words = read_words(["model=lstm", "+model.a=1", "out=a b", "--resolve"], SIMULATED)
     assert words.words_without("out") == ["model=lstm", "+model.a=1"]
@@ -189,7 +194,13 @@ def text_fields(cls: type) -> set[str]:
 
 @pytest.mark.parametrize(
     ("cls", "section"),
-    [(Files, "data."), (Transactions, "data."), (SparkCluster, "spark."), (OutputOptions, "")],
+    [
+        (Files, "data."),
+        (TableFormat, "data.format."),
+        (Transactions, "data."),
+        (SparkCluster, "spark."),
+        (OutputOptions, ""),
+    ],
 )
 def test_all_keys_of_data_that_hold_text_are_known(cls: type, section: str) -> None:
     assert {f"{section}{name}" for name in text_fields(cls)} <= TEXT_KEYS

@@ -130,6 +130,9 @@ class CohortTiDE(nn.Module):
     ) -> None:
         """Build the layers."""
         super().__init__()
+        if set(layers) != set(TiDELayers._fields):
+            names = ", ".join(TiDELayers._fields)
+            raise ValueError(f"expected layers with sizes of {names}, got {dict(layers)}")
         if embedding < 1:
             raise ValueError(f"expected embedding >= 1, got {embedding}")
 

@@ -1,0 +1,94 @@
+"""Dates that stand for no day, typing errors, and ranges that overlap."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from factories.cohorts import curve, history, weekly_history
+from factories.snapshots import export, findings_about, latest
+
+from ltvnet.data.acquisition_dates import find_odd_dates, find_overlaps, mark_odd_dates
+from ltvnet.data.cohort_tables import Files, write_cohorts
+
+
+def days(*texts: str) -> np.ndarray:
+    return np.array(texts, dtype="datetime64[D]")
+
+
+WEEKS = np.arange(np.datetime64("2022-01-03"), np.datetime64("2024-01-01"), 7)
+
+
+@pytest.mark.parametrize("date", ["1900-01-01", "0001-01-01", "9999-12-31", "2204-01-08"])
+def test_placeholders_are_odd(date: str) -> None:
+    start = np.concatenate([WEEKS, days(date)])
+    assert mark_odd_dates(start, start).tolist() == [False] * len(WEEKS) + [True]
+    (finding,) = find_odd_dates(start, start, "refuse")
+    assert finding.severity == "refusal"
+    assert f"({date}; the others: 2022-01-03 to" in finding.message
+    assert [f.severity for f in find_odd_dates(start, start, "drop")] == ["warning"]
+    assert [f.severity for f in find_odd_dates(start, start, "keep")] == ["note"]
+
+
+def test_a_day_years_from_all_others_is_odd() -> None:
+    start = np.concatenate([WEEKS, days("2018-01-01")])
+    assert mark_odd_dates(start, start).sum() == 1
+    start = np.concatenate([WEEKS, days("2020-01-01")])
+    assert not mark_odd_dates(start, start).any()
+
+
+def test_two_periods_of_many_cohorts_are_right() -> None:
+    start = np.concatenate([WEEKS, WEEKS - 5 * 365])
+    assert not mark_odd_dates(start, start).any()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A cohort table with one placeholder."""
+    path = tmp_path / "cohorts_2024_02_01.csv"
+    write_cohorts(weekly_history(30).as_of("2024-02-01"), path)
+    frame = pd.read_csv(path)
+    frame.loc[5, "Date"] = "1900-01-01~1900-01-07"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_files_refuse_drop_or_keep_them(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match=r"1 of 60 rows .*1900-01-01~1900-01-07.*odd_dates=drop"):
+        Files(path=table).history()
+    assert len(Files(path=table, odd_dates="drop").history()) == 59
+    assert "left out, as data.odd_dates=drop" in caplog.text
+    assert len(Files(path=table, odd_dates="keep").history()) == 60
+
+
+def test_a_stream_refuses_and_drops_them_too(table: Path) -> None:
+    with pytest.raises(ValueError, match="1900-01-01"):
+        list(Files(path=table).curves(20))
+    pieces = Files(path=table, odd_dates="drop").curves(100)
+    assert sum(map(len, pieces)) == 59
+
+
+def test_faults_of_a_dropped_row_do_not_matter(table: Path) -> None:
+    frame = pd.read_csv(table)
+    frame.loc[5, "Date"] = "2204-01-02~2204-01-08"  # so values lie after the as-of day
+    frame.to_csv(table, index=False)
+    with pytest.raises(ValueError, match="2204-01-02"):
+        Files(path=table).history()
+    assert len(Files(path=table, odd_dates="drop").history()) == 59
+
+
+def test_a_month_beside_its_weeks_counts_twice() -> None:
+    rows = [(f"2023-01-{day:02}", f"2023-01-{day + 6:02}", {"Apps": "a"}, 100.0, curve(360))
+            for day in (2, 9, 16, 23)]  # fmt: skip
+    month = ("2023-01-02", "2023-01-29", {"Apps": "a"}, 400.0, curve(330))
+    other = ("2023-01-02", "2023-01-29", {"Apps": "b"}, 400.0, curve(330))
+    assert find_overlaps(latest(history([*rows, other]))) == []
+    (finding,) = find_overlaps(latest(history([*rows, month, other])))
+    assert "dates of 5 cohorts" in finding.message
+    assert "the longest of them have 400 (a 2023-01-02~2023-01-29)" in finding.message
+
+
+def test_clean_weeks_do_not_overlap() -> None:
+    assert findings_about(export(weekly_history(30), "2024-01-01")) == []
+    rows = [("2023-01-02", "2023-01-08", {}, 1.0, curve(9))]
+    assert find_overlaps(latest(history(rows))) == []

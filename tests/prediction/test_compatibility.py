@@ -1,0 +1,147 @@
+"""Data to forecast are compared with those that a bundle was trained with."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories.cohorts import weekly_history
+from factories.snapshots import export, latest, rescale, select_cohorts, with_totals
+
+from ltvnet.data.curves import Curves, History
+from ltvnet.data.findings import Finding
+from ltvnet.prediction.compatibility import LevelComparison
+from ltvnet.prediction.training_level import LEVEL_ENTRY, describe_training_level
+
+
+@pytest.fixture(scope="module")
+def history() -> History:
+    """Weekly cohorts of two apps, as exported on a day."""
+    return export(weekly_history(60, noise=0.3), "2024-02-29")
+
+
+def findings_of(training: History, pieces: Iterable[Curves]) -> list[Finding]:
+    manifest = json.loads(json.dumps({LEVEL_ENTRY: describe_training_level(latest(training))}))
+    comparison = LevelComparison.from_manifest(manifest)
+    for piece in pieces:
+        comparison.add(piece)
+    return comparison.findings("check")
+
+
+def compare(training: History, data: History) -> list[Finding]:
+    return findings_of(training, [latest(data)])
+
+
+def test_the_training_data_say_nothing(history: History) -> None:
+    assert compare(history, history) == []
+    curves = latest(history)
+    pieces = [curves.take(np.arange(n, min(n + 7, len(curves)))) for n in range(0, len(curves), 7)]
+    assert findings_of(history, pieces) == []
+
+
+def test_later_data_and_the_newest_weeks_say_nothing(history: History) -> None:
+    assert compare(history, export(weekly_history(70, noise=0.3, seed=1), "2024-05-09")) == []
+    newest = select_cohorts(history, history.start >= np.datetime64("2024-02-05"))
+    assert compare(history, newest) == []
+
+
+@pytest.mark.parametrize("factor", [1350.0, 100.0, 1 / 1350])
+def test_another_currency_is_refused(history: History, factor: float) -> None:
+    (finding,) = compare(history, rescale(history, factor))
+    assert finding.severity == "refusal"
+    assert "scale=any" in finding.way_out
+    assert compare(rescale(history, factor), rescale(history, factor)) == []
+
+
+def test_newest_weeks_in_another_currency_are_refused(history: History) -> None:
+    is_new = history.start >= np.datetime64("2024-01-08")
+    (finding,) = compare(history, rescale(history, 1350.0, is_new))
+    assert finding.severity == "refusal"
+
+
+def test_sums_in_place_of_revenue_per_user_are_refused(history: History) -> None:
+    assert [f.severity for f in compare(history, with_totals(history))] == ["refusal"]
+
+
+def test_a_segment_at_another_level_is_named(history: History) -> None:
+    is_b = history.attributes["Apps"] == "b"
+    findings = compare(history, rescale(history, 4.0, is_b))
+    assert {finding.severity for finding in findings} == {"warning"}
+    assert all("Apps 'b'" in f.message and "Apps 'a'" not in f.message for f in findings)
+
+
+def test_one_cohort_in_another_unit_is_named(history: History) -> None:
+    row = int(np.argmax(history.users[:60]))
+    findings = compare(history, rescale(history, 1000.0, np.arange(len(history)) == row))
+    assert findings[-1].subject == "single cohorts"
+    name = f"{history.attributes['Apps'][row]} of {history.start[row]}"
+    assert name in findings[-1].message
+
+
+@pytest.mark.parametrize("factor", [10.0, 0.001])
+def test_users_of_another_size_are_warned_of(history: History, factor: float) -> None:
+    (finding,) = compare(history, replace(history, users=history.users * factor))
+    assert (finding.severity, finding.subject) == ("warning", "users")
+
+
+def test_no_revenue_at_all_is_warned_of(history: History) -> None:
+    (finding,) = compare(history, rescale(history, 0.0))
+    assert finding.severity == "warning"
+
+
+def test_data_without_the_attribute_are_compared_as_a_whole(history: History) -> None:
+    one_app = select_cohorts(history, history.attributes["Apps"] == "a")
+    half = replace(one_app, attributes={}, hierarchy=())
+    assert compare(history, half) == []
+    assert [f.severity for f in compare(history, rescale(half, 500.0))] == ["refusal"]
+
+
+def test_an_older_bundle_has_no_level(history: History) -> None:
+    comparison = LevelComparison.from_manifest({})
+    comparison.add(latest(rescale(history, 1e6)))
+    assert comparison.findings("check") == []
+
+
+def test_another_scale_may_be_accepted(history: History) -> None:
+    comparison = LevelComparison.from_manifest(
+        {LEVEL_ENTRY: describe_training_level(latest(history))}
+    )
+    comparison.add(latest(rescale(history, 100.0)))
+    assert [finding.severity for finding in comparison.findings("any")] == ["warning"]
+
+
+def test_a_manifest_holds_no_cohort(history: History) -> None:
+    text = json.dumps(describe_training_level(latest(history)))
+    assert "2023-" not in text
+    assert "2024-" not in text
+
+
+def test_nothing_is_written_of_data_at_another_scale(
+    history: History, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from factories.configs import PATTERN
+    from factories.models import make_forecaster
+
+    from ltvnet.prediction.batch import OutputOptions, predict
+    from ltvnet.prediction.bundle import load, save
+
+    curves = latest(history)
+    save(tmp_path / "bundle", "pattern", make_forecaster(PATTERN).fit(curves), curves, {})
+    trained = load(tmp_path / "bundle")
+    other = latest(rescale(history, 1350.0))
+    pieces = [curves.take(np.arange(3)), other.take(np.arange(3, len(other)))]
+
+    out = tmp_path / "out"
+    options = OutputOptions(wide="csv", ages=[30, 360], by=None)
+    with pytest.raises(ValueError, match=r"revenue per user at D0 is x1,2\d\d of what the bundle"):
+        predict(trained, lambda: pieces, out, options)
+    assert not list(out.rglob("*.csv"))
+    assert not list(out.rglob("*.parquet"))
+
+    with caplog.at_level(logging.WARNING):
+        predict(trained, lambda: pieces, out, replace(options, scale="any"))
+    assert "scale=any" in caplog.text
+    assert (out / "rollup.csv").exists()
