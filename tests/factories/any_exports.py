@@ -33,9 +33,8 @@ from ltvnet.data.importers.table_format import load_presets
 ONE_DAY = datetime.timedelta(days=1)
 
 WORDS = {
-    "utf-8": [
-        "spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c", 'say "hi"',
-    ],  # fmt: skip
+    "utf-8": ["spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c",
+              'say "hi"'],
     "cp949": ["봄 이벤트", "여름 광고", "서울", "전체 매출", "spring", "0012"],
     "gbk": ["活动一", "春节促销", "国家 用户", "spring", "0012"],
     "cp1252": ["Köln", "Größe", "été", "Año nuevo", "spring", "0012"],
@@ -213,7 +212,9 @@ class AnyExport:
         needed: dict[str, Any] = {}
         if DATE_ORDERS.get(self.day_spelling) == "ymd":
             needed["dates"] = "ymd"
-        meaning = AGE_PATTERNS[self.age_pattern] if self.layout == "wide" else self.per
+        meaning = AGE_PATTERNS[self.age_pattern]
+        if self.layout == "long":
+            meaning = "user" if self.per == "user" else "?"
         if self.values == "increment" and not (self.hides_increments and self.shows_fall):
             needed["values"] = "increment"
         if self.per != (meaning or "user"):

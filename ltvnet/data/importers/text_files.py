@@ -445,7 +445,7 @@ def is_date_like(text: str) -> bool:
 
 
 def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[int]:
-    """Find the lines (from 1) on which rows (from 0) that `read_text_batches` reads end."""
+    """Find the lines (from 1) on which rows (from 0) of `read_text_batches` end."""
     wanted = set(rows)
     line_of: dict[int, int] = {}
     for row, line in enumerate(_lines_of_rows(path, dialect)):
