@@ -201,15 +201,9 @@ class CostFile:
         mapping = self.mapped.mapping
         reader = NumberReader(conventions)
         spend = reader.read(block.column(mapping.column_of[SPEND]), SPEND)
-<<<<<<< HEAD
         dates = read_dates(block, self.mapped, conventions)
         start, end = _parse_days(dates)  # (R,) each
         shown = dates.texts[dates.codes]
-=======
-        ranges = read_dates(block, self.mapped, conventions)
-        dates = ranges.texts[ranges.codes]
-        start, end = _parse_days(dates)
->>>>>>> h14-fuzz
         undated = np.flatnonzero(np.isnat(start) | np.isnat(end))
         date_faults = fault_table(undated, self.mapped.date_columns[0], shown[undated], _NO_DAY)
 
