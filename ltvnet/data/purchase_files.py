@@ -225,7 +225,7 @@ class FileRelation:
         return name
 
     def line_of(self, file_number: int, row: int) -> int | None:
-        """Find the line on which a row (from 0) of a CSV file ends; None of another file."""
+        """Find the line of a CSV file on which a row (from 0) ends; None of Parquet."""
         if not self.holds_text:
             return None
         [line] = line_numbers(self.files[file_number], self.dialects[file_number], [row])

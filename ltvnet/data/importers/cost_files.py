@@ -20,13 +20,12 @@ from ltvnet.data.arrays import Days, Floats, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START
 from ltvnet.data.curves import History
 from ltvnet.data.importers.cohort_blocks import (
-    DateRanges,
     NumberReader,
     find_rows_left_out,
     read_dates,
     scale_amounts,
 )
-from ltvnet.data.importers.column_mapping import ColumnMapping, normal_name
+from ltvnet.data.importers.column_mapping import COLUMNS_SHOWN, ColumnMapping, normal_name
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.costs import Costs, join_costs
 from ltvnet.data.importers.table_format import TableFormat, read_preset_configs
@@ -41,8 +40,8 @@ from ltvnet.data.table_files import (
 
 log = logging.getLogger(__name__)
 
-_COST_ROWS = 1 << 18
-_HEADINGS_SHOWN = 8
+_COST_BLOCK_ROWS = 1 << 18
+
 _NO_DAY = "expected a day such as 2025-01-06; correct it, or remove the row"
 
 
@@ -161,7 +160,7 @@ class CostFile:
         counts: Counter[str] = Counter()
         blocks: list[CostRows] = []
         first_row = 0
-        for block in self.table.blocks(_COST_ROWS):
+        for block in self.table.blocks(_COST_BLOCK_ROWS):
             rows = np.flatnonzero(~find_rows_left_out(block, self.mapped, counts))
             cost_rows, faults = self._read_block(block.take(pa.array(rows)), conventions)
             source_rows = first_row + rows[faults["row"].to_numpy(dtype=np.int64)]
@@ -202,10 +201,9 @@ class CostFile:
         reader = NumberReader(conventions)
         spend = reader.read(block.column(mapping.column_of[SPEND]), SPEND)
         dates = read_dates(block, self.mapped, conventions)
-        start, end = _parse_days(dates)  # (R,) each
-        shown = dates.texts[dates.codes]
+        start, end = _parse_days(dates)
         undated = np.flatnonzero(np.isnat(start) | np.isnat(end))
-        date_faults = fault_table(undated, self.mapped.date_columns[0], shown[undated], _NO_DAY)
+        date_faults = fault_table(undated, self.mapped.date_columns[0], dates[undated], _NO_DAY)
 
         names = [role for role in mapping.column_of if role not in (DATE, START, END, SPEND)]
         columns = {name: mapping.column_of[name] for name in names}
@@ -228,12 +226,17 @@ class CostRows:
     spend: Floats
 
 
-def _parse_days(dates: DateRanges) -> tuple[Days, Days]:
-    """Return the first and last day (R,) of each range, NaT where a text is none."""
-    first_texts = [str(text).partition("~")[0] for text in dates.texts]
-    first = pd.to_datetime(pd.Series(first_texts, dtype=object), format="%Y-%m-%d", errors="coerce")
-    first_days = first.to_numpy().astype("datetime64[D]")
-    return first_days[dates.codes], dates.last_days[dates.codes]
+def _parse_days(date_ranges: Strings) -> tuple[Days, Days]:
+    """Return the first and last day of "first~last" (R,), NaT where a text is none."""
+    codes, texts = pd.factorize(date_ranges)
+    ranges = [str(text).partition("~") for text in texts]
+    days = [
+        pd.to_datetime(pd.Series(column, dtype=object), format="%Y-%m-%d", errors="coerce")
+        .to_numpy()
+        .astype("datetime64[D]")[codes]
+        for column in ([first for first, _, _ in ranges], [last for _, _, last in ranges])
+    ]
+    return days[0], days[1]
 
 
 def _map_cost_file(path: Path, reserved: frozenset[str]) -> CostFile:
@@ -289,7 +292,7 @@ def _choose_cost_preset(path: Path, names: Sequence[str]) -> CostPreset:
 
 def _explain_no_layout(path: Path, names: Sequence[str]) -> str:
     """Explain that a file is no layout of cost."""
-    shown = ", ".join(names[:_HEADINGS_SHOWN])
+    shown = ", ".join(names[:COLUMNS_SHOWN])
     return (
         f"{path}: expected columns of days and of cost, such as Date and Spend, got {shown}; "
         "rename them so"

@@ -43,7 +43,7 @@ _NO_AGE = "expected a whole number of days from 0 up; correct it"
 _NO_VERSION = -np.inf
 
 
-class _Cells(NamedTuple):
+class _LongCells(NamedTuple):
     """Cells with a value: (M,) each. `cohort` is its number, in the block or in all of them."""
 
     cohort: Ints
@@ -52,35 +52,45 @@ class _Cells(NamedTuple):
     version: Floats | None
     row: Ints
 
+    def take(self, rows: Bools) -> "_LongCells":
+        """Select the cells that are marked, in as few bytes as they need."""
+        return _LongCells(
+            self.cohort[rows],
+            self.age[rows].astype(np.int16),
+            self.value[rows],
+            None if self.version is None else self.version[rows],
+            self.row[rows],
+        )
 
-class _Amount(NamedTuple):
+
+class _AmountRange(NamedTuple):
     """The largest and the smallest amount in the rows of each cohort, NaN where none is known."""
 
     largest: Floats
     smallest: Floats
 
 
-class _Block(NamedTuple):
+class _LongBlock(NamedTuple):
     """Rows of a block: their cells, and its distinct cohorts.
 
     `key` (K, C) codes of the cohort's dates and attributes, `first_row` (K,) in which it stands,
     `amounts` (K,) by role.
     """
 
-    cells: _Cells
+    cells: _LongCells
     key: Ints
     first_row: Ints
-    amounts: dict[str, _Amount]
+    amounts: dict[str, _AmountRange]
 
 
-class _Cohorts(NamedTuple):
+class _LongCohorts(NamedTuple):
     """All cohorts: (N,) each. `dates` and `attributes` text, `last_day` of acquisition."""
 
     dates: Strings
     last_day: Days
     attributes: dict[str, Strings]
     first_row: Ints
-    amounts: dict[str, _Amount]
+    amounts: dict[str, _AmountRange]
 
 
 @dataclass
@@ -96,7 +106,7 @@ class LongTableReader:
     conventions: Conventions
     attributes: dict[str, str]
     counts: Counter[str]
-    blocks: list[_Block] = field(default_factory=list)
+    blocks: list[_LongBlock] = field(default_factory=list)
     texts: list[dict[str, int]] = field(default_factory=list)
     last_days: dict[str, np.datetime64] = field(default_factory=dict)
     faults: list[pd.DataFrame] = field(default_factory=list)
@@ -130,23 +140,21 @@ class LongTableReader:
             version = np.where(np.isnan(version), _NO_VERSION, version)
         self._note_faults(reader, age, source_rows)
 
-        cells = _Cells(cohort, age + mapping.age_offset, _sum(values), version, source_rows)
-        self.blocks.append(_Block(self._used_cells(cells), key, source_rows[first], amounts))
+        age = age + mapping.age_offset
+        value = _sum(values)
+        is_used = self._mark_used(age, value)
+        whole_age = np.where(is_used, age, 0).astype(np.int64)
+        cells = _LongCells(cohort, whole_age, value, version, source_rows).take(is_used)
+        self.blocks.append(_LongBlock(cells, key, source_rows[first], amounts))
 
-    def _used_cells(self, cells: _Cells) -> _Cells:
-        """Select the cells that have a value at an age of a curve; others are counted."""
-        is_outside = (cells.age < 0) | (cells.age > MAX_AGE)
+    def _mark_used(self, age: Floats, value: Floats) -> Bools:
+        """Mark the rows (M,) that have a value at an age of a curve; others are counted."""
+        is_outside = (age < 0) | (age > MAX_AGE)
         self.counts[f"rows at ages outside 0..{MAX_AGE}"] += int(is_outside.sum())
-        is_empty = np.isnan(cells.value) | np.isnan(cells.age)
+        is_empty = np.isnan(value) | np.isnan(age)
         self.counts["rows without an age or a value"] += int((is_empty & ~is_outside).sum())
-        is_used = ~is_outside & ~is_empty & (cells.age == np.floor(cells.age))
-        return _Cells(
-            cells.cohort[is_used],
-            cells.age[is_used].astype(np.int16),
-            cells.value[is_used],
-            None if cells.version is None else cells.version[is_used],
-            cells.row[is_used],
-        )
+        is_used: Bools = ~is_outside & ~is_empty & (age == np.floor(age))
+        return is_used
 
     def _note_faults(self, reader: NumberReader, age: Floats, source_rows: Ints) -> None:
         """Keep the faults of a block by the rows of its file."""
@@ -208,7 +216,7 @@ class LongTableReader:
         faults = pd.concat(self.faults) if self.faults else empty_fault_table()
         yield CohortBlock(table, cohorts.first_row, faults, is_without_revenue)
 
-    def _join_blocks(self) -> tuple[_Cells, _Cohorts]:
+    def _join_blocks(self) -> tuple[_LongCells, _LongCohorts]:
         """Join the blocks: cells with the cohort's number in all of them, and the cohorts."""
         key = np.concatenate([block.key for block in self.blocks])
         texts = [np.array([*code_of], dtype=object) for code_of in self.texts]
@@ -233,7 +241,7 @@ class LongTableReader:
         dates, *attributes = [text[codes[first]] for codes, text in zip(key.T, texts, strict=True)]
         first_row = np.concatenate([block.first_row for block in self.blocks])[first]
         last_days = np.array([self.last_days[text] for text in texts[0]], dtype="datetime64[D]")
-        cohorts = _Cohorts(
+        cohorts = _LongCohorts(
             dates,
             last_days[key[first, 0]],
             dict(zip(self.attributes, attributes, strict=True)),
@@ -242,7 +250,7 @@ class LongTableReader:
         )
         return _concatenate(cells), cohorts
 
-    def _sum_cells(self, cells: _Cells, cohorts: _Cohorts) -> tuple[Ints, Floats]:
+    def _sum_cells(self, cells: _LongCells, cohorts: _LongCohorts) -> tuple[Ints, Floats]:
         """Return ages (E,) and cumulative revenue (N, E) at them."""
         present = np.bincount(cells.age, minlength=1) > 0
         ages = np.flatnonzero(present)
@@ -267,18 +275,17 @@ class LongTableReader:
         return ages, totals
 
     def _select_newest(
-        self, position: Ints, cells: _Cells, shape: tuple[int, int]
-    ) -> tuple[Ints, _Cells]:
+        self, position: Ints, cells: _LongCells, shape: tuple[int, int]
+    ) -> tuple[Ints, _LongCells]:
         """Select of each cohort and age the cells of the newest version, with their positions."""
         assert cells.version is not None
         newest = np.full(shape[0] * shape[1], _NO_VERSION)
         np.maximum.at(newest, position, cells.version)
         is_newest = cells.version == newest[position]
         self.counts["rows of older versions"] += int((~is_newest).sum())
-        selected = _Cells(*(None if one is None else one[is_newest] for one in cells))
-        return position[is_newest], selected
+        return position[is_newest], cells.take(is_newest)
 
-    def _refuse_repeated(self, position: Ints, cells: _Cells, ages: Ints) -> None:
+    def _refuse_repeated(self, position: Ints, cells: _LongCells, ages: Ints) -> None:
         """Raise ValueError for cohorts that have several rows of an age."""
         is_repeated = pd.Series(position).duplicated().to_numpy()
         first = position[is_repeated][0]
@@ -292,7 +299,7 @@ class LongTableReader:
             "data.attributes=[COLUMN], or add the rows up before"
         )
 
-    def _largest(self, role: str, amount: _Amount) -> Floats:
+    def _largest(self, role: str, amount: _AmountRange) -> Floats:
         """Return an amount of each cohort (N,): the largest of its rows, NaN where none is known.
 
         A cohort's size and spend stand in each of its rows; where they differ, it is told.
@@ -310,28 +317,28 @@ def _sum(values: Sequence[Floats]) -> Floats:
     return total
 
 
-def _extremes(cohort: Ints, amount: Floats, count: int) -> _Amount:
+def _extremes(cohort: Ints, amount: Floats, count: int) -> _AmountRange:
     """Find the extremes (K,) of an amount (M,) in the rows of each of so many cohorts."""
     largest = np.full(count, np.nan)
     smallest = np.full(count, np.nan)
     np.fmax.at(largest, cohort, amount)
     np.fmin.at(smallest, cohort, amount)
-    return _Amount(largest, smallest)
+    return _AmountRange(largest, smallest)
 
 
-def _join_amounts(numbers: Sequence[Ints], amounts: Sequence[_Amount]) -> _Amount:
+def _join_amounts(numbers: Sequence[Ints], amounts: Sequence[_AmountRange]) -> _AmountRange:
     """Find the extremes (N,) of cohorts whose numbers (K,) in each block are given."""
     number = np.concatenate(numbers)
     count = int(number.max()) + 1
     largest = _extremes(number, np.concatenate([one.largest for one in amounts]), count).largest
     smallest = _extremes(number, np.concatenate([one.smallest for one in amounts]), count).smallest
-    return _Amount(largest, smallest)
+    return _AmountRange(largest, smallest)
 
 
-def _concatenate(parts: Sequence[_Cells]) -> _Cells:
+def _concatenate(parts: Sequence[_LongCells]) -> _LongCells:
     """Join cells of several blocks."""
     has_version = parts[0].version is not None
-    return _Cells(
+    return _LongCells(
         np.concatenate([part.cohort for part in parts]),
         np.concatenate([part.age for part in parts]),
         np.concatenate([part.value for part in parts]),

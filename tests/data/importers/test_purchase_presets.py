@@ -65,8 +65,7 @@ def assert_alike(history: History, expected: History, names: dict[str, str]) -> 
 def test_a_layout_that_is_read_as_plain_lines_is_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     PURCHASE_LAYOUTS[name].write(make_purchases(), path)
-    message = f"as data.*; got .*; they are those of {name}, which data={name} reads"
-    with pytest.raises(ValueError, match=message.replace("*", r"\*", 1)):
+    with pytest.raises(ValueError, match=f"they are those of {name}, which data={name} reads"):
         read_purchases("transactions", f"data.path={path}", "data.customer=nobody")
 
 
