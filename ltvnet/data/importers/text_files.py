@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from ltvnet.data.importers.date_texts import read_date
-from ltvnet.data.importers.encodings import detect_encoding, open_bytes
+from ltvnet.data.importers.encodings import detect_encoding, encoding_error, open_bytes
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _check_separator(path: Path, separator: str) -> str:
     """
     character = {"tab": "\t", "\\t": "\t"}.get(separator, separator)
     is_sign = len(character) == 1 and character.isascii() and not character.isalnum()
-    if not is_sign or character in "\"\r\n":
+    if not is_sign or character in '"\r\n':
         raise ValueError(
             f"{path}: expected data.format.separator, one sign such as ; or the word tab, got "
             f"{separator!r}"
@@ -149,14 +149,9 @@ def _read_sample(path: Path, encoding: str) -> str:
     try:
         text = start.decode(encoding, "strict" if is_whole else "ignore")
     except (UnicodeError, LookupError) as error:
-        raise _encoding_error(path, encoding, error) from error
+        raise encoding_error(path, encoding, error) from error
     lines = text.splitlines(keepends=True)
     return text if is_whole or len(lines) < 2 else "".join(lines[:-1])
-
-
-def _encoding_error(path: Path, encoding: str, error: Exception) -> ValueError:
-    """Return the error of a file whose bytes are no text in its encoding."""
-    return ValueError(f"{path}: expected text in {encoding}, see data.format.encoding; {error}")
 
 
 @dataclass(frozen=True)
@@ -305,7 +300,7 @@ def read_text_batches(
             rows = without_repeated_headers(rows, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
     except UnicodeError as error:
-        raise _encoding_error(path, dialect.encoding, error) from error
+        raise encoding_error(path, dialect.encoding, error) from error
     except pa.ArrowInvalid as error:
         if not _says_that_no_rows_follow(error):
             raise ValueError(f"{path}: cannot be read as a table of text; {error}") from error
