@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ltvnet.data.arrays import Bools, Floats, Strings
 from ltvnet.data.cohort_rows import ParsedTable, values_after
 from ltvnet.data.columns import DATE, SPEND, USERS, age_column
-from ltvnet.data.curves import AGES, HORIZONS, History
+from ltvnet.data.curves import AGES, EVERY_AGE, HORIZONS, History
 from ltvnet.data.table_files import empty_fault_table, fault_table
 
 MIN_COHORTS_PER_AGE = 5
@@ -111,8 +111,7 @@ def _check_rows(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     ]
     for series, cells in table.values_by_series.items():
         faults.append(_first_faults(np.isinf(cells), cells, _INFINITE, series))
-    is_gap = _find_gaps(table.values) & np.isin(np.arange(AGES), table.exported_ages)
-    faults.append(_first_faults(is_gap, table.values, _GAP))
+    faults.append(find_gaps(table.values, table.exported_ages))
     for series, cells in table.values_by_series.items():
         faults.append(_first_faults(values_after(cells, last_age), cells, _LATE, series))
 
@@ -153,12 +152,29 @@ def _first_faults(is_wrong: Bools, values: Floats, problem: str, series: str = "
     return faults.assign(more=count[rows] - 1)
 
 
-def _find_gaps(values: Floats) -> Bools:
-    """Mark the empty cells (N, A) that a known one follows."""
+def find_gaps(values: Floats, exported_ages: Sequence[int] = EVERY_AGE) -> pd.DataFrame:
+    """Find empty cells that a known one follows, of values (N, E) at ages 0 to E - 1.
+
+    Ages that were not exported have no cell.
+    """
     is_known = ~np.isnan(values)
     from_last_age = is_known[:, ::-1]
     is_followed = np.logical_or.accumulate(from_last_age, axis=1)[:, ::-1]
-    return ~is_known & is_followed
+    is_cell = np.isin(np.arange(values.shape[1]), exported_ages)
+    return _first_faults(~is_known & is_followed & is_cell, values, _GAP)
+
+
+def find_missing_users(money: Floats, users: Floats) -> pd.DataFrame:
+    """Find cohorts whose money (N, E) cannot be divided by their users (N,).
+
+    Nothing earned by nobody is no fault.
+    """
+    has_money = np.isfinite(money).any(axis=1)
+    has_earned = (np.nan_to_num(money) != 0).any(axis=1)
+    is_wrong = (np.isnan(users) & has_money) | ((users == 0) & has_earned)
+    rows = np.flatnonzero(is_wrong)
+    texts = pd.Series(users[rows]).map(lambda count: "" if np.isnan(count) else f"{count:g}")
+    return fault_table(rows, USERS, texts.to_numpy(dtype=object), _NO_USERS)
 
 
 def _has_fall(values: Floats) -> Bools:

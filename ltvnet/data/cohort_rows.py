@@ -35,7 +35,7 @@ from ltvnet.data.exported_ages import (
     common_exported_ages,
 )
 from ltvnet.data.importers.text_kinds import has_name
-from ltvnet.data.table_files import factorize_text, is_text_type, parse_numbers
+from ltvnet.data.table_files import factorize_text, may_hold_numbers, parse_numbers
 
 log = logging.getLogger(__name__)
 
@@ -158,17 +158,9 @@ def _check_ages(age_columns: _AgeColumns) -> Iterator[str]:
 
 def _check_types(schema: pa.Schema, age_columns: _AgeColumns) -> Iterator[str]:
     """Yield a problem for each column of numbers whose type is neither number nor text."""
-    types = pa.types
-    accepted = (
-        is_text_type,
-        types.is_integer,
-        types.is_floating,
-        types.is_decimal,
-        types.is_null,
-    )
     for column in schema:
         holds_numbers = column.name in age_columns or column.name in (USERS, SPEND)
-        if holds_numbers and not any(is_accepted(column.type) for is_accepted in accepted):
+        if holds_numbers and not may_hold_numbers(column.type):
             yield f"expected numbers in {column.name}, got {column.type}; convert the column"
 
 

@@ -39,7 +39,13 @@ from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.padding import GrowthCounts, find_padding, find_zeroed_ages
 from ltvnet.data.parsed_blocks import BlockParser, ParsedBlock, Partial
 from ltvnet.data.row_counts import estimate_rows
-from ltvnet.data.table_files import FaultReport, TableFile, empty_fault_table, find_tables
+from ltvnet.data.table_files import (
+    FaultReport,
+    TableFile,
+    empty_fault_table,
+    find_tables,
+    name_file,
+)
 from ltvnet.storage import atomic_write
 
 log = logging.getLogger(__name__)
@@ -369,7 +375,8 @@ class Files:
         self, file: Path, rows: int, date: np.datetime64 | None
     ) -> Iterator[ParsedBlock]:
         """Read and parse a file in blocks of at most so many rows."""
-        return self._parser.parse(self._reader.blocks(file, rows), file, date)
+        with name_file(file):
+            yield from self._parser.parse(self._reader.blocks(file, rows), file, date)
 
     def _choose_attributes(
         self, tables: Sequence[ParsedTable], report: FaultReport

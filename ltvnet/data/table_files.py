@@ -229,9 +229,15 @@ def _name_damage(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {problem}; {error}") from error
 
 
-def read_blocks(path: Path, rows: int) -> Iterator[pa.Table]:
-    """Read a table in blocks of at most `rows` rows each: see `TableFile.blocks`."""
-    return TableFile(path).blocks(rows)
+@contextmanager
+def name_file(path: Path) -> Iterator[None]:
+    """Name a file in a user's error that does not."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _regroup(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
@@ -255,11 +261,6 @@ def _regroup(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]
 def _has_suffix(path: Path, suffix: str) -> bool:
     """Return whether a file's name ends so, in letters of either case."""
     return path.name.lower().endswith(suffix)
-
-
-def row_locations(path: Path, rows: Sequence[int]) -> list[str]:
-    """Say where rows of a table (from 0) stand in its file: see `TableFile.locations`."""
-    return TableFile(path).locations(rows)
 
 
 def factorize_text(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
@@ -314,6 +315,13 @@ def is_text_type(data_type: pa.DataType) -> bool:
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
     return bool(pa.types.is_string(data_type) or pa.types.is_large_string(data_type))
+
+
+def may_hold_numbers(data_type: pa.DataType) -> bool:
+    """Return whether a column of that type holds numbers, or text that may be some."""
+    types = pa.types
+    accepted = (types.is_integer, types.is_floating, types.is_decimal, types.is_null, is_text_type)
+    return any(is_accepted(data_type) for is_accepted in accepted)
 
 
 def fault_table(

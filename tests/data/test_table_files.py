@@ -8,17 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltvnet.data.table_files import (
-    FaultReport,
-    TableFile,
-    find_tables,
-    read_blocks,
-    row_locations,
-)
+from ltvnet.data.table_files import FaultReport, TableFile, find_tables
 
 
 def cells(path: Path, rows: int = 1000) -> list[dict[str, list[str | None]]]:
-    return [block.to_pydict() for block in read_blocks(path, rows)]
+    return [block.to_pydict() for block in TableFile(path).blocks(rows)]
 
 
 def test_blocks_have_the_rows_asked_for(tmp_path: Path) -> None:
@@ -90,8 +84,8 @@ def test_a_line_that_fits_no_block(tmp_path: Path) -> None:
 def test_places_count_lines_from_the_header_and_skip_empty_ones(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a\n\nx\ny\n\nz\n")
-    assert row_locations(path, [0, 2]) == ["line 3", "line 6"]
-    assert row_locations(tmp_path / "a.parquet", [0, 2]) == ["row 1", "row 3"]
+    assert TableFile(path).locations([0, 2]) == ["line 3", "line 6"]
+    assert TableFile(tmp_path / "a.parquet").locations([0, 2]) == ["row 1", "row 3"]
 
 
 @pytest.mark.parametrize("date", ["2025_02_10", "2025-02-10", "20250210"])

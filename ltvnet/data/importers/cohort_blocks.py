@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ltvnet.data.arrays import Bools, Days, Floats, Ints, Strings
+from ltvnet.data.checks import find_gaps, find_missing_users
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS, age_column
 from ltvnet.data.importers.column_mapping import ColumnMapping
 from ltvnet.data.importers.conventions import Conventions, MappedFile
@@ -209,9 +210,12 @@ def translate_wide(
         ]
     )  # (N, E)
     order = np.argsort(ages, kind="stable")
-    curve, is_without_revenue = curve_per_user(
-        cells[:, order], ages[order], mapping, amounts.get(USERS)
-    )
+    users = amounts.get(USERS)
+    curve, is_without_revenue = curve_per_user(cells[:, order], ages[order], mapping, users)
+    if mapping.values == "increment":  # from a gap on, the sum is unknown
+        reader.faults.append(find_gaps(cells[:, order]))
+    if mapping.per == "cohort" and users is not None:
+        reader.faults.append(find_missing_users(cells, users))
     columns |= amounts
     for position, age in enumerate(ages[order].tolist()):
         columns[age_column("", age)] = curve[:, position]

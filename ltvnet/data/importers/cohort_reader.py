@@ -28,7 +28,13 @@ from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
 from ltvnet.data.importers.money_per import decide_per, decide_per_by_return
 from ltvnet.data.importers.purchase_presets import recognise_purchases
 from ltvnet.data.importers.table_format import TableFormat
-from ltvnet.data.table_files import TableFile, empty_fault_table, is_text_type, parse_numbers
+from ltvnet.data.table_files import (
+    TableFile,
+    empty_fault_table,
+    is_text_type,
+    name_file,
+    parse_numbers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -286,7 +292,8 @@ def _table_file(path: Path, table_format: TableFormat) -> TableFile:
 def _map_file(table: TableFile, mapper: ColumnMapper) -> MappedFile:
     """Find the roles of the columns of a file. Raises ValueError for purchases, which are none."""
     path = table.path
-    file = MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
+    with name_file(path):
+        file = MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
     shop = None if file.is_cohort_table else recognise_purchases(table.columns)
     if shop is not None:
         raise ValueError(

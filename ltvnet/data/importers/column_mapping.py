@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ BARE_AGE = re.compile(r"(?:day|d)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
 
 PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
 """Words in the names of columns of ages that are money per user."""
+
+_BEYOND_ALL_AGES = 10**9
 
 COLUMNS_SHOWN = 8
 
@@ -142,13 +145,20 @@ class ColumnMapper:
 
         Raises ValueError, which names the file, where no layout fits them, or several do.
         """
+        refuse_repeated_names(path, names)
         self._check_named_columns(path, names)
         preset = self._choose_preset(path, names)
         mapping = self._map_by_preset(path, names, preset)
         return self._with_conventions(mapping)
 
     def _check_named_columns(self, path: Path, names: Sequence[str]) -> None:
-        """Raise ValueError for a column that the user named and the file lacks."""
+        """Raise ValueError for a column that the user named and the file lacks, or named twice."""
+        named = list(self.columns.values())
+        if twice := [name for name in named if named.count(name) > 1]:
+            roles = " and ".join(role for role, name in self.columns.items() if name == twice[0])
+            raise ValueError(
+                f"{path}: data.columns names {twice[0]} as {roles}; it can be only one"
+            )
         if missing := [name for name in self.columns.values() if name not in names]:
             shown = list(names[:COLUMNS_SHOWN])
             raise ValueError(f"{path}: data.columns names {missing}, but the table has {shown} ...")
@@ -196,7 +206,7 @@ class ColumnMapper:
         roles = [spellings for spellings in expected if not _has_any(present, spellings)]
         told = {
             normal_name(spelling)
-            for role in self.columns
+            for role in self._told_roles(names)
             for spelling in preset.columns.get(role, ())
         }
         if any(not _has_any(told, spellings) for spellings in roles):
@@ -205,6 +215,10 @@ class ColumnMapper:
             return bool(self._find_ages(preset, names))
         has_age = bool(self._column_of(AGE, preset, names))
         return has_age and bool(self._value_columns(preset, names))
+
+    def _told_roles(self, names: Sequence[str]) -> list[str]:
+        """List the roles whose column the user named."""
+        return [*self.columns, *([AGE] if self.table_format.age in names else [])]
 
     def _column_of(self, role: str, preset: Preset, names: Sequence[str]) -> str | None:
         """Find the column that plays a role: told, of the role's own name, or of a spelling."""
@@ -231,10 +245,15 @@ class ColumnMapper:
         return tuple(name_of[name] for name in spellings if name in name_of)
 
     def _find_ages(self, preset: Preset, names: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Find the columns of ages of a wide table: of the first pattern that it has any of."""
+        """Find the columns of ages of a wide table: of the first pattern that it has any of.
+
+        Raises ValueError for a pattern of the user that is none, or whose ages are no numbers.
+        """
         given = self.table_format.age
-        for text in (given,) if given else preset.age:
-            pattern = re.compile(text, re.IGNORECASE)
+        if given in names:
+            return {}  # the one column of ages of a long table
+        patterns = (_compile_age(given),) if given else map(_compile_age, preset.age)
+        for pattern in patterns:
             matches = {
                 name: pattern.fullmatch(compose_letters(name))
                 or (None if given else pattern.fullmatch(normal_name(name)))
@@ -268,7 +287,7 @@ class ColumnMapper:
 
         if preset is None:
             ages = {
-                name: (match[1] or "", int(match[2]))
+                name: (match[1] or "", _parse_age(name, match[2]))
                 for name in names
                 if (match := OWN_AGE.fullmatch(name))
             }
@@ -364,6 +383,29 @@ def _says_per_user(name: str) -> bool:
     return bool(PER_USER_WORDS.search(compose_letters(name).casefold()))
 
 
+def refuse_repeated_names(path: Path, names: Sequence[str]) -> None:
+    """Raise ValueError for a name that several columns have; columns without one are left out."""
+    repeated = [name for name, count in Counter(filter(None, names)).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{path}: keep one of {names.count(repeated[0])} columns {repeated[0]}, or rename them"
+        )
+
+
+def _compile_age(text: str) -> re.Pattern[str]:
+    """Return the pattern of columns of ages. Raises ValueError where it is none."""
+    expected = (
+        r"expected data.format.age, a pattern such as 'LTV D(?P<age>\d+)' or a column of ages"
+    )
+    try:
+        pattern = re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"{expected}, got {text!r}: {error}") from error
+    if "age" not in pattern.groupindex:
+        raise ValueError(f"{expected}, got {text!r}, which has no group (?P<age>...)")
+    return pattern
+
+
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:
     """Return whether any spelling of a name is present."""
     return any(normal_name(spelling) in present for spelling in spellings)
@@ -384,13 +426,13 @@ def _choose_series(
     """Choose the columns of the curve among those whose names hold an age.
 
     Names that differ in the age alone are a series. Raises ValueError where it is not plain which
-    series is the revenue.
+    series is the revenue, where two columns of it are of one age, and for an age that is no number.
     """
     series_of: dict[str, dict[str, int]] = {}
     for name, match in matches.items():
         begin, end = match.span("age")
         template = f"{match.string[:begin]}N{match.string[end:]}"
-        series_of.setdefault(template, {})[name] = int(match["age"])
+        series_of.setdefault(template, {})[name] = _parse_age(name, match["age"])
 
     candidates = list(series_of)
     if not is_given:
@@ -403,4 +445,23 @@ def _choose_series(
             f"columns {' and '.join(likely[:4])} may be the revenue by age (N); say which is by "
             f"data.format.age, such as '{example}'"
         )
-    return {name: ("", age) for name, age in series_of[candidates[0]].items()}
+    ages = series_of[candidates[0]]
+    columns_by_age: dict[int, list[str]] = {}
+    for name, age in ages.items():
+        columns_by_age.setdefault(age, []).append(name)
+    if doubled := [columns for columns in columns_by_age.values() if len(columns) > 1]:
+        raise ValueError(f"keep one of the columns {' and '.join(doubled[0])}: they are of one age")
+    return {name: ("", age) for name, age in ages.items()}
+
+
+def _parse_age(name: str, text: str) -> int:
+    """Return the days that a name holds as its age; numbers beyond all ages stand for one of them.
+
+    Raises ValueError where the pattern of the user found something else.
+    """
+    if not text.isdecimal():
+        raise ValueError(
+            f"expected data.format.age with a whole number in its group (?P<age>...), got {text!r} "
+            f"in column {name}"
+        )
+    return min(int(text), _BEYOND_ALL_AGES)

@@ -19,7 +19,7 @@ from ltvnet.data.importers.numbers import NumberEvidence, NumberFormat
 from ltvnet.data.importers.table_format import TableFormat
 from ltvnet.data.importers.text_files import is_total
 from ltvnet.data.importers.text_kinds import has_name
-from ltvnet.data.table_files import factorize_text, is_text_type
+from ltvnet.data.table_files import factorize_text, is_text_type, may_hold_numbers, name_file
 
 BlocksOf = Callable[[Path, int], Iterator[pa.Table]]
 """Reads a file in blocks of at most so many rows."""
@@ -101,15 +101,25 @@ class _Evidence:
     currencies: Counter[str]
 
     def add(self, file: MappedFile, block: pa.Table, texts: dict[str, bool]) -> None:
-        """Look at a block; `texts` says of columns without a role whether they hold text."""
+        """Look at a block; `texts` says of columns without a role whether they hold text.
+
+        Raises ValueError for a column of numbers or dates whose type is of something else.
+        """
         for name in file.number_columns:
             column = block.column(name)
+            if not may_hold_numbers(column.type):
+                problem = f"expected numbers in {name}, got {column.type}; convert the column"
+                raise ValueError(f"{file.path}: {problem}")
             if is_text_type(column.type):
                 self.numbers.add(column, f"{file.path.name}, {name}")
             if is_text_type(column.type) and name in file.whole_number_columns:
                 self.whole_numbers.add(column, f"{file.path.name}, {name}")
         for name in file.date_columns:
-            _, days = factorize_text(block.column(name))
+            column = block.column(name)
+            if pa.types.is_nested(column.type):
+                problem = f"expected dates in {name}, got {column.type}; convert the column"
+                raise ValueError(f"{file.path}: {problem}")
+            _, days = factorize_text(column)
             known = [day for day in days if day.strip() and not is_total(day)]
             self.dates.add(known, f"{file.path.name}, {name}")
         if file.mapping.currency:
@@ -139,8 +149,9 @@ def decide_conventions(
     text_columns = {}
     for file in files:
         texts: dict[str, bool] = {}
-        for block in blocks_of(file.path, _BLOCK_ROWS):
-            evidence.add(file, block, texts)
+        with name_file(file.path):
+            for block in blocks_of(file.path, _BLOCK_ROWS):
+                evidence.add(file, block, texts)
         text_columns[file.path] = tuple(name for name, is_text in texts.items() if is_text)
 
     if len(evidence.currencies) > 1:

@@ -237,9 +237,10 @@ def _parse_days(dates: DateRanges) -> tuple[Days, Days]:
 
 
 def _map_cost_file(path: Path, reserved: frozenset[str]) -> CostFile:
-    """Find the layout of a file of cost. Raises ValueError where it has none."""
+    """Find the layout of a file of cost. Raises ValueError where it has none, or a name twice."""
     table = TableFile(path)
     names = table.columns
+    refuse_repeated_names(path, names)
     preset = _choose_cost_preset(path, names)
     taken = [name for name in names if name in reserved]
     found = {name: name for name in taken}

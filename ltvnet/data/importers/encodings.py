@@ -73,6 +73,11 @@ def detect_encoding(path: Path) -> str:
         raise ValueError(f"{path}: the gzip file is cut off or damaged; {remedy}") from error
 
 
+def encoding_error(path: Path, encoding: str, error: Exception) -> ValueError:
+    """Return the error of a file whose bytes are no text in its encoding."""
+    return ValueError(f"{path}: expected text in {encoding}, see data.format.encoding; {error}")
+
+
 def _decodes(path: Path, encoding: str) -> bool:
     """Return whether all bytes of a file are text in an encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()

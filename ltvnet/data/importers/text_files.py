@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from ltvnet.data.importers.date_texts import read_date
-from ltvnet.data.importers.encodings import detect_encoding, open_bytes
+from ltvnet.data.importers.encodings import detect_encoding, encoding_error, open_bytes
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,29 @@ def detect_dialect(
 ) -> TextDialect:
     """Detect how a text file is written; what is given is taken.
 
-    Raises ValueError, which names the file, when it is empty, damaged or in an unknown encoding.
+    Raises ValueError, which names the file, when it is empty, damaged or in an unknown encoding,
+    and for a separator that is none.
     """
+    if separator is not None:
+        separator = _check_separator(path, separator)
     status = path.stat()
     version = (status.st_mtime_ns, status.st_size)
     return _detect_dialect(path, version, encoding, separator)
+
+
+def _check_separator(path: Path, separator: str) -> str:
+    """Return the character that the user's word for a separator means: "tab" and "\\t" are one.
+
+    Raises ValueError for words that are no character that may stand between cells.
+    """
+    character = {"tab": "\t", "\\t": "\t"}.get(separator, separator)
+    is_sign = len(character) == 1 and character.isascii() and not character.isalnum()
+    if not is_sign or character in '"\r\n':
+        raise ValueError(
+            f"{path}: expected data.format.separator, one sign such as ; or the word tab, got "
+            f"{separator!r}"
+        )
+    return character
 
 
 @lru_cache(maxsize=256)  # a large file takes long to be read, and is asked about several times
@@ -130,10 +148,8 @@ def _read_sample(path: Path, encoding: str) -> str:
         is_whole = not file.read(1)
     try:
         text = start.decode(encoding, "strict" if is_whole else "ignore")
-    except (UnicodeDecodeError, LookupError) as error:
-        raise ValueError(
-            f"{path}: expected text in {encoding}, as data.format.encoding says; {error}"
-        ) from error
+    except (UnicodeError, LookupError) as error:
+        raise encoding_error(path, encoding, error) from error
     lines = text.splitlines(keepends=True)
     return text if is_whole or len(lines) < 2 else "".join(lines[:-1])
 
@@ -283,6 +299,8 @@ def read_text_batches(
             rows = _without_blank_rows(batch, counts)
             rows = without_repeated_headers(rows, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
+    except UnicodeError as error:
+        raise encoding_error(path, dialect.encoding, error) from error
     except pa.ArrowInvalid as error:
         if not _says_that_no_rows_follow(error):
             raise ValueError(f"{path}: cannot be read as a table of text; {error}") from error

@@ -84,6 +84,28 @@ def test_bytes_of_no_encoding_are_refused(tmp_path: Path) -> None:
         detect_dialect(path)
 
 
+@pytest.mark.parametrize("separator", ["ab", "", "ü", '"', "7", "x"])
+def test_a_separator_that_is_no_sign_is_refused(tmp_path: Path, separator: str) -> None:
+    path = written(tmp_path / "a.csv", "a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv: expected data\.format\.separator, one sign"):
+        detect_dialect(path, separator=separator)
+
+
+@pytest.mark.parametrize("separator", ["tab", "\\t", "\t"])
+def test_a_tab_may_be_written_as_a_word(tmp_path: Path, separator: str) -> None:
+    path = written(tmp_path / "a.csv", "a,b\tc\n1,2\t3\n")
+    assert detect_dialect(path, separator=separator).columns == ("a,b", "c")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16", "klingon"])
+@pytest.mark.parametrize("rows", [1, 300_000])
+def test_a_wrong_word_for_the_encoding_is_told(tmp_path: Path, encoding: str, rows: int) -> None:
+    """The letter that is not ASCII may stand behind the beginning that is looked at."""
+    path = written(tmp_path / "a.csv", "a,b\n" + "1,2\n" * rows + "Zürich,2\n")
+    with pytest.raises(ValueError, match=rf"a\.csv: expected text in {encoding}, see data\.format"):
+        list(read_text_batches(path, detect_dialect(path, encoding=encoding)))
+
+
 def test_a_damaged_gzip_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n1,2\n" * 1000)[:-20])
