@@ -26,7 +26,12 @@ from ltvnet.data.importers.cohort_blocks import (
     read_dates,
     scale_amounts,
 )
-from ltvnet.data.importers.column_mapping import COLUMNS_SHOWN, ColumnMapping, normal_name
+from ltvnet.data.importers.column_mapping import (
+    COLUMNS_SHOWN,
+    ColumnMapping,
+    normal_name,
+    refuse_repeated_names,
+)
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.costs import Costs, join_costs
 from ltvnet.data.importers.table_format import TableFormat, read_preset_configs
