@@ -143,7 +143,9 @@ COHORTS = st.dictionaries(
 
 
 @given(cohorts=COHORTS, seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_increments_add_up(tmp_path: Path, cohorts: dict[Any, dict[int, int]], seed: int) -> None:
     """Whatever rows there are, the last value is the sum of a cohort's rows."""
     lines = [

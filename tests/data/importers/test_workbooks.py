@@ -30,7 +30,9 @@ def written(folder: Path, rows: list[list[Cell]], **more: list[list[Cell]]) -> P
     return path
 
 
-@pytest.mark.parametrize("titles", [[], [["LTV report"]], [["From", "2025-01-06"], [], [None, "x"]]])
+@pytest.mark.parametrize(
+    "titles", [[], [["LTV report"]], [["From", "2025-01-06"], [], [None, "x"]]]
+)
 def test_titles_above_the_table_are_passed_over(titles: list[list[Cell]], tmp_path: Path) -> None:
     path = written(tmp_path, [*titles, HEADER, *ROWS])
     assert rows_of(path) == TEXTS
@@ -55,10 +57,14 @@ def test_the_table_may_begin_in_any_column(tmp_path: Path) -> None:
 
 def test_one_of_several_tables_is_asked_for(tmp_path: Path) -> None:
     path = written(tmp_path, [HEADER, *ROWS], Older=[HEADER, ROWS[0]], Notes=[["nothing"]])
-    with pytest.raises(ValueError, match=r"a_2025-02-01\.xlsx: tables stand in the sheets LTV, Old"):
+    with pytest.raises(
+        ValueError, match=r"a_2025-02-01\.xlsx: tables stand in the sheets LTV, Old"
+    ):
         read_workbook(path)
     assert rows_of(path, "Older") == TEXTS[:1]
-    with pytest.raises(ValueError, match=r"data\.format\.sheet out of LTV, Older, Notes, got 'New'"):
+    with pytest.raises(
+        ValueError, match=r"data\.format\.sheet out of LTV, Older, Notes, got 'New'"
+    ):
         read_workbook(path, "New")
     with pytest.raises(ValueError, match="expected a table in sheet Notes, got none"):
         read_workbook(path, "Notes")
