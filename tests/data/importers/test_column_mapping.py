@@ -14,11 +14,11 @@ ADJUST += "all_revenue_total_d0,all_revenue_total_d7"
 
 def mapped(
     header: str,
-    table_format: TableFormat = TableFormat(),
+    table_format: TableFormat | None = None,
     columns: dict[str, str] | None = None,
     reserved: tuple[str, ...] = (),
 ) -> ColumnMapping:
-    mapper = ColumnMapper(table_format, columns or {}, frozenset(reserved))
+    mapper = ColumnMapper(table_format or TableFormat(), columns or {}, frozenset(reserved))
     return mapper.map(Path("a.csv"), header.split(","))
 
 
