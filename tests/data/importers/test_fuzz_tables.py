@@ -219,11 +219,11 @@ CHECKS = {"a file": check_one_file, "snapshots": check_two_snapshots}
 @pytest.mark.parametrize("kind", CHECKS)
 def test_numbers_come_back_or_are_refused(kind: str, tmp_path: Path) -> None:
     outcomes = run_many(CHECKS[kind], tmp_path, QUICK)
-    assert outcomes["refused"] < 0.5 * outcomes.total()
+    assert outcomes["refused"] < 0.35 * outcomes.total()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CHECKS)
 def test_numbers_come_back_or_are_refused_in_a_long_run(kind: str, tmp_path: Path) -> None:
     outcomes = run_many(CHECKS[kind], tmp_path, LONG)
-    assert outcomes["refused"] < 0.5 * outcomes.total()
+    assert outcomes["refused"] < 0.35 * outcomes.total()
