@@ -138,7 +138,7 @@ class Files:
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
-                block_of[file] = next(self._parse_file(file, _ALL_ROWS, date))
+                (block_of[file],) = self._parse_file(file, _ALL_ROWS, date)  # to its last word
             except ValueError as error:
                 report.add_file(str(error))
         tables = [block.table for block in block_of.values()]
