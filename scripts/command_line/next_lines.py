@@ -26,8 +26,7 @@ def predict_command(out: Path, data: Mapping[str, Any]) -> str | None:
     """Return the command that forecasts the data of a run with its bundle; None for simulated."""
     if str(data.get("_target_", "")).startswith(SIMULATED):
         return None
-    words = [word for word in data_words(data) if word != "data=files"]  # which predict.py has
-    return command("predict", f"bundle={out / 'bundle'}", *words, "out=.")
+    return command("predict", f"bundle={out / 'bundle'}", *data_words(data), "out=.")
 
 
 def train_command(path: Path) -> str:

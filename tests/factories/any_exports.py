@@ -33,9 +33,8 @@ from ltvnet.data.importers.table_format import load_presets
 ONE_DAY = datetime.timedelta(days=1)
 
 WORDS = {
-    "utf-8": [
-        "spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c", 'say "hi"',
-    ],  # fmt: skip
+    "utf-8": ["spring", "Köln, große", "봄 이벤트", "活动一", "Total", "0012", "NA", "a;b|c",
+              'say "hi"'],
     "cp949": ["봄 이벤트", "여름 광고", "서울", "전체 매출", "spring", "0012"],
     "gbk": ["活动一", "春节促销", "国家 用户", "spring", "0012"],
     "cp1252": ["Köln", "Größe", "été", "Año nuevo", "spring", "0012"],
@@ -112,6 +111,7 @@ class AnyExport:
     hides_increments: bool = False
     days_old: int = 30
     is_typed: bool = False
+    has_text_last: bool = False
 
     @cached_property
     def origin(self) -> Day:
@@ -212,7 +212,9 @@ class AnyExport:
         needed: dict[str, Any] = {}
         if DATE_ORDERS.get(self.day_spelling) == "ymd":
             needed["dates"] = "ymd"
-        meaning = AGE_PATTERNS[self.age_pattern] if self.layout == "wide" else self.per
+        meaning = AGE_PATTERNS[self.age_pattern]
+        if self.layout == "long":
+            meaning = "user" if self.per == "user" else "?"
         if self.values == "increment" and not (self.hides_increments and self.shows_fall):
             needed["values"] = "increment"
         if self.per != (meaning or "user"):
@@ -341,6 +343,8 @@ class AnyExport:
                 name = self.age_pattern.format(age)
             amounts = [cohort.printed.get(age) for cohort in cohorts]
             columns[name] = [self.numbers.money(amount, self.digits) for amount in amounts]
+        if self.has_text_last:
+            columns["Team"] = columns.pop("Team")
         return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
 
     def _long(
@@ -371,7 +375,8 @@ class AnyExport:
     def written_encoding(self) -> str:
         """Encoding of the file: UTF-8 where the dialect's own cannot write all of it."""
         try:
-            "".join(cell for line in self.lines() for cell in line).encode(self.encoding)
+            text = "".join(cell for line in self.lines() for cell in line)
+            (text + self.numbers.missing).encode(self.encoding)
         except UnicodeEncodeError:
             return "utf-8"
         return self.encoding

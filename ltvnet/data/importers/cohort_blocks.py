@@ -6,6 +6,7 @@ Shapes: N rows of a block, E columns of ages.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -70,26 +71,39 @@ class NumberReader:
         return pd.concat(self.faults) if self.faults else empty_fault_table()
 
 
-def read_dates(block: pa.Table, file: MappedFile, conventions: Conventions) -> Strings:
-    """Read the days of acquisition (N,) as "first~last"; a text that is no date stays as it is."""
+class DateRanges(NamedTuple):
+    """Days of acquisition of rows: `codes` (N,) of `texts` (T,), "first~last" or no date at all.
+
+    `last_days` (T,), NaT where a text is no date.
+    """
+
+    codes: Ints
+    texts: Strings
+    last_days: Days
+
+
+def read_dates(block: pa.Table, file: MappedFile, conventions: Conventions) -> DateRanges:
+    """Read the days of acquisition of rows; a text that is no date stays as it is."""
     columns = file.date_columns
-    codes, texts = factorize_text(block.column(columns[0]))
-    first, last = conventions.dates.parse(texts)
-    first, last = first[codes], last[codes]
-    shown = np.array(texts, dtype=object)[codes]
+    codes, first_texts = factorize_text(block.column(columns[0]))
+    shown = np.array(first_texts, dtype=object)  # (T,)
+    first, last = conventions.dates.parse(first_texts)
     if len(columns) > 1:
         end_codes, end_texts = factorize_text(block.column(columns[1]))
+        codes, pairs = pd.factorize(codes * len(end_texts) + end_codes)
+        first_code, end_code = np.divmod(pairs, len(end_texts))
         _, end = conventions.dates.parse(end_texts)
-        last = end[end_codes]
-        shown = shown + "~" + np.array(end_texts, dtype=object)[end_codes]
+        first, last = first[first_code], end[end_code]
+        shown = shown[first_code] + "~" + np.array(end_texts, dtype=object)[end_code]
 
     elif file.mapping.period:
         last = np.where(last == first, last_of_period(first, file.mapping.period), last)
 
     ranges = np.strings.add(np.strings.add(first.astype(str), "~"), last.astype(str))
     is_known = ~(np.isnat(first) | np.isnat(last))
-    dates: Strings = np.where(is_known, ranges.astype(object), shown)
-    return dates
+    texts: Strings = np.where(is_known, ranges.astype(object), shown)
+    unknown = np.datetime64("NaT", "D")
+    return DateRanges(codes.astype(np.int64), texts, np.where(is_known, last, unknown))
 
 
 def last_of_period(first: Days, period: DatePeriod) -> Days:
@@ -110,14 +124,13 @@ def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) 
     """Mark rows (N,) that are no cohorts: empty ones, totals, and those that the preset drops."""
     is_empty = np.ones(len(block), dtype=bool)
     for column in block.columns:
-        is_empty &= _is_blank(column)
+        if is_empty.any():
+            is_empty &= _is_blank(column)
 
     codes, texts = factorize_text(block.column(file.date_columns[0]))
     date_is_total = np.array([is_total(text) for text in texts], dtype=bool)[codes]
-    codes_of_first, first_texts = factorize_text(block.column(0))
-    first_is_total = np.array([is_total(text) for text in first_texts], dtype=bool)
     is_undated = ~np.array([_may_be_date(text) for text in texts], dtype=bool)[codes]
-    is_sum = date_is_total | (is_undated & first_is_total[codes_of_first])
+    is_sum = date_is_total | (is_undated & _begins_with_total(block, is_undated))
 
     is_dropped = np.zeros(len(block), dtype=bool)
     for name, value in file.mapping.drop:
@@ -129,6 +142,15 @@ def find_rows_left_out(block: pa.Table, file: MappedFile, counts: Counter[str]) 
     counts["rows that the preset leaves out"] += int((is_dropped & ~is_sum & ~is_empty).sum())
     left_out: Bools = is_empty | is_sum | is_dropped
     return left_out
+
+
+def _begins_with_total(block: pa.Table, rows: Bools) -> Bools:
+    """Mark rows (N,), of those that are asked about, whose first cell says that they are sums."""
+    is_sum = np.zeros(len(block), dtype=bool)
+    if rows.any():
+        codes, texts = factorize_text(block.column(0).filter(pa.array(rows)))
+        is_sum[rows] = np.array([is_total(text) for text in texts], dtype=bool)[codes]
+    return is_sum
 
 
 def _may_be_date(text: str) -> bool:
@@ -164,7 +186,8 @@ def translate_wide(
     mapping = file.mapping
     reader = NumberReader(conventions)
 
-    columns: dict[str, object] = {DATE: read_dates(block, file, conventions)}
+    dates = read_dates(block, file, conventions)
+    columns: dict[str, object] = {DATE: pa.array(dates.texts).take(pa.array(dates.codes))}
     assigned: set[str | None] = {*file.date_columns, *mapping.ages, *mapping.ignore}
     assigned |= {mapping.version, mapping.currency}
     amounts: dict[str, Floats] = {}

@@ -41,13 +41,15 @@ class CohortReader:
     """Tables of cohorts of one source.
 
     `table_format` what the user said, `columns` role -> column likewise; `files` with the roles of
-    their columns; `conventions` of numbers and dates, None where all files are ltvnet's own with
-    plain numbers and ISO dates: they are read as they are.
+    their columns, `tables` with what is known of their text; `conventions` of numbers and dates,
+    None where all files are ltvnet's own with plain numbers and ISO dates: they are read as they
+    are.
     """
 
     table_format: TableFormat
     columns: Mapping[str, str]
     files: Mapping[Path, MappedFile]
+    tables: Mapping[Path, TableFile]
     conventions: Conventions | None
 
     @classmethod
@@ -64,7 +66,8 @@ class CohortReader:
         have no layout that is known, have different ones, or can be read in two ways.
         """
         mapper = ColumnMapper(table_format, columns, reserved)
-        files = {path: _map_file(path, mapper) for path in paths}
+        tables = {path: _table_file(path, table_format) for path in paths}
+        files = {path: _map_file(table, mapper) for path, table in tables.items()}
         presets = {file.mapping.preset for file in files.values()}
         if len(presets) > 1:
             listed = ", ".join(
@@ -75,7 +78,7 @@ class CohortReader:
                 "that fits all, or keep them in folders of their own"
             )
 
-        reader = cls(table_format, columns, files, None)
+        reader = cls(table_format, columns, files, tables, None)
         if all(map(reader._is_plain, paths)) or not all(
             file.is_cohort_table for file in files.values()
         ):
@@ -106,7 +109,7 @@ class CohortReader:
             return self.files
         per = decide_per(untold, conventions, self._raw_blocks)
         names = [*untold[0].mapping.ages, *untold[0].mapping.values_of]
-        is_long = untold[0].mapping.kind == "long"
+        is_long = untold[0].mapping.kind == "long"  # where a name such as value may be either
         if per is None and (is_long or any(map(names_money, names))):
             raise ValueError(
                 f"{untold[0].path}: {names[-1]} may be money per user or of the whole cohort; say "
@@ -212,12 +215,14 @@ class CohortReader:
                 cohorts += len(own_block.table)
                 first_row += len(block)
         else:
-            table = LongTableReader(file, self.conventions, self.attributes(path), counts)
+            table = LongTableReader(
+                self.table(path), file, self.conventions, self.attributes(path), counts
+            )
             for block in self._raw_blocks(path, LONG_BLOCK_ROWS):
                 table.add(block, first_row)
                 first_row += len(block)
+            cohorts = int(table.has_cohorts)
             yield from table.finish()
-            cohorts = len(table.cohort_of)
         told = [f"{count:,} {text}" for text, count in counts.items() if count]
         summary = f"of {first_row:,} rows: {'; '.join(told)}"
         if not cohorts:
@@ -239,7 +244,7 @@ class CohortReader:
 
     def table(self, path: Path) -> TableFile:
         """Return a file with what the user said of it."""
-        return _table_file(path, self.table_format)
+        return self.tables[path]
 
     def _raw_blocks(self, path: Path, rows: int) -> Iterator[pa.Table]:
         """Read a file in blocks, its columns as they are called there."""
@@ -278,9 +283,9 @@ def _table_file(path: Path, table_format: TableFormat) -> TableFile:
     return TableFile(path, table_format.encoding, table_format.separator, table_format.sheet)
 
 
-def _map_file(path: Path, mapper: ColumnMapper) -> MappedFile:
+def _map_file(table: TableFile, mapper: ColumnMapper) -> MappedFile:
     """Find the roles of the columns of a file. Raises ValueError for purchases, which are none."""
-    table = _table_file(path, mapper.table_format)
+    path = table.path
     file = MappedFile(path, mapper.map(path, table.columns), table.cell_separator)
     shop = None if file.is_cohort_table else recognise_purchases(table.columns)
     if shop is not None:

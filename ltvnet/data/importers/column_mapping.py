@@ -118,10 +118,10 @@ def normal_name(name: str) -> str:
     >>> normal_name(" Media Source") == normal_name("media_source")
     True
     """
-    return re.sub(r"[\s_\-]+", "_", compose_characters(name).strip().casefold())
+    return re.sub(r"[\s_\-]+", "_", compose_letters(name).strip().casefold())
 
 
-def compose_characters(name: str) -> str:
+def compose_letters(name: str) -> str:
     """Write a name with composed letters: macOS takes Korean syllables and accents apart."""
     return unicodedata.normalize("NFC", name)
 
@@ -236,7 +236,7 @@ class ColumnMapper:
         for text in (given,) if given else preset.age:
             pattern = re.compile(text, re.IGNORECASE)
             matches = {
-                name: pattern.fullmatch(compose_characters(name))
+                name: pattern.fullmatch(compose_letters(name))
                 or (None if given else pattern.fullmatch(normal_name(name)))
                 for name in names
             }
@@ -346,7 +346,7 @@ class ColumnMapper:
 
 def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
     """Return the period that a column of dates is named after; None where it is not."""
-    name = compose_characters(column_of.get(DATE, column_of.get(START, ""))).casefold()
+    name = compose_letters(column_of.get(DATE, column_of.get(START, ""))).casefold()
     if END in column_of:
         return None
     if re.search(r"week|woche|semaine|주차|주간", name):
@@ -356,12 +356,12 @@ def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
 
 def names_money(name: str) -> bool:
     """Return whether the name of a column says that it is revenue."""
-    return bool(MONEY_WORDS.search(compose_characters(name).casefold()))
+    return bool(MONEY_WORDS.search(compose_letters(name).casefold()))
 
 
 def _says_per_user(name: str) -> bool:
     """Return whether the name of a column of ages says that it is money per user."""
-    return bool(PER_USER_WORDS.search(compose_characters(name).casefold()))
+    return bool(PER_USER_WORDS.search(compose_letters(name).casefold()))
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """Long tables, a row a cohort and age, as rows of ltvnet's own: one a cohort, a column an age.
 
-Shapes: M rows of the long table, N cohorts, A ages.
+Each block of rows is reduced to numbers as it comes; cohorts are told apart over all blocks at the
+end. Shapes: M rows of a block, K distinct cohorts of a block, N cohorts, E ages.
 """
 
 from collections import Counter
@@ -19,11 +20,12 @@ from ltvnet.data.arrays import (
     Days,
     Floats,
     Ints,
-    factorize,
+    Strings,
+    block_slices,
     key_ranks,
 )
 from ltvnet.data.columns import DATE, SPEND, USERS, age_column
-from ltvnet.data.curves import AGES, MAX_AGE
+from ltvnet.data.curves import MAX_AGE
 from ltvnet.data.importers.cohort_blocks import (
     CohortBlock,
     NumberReader,
@@ -33,82 +35,126 @@ from ltvnet.data.importers.cohort_blocks import (
 )
 from ltvnet.data.importers.column_mapping import AGE
 from ltvnet.data.importers.conventions import Conventions, MappedFile
-from ltvnet.data.table_files import (
-    empty_fault_table,
-    factorize_text,
-    fault_table,
-    row_locations,
-)
+from ltvnet.data.table_files import TableFile, empty_fault_table, factorize_text, fault_table
 
-LONG_BLOCK_ROWS = 1 << 20  # of which the distinct cohorts are looked up one by one
+LONG_BLOCK_ROWS = 1 << 20
 
 _NO_AGE = "expected a whole number of days from 0 up; correct it"
+_NO_VERSION = -np.inf
 
 
 class _LongCells(NamedTuple):
-    """Cells of a long table: (M,) each."""
+    """Cells with a value: (M,) each. `cohort` is its number, in the block or in all of them."""
 
     cohort: Ints
     age: Ints
     value: Floats
-    version: Floats
+    version: Floats | None
     row: Ints
+
+    def take(self, rows: Bools) -> "_LongCells":
+        """Select the cells that are marked, in as few bytes as they need."""
+        return _LongCells(
+            self.cohort[rows],
+            self.age[rows].astype(np.int16),
+            self.value[rows],
+            None if self.version is None else self.version[rows],
+            self.row[rows],
+        )
+
+
+class _AmountRange(NamedTuple):
+    """The largest and the smallest amount in the rows of each cohort, NaN where none is known."""
+
+    largest: Floats
+    smallest: Floats
+
+
+class _LongBlock(NamedTuple):
+    """Rows of a block: their cells, and its distinct cohorts.
+
+    `key` (K, C) codes of the cohort's dates and attributes, `first_row` (K,) in which it stands,
+    `amounts` (K,) by role.
+    """
+
+    cells: _LongCells
+    key: Ints
+    first_row: Ints
+    amounts: dict[str, _AmountRange]
+
+
+class _LongCohorts(NamedTuple):
+    """All cohorts: (N,) each. `dates` and `attributes` text, `last_day` of acquisition."""
+
+    dates: Strings
+    last_day: Days
+    attributes: dict[str, Strings]
+    first_row: Ints
+    amounts: dict[str, _AmountRange]
 
 
 @dataclass
 class LongTableReader:
     """Collects the rows of a long table, block by block.
 
-    `attributes` are the columns that tell cohorts apart, beside the dates. `cohort_of` key -> the
-    number of a cohort; `first_rows` (N,) of the file in which they stand.
+    `attributes` name -> column that tells cohorts apart, beside the dates; `counts` of rows by what
+    became of them. `texts` code -> text of the dates and of each attribute; `last_days` of dates.
     """
 
+    table: TableFile
     file: MappedFile
     conventions: Conventions
     attributes: dict[str, str]
     counts: Counter[str]
-    cells: list[_LongCells] = field(default_factory=list)
-    cohort_of: dict[tuple[str, ...], int] = field(default_factory=dict)
-    first_rows: list[int] = field(default_factory=list)
-    amounts: dict[str, list[tuple[Ints, Floats]]] = field(default_factory=dict)
+    blocks: list[_LongBlock] = field(default_factory=list)
+    texts: list[dict[str, int]] = field(default_factory=list)
+    last_days: dict[str, np.datetime64] = field(default_factory=dict)
     faults: list[pd.DataFrame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin without any text."""
+        self.texts = [{} for _ in range(1 + len(self.attributes))]
 
     def add(self, block: pa.Table, first_row: int) -> None:
         """Add a block of rows that begins at a row of the file."""
         rows = np.flatnonzero(~find_rows_left_out(block, self.file, self.counts))
+        if not len(rows):
+            return
         if len(rows) < len(block):
             block = block.take(pa.array(rows))
+        source_rows = first_row + rows
         mapping = self.file.mapping
         reader = NumberReader(self.conventions)
+
+        cohort, first, key = self._find_cohorts(block)
+        amounts = {
+            role: _extremes(cohort, reader.read(block.column(column), role), len(first))
+            for role, column in mapping.column_of.items()
+            if role in (USERS, SPEND)
+        }
         age = reader.read(block.column(mapping.column_of[AGE]), AGE)
         values = [reader.read(block.column(name), name) for name in mapping.values_of]
-        value = np.where(np.isnan(values).all(axis=0), np.nan, np.nansum(values, axis=0))
-        version = np.zeros(len(block))
+        version = None
         if mapping.version:
             version = reader.read(block.column(mapping.version), mapping.version)
-
-        source_rows = first_row + rows
-        cohort = self._number_cohorts(block, source_rows)
-        for role in (USERS, SPEND):
-            if role in mapping.column_of:
-                amount = reader.read(block.column(mapping.column_of[role]), role)
-                self.amounts.setdefault(role, []).append((cohort, amount))
-
+            version = np.where(np.isnan(version), _NO_VERSION, version)
         self._note_faults(reader, age, source_rows)
+
         age = age + mapping.age_offset
-        is_used = (age >= 0) & (age <= MAX_AGE) & (age == np.floor(age)) & ~np.isnan(value)
-        self.counts[f"rows at ages outside 0..{MAX_AGE}"] += int(
-            ((age < 0) | (age > MAX_AGE)).sum()
-        )
-        self.cells.append(
-            _LongCells(
-                cohort[is_used],
-                age[is_used].astype(np.int64),
-                value[is_used],
-                version[is_used],
-                source_rows[is_used],
-            )
-        )
+        value = _sum(values)
+        is_used = self._mark_used(age, value)
+        whole_age = np.where(is_used, age, 0).astype(np.int64)
+        cells = _LongCells(cohort, whole_age, value, version, source_rows).take(is_used)
+        self.blocks.append(_LongBlock(cells, key, source_rows[first], amounts))
+
+    def _mark_used(self, age: Floats, value: Floats) -> Bools:
+        """Mark the rows (M,) that have a value at an age of a curve; others are counted."""
+        is_outside = (age < 0) | (age > MAX_AGE)
+        self.counts[f"rows at ages outside 0..{MAX_AGE}"] += int(is_outside.sum())
+        is_empty = np.isnan(value) | np.isnan(age)
+        self.counts["rows without an age or a value"] += int((is_empty & ~is_outside).sum())
+        is_used: Bools = ~is_outside & ~is_empty & (age == np.floor(age))
+        return is_used
 
     def _note_faults(self, reader: NumberReader, age: Floats, source_rows: Ints) -> None:
         """Keep the faults of a block by the rows of its file."""
@@ -120,21 +166,31 @@ class LongTableReader:
             table["row"] = source_rows[table["row"].to_numpy()]
             self.faults.append(table)
 
-    def _number_cohorts(self, block: pa.Table, source_rows: Ints) -> Ints:
-        """Number the cohort of each row (M,): a new one where the key is new."""
-        columns = [factorize(read_dates(block, self.file, self.conventions))]
-        for column in self.attributes.values():
-            codes, texts = factorize_text(block.column(column))
-            columns.append(Categorical(codes, np.array(texts, dtype=object)))
-        _, first, inverse = np.unique(key_ranks(columns), return_index=True, return_inverse=True)
-        numbers = np.empty(len(first), dtype=np.int64)
-        for position, row in enumerate(first.tolist()):
-            key = tuple(str(values[codes[row]]) for codes, values in columns)
-            numbers[position] = self.cohort_of.setdefault(key, len(self.cohort_of))
-            if len(self.first_rows) < len(self.cohort_of):
-                self.first_rows.append(int(source_rows[row]))
-        cohort: Ints = numbers[inverse]
-        return cohort
+    def _find_cohorts(self, block: pa.Table) -> tuple[Ints, Ints, Ints]:
+        """Tell the cohorts of a block apart.
+
+        Returns the number of each row's cohort in the block (M,), the first row of each cohort
+        (K,), and its key (K, C): codes of dates and attributes, which are alike in all blocks.
+        """
+        dates = read_dates(block, self.file, self.conventions)
+        self.last_days.update(zip(dates.texts.tolist(), dates.last_days, strict=True))
+        columns = [(dates.codes, dates.texts.tolist())]
+        columns += [factorize_text(block.column(column)) for column in self.attributes.values()]
+
+        key = [Categorical(codes, np.array(texts, dtype=object)) for codes, texts in columns]
+        cohort, ranks = pd.factorize(key_ranks(key))
+        first = np.empty(len(ranks), dtype=np.int64)
+        first[cohort[::-1]] = np.arange(len(cohort))[::-1]
+        codes_of_first = [
+            np.array([code_of.setdefault(text, len(code_of)) for text in texts])[codes[first]]
+            for (codes, texts), code_of in zip(columns, self.texts, strict=True)
+        ]
+        return cohort.astype(np.int32), first, np.column_stack(codes_of_first)
+
+    @property
+    def has_cohorts(self) -> bool:
+        """Whether any row was one of a cohort."""
+        return bool(self.blocks)
 
     def finish(self) -> Iterator[CohortBlock]:
         """Yield the cohorts as one block; none where the table has no row.
@@ -142,105 +198,183 @@ class LongTableReader:
         Raises ValueError where two rows of a cohort are of one age, unless a platform is known to
         export revenue in parts that add up.
         """
-        if not self.cohort_of:
+        if not self.has_cohorts:
             return
-        cells = self._newest_cells()
-        count = len(self.cohort_of)
-        position = cells.cohort * AGES + cells.age
-        sums = np.bincount(position, cells.value, count * AGES).astype(np.float64)
-        totals = sums.reshape(count, AGES)
-        has_row = np.bincount(position, minlength=count * AGES).reshape(count, AGES)
-        self._refuse_repeated(cells, has_row)
-
-        keys = list(zip(*self.cohort_of, strict=True))
-        ages, curve = self._curves(totals, has_row > 0, _last_days(keys[0]))
+        cells, cohorts = self._join_blocks()
+        self.blocks = []  # as large as all that follows
+        ages, curve = self._sum_cells(cells, cohorts)
         mapping = replace(self.file.mapping, values="cumulative")
-        users = self._largest(USERS) if USERS in self.amounts else None
-        per_user, is_without_revenue = curve_per_user(curve, ages, mapping, users)
-        columns: dict[str, object] = {DATE: list(keys[0])}
-        for name, texts in zip(self.attributes, keys[1:], strict=True):
-            columns[name] = list(texts)
-        columns |= {role: self._largest(role) for role in self.amounts}
+        amounts = {role: self._largest(role, amount) for role, amount in cohorts.amounts.items()}
+        per_user, is_without_revenue = curve_per_user(curve, ages, mapping, amounts.get(USERS))
+
+        columns: dict[str, object] = {DATE: cohorts.dates, **cohorts.attributes, **amounts}
         for index, age in enumerate(ages.tolist()):
             columns[age_column("", age)] = per_user[:, index]
         table = pa.table(
             {name: pa.array(cells, from_pandas=True) for name, cells in columns.items()}
         )
         faults = pd.concat(self.faults) if self.faults else empty_fault_table()
-        first_rows = np.array(self.first_rows)
-        yield CohortBlock(table, first_rows, faults, is_without_revenue)
+        yield CohortBlock(table, cohorts.first_row, faults, is_without_revenue)
 
-    def _newest_cells(self) -> _LongCells:
-        """Join the cells of all blocks; of a cohort and age those of the newest version."""
-        cells = _LongCells(*(np.concatenate(columns) for columns in zip(*self.cells, strict=True)))
-        if not self.file.mapping.version:
-            return cells
-        position = cells.cohort * AGES + cells.age
-        newest = np.full(len(self.cohort_of) * AGES, -np.inf)
+    def _join_blocks(self) -> tuple[_LongCells, _LongCohorts]:
+        """Join the blocks: cells with the cohort's number in all of them, and the cohorts."""
+        key = np.concatenate([block.key for block in self.blocks])
+        texts = [np.array([*code_of], dtype=object) for code_of in self.texts]
+        columns = [Categorical(codes, text) for codes, text in zip(key.T, texts, strict=True)]
+        number, ranks = pd.factorize(key_ranks(columns))
+        first = np.empty(len(ranks), dtype=np.int64)
+        first[number[::-1]] = np.arange(len(number))[::-1]
+
+        begins = np.cumsum([0, *(len(block.key) for block in self.blocks)])
+        numbers = [
+            number[begin : begin + len(block.key)]
+            for begin, block in zip(begins, self.blocks, strict=False)
+        ]
+        cells = [
+            block.cells._replace(cohort=number_of[block.cells.cohort])
+            for number_of, block in zip(numbers, self.blocks, strict=True)
+        ]
+        amounts = {
+            role: _join_amounts(numbers, [block.amounts[role] for block in self.blocks])
+            for role in self.blocks[0].amounts
+        }
+        dates, *attributes = [text[codes[first]] for codes, text in zip(key.T, texts, strict=True)]
+        first_row = np.concatenate([block.first_row for block in self.blocks])[first]
+        last_days = np.array([self.last_days[text] for text in texts[0]], dtype="datetime64[D]")
+        cohorts = _LongCohorts(
+            dates,
+            last_days[key[first, 0]],
+            dict(zip(self.attributes, attributes, strict=True)),
+            first_row,
+            amounts,
+        )
+        return _concatenate(cells), cohorts
+
+    def _sum_cells(self, cells: _LongCells, cohorts: _LongCohorts) -> tuple[Ints, Floats]:
+        """Return ages (E,) and cumulative revenue (N, E) at them."""
+        present = np.bincount(cells.age, minlength=1) > 0
+        ages = np.flatnonzero(present)
+        if self.file.mapping.values == "increment":
+            ages = np.arange(len(present))
+        index_of_age = np.cumsum(np.isin(np.arange(len(present)), ages)) - 1
+        shape = (len(cohorts.dates), len(ages))
+        position = cells.cohort * len(ages) + index_of_age[cells.age]
+        if cells.version is not None:
+            position, cells = self._select_newest(position, cells, shape)
+
+        has_row = np.zeros(shape, dtype=bool)
+        has_row.reshape(-1)[position] = True
+        if not self.file.mapping.adds_rows and np.count_nonzero(has_row) < len(position):
+            self._refuse_repeated(position, cells, ages)
+        totals = np.bincount(position, cells.value, has_row.size).astype(np.float64)
+        totals = totals.reshape(shape)
+        if self.file.mapping.values == "increment":
+            return ages, _add_increments(totals, has_row, cohorts.last_day)
+        missing_rows = _carry_forward(totals, has_row)
+        self.counts["missing rows between known ages, read as no change"] += missing_rows
+        return ages, totals
+
+    def _select_newest(
+        self, position: Ints, cells: _LongCells, shape: tuple[int, int]
+    ) -> tuple[Ints, _LongCells]:
+        """Select of each cohort and age the cells of the newest version, with their positions."""
+        assert cells.version is not None
+        newest = np.full(shape[0] * shape[1], _NO_VERSION)
         np.maximum.at(newest, position, cells.version)
         is_newest = cells.version == newest[position]
         self.counts["rows of older versions"] += int((~is_newest).sum())
-        return _LongCells(*(column[is_newest] for column in cells))
+        return position[is_newest], cells.take(is_newest)
 
-    def _refuse_repeated(self, cells: _LongCells, has_row: Ints) -> None:
-        """Raise ValueError where a cohort has several rows of an age that nobody said add up."""
-        if self.file.mapping.adds_rows or not (has_row > 1).any():
-            return
-        cohort, age = (int(index[0]) for index in np.nonzero(has_row > 1))
-        rows = cells.row[(cells.cohort == cohort) & (cells.age == age)]
-        locations = " and ".join(row_locations(self.file.path, rows[:2].tolist()))
+    def _refuse_repeated(self, position: Ints, cells: _LongCells, ages: Ints) -> None:
+        """Raise ValueError for cohorts that have several rows of an age."""
+        is_repeated = pd.Series(position).duplicated().to_numpy()
+        first = position[is_repeated][0]
+        rows = cells.row[position == first]
+        locations = " and ".join(self.table.locations(rows[:2].tolist()))
         names = ", ".join(["dates", *self.attributes])
         raise ValueError(
             f"{self.file.path}, {locations}: expected a row for each cohort and age, got two of "
-            f"one cohort (by {names}) at age {age} ({int((has_row > 1).sum()):,} such cells); tell "
-            "cohorts apart by data.attributes=[COLUMN], or add the rows up before"
+            f"one cohort (by {names}) at age {ages[first % len(ages)]} "
+            f"({int(is_repeated.sum()):,} such rows); tell cohorts apart by "
+            "data.attributes=[COLUMN], or add the rows up before"
         )
 
-    def _largest(self, role: str) -> Floats:
+    def _largest(self, role: str, amount: _AmountRange) -> Floats:
         """Return an amount of each cohort (N,): the largest of its rows, NaN where none is known.
 
         A cohort's size and spend stand in each of its rows; where they differ, it is told.
         """
-        largest = np.full(len(self.cohort_of), -np.inf)
-        smallest = np.full(len(self.cohort_of), np.inf)
-        for cohort, amount in self.amounts[role]:
-            is_known = ~np.isnan(amount)
-            np.maximum.at(largest, cohort[is_known], amount[is_known])
-            np.minimum.at(smallest, cohort[is_known], amount[is_known])
-        differing = int((largest > smallest).sum())
+        differing = int((amount.largest > amount.smallest).sum())
         self.counts[f"cohorts whose {role} differs between rows: the largest counts"] = differing
-        return np.where(np.isinf(largest), np.nan, largest)
-
-    def _curves(self, totals: Floats, has_row: Bools, end: Days) -> tuple[Ints, Floats]:
-        """Return ages (E,) and cumulative revenue (N, E) at them.
-
-        Increments without a row are zero up to the last day that any row is about. Cumulative
-        revenue without a row stays what it was where a later row is known.
-        """
-        last_age = int(np.flatnonzero(has_row.any(axis=0))[-1])
-        every_age = np.arange(last_age + 1)
-        if self.file.mapping.values == "increment":
-            cohort, age = np.nonzero(has_row)
-            last_day = (end[cohort] + age).max()
-            natural = ((last_day - end) / ONE_DAY)[:, None]
-            curve = np.cumsum(totals[:, every_age], axis=1)
-            return every_age, np.where(every_age <= natural, curve, np.nan)
-
-        ages = np.flatnonzero(has_row.any(axis=0))
-        is_known = has_row[:, ages]
-        last_known = np.where(is_known, np.arange(len(ages)), -1)
-        last_known = np.maximum.accumulate(last_known, axis=1)
-        known_later = np.logical_or.accumulate(is_known[:, ::-1], axis=1)[:, ::-1]
-        carried = np.take_along_axis(totals[:, ages], last_known.clip(min=0), axis=1)
-        carried = np.where(last_known < 0, 0.0, carried)  # no row yet: nothing was earned
-        self.counts["missing rows between known ages, read as no change"] += int(
-            (known_later & ~is_known).sum()
-        )
-        return ages, np.where(known_later, carried, np.nan)
+        return amount.largest
 
 
-def _last_days(date_ranges: Sequence[str]) -> Days:
-    """Return the last day (N,) of each "first~last"; NaT where it is none."""
-    texts = pd.Series([text.rpartition("~")[2] for text in date_ranges], dtype=object)
-    days = pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
-    return days.to_numpy().astype("datetime64[D]")
+def _sum(values: Sequence[Floats]) -> Floats:
+    """Add up columns (M,): NaN where none is known."""
+    if len(values) == 1:
+        return values[0]
+    total: Floats = np.where(np.isnan(values).all(axis=0), np.nan, np.nansum(values, axis=0))
+    return total
+
+
+def _extremes(cohort: Ints, amount: Floats, count: int) -> _AmountRange:
+    """Find the extremes (K,) of an amount (M,) in the rows of each of so many cohorts."""
+    largest = np.full(count, np.nan)
+    smallest = np.full(count, np.nan)
+    np.fmax.at(largest, cohort, amount)
+    np.fmin.at(smallest, cohort, amount)
+    return _AmountRange(largest, smallest)
+
+
+def _join_amounts(numbers: Sequence[Ints], amounts: Sequence[_AmountRange]) -> _AmountRange:
+    """Find the extremes (N,) of cohorts whose numbers (K,) in each block are given."""
+    number = np.concatenate(numbers)
+    count = int(number.max()) + 1
+    largest = _extremes(number, np.concatenate([one.largest for one in amounts]), count).largest
+    smallest = _extremes(number, np.concatenate([one.smallest for one in amounts]), count).smallest
+    return _AmountRange(largest, smallest)
+
+
+def _concatenate(parts: Sequence[_LongCells]) -> _LongCells:
+    """Join cells of several blocks."""
+    has_version = parts[0].version is not None
+    return _LongCells(
+        np.concatenate([part.cohort for part in parts]),
+        np.concatenate([part.age for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.version for part in parts]) if has_version else None,
+        np.concatenate([part.row for part in parts]),
+    )
+
+
+def _add_increments(increments: Floats, has_row: Bools, last_day: Days) -> Floats:
+    """Add increments (N, E) of all ages from 0 on up to cumulative revenue.
+
+    Increments without a row are zero up to the last day that any row is about.
+    """
+    cohort, age = np.nonzero(has_row)
+    day = last_day[cohort] + age
+    last_age = (np.fmax.reduce(day, initial=np.datetime64("NaT")) - last_day) / ONE_DAY  # (N,)
+    curve = np.cumsum(increments, axis=1)
+    curve[np.arange(increments.shape[1]) > last_age[:, None]] = np.nan
+    return curve
+
+
+def _carry_forward(totals: Floats, has_row: Bools) -> int:
+    """Fill cells (N, E) without a row, in place: how many of them a known age follows.
+
+    Such a cell stays what the age before it was, 0 before the first; the others are unknown.
+    """
+    missing_rows = 0
+    every_index = np.arange(totals.shape[1])
+    for block in block_slices(len(totals)):
+        known = has_row[block]
+        if known.all():
+            continue
+        last_known = np.maximum.accumulate(np.where(known, every_index, -1), axis=1)
+        carried = np.take_along_axis(totals[block], last_known.clip(min=0), axis=1)
+        carried[last_known < 0] = 0.0  # no row yet: nothing was earned
+        is_followed = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
+        missing_rows += int((is_followed & ~known).sum())
+        totals[block] = np.where(is_followed, carried, np.nan)
+    return missing_rows

@@ -255,6 +255,7 @@ def read_text_batches(
     faults = _RaggedRows(path, dialect, counts)
     compression = "gzip" if path.name.lower().endswith(".gz") else None
     encoding = "utf-8" if dialect.encoding == "utf-8-sig" else dialect.encoding
+    are_quotes_checked = False
     try:
         reader = arrow_csv.open_csv(
             pa.input_stream(path, compression=compression),
@@ -276,6 +277,9 @@ def read_text_batches(
         )
         for batch in reader:
             faults.raise_if_any()
+            if not are_quotes_checked and _has_line_breaks(batch):
+                _check_quotes(path, dialect)
+                are_quotes_checked = True
             rows = _without_blank_rows(batch, counts)
             rows = without_repeated_headers(rows, names, counts)
             yield pa.RecordBatch.from_arrays(rows.columns, names=names)
@@ -293,6 +297,46 @@ def _says_that_no_rows_follow(error: pa.ArrowInvalid) -> bool:
 def _distinct(names: Sequence[str]) -> list[str]:
     """Name columns by their positions, as Arrow wants each name once."""
     return [f"{position}" for position in range(len(names))]
+
+
+def _has_line_breaks(batch: pa.RecordBatch) -> bool:
+    """Return whether a cell holds more than one line."""
+    texts = (column.buffers()[2] for column in batch.columns)
+    return any(text is not None and b"\n" in text.to_pybytes() for text in texts)
+
+
+def _check_quotes(path: Path, dialect: TextDialect) -> None:
+    """Raise ValueError where a quotation mark is not closed, so that rows stand in one cell."""
+    line = _find_open_quote(path, dialect)
+    if line is not None:
+        raise ValueError(
+            f"{path}, line {line}: a quotation mark is opened that is not closed in its row, so "
+            "that rows stand in one cell; close it, or export the file again"
+        )
+
+
+def _find_open_quote(path: Path, dialect: TextDialect) -> int | None:
+    """Find the line on which a row begins whose quotation marks are wrong; None where all close."""
+    with io.TextIOWrapper(open_bytes(path), encoding=dialect.encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=dialect.separator, strict=True)
+        line = 1
+        try:
+            for cells in reader:
+                if any(_hides_rows(cell, dialect) for cell in cells):
+                    return line
+                line = reader.line_num + 1
+        except csv.Error:
+            return line
+    return None
+
+
+def _hides_rows(cell: str, dialect: TextDialect) -> bool:
+    """Return whether a line within a cell has as many separators as a row."""
+    separators = len(dialect.columns) - 1
+    later_lines = cell.split("\n")[1:]
+    return separators > 1 and any(
+        line.count(dialect.separator) == separators for line in later_lines
+    )
 
 
 def _without_blank_rows(batch: pa.RecordBatch, counts: LineCounts) -> pa.RecordBatch:
@@ -401,7 +445,7 @@ def is_date_like(text: str) -> bool:
 
 
 def line_numbers(path: Path, dialect: TextDialect, rows: Sequence[int]) -> list[int]:
-    """Find the lines (from 1) on which rows (from 0) that `read_text_batches` reads end."""
+    """Find the lines (from 1) on which rows (from 0) of `read_text_batches` end."""
     wanted = set(rows)
     line_of: dict[int, int] = {}
     for row, line in enumerate(_lines_of_rows(path, dialect)):

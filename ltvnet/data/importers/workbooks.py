@@ -37,14 +37,28 @@ def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
     Raises ValueError, which names the file, where there is no table, where several sheets have
     one, and for a file that is no workbook.
     """
-    from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
+    from python_calamine import CalamineError
 
     try:
-        workbook = CalamineWorkbook.from_path(str(path))
+        tables = _read_sheets(path, sheet)
     except CalamineError as error:
         raise ValueError(
-            f"{path}: expected a workbook of Excel, got something else; {error}"
+            f"{path}: expected a workbook of Excel, got something else or a damaged one; {error}"
         ) from error
+    if len(tables) > 1:
+        listed = ", ".join(table.sheet for table in tables)
+        raise ValueError(
+            f"{path}: tables stand in the sheets {listed}; say which by "
+            f"data.format.sheet='{tables[0].sheet}'"
+        )
+    return tables[0]
+
+
+def _read_sheets(path: Path, sheet: str | None) -> list[Workbook]:
+    """Find the tables in the sheet of that name, or in all that are not hidden."""
+    from python_calamine import CalamineWorkbook, SheetVisibleEnum
+
+    workbook = CalamineWorkbook.from_path(str(path))
     visible = [
         one.name for one in workbook.sheets_metadata if one.visible == SheetVisibleEnum.Visible
     ]
@@ -61,13 +75,7 @@ def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
             tables.append(table)
     if not tables:
         raise ValueError(f"{path}: expected a table in sheet {' or '.join(names)}, got none")
-    if len(tables) > 1:
-        listed = ", ".join(table.sheet for table in tables)
-        raise ValueError(
-            f"{path}: tables stand in the sheets {listed}; say which by "
-            f"data.format.sheet='{tables[0].sheet}'"
-        )
-    return tables[0]
+    return tables
 
 
 def _find_table(sheet: str, rows: Sequence[Sequence[str]]) -> Workbook | None:

@@ -25,7 +25,7 @@ from ltvnet.models.neural.training_config import TrainingConfig
 def case() -> Case:
     known = weekly_history(60).as_of("2024-02-29")
     curves = known.take(known.observed_age >= 0)
-    start = make_neural("lstm").prepare(curves)
+    start = make_neural().prepare(curves)
     windows = CohortTensors.from_curves(
         curves, start.pattern.leave_one_out_curves(curves), start.scaling
     )

@@ -48,6 +48,7 @@ def test_the_bundle_is_applied_to_the_data_of_the_run() -> None:
         "python",
         "scripts/predict.py",
         "bundle=runs/it's (1)/bundle",
+        "data=files",
         "data.path=Files [a]",
         "out=.",
     ]
