@@ -432,3 +432,10 @@ def test_blanks_and_forms_of_unicode_make_no_other_campaign(tmp_path: Path) -> N
         f"Date,Campaign,day_0\n2025-01-06,한글,1\n2025-01-07, {decomposed} ,2\n2025-01-08,x,2\n"
     )
     assert Files(path=path).history().attributes["Campaign"].tolist() == ["한글", "한글", "x"]
+
+
+def test_cohorts_that_all_begin_after_the_file_are_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "a_2025-02-10.csv"
+    path.write_text("Date,day_0\n2026-01-06,\n2026-01-07,\n")
+    with pytest.raises(ValueError, match="begun by 2025-02-10, .*first begins on 2026-01-06; are"):
+        Files(path=path).history()
