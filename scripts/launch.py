@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 the user's error, 3 a model that was worse than the patter
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from functools import cache
 from importlib import import_module
 from inspect import isfunction
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import hydra
@@ -82,6 +84,7 @@ def launch(main: Callable[[DictConfig], None], name: str) -> None:
     if asks_for_help(WORDS):
         sys.stdout.write(help_page(CONFIGS, name, WORDS))
         return
+    signal.signal(signal.SIGTERM, interrupt)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
 
     def run(composed: DictConfig) -> None:
@@ -94,6 +97,11 @@ def launch(main: Callable[[DictConfig], None], name: str) -> None:
     with exit_on_error():
         sys.argv[1:] = command_line(name).overrides
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(run)()
+
+
+def interrupt(_signal_number: int, _frame: FrameType | None) -> None:
+    """End this process as Ctrl-C does, where a scheduler asks it to end."""
+    raise KeyboardInterrupt
 
 
 @cache

@@ -28,6 +28,10 @@ BORROWED_HORIZONS = 3
 """A horizon that has not matured borrows the widest of so many of the longest that have."""
 
 
+MIN_ORIGINS_OF_TOTALS = 4
+"""Past origins without overlap that the uncertainty of sums over cohorts needs."""
+
+
 @dataclass(frozen=True)
 class NodeForecasts:
     """Forecasts at NODES from an observed age.
@@ -294,7 +298,7 @@ class TotalsUncertainty:
         return cls(unknown, unknown, no_origins, all_borrowed)
 
     @classmethod
-    def fit(cls, sample: CalibrationSample, min_origins: int = 4) -> Self:
+    def fit(cls, sample: CalibrationSample, min_origins: int = MIN_ORIGINS_OF_TOTALS) -> Self:
         """Fit by moments: squared errors of past sums, less what cohorts' own errors explain.
 
         An origin counts at a node once half of the growth that it forecast there has matured.

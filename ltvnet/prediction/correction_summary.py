@@ -6,6 +6,7 @@ import numpy as np
 
 from ltvnet.correction.blend import Blend
 from ltvnet.correction.corrected import Corrected
+from ltvnet.correction.intervals import MIN_ORIGINS_OF_TOTALS
 from ltvnet.correction.stages import LearnedStages
 from ltvnet.data.arrays import Bools
 from ltvnet.forecasting.forecast import AGE_BUCKET_LABELS, AGE_BUCKETS
@@ -35,6 +36,11 @@ def describe_corrections(bundle: Bundle) -> str:
         blank = np.array(AGE_BUCKET_LABELS)[~stages.is_calibrated]
         if len(blank):
             bounds += f", blank at observed ages {', '.join(blank)}"
+        if np.isnan(stages.totals.common).all():
+            bounds += (
+                ", those of sums blank: fewer than "
+                f"{MIN_ORIGINS_OF_TOTALS} past days without overlap have come true"
+            )
     return f"{'; '.join(clauses)}; P10 and P90 are {bounds}"
 
 

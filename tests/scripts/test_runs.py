@@ -110,7 +110,10 @@ def test_exit_codes_tell_ends_apart(
     assert capsys.readouterr().err == ("stopped; go on\n" if code == 130 else "error: x\n")
 
 
-def test_a_training_that_was_stopped_says_how_it_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_was_stopped_says_how_it_goes_on(
+    tmp_path: Path, sign: signal.Signals
+) -> None:
     out = tmp_path / "a b"
     words = ("model=mlp", "data.timeline.weeks=40", "data.campaigns.count=4", f"out={out}")
     process = subprocess.Popen(
@@ -120,7 +123,7 @@ def test_a_training_that_was_stopped_says_how_it_goes_on(tmp_path: Path) -> None
     deadline = time.monotonic() + 120
     while not (out / "checkpoints").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     _, said = process.communicate()
     assert process.returncode == 130
     command = next_command(said, "stopped; this goes on: ")
