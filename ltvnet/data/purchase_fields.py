@@ -14,7 +14,7 @@ from ltvnet.data.purchase_files import (
     FileRelation,
     LineFormat,
     fetch_row,
-    has_name,
+    has_column,
     is_mentioned,
     quote_name,
 )
@@ -113,7 +113,7 @@ def resolve_fields(
     text_expressions: dict[str, str] = {}
     problems = []
     for field, text in fields.items():
-        is_column = has_name(relation.columns, text) or text.lower() == "filename"
+        is_column = has_column(relation.columns, text) or text.lower() == "filename"
         expression = quote_name(text) if is_column else f"({text})"
         if text.isidentifier() and not is_column:
             # which may be a function of SQL, such as user, but was meant as a column

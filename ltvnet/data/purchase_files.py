@@ -134,7 +134,7 @@ class FileRelation:
         scan = f"read_parquet({_sql_list(files)}, union_by_name = true, filename = '{file_column}')"
         described = connection.execute(f"DESCRIBE FROM {scan}").fetchall()
         columns = tuple(row[0] for row in described if row[0] != file_column)
-        filename = "" if has_name(columns, "filename") else f', "{file_column}" AS filename'
+        filename = "" if has_column(columns, "filename") else f', "{file_column}" AS filename'
         connection.execute(f"""
             CREATE VIEW {name} AS
             SELECT * EXCLUDE ("{file_column}"){filename},
@@ -184,7 +184,7 @@ class FileRelation:
             _load_rows(relation, table, number, header)
 
         filename = ""
-        if not has_name(columns, "filename"):
+        if not has_column(columns, "filename"):
             filename = f', {_sql_list(files)}["{FILE_COLUMN}" + 1] AS filename'
         connection.execute(f"CREATE VIEW {name} AS SELECT *{filename} FROM {table}")
         return relation
@@ -216,7 +216,7 @@ class FileRelation:
         name = f"{self.name}_once"
         cells = ", ".join(map(quote_name, self.columns))
         filename = ""
-        if not has_name(self.columns, "filename"):
+        if not has_column(self.columns, "filename"):
             filename = f', {_sql_list(self.files)}["{FILE_COLUMN}" + 1] AS filename'
         self.connection.execute(f"""
             CREATE TABLE {name} AS SELECT *{filename} FROM (
@@ -304,7 +304,7 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def has_name(columns: Collection[str], name: str) -> bool:
+def has_column(columns: Collection[str], name: str) -> bool:
     """Return whether a column has a name; SQL knows no capital letters."""
     return name.lower() in {column.lower() for column in columns}
 

@@ -58,7 +58,8 @@ class Timeline:
             is_monday = pd.Timestamp(parse_day(self.first_day)).weekday() == 0
         except ValueError:
             is_monday = False
-        _require("timeline.first_day", "a Monday", self.first_day, ok=is_monday)
+        expected = "a date such as 2022-01-03, a Monday"
+        _require("timeline.first_day", expected, self.first_day, ok=is_monday)
 
         min_weeks = math.ceil(MAX_AGE / DAYS_PER_WEEK)
         is_long = self.weeks >= 1 and self.maturing_weeks >= min_weeks

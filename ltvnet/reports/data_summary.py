@@ -23,7 +23,7 @@ def describe_overview(overview: DataOverview) -> str:
         ("attributes", _describe_attributes(overview)),
         ("gaps", _describe_gaps(overview)),
         ("history", _describe_restatements(overview)),
-        ("reach", _describe_data_reach(overview)),
+        ("reach", _describe_supported_age(overview)),
     ]
     text = "\n".join(f"{name:<{_MARGIN}}{words}" for name, words in lines)
     return "\n".join([text, *_describe_levels(overview), *_describe_findings(overview)])
@@ -87,7 +87,7 @@ def _describe_restatements(overview: DataOverview) -> str:
     )
 
 
-def _describe_data_reach(overview: DataOverview) -> str:
+def _describe_supported_age(overview: DataOverview) -> str:
     matured = ", ".join(f"{count:,} to D{age}" for age, count in overview.matured.items())
     if overview.last_age < 0:
         return f"no forecast yet; cohorts matured: {matured}"

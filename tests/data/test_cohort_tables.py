@@ -368,8 +368,9 @@ def test_the_portfolio_is_read() -> None:
     np.testing.assert_array_equal(history.values, frame.filter(regex="^day_").to_numpy(float))
 
 
-LETTERS = string.printable.replace("\n", "").replace("\r", "") + "é한\u2028"
-ATTRIBUTE = st.text(LETTERS, max_size=6).map(str.strip)  # blanks around it make no difference
+ATTRIBUTE = st.text(
+    string.printable.replace("\n", "").replace("\r", "") + "é한\u2028", max_size=6
+).map(str.strip)  # blanks around a text make no difference
 COHORT = st.tuples(
     st.dates(pd.Timestamp("2024-01-01").date(), pd.Timestamp("2024-12-31").date()),
     st.integers(0, 40),

@@ -212,7 +212,9 @@ class AnyExport:
         needed: dict[str, Any] = {}
         if DATE_ORDERS.get(self.day_spelling) == "ymd":
             needed["dates"] = "ymd"
-        meaning = AGE_PATTERNS[self.age_pattern] if self.layout == "wide" else self.per
+        meaning = AGE_PATTERNS[self.age_pattern]
+        if self.layout == "long":
+            meaning = "user" if self.per == "user" else "?"
         if self.values == "increment" and not (self.hides_increments and self.shows_fall):
             needed["values"] = "increment"
         if self.per != (meaning or "user"):

@@ -212,10 +212,7 @@ def translate_wide(
     order = np.argsort(ages, kind="stable")
     users = amounts.get(USERS)
     curve, is_without_revenue = curve_per_user(cells[:, order], ages[order], mapping, users)
-    if mapping.values == "increment":  # from a gap on, the sum is unknown
-        reader.faults.append(find_gaps(cells[:, order]))
-    if mapping.per == "cohort" and users is not None:
-        reader.faults.append(find_missing_users(cells, users))
+    reader.faults += find_curve_faults(cells[:, order], mapping, users)
     columns |= amounts
     for position, age in enumerate(ages[order].tolist()):
         columns[age_column("", age)] = curve[:, position]
@@ -257,6 +254,21 @@ def curve_per_user(
     follows = np.logical_or.accumulate(is_positive[:, ::-1], axis=1)[:, ::-1]
     is_unknown = (curve == 0) & ~follows
     return np.where(is_unknown, np.nan, curve), ~is_positive.any(axis=1)
+
+
+def find_curve_faults(
+    cells: Floats, mapping: ColumnMapping, users: Floats | None
+) -> list[pd.DataFrame]:
+    """Find what `curve_per_user` cannot make curves of, in cells (N, E) and users (N,).
+
+    Increments with a gap, from which on their sum is unknown, and money of nobody.
+    """
+    faults = []
+    if mapping.values == "increment":
+        faults.append(find_gaps(cells))
+    if mapping.per == "cohort" and users is not None:
+        faults.append(find_missing_users(cells, users))
+    return faults
 
 
 def scale_amounts(amounts: Floats, unit: float) -> Floats:

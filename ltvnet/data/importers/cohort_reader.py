@@ -115,7 +115,8 @@ class CohortReader:
             return self.files
         per = decide_per(untold, conventions, self._raw_blocks)
         names = [*untold[0].mapping.ages, *untold[0].mapping.values_of]
-        if per is None and any(map(names_money, names)):
+        is_long = untold[0].mapping.kind == "long"  # where a name such as value may be either
+        if per is None and (is_long or any(map(names_money, names))):
             raise ValueError(
                 f"{untold[0].path}: {names[-1]} may be money per user or of the whole cohort; say "
                 "which by data.format.per=user or data.format.per=cohort"

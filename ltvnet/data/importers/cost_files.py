@@ -20,12 +20,18 @@ from ltvnet.data.arrays import Days, Floats, Strings
 from ltvnet.data.columns import DATE, END, SPEND, START
 from ltvnet.data.curves import History
 from ltvnet.data.importers.cohort_blocks import (
+    DateRanges,
     NumberReader,
     find_rows_left_out,
     read_dates,
     scale_amounts,
 )
-from ltvnet.data.importers.column_mapping import COLUMNS_SHOWN, ColumnMapping, normal_name
+from ltvnet.data.importers.column_mapping import (
+    COLUMNS_SHOWN,
+    ColumnMapping,
+    normal_name,
+    refuse_repeated_names,
+)
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.costs import Costs, join_costs
 from ltvnet.data.importers.table_format import TableFormat, read_preset_configs
@@ -201,9 +207,10 @@ class CostFile:
         reader = NumberReader(conventions)
         spend = reader.read(block.column(mapping.column_of[SPEND]), SPEND)
         dates = read_dates(block, self.mapped, conventions)
-        start, end = _parse_days(dates)
+        start, end = _parse_days(dates)  # (R,) each
+        shown = dates.texts[dates.codes]
         undated = np.flatnonzero(np.isnat(start) | np.isnat(end))
-        date_faults = fault_table(undated, self.mapped.date_columns[0], dates[undated], _NO_DAY)
+        date_faults = fault_table(undated, self.mapped.date_columns[0], shown[undated], _NO_DAY)
 
         names = [role for role in mapping.column_of if role not in (DATE, START, END, SPEND)]
         columns = {name: mapping.column_of[name] for name in names}
@@ -226,17 +233,12 @@ class CostRows:
     spend: Floats
 
 
-def _parse_days(date_ranges: Strings) -> tuple[Days, Days]:
-    """Return the first and last day of "first~last" (R,), NaT where a text is none."""
-    codes, texts = pd.factorize(date_ranges)
-    ranges = [str(text).partition("~") for text in texts]
-    days = [
-        pd.to_datetime(pd.Series(column, dtype=object), format="%Y-%m-%d", errors="coerce")
-        .to_numpy()
-        .astype("datetime64[D]")[codes]
-        for column in ([first for first, _, _ in ranges], [last for _, _, last in ranges])
-    ]
-    return days[0], days[1]
+def _parse_days(dates: DateRanges) -> tuple[Days, Days]:
+    """Return the first and last day (R,) of each range, NaT where a text is none."""
+    first_texts = [str(text).partition("~")[0] for text in dates.texts]
+    first = pd.to_datetime(pd.Series(first_texts, dtype=object), format="%Y-%m-%d", errors="coerce")
+    first_days = first.to_numpy().astype("datetime64[D]")
+    return first_days[dates.codes], dates.last_days[dates.codes]
 
 
 def _map_cost_file(path: Path, reserved: frozenset[str]) -> CostFile:

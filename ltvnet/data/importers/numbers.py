@@ -109,7 +109,8 @@ class NumberEvidence:
 
     `with_point`, `with_comma` the first cell that is a number with that decimal sign only, and
     `ambiguous` the first that is another number with either, by its only sign: "." or ",";
-    `currencies` counts cells by the sign or code of their currency, `missing_marks` cells that say
+    `currencies` counts cells by the sign or code of their currency, of which `currency_examples`
+    has the first, `missing_marks` cells that say
     that nothing is known (not the empty ones), `percents` cells in percent.
     """
 
@@ -117,6 +118,7 @@ class NumberEvidence:
     with_comma: CellExample | None = None
     ambiguous: dict[str, CellExample] = field(default_factory=dict)
     currencies: Counter[str] = field(default_factory=Counter)
+    currency_examples: dict[str, CellExample] = field(default_factory=dict)
     missing_marks: Counter[str] = field(default_factory=Counter)
     percents: int = 0
 
@@ -176,12 +178,12 @@ class NumberEvidence:
         """Raise ValueError unless one currency can be meant by all signs and codes."""
         words = list(self.currencies)
         if words and not common_currencies(words):
-            counts = ", ".join(
-                f"{word} in {count} cells" for word, count in self.currencies.most_common()
-            )
+            words = [word for word, _ in self.currencies.most_common()]
+            counts = ", ".join(f"{word} in {self.currencies[word]} cells" for word in words)
+            examples = " and ".join(str(self.currency_examples[word]) for word in words[:2])
             raise ValueError(
-                f"expected amounts in one currency, got {counts}; convert them to one, or import "
-                "each currency by itself"
+                f"expected amounts in one currency, got {counts}, such as {examples}; "
+                "convert them to one, or import each currency by itself"
             )
 
     def _add_if_plain(self, cells: pa.Array, where: str) -> bool:
@@ -236,12 +238,13 @@ class NumberEvidence:
         number = take_apart(text)
         if number is None:
             return
+        example = CellExample(text, where)
         self.percents += count * number.is_percent
         if number.currency:
             self.currencies[number.currency] += count
+            self.currency_examples.setdefault(number.currency, example)
 
         readings = number.readings()
-        example = CellExample(text, where)
         if len(readings) == 1:
             self._note_reading(next(iter(readings)), example)
         elif readings["point"] != readings["comma"]:
