@@ -138,7 +138,7 @@ class Files:
         block_of: dict[Path, ParsedBlock] = {}
         for file, date in date_of.items():
             try:
-                block_of[file] = next(self._parse_file(file, _ALL_ROWS, date))
+                (block_of[file],) = self._parse_file(file, _ALL_ROWS, date)  # to its last word
             except ValueError as error:
                 report.add_file(str(error))
         tables = [block.table for block in block_of.values()]
@@ -162,6 +162,13 @@ class Files:
         )
         if self.cost is not None:
             history = add_cost(history, self.cost, self.format, spread=self.cost_spread)
+        if (history.start > history.last_day).all():
+            first_day = history.start.min()
+            raise ValueError(
+                f"{self.path}: expected cohorts that had begun by {history.last_day}, the day of the "
+                f"file, but the first begins on {first_day}; are day, month and year read in the "
+                "right order? See data.format.dates and data.snapshot"
+            )
         earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)
         inspected = inspect_history(history, choices, earlier_findings)

@@ -368,9 +368,8 @@ def test_the_portfolio_is_read() -> None:
     np.testing.assert_array_equal(history.values, frame.filter(regex="^day_").to_numpy(float))
 
 
-ATTRIBUTE = st.text(
-    string.printable.replace("\n", "").replace("\r", "") + "é한\u2028", max_size=6
-).map(str.strip)  # blanks around a text make no difference
+LETTERS = string.printable.replace("\n", "").replace("\r", "") + "é한\u2028"
+ATTRIBUTE = st.text(LETTERS, max_size=6).map(str.strip)  # blanks around it make no difference
 COHORT = st.tuples(
     st.dates(pd.Timestamp("2024-01-01").date(), pd.Timestamp("2024-12-31").date()),
     st.integers(0, 40),
@@ -433,3 +432,10 @@ def test_blanks_and_forms_of_unicode_make_no_other_campaign(tmp_path: Path) -> N
         f"Date,Campaign,day_0\n2025-01-06,한글,1\n2025-01-07, {decomposed} ,2\n2025-01-08,x,2\n"
     )
     assert Files(path=path).history().attributes["Campaign"].tolist() == ["한글", "한글", "x"]
+
+
+def test_cohorts_that_all_begin_after_the_file_are_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "a_2025-02-10.csv"
+    path.write_text("Date,day_0\n2026-01-06,\n2026-01-07,\n")
+    with pytest.raises(ValueError, match="begun by 2025-02-10, .*first begins on 2026-01-06; are"):
+        Files(path=path).history()

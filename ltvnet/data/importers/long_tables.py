@@ -24,13 +24,13 @@ from ltvnet.data.arrays import (
     block_slices,
     key_ranks,
 )
+from ltvnet.data.checks import find_missing_users
 from ltvnet.data.columns import DATE, SPEND, USERS, age_column
 from ltvnet.data.curves import MAX_AGE
 from ltvnet.data.importers.cohort_blocks import (
     CohortBlock,
     NumberReader,
     curve_per_user,
-    find_curve_faults,
     find_rows_left_out,
     read_dates,
 )
@@ -208,9 +208,10 @@ class LongTableReader:
         amounts = {role: self._largest(role, amount) for role, amount in cohorts.amounts.items()}
         users = amounts.get(USERS)
         per_user, is_without_revenue = curve_per_user(curve, ages, mapping, users)
-        for table in find_curve_faults(curve, mapping, users):
-            source_rows = cohorts.first_row[table["row"].to_numpy(dtype=np.int64)]
-            self.faults.append(table.assign(row=source_rows))
+        if mapping.per == "cohort" and users is not None:
+            missing = find_missing_users(curve, users)
+            source_rows = cohorts.first_row[missing["row"].to_numpy(dtype=np.int64)]
+            self.faults.append(missing.assign(row=source_rows))
 
         columns: dict[str, object] = {DATE: cohorts.dates, **cohorts.attributes, **amounts}
         for index, age in enumerate(ages.tolist()):

@@ -22,6 +22,7 @@ _SEEN_LONG_ROWS = 1 << 18  # of a long file, which has hundreds for a cohort
 _COMPARED_AGE = 7  # or the nearest to it: early enough that most cohorts have reached it
 _MIN_COHORTS_SEEN = 8
 _MIN_SPREAD_OF_USERS = 0.1  # of the logarithm of users: cohorts of one size tell nothing
+_ERRORS_FROM_HALF = 5.0  # standard errors of a slope: to ask costs less than to be wrong
 _RETURN_TOLERANCE = 0.02  # of a return on spend that is printed with a digit or two
 
 
@@ -165,9 +166,10 @@ def _compare_growth_with_users(cohorts: _EarlyCohorts) -> Per | None:
     residual = log_revenue - slope * log_users
     degrees_of_freedom = len(residual) - int(group.max()) - 1
     error = float(residual.std() / spread / np.sqrt(degrees_of_freedom))
-    if slope - 3 * error > 0.5:
+    margin = _ERRORS_FROM_HALF * error
+    if slope - margin > 0.5:
         return "cohort"
-    return "user" if slope + 3 * error < 0.5 else None
+    return "user" if slope + margin < 0.5 else None
 
 
 def _number_groups(attributes: pd.DataFrame) -> Ints:

@@ -40,7 +40,7 @@ def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
     from python_calamine import CalamineError
 
     try:
-        tables = _find_sheet_tables(path, sheet)
+        tables = _read_sheets(path, sheet)
     except CalamineError as error:
         raise ValueError(
             f"{path}: expected a workbook of Excel, got something else or a damaged one; {error}"
@@ -54,7 +54,7 @@ def read_workbook(path: Path, sheet: str | None = None) -> Workbook:
     return tables[0]
 
 
-def _find_sheet_tables(path: Path, sheet: str | None) -> list[Workbook]:
+def _read_sheets(path: Path, sheet: str | None) -> list[Workbook]:
     """Find the tables in the sheet of that name, or in all that are not hidden."""
     from python_calamine import CalamineWorkbook, SheetVisibleEnum
 

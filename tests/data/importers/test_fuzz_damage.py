@@ -18,7 +18,7 @@ from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import Curves
 from ltvnet.data.importers.table_format import TableFormat
 
-QUICK = 150
+QUICK = 120
 LONG = 20_000
 """Examples of a test in the suite, and of the longer run: `bash scripts/test -m slow`."""
 

@@ -89,9 +89,11 @@ def test_long_revenue_per_user_is_told_by_the_numbers(tmp_path: Path) -> None:
     assert_same_curves(read_values({**table, "revenue": number_texts(revenue)}, tmp_path), cohorts)
 
 
-def test_long_revenue_of_few_cohorts_is_asked_about(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["revenue", "value"])
+def test_long_revenue_of_few_cohorts_is_asked_about(column: str, tmp_path: Path) -> None:
     table = long(exact_cohorts(ATTRIBUTES).take(np.arange(5)))
-    with pytest.raises(ValueError, match=f"revenue {ASKED}"):
+    table[column] = table.pop("revenue")
+    with pytest.raises(ValueError, match=f"{column} {ASKED}"):
         read_values(table, tmp_path)
 
 
