@@ -15,16 +15,16 @@ from datetime import datetime
 from glob import escape
 from pathlib import Path
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""Errors of writing, which libraries raise without saying where."""
-
-DAMAGE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError)
-"""Errors of reading JSON or Parquet that is cut off or of another kind, Arrow's included."""
 try:
     import fcntl
 except ImportError:  # Windows has other locks
     fcntl = None  # type: ignore[assignment]
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of writing, which libraries raise without saying where."""
+
+DAMAGE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError)
+"""Errors of reading JSON or Parquet that is cut off or of another kind, Arrow's included."""
 LOCK_FILE = ".ltvnet.lock"
 """Name of the file in a folder that says which process writes there."""
 

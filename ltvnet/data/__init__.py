@@ -30,8 +30,8 @@ in any order:
 - `Date`: first and last day of acquisition, `YYYY-MM-DD~YYYY-MM-DD`, or the only day; in its place
   `cohort_start` and `cohort_end` are read.
 - `day_0`, `day_1` ... `day_360`: cumulative revenue per acquired user up to and including that day
-  after acquisition, every age up to the last; empty where an age is not complete yet, 0 where
-  nothing was earned.
+  after acquisition, at every age or at some, such as 0 1 3 7 14 30; empty where an age is not
+  complete yet, 0 where nothing was earned.
 - `Users`: acquired users; without this column each cohort counts as one.
 - `Spend`: cost of the acquisition, in the currency of the revenue.
 - `NAME_day_0`, `NAME_day_1` ...: a further series, such as `Retention_day_7`, at any ages.

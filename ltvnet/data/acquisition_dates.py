@@ -3,6 +3,7 @@
 Shapes: N cohorts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -22,6 +23,10 @@ _LAST_DAY = np.datetime64("2100-12-31")
 _MAX_GAP_DAYS = 3 * 365
 _MAX_ODD_SHARE = 0.02
 """Cohorts apart from the others are odd only when they are few: a share of all, or one."""
+
+
+NO_RANGES = pd.MultiIndex.from_arrays([[], []])
+"""No ranges of dates."""
 
 
 def mark_odd_dates(start: Days, end: Days) -> Bools:
@@ -64,6 +69,44 @@ def mark_odd_rows(
         is_odd[:] = False
     first_of_next = np.cumsum([len(table) for table in tables])[:-1]
     return np.split(is_odd, first_of_next), findings
+
+
+class DateTally:
+    """Dates of acquisition of rows that come block by block: what is odd shows among all of them.
+
+    A block may be those years alone that all others are far from.
+    """
+
+    def __init__(self) -> None:
+        """Start without any row."""
+        self._rows_of_range: Counter[tuple[int, int]] = Counter()  # of days since 1970
+
+    def add(self, table: ParsedTable) -> None:
+        """Count the rows of a block that have dates."""
+        is_dated = ~np.isnat(table.start) & ~np.isnat(table.end)
+        days = np.column_stack([table.start, table.end])[is_dated].astype(np.int64)
+        ranges, rows = np.unique(days, axis=0, return_counts=True)
+        for (start, end), count in zip(ranges.tolist(), rows.tolist(), strict=True):
+            self._rows_of_range[start, end] += count
+
+    def find_odd(self, choice: OddDates) -> tuple[pd.MultiIndex, list[Finding]]:
+        """Return the ranges of rows to leave out, and say what becomes of them."""
+        ranges = np.array([*self._rows_of_range], dtype=np.int64).reshape(-1, 2)
+        days = np.repeat(ranges, [*self._rows_of_range.values()], axis=0)
+        start, end = days.T.astype("datetime64[D]")
+        is_odd = mark_odd_dates(start, end)
+        if choice == "keep" or is_odd.all():
+            is_odd = np.zeros(len(start), dtype=bool)
+        odd_ranges = pd.MultiIndex.from_arrays([start[is_odd], end[is_odd]]).unique()
+        return odd_ranges, find_odd_dates(start, end, choice)
+
+
+def mark_ranges(table: ParsedTable, ranges: pd.MultiIndex) -> Bools:
+    """Mark the rows (N,) of a table whose dates are one of some ranges."""
+    if not len(ranges):
+        return np.zeros(len(table), dtype=bool)
+    is_in: Bools = pd.MultiIndex.from_arrays([table.start, table.end]).isin(ranges)
+    return is_in
 
 
 def find_odd_dates(start: Days, end: Days, choice: OddDates) -> list[Finding]:

@@ -40,7 +40,7 @@ def find_fractional_users(curves: Curves) -> list[Finding]:
             f"{is_fraction.sum():,} of {len(users):,} cohorts have users with three decimals and "
             f"none has 1,000 or more ({shown}): a thousands separator was read as a decimal point"
         )
-        way_out = "write 1204 for 1.204, or say how numbers are written (data.format.thousands='.')"
+        way_out = "write 1204 for 1.204; where fractions have commas, set data.format.decimal=comma"
         return [Finding("refusal", "users", message, way_out)]
     message = f"{is_fraction.sum():,} of {len(users):,} cohorts have a fraction of a user ({shown})"
     return [Finding("warning", "users", message, "is another column that of the users?")]

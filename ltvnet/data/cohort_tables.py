@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from ltvnet.data.acquisition_dates import OddDates, mark_odd_rows
+from ltvnet.data.acquisition_dates import NO_RANGES, DateTally, OddDates, mark_odd_rows, mark_ranges
 from ltvnet.data.arrays import ONE_DAY, Bools
 from ltvnet.data.attribute_choice import (
     check_hierarchy,
@@ -30,7 +31,7 @@ from ltvnet.data.cohort_rows import ParsedTable, history_from_tables, rename_col
 from ltvnet.data.columns import DATE, HIERARCHY, ROLES, SPEND, USERS, age_column
 from ltvnet.data.curves import EVERY_AGE, Curves, History, parse_day
 from ltvnet.data.findings import Finding, log_findings, raise_refusals, report_findings
-from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, inspect_history
+from ltvnet.data.history_checks import DoubtChoices, InspectedHistory, check_curves, inspect_history
 from ltvnet.data.importers.cohort_blocks import CohortBlock
 from ltvnet.data.importers.cohort_reader import CohortReader
 from ltvnet.data.importers.column_mapping import AGE, VALUE
@@ -218,8 +219,22 @@ class Files:
             yield from self._split(self.history(), rows)
             return
         report_findings(findings)
+        odd_ranges = self._find_odd_ranges(file)
         blocks = self._parse_file(file, rows, date)
-        yield from self._check_blocks(blocks, self._reader.table(file), date, None)
+        pieces = self._check_blocks(blocks, self._reader.table(file), date, None, odd_ranges)
+        for number, curves in enumerate(pieces):
+            if not number:
+                report_findings(check_curves(curves, accepts_any_scale=self.scale == "any"))
+            yield curves
+
+    def _find_odd_ranges(self, file: Path) -> pd.MultiIndex:
+        """Find the dates whose rows are to go; only for that the whole file is read before."""
+        dates = DateTally()
+        if self.odd_dates == "drop":
+            for block in self._parse_file(file, _ROWS_TO_DATE, None):
+                dates.add(block.table)
+        odd_ranges, _ = dates.find_odd(self.odd_dates)
+        return odd_ranges
 
     def expected_rows(self) -> int | None:
         """Return the rows of a single file, about; None for a folder: it is read whole."""
@@ -249,7 +264,7 @@ class Files:
         if self.cost is not None:
             raise ValueError(f"{self.cost}: data.cost is not joined here; set engine=local")
         blocks = self._own_parser.parse(self._own_blocks(tables, file), file, date)
-        yield from self._check_blocks(blocks, TableFile(file), date, names)
+        yield from self._check_blocks(blocks, TableFile(file), date, names, NO_RANGES)
 
     def _check_blocks(
         self,
@@ -257,10 +272,15 @@ class Files:
         file: TableFile,
         date: np.datetime64,
         names: list[str] | None,
+        odd_ranges: pd.MultiIndex,
     ) -> Iterator[Curves]:
-        """Check blocks and yield the curves in them known at the end of a day."""
+        """Check blocks and yield the curves in them known at the end of a day.
+
+        Rows of `odd_ranges` are left out; after the last block all dates are looked at.
+        """
         report = FaultReport(self._column_names())
         keys = KeyHashes()
+        dates = DateTally()
         rows_read = 0
         left_out = 0
         left_out_columns: list[str] = []
@@ -271,8 +291,8 @@ class Files:
                 report_findings(findings)
                 left_out_columns = table.text_labels(exclude=names)
             self._refuse_late_text(table, [*names, *left_out_columns], file.path, rows_read)
-            (is_odd,), findings = mark_odd_rows([table], self.odd_dates)
-            report_findings(findings)
+            dates.add(table)
+            is_odd = mark_ranges(table, odd_ranges)
             faults = self._own_parser.find_faults(block, date, names, keys, is_odd)
             report.add_table(file, faults)
             report.raise_if_any()
@@ -284,6 +304,8 @@ class Files:
             if len(curves):
                 yield curves
         _log_left_out(left_out, date)
+        _, findings = dates.find_odd(self.odd_dates)
+        report_findings(findings)
 
     def _refuse_late_text(
         self, table: ParsedTable, names: list[str], file: Path, rows_read: int

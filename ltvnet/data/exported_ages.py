@@ -37,7 +37,9 @@ def carry_between_ages(values: Floats, exported_ages: Sequence[int]) -> Floats:
 def common_exported_ages(ages_by_table: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Return the ages that every table exported which goes on to them.
 
-    Raises ValueError where a table has none of them.
+    All days stand on one grid, so that what is learned of the past holds for the newest export. A
+    later table with fewer ages takes cells from earlier days, and can add none to them. Raises
+    ValueError where a table has none of them.
     """
     if all(len(ages) == AGES for ages in ages_by_table):
         return EVERY_AGE

@@ -105,6 +105,13 @@ def check_history(
         *([] if replacement is None else [replacement.as_finding()]),
         *find_lost_cohorts(vintages, replacement),
         *find_rescaled_snapshots(vintages, accepts_any_scale=accepts_any_scale),
+        *check_curves(curves, accepts_any_scale=accepts_any_scale),
+    ]
+
+
+def check_curves(curves: Curves, *, accepts_any_scale: bool) -> list[Finding]:
+    """Find what is odd in curves of one day, without the snapshots before; see `check_history`."""
+    return [
         *find_absurd_roas(curves, accepts_any_scale=accepts_any_scale),
         *find_totals(curves),
         *find_odd_levels(curves),

@@ -297,6 +297,7 @@ def _part_stamp(
         series_names,
         list(first_piece.hierarchy),
         first_piece.lag_days,
+        first_piece.exported_ages,
         str(first_piece.origin),
     ]
     fingerprint = Fingerprint().add_json(settings)

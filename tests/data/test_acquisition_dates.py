@@ -8,7 +8,7 @@ import pytest
 from factories.cohorts import curve, history, weekly_history
 from factories.snapshots import export, findings_about, latest
 
-from ltvnet.data.acquisition_dates import find_odd_dates, find_overlaps, mark_odd_dates
+from ltvnet.data.acquisition_dates import OddDates, find_odd_dates, find_overlaps, mark_odd_dates
 from ltvnet.data.cohort_tables import Files, write_cohorts
 
 
@@ -92,3 +92,48 @@ def test_clean_weeks_do_not_overlap() -> None:
     assert findings_about(export(weekly_history(30), "2024-01-01")) == []
     rows = [("2023-01-02", "2023-01-08", {}, 1.0, curve(9))]
     assert find_overlaps(latest(history(rows))) == []
+
+
+def write_days(folder: Path, *dates: str, spend: float = 100) -> Path:
+    """A table of cohorts of ten users on each of some days, with revenue by D8."""
+    columns = ["Date,Users,Spend", *(f"day_{age}" for age in range(9))]
+    cells = ",".join(map(str, range(1, 10)))
+    path = folder / "cohorts_2025_03_01.csv"
+    rows = [f"{date},10,{spend},{cells}" for date in dates]
+    path.write_text("\n".join([",".join(columns), *rows, ""]))
+    return path
+
+
+def days_of(year: int, count: int) -> list[str]:
+    return [str(day) for day in np.datetime64(f"{year}-01-01") + np.arange(count)]
+
+
+@pytest.mark.parametrize("rows", [301, 299, 100, 1000])
+@pytest.mark.parametrize("choice", ["refuse", "drop"])
+def test_a_stream_looks_at_the_dates_of_all_pieces(
+    tmp_path: Path, rows: int, choice: OddDates
+) -> None:
+    """A piece may hold one cohort of a year, and the file half of all in that year."""
+    path = write_days(tmp_path, *days_of(2018, 300), *days_of(2024, 300))
+    source = Files(path=path, odd_dates=choice)
+    assert sum(map(len, source.curves(rows))) == len(source.history()) == 600
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_odd_dates_of_a_stream_are_those_of_the_history(tmp_path: Path, rows: int) -> None:
+    odd = ["1900-01-01", "2018-01-01"]
+    path = write_days(tmp_path, odd[0], *days_of(2024, 100), odd[1], f"{odd[1]}~2018-01-02")
+    with pytest.raises(ValueError, match="dates: 3 of 103 rows .*1900-01-01, 2018-01-01"):
+        list(Files(path=path).curves(rows))
+    source = Files(path=path, odd_dates="drop")
+    starts = np.concatenate([curves.start for curves in source.curves(rows)])
+    np.testing.assert_array_equal(np.sort(starts), np.sort(source.history().start))
+    assert len(starts) == 100
+
+
+def test_a_stream_refuses_levels_as_the_history_does(tmp_path: Path) -> None:
+    path = write_days(tmp_path, *days_of(2024, 20), spend=0.001)
+    for read in (Files(path=path).history, lambda: list(Files(path=path).curves(10))):
+        with pytest.raises(ValueError, match="revenue and spend: .* cohorts earned"):
+            read()
+    assert sum(map(len, Files(path=path, scale="any").curves(10))) == 20

@@ -194,3 +194,25 @@ def test_values_masked_after_the_day_of_the_file_end_at_an_exported_age(tmp_path
     path.write_text("Date,day_0,day_7,day_30\n2025-01-01,1,2,3\n")
     history = Files(path=path, partial="mask").history()
     assert history.observed_age.tolist() == [7]
+
+
+def test_a_later_export_of_fewer_ages_takes_cells_and_adds_none(tmp_path: Path) -> None:
+    """Its own cells, other numbers, are not seen on the day of the first export."""
+    days = [f"2025-01-{day:02}" for day in range(1, 8)]
+    daily = [f"{day},10," + ",".join(map(str, range(1, 9))) for day in days]
+    later = [f"{day},10,70,80,90" for day in days]
+    header = "Date,Users," + ",".join(f"day_{age}" for age in range(8))
+    (tmp_path / "a_2025_01_15.csv").write_text("\n".join([header, *daily, ""]))
+    before = Files(path=tmp_path).history().as_of("2025-01-11")
+    (tmp_path / "a_2025_02_15.csv").write_text(
+        "\n".join(["Date,Users,day_0,day_3,day_7", *later, ""])
+    )
+    history = Files(path=tmp_path, scale="any").history()
+    after = history.as_of("2025-01-11")
+
+    assert history.exported_ages[:3] == (0, 3, 7)
+    assert (after.observed_age == last_exported_age((0, 3, 7), before.observed_age)).all()
+    is_known = np.isfinite(after.values)
+    assert (is_known <= np.isfinite(before.values)).all()
+    exported = np.isin(np.arange(AGES), history.exported_ages) & is_known
+    np.testing.assert_array_equal(after.values[exported], before.values[exported])
