@@ -95,7 +95,7 @@ def test_separator_and_encoding_are_told(tmp_path: Path) -> None:
     path = written(tmp_path, "Date:Campaign:day_0\n2025-01-06:여름:1\n", "cp949")
     curves = read(path, separator=":", encoding="cp949")
     assert curves.attributes["Campaign"].tolist() == ["여름"]
-    with pytest.raises(ValueError, match=r"expected text in utf-8, as data\.format\.encoding says"):
+    with pytest.raises(ValueError, match=r"expected text in utf-8, see data\.format\.encoding"):
         read(path, separator=":", encoding="utf-8")
 
 

@@ -122,7 +122,7 @@ def run_damages(folder: Path, examples: int) -> Counter[str]:
             repeated_headers=0,
             titles=(),
             totals="",
-            told=export.told | {"per"} - {"encoding"},
+            told=export.told | {"per", "decimal"} - {"encoding"},  # one cell may decide the sign
             extras=("team",),
             has_text_last=True,
             cohorts=12,
