@@ -18,7 +18,7 @@ from ltvnet.data.level_checks import (
 from ltvnet.data.lost_cohorts import find_lost_cohorts
 from ltvnet.data.padding import find_zeroed_ages
 from ltvnet.data.replaced_cohorts import find_replacement
-from ltvnet.data.restated_amounts import find_restated_amounts
+from ltvnet.data.restated_amounts import find_lost_columns, find_restated_amounts
 from ltvnet.data.vintages import Vintages, keep_newest_cohorts
 
 OWN_LAYOUT = "ltvnet's own columns"
@@ -106,6 +106,7 @@ def check_history(
         *([] if replacement is None else [replacement.as_finding()]),
         *find_lost_cohorts(vintages, replacement),
         *find_rescaled_snapshots(vintages, accepts_any_scale=accepts_any_scale),
+        *find_lost_columns(vintages),
         *find_restated_amounts(vintages, accepts_any_scale=accepts_any_scale),
         *find_absurd_roas(curves, accepts_any_scale=accepts_any_scale),
         *find_totals(curves),

@@ -30,6 +30,7 @@ _USERS_TOLD_BY_SCALE = 2.5
 """Factor in the median from which on `find_rescaled_snapshots` tells of users."""
 
 _CHECK_COLUMN = "is it another column, currency or unit? Export it as in the files before"
+_NAME_COLUMN = "export the column {} again, or name it in data.columns"
 _TAKE_ANY = "convert it, or set data.scale=any if it is right"
 
 
@@ -147,3 +148,23 @@ def _is_told_by_scale(change: _Change) -> bool:
         return False
     factor = float(np.median(change.after[is_positive] / change.before[is_positive]))
     return not 1 / _USERS_TOLD_BY_SCALE < factor < _USERS_TOLD_BY_SCALE
+
+
+def find_lost_columns(vintages: Vintages) -> list[Finding]:
+    """Find users and spend that the snapshot before had and the newest lacks altogether."""
+    history = vintages.history
+    if len(vintages.snapshots) < 2:
+        return []
+    is_newest = history.snapshot == vintages.snapshots[-1]
+    is_before = history.snapshot == vintages.snapshots[-2]
+    day, day_before = vintages.snapshots[-1], vintages.snapshots[-2]
+
+    findings = []
+    if np.isfinite(history.spend[is_before]).any() and np.isnan(history.spend[is_newest]).all():
+        message = f"{day} has none, though {day_before} has: cohorts of {day} have no return"
+        findings.append(Finding("warning", "spend", message, _NAME_COLUMN.format("Spend")))
+    users, users_before = history.users[is_newest], history.users[is_before]
+    if (users == 1).all() and (users_before[np.isfinite(users_before)] != 1).any():
+        message = f"{day} has none, though {day_before} has: each cohort counts as one user"
+        findings.append(Finding("warning", "users", message, _NAME_COLUMN.format("Users")))
+    return findings

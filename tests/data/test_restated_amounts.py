@@ -89,3 +89,21 @@ def test_one_finding_tells_of_many_files(old: History, new: History) -> None:
     changed = with_factor(new, "spend", 1.5, of_app_b(new))
     finding = only_finding(join_snapshots(old, changed, newest))
     assert "1 other files change it, too" in finding.message
+
+
+def test_spend_that_the_newest_file_lacks_is_warned_of(old: History, new: History) -> None:
+    without = replace(new, spend=np.full(len(new), np.nan))
+    finding = only_finding(join_snapshots(old, without))
+    assert (finding.severity, finding.subject) == ("warning", "spend")
+    assert f"{NEW} has none, though {OLD} has" in finding.message
+    assert findings_about(join_snapshots(replace(old, spend=without.spend), new)) == []
+    unpaid = replace(old, spend=without.spend)
+    assert findings_about(join_snapshots(unpaid, without)) == []
+
+
+def test_users_that_the_newest_file_lacks_are_warned_of(old: History, new: History) -> None:
+    history = join_snapshots(old, replace(new, users=np.ones(len(new))))
+    told = [f.message for f in findings_about(history) if f.subject == "users"]
+    assert told == [f"{NEW} has none, though {OLD} has: each cohort counts as one user"]
+    single = [replace(part, users=np.ones(len(part))) for part in (old, new)]
+    assert [f for f in findings_about(join_snapshots(*single)) if f.subject == "users"] == []
