@@ -57,6 +57,27 @@ _MIN_ERRORS = 3.0
 """Errors of the levels by which a change has to exceed chance."""
 
 
+@dataclass(frozen=True)
+class _Amount:
+    """Words for an amount per user: what it is, the subject of findings, and what may be wrong."""
+
+    words: str
+    subject: str
+    question: str
+
+    def name(self, age: object) -> str:
+        """Name it at an age, where it has one."""
+        return f"{self.words} at D{age}" if self.subject == "level" else self.words
+
+
+_REVENUE = _Amount(
+    "revenue per user",
+    "level",
+    "is it in another currency or unit, or of a cohort instead of a user?",
+)
+_SPEND = _Amount("spend per user", "spend", "is it in another currency or unit?")
+
+
 @dataclass
 class LevelComparison:
     """Levels of cohorts that come piece by piece, beside those of a bundle's training.
@@ -91,20 +112,39 @@ class LevelComparison:
         """List how the cohorts added so far differ from those of the training."""
         if self._sums is None or self._sums.table.empty:
             return []
-        factors = self._segment_factors()
-        findings = self._check_total(factors, scale) or list(self._check_segments(factors))
-        return [*findings, *self._check_cohorts(), *self._check_users()]
+        revenue = self._check_levels(self._revenue_factors(self._sums), _REVENUE, scale)
+        spend = self._check_levels(self._spend_factors(self._sums), _SPEND, scale)
+        return [*revenue, *self._check_cohorts(), *self._check_users(), *spend]
 
-    def _segment_factors(self) -> pd.DataFrame:
-        """Levels now and in training, by segment and age, or of all where no segment is in both."""
-        assert self._sums is not None
-        factors = _join_levels(self._sums.levels(), self.recorded.segments)
-        if self._sums.attribute != self.recorded.attribute or factors.empty:
-            now, before = self._sums.total(), self.recorded.total
+    def _revenue_factors(self, sums: LevelSums) -> pd.DataFrame:
+        """Revenue per user now and in training, by segment and age.
+
+        Of all where no segment is in both.
+        """
+        factors = _join_levels(sums.levels(), self.recorded.segments)
+        if sums.attribute != self.recorded.attribute or factors.empty:
+            now, before = sums.total(), self.recorded.total
             factors = _join_levels(_as_one_segment(now), _as_one_segment(before))
         return factors
 
-    def _check_total(self, factors: pd.DataFrame, scale: ScaleCheck) -> list[Finding]:
+    def _spend_factors(self, sums: LevelSums) -> pd.DataFrame:
+        """Spend per user now and in training, as `_revenue_factors`; empty where one is unknown."""
+        factors = _join_levels(sums.spend_levels(), self.recorded.segments_spend)
+        if sums.attribute != self.recorded.attribute or factors.empty:
+            now, before = sums.total_spend(), self.recorded.total_spend
+            factors = _join_levels(_as_one_segment(now), _as_one_segment(before))
+        return factors
+
+    def _check_levels(
+        self, factors: pd.DataFrame, amount: _Amount, scale: ScaleCheck
+    ) -> list[Finding]:
+        """Compare an amount per user: all of it, or else segment by segment."""
+        total = self._check_total(factors, amount, scale)
+        return total or list(self._check_segments(factors, amount))
+
+    def _check_total(
+        self, factors: pd.DataFrame, amount: _Amount, scale: ScaleCheck
+    ) -> list[Finding]:
         """Refuse data at another scale, in which each segment counts as in training."""
         for age, rows in factors.groupby(level="age"):
             expected = (rows["users"] * rows["level_before"]).sum()
@@ -114,17 +154,14 @@ class LevelComparison:
             is_refused = scale == "check" and factor > 0
             severity: Severity = "refusal" if is_refused else "warning"
             message = (
-                f"revenue per user at D{age} is {format_factor(factor)} of what the bundle was "
+                f"{amount.name(age)} is {format_factor(factor)} of what the bundle was "
                 f"trained with in the same segments ({self._list_levels(rows)})"
             )
-            way_out = (
-                "is it in another currency or unit, or of a cohort instead of a user? Convert it; "
-                "scale=any forecasts it as it is"
-            )
-            return [Finding(severity, "level", message, way_out)]
+            way_out = f"{amount.question} Convert it; scale=any forecasts it as it is"
+            return [Finding(severity, amount.subject, message, way_out)]
         return []
 
-    def _check_segments(self, factors: pd.DataFrame) -> Iterator[Finding]:
+    def _check_segments(self, factors: pd.DataFrame, amount: _Amount) -> Iterator[Finding]:
         """Yield a warning for segments whose level is far from that in training."""
         told: set[object] = set()
         for age, rows in factors.groupby(level="age"):
@@ -136,13 +173,13 @@ class LevelComparison:
             told |= set(far.index.get_level_values("segment"))
             if len(far):
                 message = (
-                    f"revenue per user at D{age} is far from what the bundle was trained with: "
+                    f"{amount.name(age)} is far from what the bundle was trained with: "
                     f"{self._list_levels(far)}"
                 )
                 way_out = (
                     "is it in another currency or unit, or a part of the data? Else train anew"
                 )
-                yield Finding("warning", "level", message, way_out)
+                yield Finding("warning", amount.subject, message, way_out)
 
     def _list_levels(self, rows: pd.DataFrame) -> str:
         """List segments with their levels now and in training, the farthest first."""
