@@ -24,6 +24,7 @@ from ltvnet.data.attribute_choice import (
     check_renamed,
     find_late_attributes,
     find_no_attributes,
+    find_spellings,
 )
 from ltvnet.data.checks import KeyHashes, restatements, summarize_history
 from ltvnet.data.cohort_rows import ParsedTable, history_from_tables, rename_columns
@@ -165,8 +166,8 @@ class Files:
         if (history.start > history.last_day).all():
             first_day = history.start.min()
             raise ValueError(
-                f"{self.path}: expected cohorts that had begun by {history.last_day}, the day of the "
-                f"file, but the first begins on {first_day}; are day, month and year read in the "
+                f"{self.path}: expected cohorts that had begun by {history.last_day}, the day of "
+                f"the file, but the first begins on {first_day}; are day, month and year read in the "
                 "right order? See data.format.dates and data.snapshot"
             )
         earlier_findings = (*findings, *attribute_findings, *date_findings)
@@ -412,7 +413,7 @@ class Files:
         names = [name for name in present if name in wanted or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
-        return names, findings
+        return names, [*findings, *find_spellings(tables, names)]
 
 
 def _without_rows(table: ParsedTable, is_odd: Bools) -> ParsedTable:

@@ -54,9 +54,9 @@ class LevelSums:
         for age in LEVEL_AGES:
             is_known = (curves.observed_age >= age) & (curves.users > 0)
             revenue = curves.users * curves.values[:, age]
-            parts.append(_sum_rows(segment, age, curves.users, revenue, is_known))
+            parts.append(_sum_by_segment(segment, age, curves.users, revenue, is_known))
         has_spend = (curves.observed_age >= 0) & (curves.users > 0) & np.isfinite(curves.spend)
-        spend = _sum_rows(segment, 0, curves.users, curves.spend, has_spend)
+        spend = _sum_by_segment(segment, 0, curves.users, curves.spend, has_spend)
         name = attribute if has_segments else None
         return cls(name, pd.concat(parts).sort_index(), spend)
 
@@ -89,9 +89,9 @@ class LevelSums:
         return {
             "attribute": self.attribute,
             "total": _to_rows(self.total()),
-            "segments": _to_rows(_levels_of(_largest_segments(self.table))),
+            "segments": _to_rows(_levels_of(_keep_largest_segments(self.table))),
             "total_spend": _to_rows(self.total_spend()),
-            "segments_spend": _to_rows(_levels_of(_largest_segments(self.spend))),
+            "segments_spend": _to_rows(_levels_of(_keep_largest_segments(self.spend))),
         }
 
 
@@ -120,7 +120,7 @@ class RecordedLevels:
         return cls(name, segments, total, segments_spend, total_spend)
 
 
-def _sum_rows(
+def _sum_by_segment(
     segment: Strings, age: int, users: Floats, amount: Floats, is_known: Bools
 ) -> pd.DataFrame:
     """Sum users and an amount (N,) over the cohorts of each segment in which it is known."""
@@ -140,7 +140,7 @@ def _sum_rows(
     return sums
 
 
-def _largest_segments(sums: pd.DataFrame) -> pd.DataFrame:
+def _keep_largest_segments(sums: pd.DataFrame) -> pd.DataFrame:
     """Select the sums of the segments of most users, as many as a record holds at most."""
     users = sums["users"].groupby(level="segment").max()
     largest = users.nlargest(MAX_SEGMENTS).index

@@ -70,12 +70,12 @@ class _Amount:
         return f"{self.words} at D{age}" if self.subject == "level" else self.words
 
 
-_REVENUE = _Amount(
+_REVENUE_LEVEL = _Amount(
     "revenue per user",
     "level",
     "is it in another currency or unit, or of a cohort instead of a user?",
 )
-_SPEND = _Amount("spend per user", "spend", "is it in another currency or unit?")
+_SPEND_LEVEL = _Amount("spend per user", "spend", "is it in another currency or unit?")
 
 
 @dataclass
@@ -112,8 +112,8 @@ class LevelComparison:
         """List how the cohorts added so far differ from those of the training."""
         if self._sums is None or self._sums.table.empty:
             return []
-        revenue = self._check_levels(self._revenue_factors(self._sums), _REVENUE, scale)
-        spend = self._check_levels(self._spend_factors(self._sums), _SPEND, scale)
+        revenue = self._check_levels(self._revenue_factors(self._sums), _REVENUE_LEVEL, scale)
+        spend = self._check_levels(self._spend_factors(self._sums), _SPEND_LEVEL, scale)
         return [*revenue, *self._check_cohorts(), *self._check_users(), *spend]
 
     def _revenue_factors(self, sums: LevelSums) -> pd.DataFrame:
