@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from ltvnet.data.acquisition_dates import OddDates, find_overlaps
+from ltvnet.data.acquisition_dates import OddDates, find_first_days, find_overlaps
 from ltvnet.data.amount_checks import find_fractional_users, find_missing_spend
 from ltvnet.data.curves import Curves, History
 from ltvnet.data.findings import Finding
@@ -112,6 +112,7 @@ def check_history(
         *find_totals(curves),
         *find_odd_levels(curves),
         *find_zeroed_ages(curves.values),
+        *find_first_days(curves),
         *find_overlaps(curves),
         *find_fractional_users(curves),
         *find_missing_spend(curves),
