@@ -167,8 +167,8 @@ class Files:
             first_day = history.start.min()
             raise ValueError(
                 f"{self.path}: expected cohorts that had begun by {history.last_day}, the day of "
-                f"the file, but the first begins on {first_day}; are day, month and year read in the "
-                "right order? See data.format.dates and data.snapshot"
+                f"the file, but the first begins on {first_day}; are day, month and year read in "
+                "the right order? See data.format.dates and data.snapshot"
             )
         earlier_findings = (*findings, *attribute_findings, *date_findings)
         choices = DoubtChoices(dropped=self.dropped, odd_dates=self.odd_dates, scale=self.scale)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet.data.arrays import ONE_DAY, Floats
-from ltvnet.data.curves import Curves
+from ltvnet.data.curves import DAYS_PER_WEEK, Curves
 from ltvnet.data.findings import (
     Finding,
     Severity,
@@ -49,6 +49,10 @@ _COHORT_FACTOR_TO_BUNDLE = 100.0
 
 _MAX_OUTLYING_SHARE = 0.1
 """Single cohorts of all, at most: where more are far off it is the level of all."""
+
+_MIN_FAR_COHORTS = 5
+_MIN_FAR_SHARE = 0.5
+"""Cohorts of a week by `REFUSED_FACTOR` off, in number and as a share: then the week is refused."""
 
 _MIN_COHORTS_OF_LEVEL = 3
 """Cohorts from which a level or a median is made, at least."""
@@ -94,6 +98,7 @@ class LevelComparison:
         self._sums: LevelSums | None = None
         self._users: list[np.ndarray] = []
         self._outlying: list[tuple[float, str]] = []
+        self._weeks: list[pd.DataFrame] = []
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "LevelComparison":
@@ -107,6 +112,8 @@ class LevelComparison:
         self._sums = sums if self._sums is None else self._sums.add(sums)
         self._users.append(curves.users[(curves.users > 0) & (curves.observed_age >= 0)])
         self._outlying += self._find_outlying(curves)
+        if not self.recorded.total.empty:
+            self._weeks.append(self._count_far_cohorts(curves))
 
     def findings(self, scale: ScaleCheck) -> list[Finding]:
         """List how the cohorts added so far differ from those of the training."""
@@ -114,7 +121,8 @@ class LevelComparison:
             return []
         revenue = self._check_levels(self._revenue_factors(self._sums), _REVENUE_LEVEL, scale)
         spend = self._check_levels(self._spend_factors(self._sums), _SPEND_LEVEL, scale)
-        return [*revenue, *self._check_cohorts(), *self._check_users(), *spend]
+        weeks = [] if any(f.severity == "refusal" for f in revenue) else self._check_weeks(scale)
+        return [*revenue, *weeks, *self._check_cohorts(), *self._check_users(), *spend]
 
     def _revenue_factors(self, sums: LevelSums) -> pd.DataFrame:
         """Revenue per user now and in training, by segment and age.
@@ -207,6 +215,61 @@ class LevelComparison:
                 outlying.append((float(factor[row]), _name_cohort(curves, int(row))))
         return outlying
 
+    def _count_far_cohorts(self, curves: Curves) -> pd.DataFrame:
+        """Count cohorts by week of acquisition and age: all with revenue, those above and below.
+
+        Those above the usual level are so in revenue per user and in revenue, lest one purchase
+        of a user among few counts; `log_factor` is their sum.
+        """
+        parts = []
+        levels = self.recorded.total["level"]
+        for age in levels.index[levels > 0]:
+            is_known = (curves.observed_age >= age) & (curves.users > 0)
+            rows = np.flatnonzero(is_known & (curves.values[:, age] > 0))
+            level = self._usual_levels(curves, int(age))[rows]
+            factor = curves.values[rows, age] / level
+            revenue_factor = factor * curves.users[rows] / (self.median_users or 1.0)
+            is_above = np.minimum(factor, revenue_factor) >= REFUSED_FACTOR
+            is_below = np.maximum(factor, revenue_factor) <= 1 / REFUSED_FACTOR
+            week = curves.start[rows].astype("datetime64[D]").astype(np.int64) // DAYS_PER_WEEK
+            columns = {
+                "week": week,
+                "age": age,
+                "first_day": curves.start[rows],
+                "cohorts": 1,
+                "above": is_above,
+                "below": is_below,
+                "log_factor": np.where(is_above | is_below, np.log(factor), 0.0),
+            }
+            parts.append(_add_weeks(pd.DataFrame(columns).set_index(["week", "age"])))
+        return pd.concat(parts) if parts else pd.DataFrame()
+
+    def _check_weeks(self, scale: ScaleCheck) -> list[Finding]:
+        """Refuse weeks of acquisition in which most cohorts are at another scale."""
+        weeks = [part for part in self._weeks if len(part)]
+        if not weeks:
+            return []
+        sums = _add_weeks(pd.concat(weeks))
+        far = sums[["above", "below"]].max(axis=1)
+        is_far = (far >= _MIN_FAR_COHORTS) & (far >= _MIN_FAR_SHARE * sums["cohorts"])
+        if not is_far.any():
+            return []
+        odd = sums[is_far].reset_index().drop_duplicates("week")  # at the first of its ages
+        factors = np.exp(odd["log_factor"] / (odd["above"] + odd["below"]))
+        counts = odd[["above", "below"]].max(axis=1)
+        columns = [counts, odd["cohorts"], odd["first_day"].astype(str).str[:10], factors]
+        names = [
+            f"{count:,} of {cohorts:,} cohorts from {day} on {format_factor(factor)}"
+            for count, cohorts, day, factor in zip(*columns, strict=True)
+        ]
+        severity: Severity = "refusal" if scale == "check" else "warning"
+        message = (
+            "revenue per user of whole weeks of acquisition is far from what their segments had "
+            f"in training: {list_names(names)}"
+        )
+        way_out = "are they in another currency or unit? Convert them; scale=any takes them as is"
+        return [Finding(severity, "level", message, way_out)]
+
     def _usual_levels(self, curves: Curves, age: int) -> Floats:
         """Level in training of the segment of each cohort, of all for one without a level: (N,)."""
         total = float(self.recorded.total["level"].loc[age])
@@ -246,6 +309,13 @@ class LevelComparison:
         )
         way_out = "is it of another period, or are Users another column than in training?"
         yield Finding("warning", "users", message, way_out)
+
+
+def _add_weeks(counts: pd.DataFrame) -> pd.DataFrame:
+    """Add counts of cohorts by week and age; the first day is the earliest."""
+    grouped = counts.groupby(level=["week", "age"])
+    sums: pd.DataFrame = grouped[["cohorts", "above", "below", "log_factor"]].sum()
+    return sums.assign(first_day=grouped["first_day"].min())
 
 
 def _join_levels(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
