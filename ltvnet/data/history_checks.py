@@ -12,6 +12,7 @@ from ltvnet.data.findings import Finding
 from ltvnet.data.level_checks import (
     find_absurd_roas,
     find_odd_levels,
+    find_odd_segments,
     find_rescaled_snapshots,
     find_totals,
 )
@@ -111,6 +112,7 @@ def check_history(
         *find_absurd_roas(curves, accepts_any_scale=accepts_any_scale),
         *find_totals(curves),
         *find_odd_levels(curves),
+        *find_odd_segments(curves),
         *find_zeroed_ages(curves.values),
         *find_first_days(curves),
         *find_overlaps(curves),
