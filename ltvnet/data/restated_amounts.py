@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from ltvnet.data.arrays import ONE_DAY, Bools, Floats
+from ltvnet.data.columns import SPEND, USERS
 from ltvnet.data.findings import Finding, Severity, format_factor
 from ltvnet.data.vintages import Vintages
 
@@ -162,9 +163,9 @@ def find_lost_columns(vintages: Vintages) -> list[Finding]:
     findings = []
     if np.isfinite(history.spend[is_before]).any() and np.isnan(history.spend[is_newest]).all():
         message = f"{day} has none, though {day_before} has: cohorts of {day} have no return"
-        findings.append(Finding("warning", "spend", message, _NAME_COLUMN.format("Spend")))
+        findings.append(Finding("warning", "spend", message, _NAME_COLUMN.format(SPEND)))
     users, users_before = history.users[is_newest], history.users[is_before]
     if (users == 1).all() and (users_before[np.isfinite(users_before)] != 1).any():
         message = f"{day} has none, though {day_before} has: each cohort counts as one user"
-        findings.append(Finding("warning", "users", message, _NAME_COLUMN.format("Users")))
+        findings.append(Finding("warning", "users", message, _NAME_COLUMN.format(USERS)))
     return findings
