@@ -1,6 +1,7 @@
 """Say what is in a cohort table, or a folder of them, and what is odd: see configs/check.yaml."""
 
 import logging
+import sys
 from pathlib import Path
 
 from command_line.next_lines import command, data_words
@@ -8,6 +9,9 @@ from launch import data_source, launch, plain
 from omegaconf import DictConfig
 
 log = logging.getLogger("check")
+
+REFUSED = 4
+"""Exit code where the data hold what train.py and predict.py refuse."""
 
 
 def main(config: DictConfig) -> None:
@@ -28,7 +32,8 @@ def main(config: DictConfig) -> None:
     words = data_words(plain(config.data, resolve=True))
     if any(finding.severity == "refusal" for finding in overview.findings):
         log.info("next: mend what is marked REFUSAL; train.py and predict.py refuse it")
-    elif bundle_folder is not None:
+        sys.exit(REFUSED)
+    if bundle_folder is not None:
         options = [word for word in words if word != "data=files"]
         log.info("next: %s", command("predict", f"bundle={bundle_folder}", *options, "out=."))
     else:

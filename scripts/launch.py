@@ -1,6 +1,7 @@
 """Starts a script: composes its config, keeps it with the results, turns errors into messages.
 
-Exit codes: 0 done, 2 the user's error, 3 a model that was worse than the pattern, 130 stopped.
+Exit codes: 0 done, 2 the user's error, 3 a model that was worse than the pattern, 4 data in which
+check.py found what is refused, 130 stopped.
 """
 
 import logging

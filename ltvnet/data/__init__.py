@@ -13,7 +13,8 @@ Every subpackage may import this one; it imports nothing of ltvnet but `storage`
 - `output_columns`: names of the columns of ltvnet's own tables, and of attributes beside them.
 - `overview`: all that is said of a history before a model sees it.
 - `findings`, `history_checks`: odd things in data, told with a way out, and all checks for them:
-  `vintages`, `lost_cohorts`, `replaced_cohorts` (the newest snapshot beside those before),
+  `vintages`, `lost_cohorts`, `replaced_cohorts`, `restated_amounts` (the newest snapshot beside
+  those before),
   `levels`, `level_checks` (currency and unit), `padding` (cells filled in), `acquisition_dates`,
   `amount_checks` (users, spend), `attribute_choice` (columns of text that are no attributes).
 - `purchases`, `transactions`: purchases of single customers, prepared as cohorts by DuckDB. Below

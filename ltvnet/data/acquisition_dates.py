@@ -12,7 +12,7 @@ import pandas as pd
 
 from ltvnet.data.arrays import Bools, Days, key_ranks
 from ltvnet.data.cohort_rows import ParsedTable
-from ltvnet.data.curves import Curves
+from ltvnet.data.curves import DAYS_PER_WEEK, Curves
 from ltvnet.data.findings import Finding, list_names
 
 OddDates = Literal["refuse", "drop", "keep"]
@@ -23,6 +23,9 @@ _LAST_DAY = np.datetime64("2100-12-31")
 _MAX_GAP_DAYS = 3 * 365
 _MAX_ODD_SHARE = 0.02
 """Cohorts apart from the others are odd only when they are few: a share of all, or one."""
+
+_MIN_FIRST_DAYS = 6
+"""Different days, at least, of which it is no chance that all are a whole week apart."""
 
 
 NO_RANGES = pd.MultiIndex.from_arrays([[], []])
@@ -132,6 +135,29 @@ def find_odd_dates(start: Days, end: Days, choice: OddDates) -> list[Finding]:
         "out; where they are right, data.odd_dates=keep"
     )
     return [Finding("refusal", "dates", message, way_out)]
+
+
+def find_first_days(curves: Curves) -> list[Finding]:
+    """Find single days that are a week or a month apart: periods named by their first day.
+
+    Users of one day alone are then taken for those of the period, and ages are complete too early.
+    """
+    days = np.unique(curves.start)
+    if len(days) < _MIN_FIRST_DAYS or (curves.start != curves.end).any():
+        return []
+    shown = list_names(days)
+    if (days == days.astype("datetime64[M]").astype("datetime64[D]")).all():
+        what, period, when = "months", "month", "the first of a month"
+    elif (np.diff(days).astype(np.int64) % DAYS_PER_WEEK == 0).all():
+        what, period, when = "weeks", "week", "one weekday"
+    else:
+        return []
+    message = (
+        f"all {len(days):,} dates fall on {when} ({shown}), and each is taken as one day of "
+        "acquisition"
+    )
+    way_out = f"are they {what}? data.format.period={period}"
+    return [Finding("warning", "dates", message, way_out)]
 
 
 def find_overlaps(curves: Curves) -> list[Finding]:

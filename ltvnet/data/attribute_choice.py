@@ -19,6 +19,7 @@ from ltvnet.data.findings import (
     NAMES_SHOWN,
     Finding,
     format_list,
+    format_word,
     list_names,
     quote_option,
 )
@@ -195,6 +196,48 @@ def factorize_days(days: np.ndarray) -> Ints:
     """Days (N,) as numbers."""
     numbers: Ints = days.astype("datetime64[D]").astype(np.int64)
     return numbers
+
+
+def find_spellings(tables: Sequence[ParsedTable], names: Sequence[str]) -> list[Finding]:
+    """Find values of attributes that differ in case or blanks alone, in one table or several.
+
+    `tables` from the oldest to the newest. The spelling of the newest is advised, the most frequent
+    of those in it.
+    """
+    findings = []
+    for name in names:
+        new_values = _advised_spellings([table for table in tables if name in table.labels], name)
+        if new_values:
+            pairs = list_names(f"{old!r} and {new!r}" for old, new in new_values.items())
+            message = f"{name} has {pairs}, which differ in case or blanks alone: two segments each"
+            renamed = ", ".join(
+                f"{format_word(old)}: {format_word(new)}" for old, new in new_values.items()
+            )
+            option = quote_option("data.renamed", f"{{{format_word(name)}: {{{renamed}}}}}")
+            findings.append(Finding("warning", "spelling", message, f"if they are one: {option}"))
+    return findings
+
+
+def _advised_spellings(tables: Sequence[ParsedTable], name: str) -> dict[str, str]:
+    """Return old -> advised spelling of an attribute's values that have several."""
+    rank_of: dict[str, tuple[int, int]] = {}
+    for number, table in enumerate(tables):
+        codes, texts = table.labels[name]
+        counts = np.bincount(codes, minlength=len(texts))
+        rank_of |= {
+            str(text): (number, int(count))
+            for text, count in zip(texts, counts, strict=True)
+            if text and count
+        }
+
+    spellings: dict[str, list[str]] = {}
+    for text in rank_of:
+        spellings.setdefault(" ".join(text.casefold().split()), []).append(text)
+    new_values: dict[str, str] = {}
+    for variants in spellings.values():
+        advised = max(variants, key=lambda text: rank_of[text])
+        new_values |= {text: advised for text in variants if text != advised}
+    return new_values
 
 
 def rename_values(table: ParsedTable, renamed: Mapping[str, Mapping[str, str]]) -> ParsedTable:

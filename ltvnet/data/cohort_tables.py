@@ -25,6 +25,7 @@ from ltvnet.data.attribute_choice import (
     check_renamed,
     find_late_attributes,
     find_no_attributes,
+    find_spellings,
 )
 from ltvnet.data.checks import KeyHashes, restatements, summarize_history
 from ltvnet.data.cohort_rows import ParsedTable, history_from_tables, rename_columns
@@ -434,7 +435,7 @@ class Files:
         names = [name for name in present if name in wanted or name in self.hierarchy]
         if unused := [name for name in present if name not in names]:
             log.info("not modelled (see data.attributes): %s", ", ".join(unused))
-        return names, findings
+        return names, [*findings, *find_spellings(tables, names)]
 
 
 def _without_rows(table: ParsedTable, is_odd: Bools) -> ParsedTable:

@@ -5,19 +5,21 @@ from typing import Literal
 
 import numpy as np
 
-from ltvnet.data.acquisition_dates import OddDates, find_overlaps
+from ltvnet.data.acquisition_dates import OddDates, find_first_days, find_overlaps
 from ltvnet.data.amount_checks import find_fractional_users, find_missing_spend
 from ltvnet.data.curves import Curves, History
 from ltvnet.data.findings import Finding
 from ltvnet.data.level_checks import (
     find_absurd_roas,
     find_odd_levels,
+    find_odd_segments,
     find_rescaled_snapshots,
     find_totals,
 )
 from ltvnet.data.lost_cohorts import find_lost_cohorts
 from ltvnet.data.padding import find_zeroed_ages
 from ltvnet.data.replaced_cohorts import find_replacement
+from ltvnet.data.restated_amounts import find_lost_columns, find_restated_amounts
 from ltvnet.data.vintages import Vintages, keep_newest_cohorts
 
 OWN_LAYOUT = "ltvnet's own columns"
@@ -105,6 +107,8 @@ def check_history(
         *([] if replacement is None else [replacement.as_finding()]),
         *find_lost_cohorts(vintages, replacement),
         *find_rescaled_snapshots(vintages, accepts_any_scale=accepts_any_scale),
+        *find_lost_columns(vintages),
+        *find_restated_amounts(vintages, accepts_any_scale=accepts_any_scale),
         *check_curves(curves, accepts_any_scale=accepts_any_scale),
     ]
 
@@ -115,7 +119,9 @@ def check_curves(curves: Curves, *, accepts_any_scale: bool) -> list[Finding]:
         *find_absurd_roas(curves, accepts_any_scale=accepts_any_scale),
         *find_totals(curves),
         *find_odd_levels(curves),
+        *find_odd_segments(curves),
         *find_zeroed_ages(curves.values),
+        *find_first_days(curves),
         *find_overlaps(curves),
         *find_fractional_users(curves),
         *find_missing_spend(curves),

@@ -11,7 +11,14 @@ import pandas as pd
 from ltvnet.data.arrays import Floats, Ints
 from ltvnet.data.curves import DAYS_PER_WEEK, Curves
 from ltvnet.data.findings import Finding, Severity, format_factor, list_names
-from ltvnet.data.levels import LEVEL_AGES, MAX_SEGMENTS, level_attribute, robust_z, split_by_group
+from ltvnet.data.levels import (
+    LEVEL_AGES,
+    MAX_SEGMENTS,
+    LevelSums,
+    level_attribute,
+    robust_z,
+    split_by_group,
+)
 from ltvnet.data.vintages import Vintages
 
 LARGE_FACTOR = 8.0
@@ -40,6 +47,9 @@ _COHORT_FACTOR = 50.0
 
 Cohorts as far below are common: a user buys much, or nobody does.
 """
+
+_SEGMENT_FACTOR = 100.0
+"""Factor of a segment to all others, in revenue per user and in spend per user."""
 
 _MIN_COHORTS = 8
 """Cohorts with which a single one is compared."""
@@ -149,6 +159,33 @@ def _end_runs(is_far: np.ndarray) -> Iterator[tuple[int, int, str]]:
 def find_odd_levels(curves: Curves) -> list[Finding]:
     """Find weeks of segments at another level; single cohorts, where there are none."""
     return find_level_jumps(curves) or find_outlying_cohorts(curves)
+
+
+def find_odd_segments(curves: Curves) -> list[Finding]:
+    """Find a segment far above all others in revenue per user and in spend per user alike.
+
+    Where both are, its currency is another one. Of several attributes the first is told.
+    """
+    others = [name for name in curves.attributes if name not in curves.hierarchy]
+    for name in (*curves.hierarchy, *others):
+        sums = LevelSums.from_curves(curves, name)
+        levels = sums.levels()["level"]
+        revenue = levels[levels.index.get_level_values("age") == 0].droplevel("age")
+        spend = sums.spend_levels()["level"].droplevel("age")
+        factors = [_factor_to_next(revenue), _factor_to_next(spend)]
+        if min(factors) >= _SEGMENT_FACTOR and revenue.idxmax() == spend.idxmax():
+            message = (
+                f"{name} {revenue.idxmax()!r} has {format_factor(factors[0])} the revenue per user "
+                f"(D0) and {format_factor(factors[1])} the spend per user of any other {name}"
+            )
+            return [Finding("warning", "level", message, _OTHER_UNIT)]
+    return []
+
+
+def _factor_to_next(levels: "pd.Series[float]") -> float:
+    """Factor of the largest level (S,) to the next one; 1 where there are no two above 0."""
+    largest = levels[levels > 0].nlargest(2).to_numpy()
+    return float(largest[0] / largest[1]) if len(largest) == 2 else 1.0
 
 
 def find_outlying_cohorts(curves: Curves) -> list[Finding]:

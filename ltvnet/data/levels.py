@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from ltvnet.data.arrays import Floats, Ints
+from ltvnet.data.arrays import Bools, Floats, Ints, Strings
 from ltvnet.data.curves import Curves
 
 LEVEL_AGES = (0, 7)
@@ -36,11 +36,13 @@ class LevelSums:
 
     `attribute` whose values are the segments (None: all cohorts are one); `table` index segment
     and age, columns `cohorts` and `users` of those that reached the age, their `revenue` up to it,
-    and sums of products, from which the error of a level follows.
+    and sums of products, from which the error of a level follows; `spend` likewise, at age 0, with
+    the spend of the cohorts that have one in place of revenue.
     """
 
     attribute: str | None
     table: pd.DataFrame
+    spend: pd.DataFrame
 
     @classmethod
     def from_curves(cls, curves: Curves, attribute: str | None) -> Self:
@@ -51,25 +53,17 @@ class LevelSums:
         parts = []
         for age in LEVEL_AGES:
             is_known = (curves.observed_age >= age) & (curves.users > 0)
-            users, revenue = curves.users, curves.users * curves.values[:, age]
-            rows = pd.DataFrame(
-                {
-                    "segment": segment,
-                    "age": age,
-                    "cohorts": 1.0,
-                    "users": users,
-                    "revenue": revenue,
-                    "users_squared": users**2,
-                    "users_revenue": users * revenue,
-                    "revenue_squared": revenue**2,
-                }
-            )
-            parts.append(rows[is_known].groupby(["segment", "age"])[list(_SUMMED_COLUMNS)].sum())
-        return cls(attribute if has_segments else None, pd.concat(parts).sort_index())
+            revenue = curves.users * curves.values[:, age]
+            parts.append(_sum_by_segment(segment, age, curves.users, revenue, is_known))
+        has_spend = (curves.observed_age >= 0) & (curves.users > 0) & np.isfinite(curves.spend)
+        spend = _sum_by_segment(segment, 0, curves.users, curves.spend, has_spend)
+        name = attribute if has_segments else None
+        return cls(name, pd.concat(parts).sort_index(), spend)
 
     def add(self, other: "LevelSums") -> "LevelSums":
         """Add the sums over other cohorts."""
-        return LevelSums(self.attribute, self.table.add(other.table, fill_value=0.0))
+        table = self.table.add(other.table, fill_value=0.0)
+        return LevelSums(self.attribute, table, self.spend.add(other.spend, fill_value=0.0))
 
     def levels(self) -> pd.DataFrame:
         """Levels by segment and age: `cohorts`, `users`, `level` and its `relative_error`."""
@@ -79,28 +73,40 @@ class LevelSums:
         """Level of all cohorts by age, with the columns of `levels`."""
         return _levels_of(self.table.groupby(level="age").sum())
 
+    def spend_levels(self) -> pd.DataFrame:
+        """Spend per user by segment, at age 0, with the columns of `levels`."""
+        return _levels_of(self.spend)
+
+    def total_spend(self) -> pd.DataFrame:
+        """Spend per user of all cohorts, at age 0, with the columns of `levels`."""
+        return _levels_of(self.spend.groupby(level="age").sum())
+
     def record(self) -> dict[str, object]:
         """Return JSON values that `from_record` reads: of all cohorts, and of the largest segments.
 
         No cohort stands in it.
         """
-        users = self.table["users"].groupby(level="segment").max()
-        largest = users.nlargest(MAX_SEGMENTS).index
-        is_kept = self.table.index.get_level_values("segment").isin(largest)
         return {
             "attribute": self.attribute,
             "total": _to_rows(self.total()),
-            "segments": _to_rows(_levels_of(self.table[is_kept])),
+            "segments": _to_rows(_levels_of(_keep_largest_segments(self.table))),
+            "total_spend": _to_rows(self.total_spend()),
+            "segments_spend": _to_rows(_levels_of(_keep_largest_segments(self.spend))),
         }
 
 
 @dataclass(frozen=True)
 class RecordedLevels:
-    """Levels as a bundle keeps them: `segments` and `total` as of `LevelSums`."""
+    """Levels as a bundle keeps them: `segments` and `total` as of `LevelSums`.
+
+    `segments_spend` and `total_spend` likewise; empty where an older bundle has none.
+    """
 
     attribute: str | None
     segments: pd.DataFrame
     total: pd.DataFrame
+    segments_spend: pd.DataFrame
+    total_spend: pd.DataFrame
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> Self:
@@ -108,7 +114,37 @@ class RecordedLevels:
         attribute = record["attribute"]
         segments = _from_rows(record["segments"], ["segment", "age"])
         total = _from_rows(record["total"], ["age"])
-        return cls(None if attribute is None else str(attribute), segments, total)
+        segments_spend = _from_rows(record.get("segments_spend", []), ["segment", "age"])
+        total_spend = _from_rows(record.get("total_spend", []), ["age"])
+        name = None if attribute is None else str(attribute)
+        return cls(name, segments, total, segments_spend, total_spend)
+
+
+def _sum_by_segment(
+    segment: Strings, age: int, users: Floats, amount: Floats, is_known: Bools
+) -> pd.DataFrame:
+    """Sum users and an amount (N,) over the cohorts of each segment in which it is known."""
+    rows = pd.DataFrame(
+        {
+            "segment": segment,
+            "age": age,
+            "cohorts": 1.0,
+            "users": users,
+            "revenue": amount,
+            "users_squared": users**2,
+            "users_revenue": users * amount,
+            "revenue_squared": amount**2,
+        }
+    )
+    sums: pd.DataFrame = rows[is_known].groupby(["segment", "age"])[list(_SUMMED_COLUMNS)].sum()
+    return sums
+
+
+def _keep_largest_segments(sums: pd.DataFrame) -> pd.DataFrame:
+    """Select the sums of the segments of most users, as many as a record holds at most."""
+    users = sums["users"].groupby(level="segment").max()
+    largest = users.nlargest(MAX_SEGMENTS).index
+    return sums[sums.index.get_level_values("segment").isin(largest)]
 
 
 def _levels_of(sums: pd.DataFrame) -> pd.DataFrame:

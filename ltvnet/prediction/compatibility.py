@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ltvnet.data.arrays import ONE_DAY, Floats
-from ltvnet.data.curves import Curves
+from ltvnet.data.curves import DAYS_PER_WEEK, Curves
 from ltvnet.data.findings import (
     Finding,
     Severity,
@@ -50,11 +50,36 @@ _COHORT_FACTOR_TO_BUNDLE = 100.0
 _MAX_OUTLYING_SHARE = 0.1
 """Single cohorts of all, at most: where more are far off it is the level of all."""
 
+_MIN_FAR_COHORTS = 5
+_MIN_FAR_SHARE = 0.5
+"""Cohorts of a week by `REFUSED_FACTOR` off, in number and as a share: then the week is refused."""
+
 _MIN_COHORTS_OF_LEVEL = 3
 """Cohorts from which a level or a median is made, at least."""
 
 _MIN_ERRORS = 3.0
 """Errors of the levels by which a change has to exceed chance."""
+
+
+@dataclass(frozen=True)
+class _Amount:
+    """Words for an amount per user: what it is, the subject of findings, and what may be wrong."""
+
+    words: str
+    subject: str
+    question: str
+
+    def name(self, age: object) -> str:
+        """Name it at an age, where it has one."""
+        return f"{self.words} at D{age}" if self.subject == "level" else self.words
+
+
+_REVENUE_LEVEL = _Amount(
+    "revenue per user",
+    "level",
+    "is it in another currency or unit, or of a cohort instead of a user?",
+)
+_SPEND_LEVEL = _Amount("spend per user", "spend", "is it in another currency or unit?")
 
 
 @dataclass
@@ -73,6 +98,7 @@ class LevelComparison:
         self._sums: LevelSums | None = None
         self._users: list[np.ndarray] = []
         self._outlying: list[tuple[float, str]] = []
+        self._weeks: list[pd.DataFrame] = []
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "LevelComparison":
@@ -86,25 +112,47 @@ class LevelComparison:
         self._sums = sums if self._sums is None else self._sums.add(sums)
         self._users.append(curves.users[(curves.users > 0) & (curves.observed_age >= 0)])
         self._outlying += self._find_outlying(curves)
+        if not self.recorded.total.empty:
+            self._weeks.append(self._count_far_cohorts(curves))
 
     def findings(self, scale: ScaleCheck) -> list[Finding]:
         """List how the cohorts added so far differ from those of the training."""
         if self._sums is None or self._sums.table.empty:
             return []
-        factors = self._segment_factors()
-        findings = self._check_total(factors, scale) or list(self._check_segments(factors))
-        return [*findings, *self._check_cohorts(), *self._check_users()]
+        revenue = self._check_levels(self._revenue_factors(self._sums), _REVENUE_LEVEL, scale)
+        spend = self._check_levels(self._spend_factors(self._sums), _SPEND_LEVEL, scale)
+        weeks = [] if any(f.severity == "refusal" for f in revenue) else self._check_weeks(scale)
+        return [*revenue, *weeks, *self._check_cohorts(), *self._check_users(), *spend]
 
-    def _segment_factors(self) -> pd.DataFrame:
-        """Levels now and in training, by segment and age, or of all where no segment is in both."""
-        assert self._sums is not None
-        factors = _join_levels(self._sums.levels(), self.recorded.segments)
-        if self._sums.attribute != self.recorded.attribute or factors.empty:
-            now, before = self._sums.total(), self.recorded.total
+    def _revenue_factors(self, sums: LevelSums) -> pd.DataFrame:
+        """Revenue per user now and in training, by segment and age.
+
+        Of all where no segment is in both.
+        """
+        factors = _join_levels(sums.levels(), self.recorded.segments)
+        if sums.attribute != self.recorded.attribute or factors.empty:
+            now, before = sums.total(), self.recorded.total
             factors = _join_levels(_as_one_segment(now), _as_one_segment(before))
         return factors
 
-    def _check_total(self, factors: pd.DataFrame, scale: ScaleCheck) -> list[Finding]:
+    def _spend_factors(self, sums: LevelSums) -> pd.DataFrame:
+        """Spend per user now and in training, as `_revenue_factors`; empty where one is unknown."""
+        factors = _join_levels(sums.spend_levels(), self.recorded.segments_spend)
+        if sums.attribute != self.recorded.attribute or factors.empty:
+            now, before = sums.total_spend(), self.recorded.total_spend
+            factors = _join_levels(_as_one_segment(now), _as_one_segment(before))
+        return factors
+
+    def _check_levels(
+        self, factors: pd.DataFrame, amount: _Amount, scale: ScaleCheck
+    ) -> list[Finding]:
+        """Compare an amount per user: all of it, or else segment by segment."""
+        total = self._check_total(factors, amount, scale)
+        return total or list(self._check_segments(factors, amount))
+
+    def _check_total(
+        self, factors: pd.DataFrame, amount: _Amount, scale: ScaleCheck
+    ) -> list[Finding]:
         """Refuse data at another scale, in which each segment counts as in training."""
         for age, rows in factors.groupby(level="age"):
             expected = (rows["users"] * rows["level_before"]).sum()
@@ -114,17 +162,14 @@ class LevelComparison:
             is_refused = scale == "check" and factor > 0
             severity: Severity = "refusal" if is_refused else "warning"
             message = (
-                f"revenue per user at D{age} is {format_factor(factor)} of what the bundle was "
+                f"{amount.name(age)} is {format_factor(factor)} of what the bundle was "
                 f"trained with in the same segments ({self._list_levels(rows)})"
             )
-            way_out = (
-                "is it in another currency or unit, or of a cohort instead of a user? Convert it; "
-                "scale=any forecasts it as it is"
-            )
-            return [Finding(severity, "level", message, way_out)]
+            way_out = f"{amount.question} Convert it; scale=any forecasts it as it is"
+            return [Finding(severity, amount.subject, message, way_out)]
         return []
 
-    def _check_segments(self, factors: pd.DataFrame) -> Iterator[Finding]:
+    def _check_segments(self, factors: pd.DataFrame, amount: _Amount) -> Iterator[Finding]:
         """Yield a warning for segments whose level is far from that in training."""
         told: set[object] = set()
         for age, rows in factors.groupby(level="age"):
@@ -136,13 +181,13 @@ class LevelComparison:
             told |= set(far.index.get_level_values("segment"))
             if len(far):
                 message = (
-                    f"revenue per user at D{age} is far from what the bundle was trained with: "
+                    f"{amount.name(age)} is far from what the bundle was trained with: "
                     f"{self._list_levels(far)}"
                 )
                 way_out = (
                     "is it in another currency or unit, or a part of the data? Else train anew"
                 )
-                yield Finding("warning", "level", message, way_out)
+                yield Finding("warning", amount.subject, message, way_out)
 
     def _list_levels(self, rows: pd.DataFrame) -> str:
         """List segments with their levels now and in training, the farthest first."""
@@ -169,6 +214,61 @@ class LevelComparison:
             for row in np.flatnonzero(is_known & is_far):
                 outlying.append((float(factor[row]), _name_cohort(curves, int(row))))
         return outlying
+
+    def _count_far_cohorts(self, curves: Curves) -> pd.DataFrame:
+        """Count cohorts by week of acquisition and age: all with revenue, those above and below.
+
+        Those above the usual level are so in revenue per user and in revenue, lest one purchase
+        of a user among few counts; `log_factor` is their sum.
+        """
+        parts = []
+        levels = self.recorded.total["level"]
+        for age in levels.index[levels > 0]:
+            is_known = (curves.observed_age >= age) & (curves.users > 0)
+            rows = np.flatnonzero(is_known & (curves.values[:, age] > 0))
+            level = self._usual_levels(curves, int(age))[rows]
+            factor = curves.values[rows, age] / level
+            revenue_factor = factor * curves.users[rows] / (self.median_users or 1.0)
+            is_above = np.minimum(factor, revenue_factor) >= REFUSED_FACTOR
+            is_below = np.maximum(factor, revenue_factor) <= 1 / REFUSED_FACTOR
+            week = curves.start[rows].astype("datetime64[D]").astype(np.int64) // DAYS_PER_WEEK
+            columns = {
+                "week": week,
+                "age": age,
+                "first_day": curves.start[rows],
+                "cohorts": 1,
+                "above": is_above,
+                "below": is_below,
+                "log_factor": np.where(is_above | is_below, np.log(factor), 0.0),
+            }
+            parts.append(_add_weeks(pd.DataFrame(columns).set_index(["week", "age"])))
+        return pd.concat(parts) if parts else pd.DataFrame()
+
+    def _check_weeks(self, scale: ScaleCheck) -> list[Finding]:
+        """Refuse weeks of acquisition in which most cohorts are at another scale."""
+        weeks = [part for part in self._weeks if len(part)]
+        if not weeks:
+            return []
+        sums = _add_weeks(pd.concat(weeks))
+        far = sums[["above", "below"]].max(axis=1)
+        is_far = (far >= _MIN_FAR_COHORTS) & (far >= _MIN_FAR_SHARE * sums["cohorts"])
+        if not is_far.any():
+            return []
+        odd = sums[is_far].reset_index().drop_duplicates("week")  # at the first of its ages
+        factors = np.exp(odd["log_factor"] / (odd["above"] + odd["below"]))
+        counts = odd[["above", "below"]].max(axis=1)
+        columns = [counts, odd["cohorts"], odd["first_day"].astype(str).str[:10], factors]
+        names = [
+            f"{count:,} of {cohorts:,} cohorts from {day} on {format_factor(factor)}"
+            for count, cohorts, day, factor in zip(*columns, strict=True)
+        ]
+        severity: Severity = "refusal" if scale == "check" else "warning"
+        message = (
+            "revenue per user of whole weeks of acquisition is far from what their segments had "
+            f"in training: {list_names(names)}"
+        )
+        way_out = "are they in another currency or unit? Convert them; scale=any takes them as is"
+        return [Finding(severity, "level", message, way_out)]
 
     def _usual_levels(self, curves: Curves, age: int) -> Floats:
         """Level in training of the segment of each cohort, of all for one without a level: (N,)."""
@@ -209,6 +309,13 @@ class LevelComparison:
         )
         way_out = "is it of another period, or are Users another column than in training?"
         yield Finding("warning", "users", message, way_out)
+
+
+def _add_weeks(counts: pd.DataFrame) -> pd.DataFrame:
+    """Add counts of cohorts by week and age; the first day is the earliest."""
+    grouped = counts.groupby(level=["week", "age"])
+    sums: pd.DataFrame = grouped[["cohorts", "above", "below", "log_factor"]].sum()
+    return sums.assign(first_day=grouped["first_day"].min())
 
 
 def _join_levels(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:

@@ -65,7 +65,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
 
 EXIT_CODES = (
     "0 done, 2 an error in words, data or folder, 3 the model was worse than the pattern (no "
-    "bundle was written), 130 stopped by Ctrl-C"
+    "bundle was written), 4 check.py found what is refused, 130 stopped by Ctrl-C"
 )
 
 MORE = (

@@ -8,7 +8,13 @@ import pytest
 from factories.cohorts import curve, history, weekly_history
 from factories.snapshots import export, findings_about, latest
 
-from ltvnet.data.acquisition_dates import OddDates, find_odd_dates, find_overlaps, mark_odd_dates
+from ltvnet.data.acquisition_dates import (
+    OddDates,
+    find_first_days,
+    find_odd_dates,
+    find_overlaps,
+    mark_odd_dates,
+)
 from ltvnet.data.cohort_tables import Files, write_cohorts
 
 
@@ -137,3 +143,42 @@ def test_a_stream_refuses_levels_as_the_history_does(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="revenue and spend: .* cohorts earned"):
             read()
     assert sum(map(len, Files(path=path, scale="any").curves(10))) == 20
+
+
+def texts_of_days(first_days: np.ndarray, last_days: np.ndarray | None = None) -> list[str]:
+    """What is said of cohorts of days, each of one day unless a last one is given."""
+    ends = first_days if last_days is None else last_days
+    rows = [
+        (str(first), str(last), {}, 10.0, curve(30))
+        for first, last in zip(first_days, ends, strict=True)
+    ]
+    curves = latest(export(history(rows), "2024-06-01"))
+    return [finding.as_text() for finding in find_first_days(curves)]
+
+
+MONTHS = np.arange("2023-01", "2023-09", dtype="datetime64[M]").astype("datetime64[D]")
+
+
+@pytest.mark.parametrize("weekday", range(7))
+@pytest.mark.parametrize("step", [7, 14])
+def test_single_days_whole_weeks_apart_are_told(weekday: int, step: int) -> None:
+    first_days = np.datetime64("2023-05-01") + weekday + step * np.arange(6)
+    (text,) = texts_of_days(first_days)
+    assert "all 6 dates fall on one weekday" in text
+    assert "each is taken as one day" in text
+    assert "are they weeks? data.format.period=week" in text
+
+
+def test_single_days_that_are_the_first_of_months_are_told() -> None:
+    (text,) = texts_of_days(MONTHS)
+    assert "are they months? data.format.period=month" in text
+
+
+def test_days_and_whole_periods_say_nothing() -> None:
+    weeks = np.datetime64("2023-05-01") + 7 * np.arange(20)
+    assert texts_of_days(weeks, weeks + 6) == []
+    assert texts_of_days(MONTHS, MONTHS + 27) == []
+    assert texts_of_days(weeks[:5]) == []
+    assert texts_of_days(np.datetime64("2023-05-01") + np.arange(30)) == []
+    assert texts_of_days(np.append(weeks, weeks[-1] + 1)) == []
+    assert texts_of_days(np.append(MONTHS, MONTHS[-1] + 14)) == []

@@ -130,3 +130,42 @@ def test_no_usual_name_at_all_is_warned_of(
     assert history.hierarchy == ()
     assert "all cohorts are one segment" in caplog.text
     assert """'data.hierarchy=["Product line"]'""" in caplog.text
+
+
+def spell(frame: pd.DataFrame, value: str, share: float) -> pd.DataFrame:
+    """A table in which app b has another name in the newest cohorts, a share of all."""
+    is_new = np.arange(len(frame)) >= (1 - share) * len(frame)
+    return frame.assign(Apps=frame["Apps"].mask(is_new & (frame["Apps"] == "b"), value))
+
+
+def spelling_texts(folder: Path, *frames: pd.DataFrame, **options: object) -> list[str]:
+    """What is said of spellings in exports a week apart."""
+    read(folder, *frames, dropped="drop", **options)
+    findings = Files(path=folder / "Files", **options).inspect().findings  # type: ignore[arg-type]
+    return [finding.as_text() for finding in findings if finding.subject == "spelling"]
+
+
+@pytest.mark.parametrize("value", ["B", "b ", " b", "B  "])
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_spellings_within_a_file_are_told_with_the_way_out(
+    tmp_path: Path, frame: pd.DataFrame, value: str, share: float
+) -> None:
+    odd = spell(frame, value, share)
+    if value.strip() == "b":  # blanks around a value are no part of it
+        assert spelling_texts(tmp_path, odd) == []
+        return
+    (text,) = spelling_texts(tmp_path, odd)
+    assert "'data.renamed={Apps: {B: b}}'" in text
+    assert spelling_texts(tmp_path, odd, renamed={"Apps": {value.strip(): "b"}}) == []
+
+
+def test_the_spelling_of_the_newest_file_is_advised(tmp_path: Path, frame: pd.DataFrame) -> None:
+    before = frame.assign(Apps=frame["Apps"].replace("b", "My  app"))
+    after = frame.assign(Apps=frame["Apps"].replace("b", "my app"))
+    (text,) = spelling_texts(tmp_path, before, after, renamed={})
+    assert '\'data.renamed={Apps: {"My  app": "my app"}}\'' in text
+
+
+def test_other_values_are_no_spellings(tmp_path: Path, frame: pd.DataFrame) -> None:
+    assert spelling_texts(tmp_path, frame) == []
+    assert spelling_texts(tmp_path, spell(frame, "b_2", 0.3)) == []

@@ -88,6 +88,31 @@ def test_spend_in_another_currency(history: History, per_user: float, severity: 
     assert only_finding(with_spend(history, per_user)).severity == severity
 
 
+@pytest.mark.parametrize(("factor", "count"), [(1350.0, 1), (30.0, 0)])
+def test_a_segment_in_another_currency(history: History, factor: float, count: int) -> None:
+    is_b = history.attributes["Apps"] == "b"
+    paid = with_spend(rescale(history, factor, is_b), 2.0)
+    odd = replace(paid, spend=np.where(is_b, paid.spend * factor, paid.spend))
+    messages = [f.message for f in findings_about(odd) if f.subject == "level"]
+    assert len(messages) == count
+    assert all("Apps 'b' has x" in message for message in messages)
+
+
+def test_cohorts_that_have_not_ended_have_no_levels(history: History) -> None:
+    begun = replace(
+        history,
+        end=np.full(len(history), np.datetime64("2024-02-20")),
+        values=np.full_like(history.values, np.nan),
+    )
+    assert [f for f in findings_about(begun) if f.subject == "level"] == []
+
+
+def test_a_segment_of_high_revenue_alone_is_right(history: History) -> None:
+    paid = with_spend(history, 2.0)
+    odd = rescale(paid, 1350.0, history.attributes["Apps"] == "b")
+    assert [f for f in findings_about(odd) if f.subject == "level"] == []
+
+
 def test_no_revenue_at_all_is_no_absurd_return(history: History) -> None:
     assert findings_about(with_spend(rescale(history, 0.0), 2.0)) == []
 

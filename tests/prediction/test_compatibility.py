@@ -99,6 +99,90 @@ def test_data_without_the_attribute_are_compared_as_a_whole(history: History) ->
     assert [f.severity for f in compare(history, rescale(half, 500.0))] == ["refusal"]
 
 
+@pytest.fixture(scope="module")
+def many_apps() -> History:
+    """Weekly cohorts of eight apps, as exported on a day."""
+    return export(weekly_history(60, "abcdefgh", noise=0.3), "2024-02-29")
+
+
+@pytest.mark.parametrize("factor", [1350.0, 100.0, 1 / 1350, 1 / 100])
+@pytest.mark.parametrize("week", ["2023-06-05", "2024-02-05"])
+def test_one_week_in_another_currency_is_refused(
+    many_apps: History, factor: float, week: str
+) -> None:
+    odd = rescale(many_apps, factor, many_apps.start == np.datetime64(week))
+    refusals = [f for f in compare(many_apps, odd) if f.severity == "refusal"]
+    assert len(refusals) == 1
+    assert "scale=any" in refusals[0].way_out
+    if factor < 1000:  # else the level of all is far off, too
+        assert f" of 8 cohorts from {week} on" in refusals[0].message
+
+
+def test_a_week_in_pieces_is_refused_as_the_whole(many_apps: History) -> None:
+    is_odd = many_apps.start == np.datetime64("2024-02-05")
+    curves = latest(rescale(many_apps, 1350.0, is_odd))
+    pieces = [curves.take(np.arange(n, min(n + 7, len(curves)))) for n in range(0, len(curves), 7)]
+    refusals = [f for f in findings_of(many_apps, pieces) if f.severity == "refusal"]
+    assert [f.message for f in refusals] == [
+        f.message for f in findings_of(many_apps, [curves]) if f.severity == "refusal"
+    ]
+    assert len(refusals) == 1
+
+
+def test_a_few_cohorts_of_a_week_are_warned_of(many_apps: History) -> None:
+    is_odd = many_apps.start == np.datetime64("2024-02-05")
+    is_odd &= np.isin(many_apps.attributes["Apps"], ["a", "b", "c"])
+    findings = compare(many_apps, rescale(many_apps, 1350.0, is_odd))
+    assert {finding.severity for finding in findings} == {"warning"}
+    assert compare(many_apps, many_apps) == []
+
+
+def with_spend(history: History, per_user: float, apps: str = "ab") -> History:
+    """A history with a spend of 2 per user, and another one in some apps."""
+    is_other = np.isin(history.attributes["Apps"], list(apps))
+    return replace(history, spend=history.users * np.where(is_other, per_user, 2.0))
+
+
+@pytest.mark.parametrize("factor", [1350.0, 1 / 1350, 30.0])
+def test_spend_in_another_currency_is_refused(history: History, factor: float) -> None:
+    paid = with_spend(history, 2.0)
+    assert compare(paid, paid) == []
+    (finding,) = compare(paid, with_spend(history, 2.0 * factor))
+    assert (finding.severity, finding.subject) == ("refusal", "spend")
+    assert "scale=any" in finding.way_out
+
+
+def test_spend_of_a_segment_at_another_level_is_named(history: History) -> None:
+    (finding,) = compare(with_spend(history, 2.0), with_spend(history, 10.0, "b"))
+    assert (finding.severity, finding.subject) == ("warning", "spend")
+    assert "spend per user is far from" in finding.message
+    assert "Apps 'b' 10 after 2" in finding.message
+    assert "Apps 'a'" not in finding.message
+
+
+def test_spend_that_one_side_lacks_says_nothing(history: History) -> None:
+    paid = with_spend(history, 2.0)
+    assert compare(history, paid) == []
+    assert compare(paid, history) == []
+    assert compare(with_spend(history, 0.0), paid) == []
+
+
+def test_spend_of_pieces_is_that_of_the_whole(history: History) -> None:
+    curves = latest(with_spend(history, 2700.0))
+    pieces = [curves.take(np.arange(n, min(n + 7, len(curves)))) for n in range(0, len(curves), 7)]
+    assert findings_of(with_spend(history, 2.0), pieces) == findings_of(
+        with_spend(history, 2.0), [curves]
+    )
+
+
+def test_a_bundle_without_spend_still_compares_revenue(history: History) -> None:
+    record = describe_training_level(latest(with_spend(history, 2.0)))
+    del record["total_spend"], record["segments_spend"]
+    comparison = LevelComparison.from_manifest({LEVEL_ENTRY: record})
+    comparison.add(latest(with_spend(rescale(history, 1350.0), 2700.0)))
+    assert [finding.subject for finding in comparison.findings("check")] == ["level"]
+
+
 def test_an_older_bundle_has_no_level(history: History) -> None:
     comparison = LevelComparison.from_manifest({})
     comparison.add(latest(rescale(history, 1e6)))

@@ -39,3 +39,13 @@ def test_an_odd_file_is_told_of_and_a_broken_one_refused(table: Path, tmp_path: 
     process = run_script("check", f"data.path={table}", f"out={tmp_path / 'out'}")
     assert process.returncode == 2
     assert "Traceback" not in process.stderr
+
+
+def test_data_that_are_refused_end_with_a_code_of_their_own(table: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(table)
+    frame.copy().assign(Spend=frame["Users"] * 1e6).to_csv(table, index=False)
+    process = run_script("check", f"data.path={table}", f"out={tmp_path / 'out'}")
+    assert process.returncode == 4, process.stderr
+    assert "REFUSAL: revenue and spend:" in process.stdout
+    assert process.stdout.splitlines()[-1].startswith("next: mend what is marked REFUSAL")
+    assert not (tmp_path / "out").exists()
