@@ -166,7 +166,8 @@ class ColumnMapper:
     def _choose_preset(self, path: Path, names: Sequence[str]) -> Preset | None:
         """Choose the preset that the user named, or the one that the header fits.
 
-        None for ltvnet's own columns.
+        None for ltvnet's own columns. Ages that the user describes are of no platform, but of a
+        wide table, and a column of ages that the user names is of a long one.
         """
         wanted = self.table_format.preset
         if wanted == "none":
@@ -180,6 +181,14 @@ class ColumnMapper:
         if has_dates and own_ages and not self.table_format.age:
             return None
         presets = load_presets()
+        if self.table_format.age:
+            kind: Kind = "long" if self.table_format.age in names else "wide"
+            generic = next(preset for preset in presets if preset.name == kind)
+            if kind == "wide":
+                return generic
+            presets = tuple(preset for preset in presets if preset.kind == kind)
+            if not any(self._fits(preset, names) for preset in presets):
+                return generic  # which says what is missing
         specific = [one for one in presets if not one.is_generic and self._fits(one, names)]
         if not specific:
             specific = [one for one in presets if one.is_generic and self._fits(one, names)]
@@ -303,14 +312,16 @@ class ColumnMapper:
             if age_column is None or not values_of:
                 missing = AGE if age_column is None else VALUE
                 raise ValueError(
-                    f"{path}: expected a column of the {missing}, as {preset.name} has it; name it "
-                    f"by data.columns.{missing}=COLUMN"
+                    f"{path}: expected a column of the {missing}, as {preset.name} has it, got "
+                    f"none among {_list_names(names)}; name it by {say_columns({missing: 'COLUMN'})}"
                 )
             found[AGE] = age_column
         if preset.kind == "wide" and not ages:
+            pattern = self.table_format.age or preset.age[0]
             raise ValueError(
-                f"{path}: expected columns of ages such as {preset.age[0]}, got none; give their "
-                r"names by data.format.age, such as 'LTV D(?P<age>\d+)'"
+                f"{path}: expected columns of ages such as {pattern}, got none among "
+                f"{_list_names(names)}; give their names by data.format.age, such as "
+                r"'LTV D(?P<age>\d+)'"
             )
         return self._with_preset(preset, names, found, ages, values_of)
 
@@ -370,7 +381,7 @@ def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
         return None
     if re.search(r"week|woche|semaine|주차|주간", name):
         return "week"
-    return "month" if re.search(r"month|monat|mois|월별", name) else None
+    return "month" if re.search(r"month|monat|mois|\bmes\b|월별", name) else None
 
 
 def names_money(name: str) -> bool:
@@ -404,6 +415,26 @@ def _compile_age(text: str) -> re.Pattern[str]:
     if "age" not in pattern.groupindex:
         raise ValueError(f"{expected}, got {text!r}, which has no group (?P<age>...)")
     return pattern
+
+
+def say_columns(columns: Mapping[str, str]) -> str:
+    """Return role -> column as it can be typed: all at once, as there are none to change.
+
+    >>> say_columns({"Date": "day of install", "Spend": "Kosten (€)"})
+    '\'data.columns={Date: day of install, Spend: "Kosten (€)"}\''
+    """
+    quoted = {
+        role: column if re.fullmatch(r"[A-Za-z0-9_ .\-]+", column) else f'"{column}"'
+        for role, column in columns.items()
+    }
+    listed = ", ".join(f"{role}: {column}" for role, column in quoted.items())
+    return f"'data.columns={{{listed}}}'"
+
+
+def _list_names(names: Sequence[str]) -> str:
+    """List the names of the first columns."""
+    listed = ", ".join(names[:COLUMNS_SHOWN])
+    return listed + (" ..." if len(names) > COLUMNS_SHOWN else "")
 
 
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:

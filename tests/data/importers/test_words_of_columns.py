@@ -1,5 +1,6 @@
 """Which columns play which role: wrong words of the user and names that stand twice are told."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from ltvnet.data.cohort_tables import Files
 from ltvnet.data.curves import History
-from ltvnet.data.importers.table_format import TableFormat
+from ltvnet.data.importers.column_mapping import ColumnMapper
+from ltvnet.data.importers.table_format import TableFormat, load_presets
 
 
 def read_text(folder: Path, text: str, **words: str) -> History:
@@ -35,6 +37,38 @@ def test_the_one_column_of_ages_of_a_long_table_is_named(tmp_path: Path, column:
     rows = "".join(f"2025-02-01,{age},{age + 0.5}\n" for age in range(4))
     history = read_text(tmp_path, f"date,{column},ltv\n{rows}", age=column)
     np.testing.assert_array_equal(history.values[0, :4], [0.5, 1.5, 2.5, 3.5])
+
+
+@pytest.mark.parametrize("column", ["period", "day", "month", "age", "week", "Zeit (Tage)"])
+def test_a_column_of_ages_may_have_the_name_of_anything(tmp_path: Path, column: str) -> None:
+    rows = "".join(f"2025-02-01,{age},{age + 0.5}\n" for age in range(4))
+    history = read_text(tmp_path, f"install_date,{column},ltv\n{rows}", age=column)
+    np.testing.assert_array_equal(history.values[0, :4], [0.5, 1.5, 2.5, 3.5])
+
+
+def test_beside_a_column_of_ages_that_of_the_values_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"column of the value.*'data\.columns={value: COLUMN}'"):
+        read_text(tmp_path, "install_date,period,earned\n2025-02-01,0,1\n", age="period")
+
+
+def test_no_message_names_a_single_role_that_hydra_refuses() -> None:
+    sources = (Path(__file__).parents[3] / "ltvnet").rglob("*.py")
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    assert not [text for text in texts if re.search(r"data\.columns\.(?!import\b)\S*=", text)]
+
+
+@pytest.mark.parametrize(
+    "header", ["Tag 0,Tag 1", "Alter0,Alter1", "x0y,x1y", "rev 0 net,rev 1 net"]
+)
+def test_a_pattern_of_ages_means_a_wide_table(header: str) -> None:
+    pattern = re.sub(r"0", r"(?P<age>\\d+)", header.split(",")[0])
+    for preset in (preset for preset in load_presets() if not preset.is_generic):
+        names = [spellings[0] for spellings in preset.match]
+        mapper = ColumnMapper(TableFormat(age=pattern), {}, frozenset())
+        others = [name for name in dict.fromkeys(names) if name not in header.split(",")]
+        mapping = mapper.map(Path("a.csv"), [*others, *header.split(",")])
+        assert mapping.preset == "wide"
+        assert list(mapping.ages.values()) == [("", 0), ("", 1)]
 
 
 @pytest.mark.parametrize(
