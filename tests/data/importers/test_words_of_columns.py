@@ -39,7 +39,7 @@ def test_the_one_column_of_ages_of_a_long_table_is_named(tmp_path: Path, column:
     np.testing.assert_array_equal(history.values[0, :4], [0.5, 1.5, 2.5, 3.5])
 
 
-@pytest.mark.parametrize("column", ["period", "day", "month", "age", "week", "Zeit (Tage)"])
+@pytest.mark.parametrize("column", ["period", "day", "age", "Zeit (Tage)"])
 def test_a_column_of_ages_may_have_the_name_of_anything(tmp_path: Path, column: str) -> None:
     rows = "".join(f"2025-02-01,{age},{age + 0.5}\n" for age in range(4))
     history = read_text(tmp_path, f"install_date,{column},ltv\n{rows}", age=column)
@@ -100,3 +100,76 @@ def test_a_column_plays_one_role(tmp_path: Path) -> None:
     path.write_text("Date,Installs,day_0\n2025-02-01,1,2\n")
     with pytest.raises(ValueError, match=r"data\.columns names Installs as Users and Spend"):
         Files(path=path, columns={"Users": "Installs", "Spend": "Installs"}).history()
+
+
+@pytest.mark.parametrize(
+    "series", ["ROAS D{}", "roas_d{}", "D{} ROI", "Return on ad spend D{}", "{}일차 수익률"]
+)
+def test_ratios_are_no_revenue_whoever_names_them(tmp_path: Path, series: str) -> None:
+    header = f"date,Spend,{series.format(0)},{series.format(7)}"
+    age = series.format(r"(?P<age>\d+)")
+    with pytest.raises(ValueError, match=r"got ratios in .*revenue = ratio x spend"):
+        read_text(tmp_path, f"{header}\n2025-02-01,10,0.1,0.2\n", age=age)
+
+
+@pytest.mark.parametrize("header", ["LTV D0,LTV D1", "day_0,day_1"])
+def test_percents_are_no_revenue(tmp_path: Path, header: str) -> None:
+    with pytest.raises(ValueError, match=r"export_.*got ratios in .* \(percent\)"):
+        read_text(tmp_path, f"Date,Spend,{header}\n2025-02-01,10,10.4%,20.5%\n")
+
+
+@pytest.mark.parametrize("name", ["Android Revenue D{}", "net revenue D{}", "Returning LTV D{}"])
+def test_words_that_hold_those_of_ratios_are_revenue(tmp_path: Path, name: str) -> None:
+    header = f"date,{name.format(0)},{name.format(1)}"
+    history = read_text(tmp_path, f"{header}\n2025-02-01,1,2\n", per="user")
+    np.testing.assert_array_equal(history.values[0, :2], [1, 2])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["M{}", "Month {}", "LTV M{}", "revenue_month_{}", "Monat {}", "Week {}", "W{}", "LTV {}개월"]
+    + ["{}월차", "{}주차 매출", "{} months", "rev_{}w"],
+)
+def test_ages_in_months_or_weeks_are_refused(tmp_path: Path, name: str) -> None:
+    header = f"date,{name.format(0)},{name.format(1)}"
+    age = name.format(r"(?P<age>\d+)")
+    with pytest.raises(ValueError, match="ages in days, got .*months or weeks"):
+        read_text(tmp_path, f"{header}\n2025-02-01,1,2\n", age=age)
+
+
+@pytest.mark.parametrize("name", ["D{}", "sum{}", "LTV D{} w/o tax", "cum {}", "flow {} (m)"])
+def test_letters_of_months_within_words_are_none(tmp_path: Path, name: str) -> None:
+    header = f"date,{name.format(0)},{name.format(1)}"
+    age = name.replace("(", r"\(").replace(")", r"\)").format(r"(?P<age>\d+)")
+    read_text(tmp_path, f"{header}\n2025-02-01,1,2\n", age=age, per="user")
+
+
+@pytest.mark.parametrize("age", ["month", "months_since_install", "Week"])
+def test_a_column_of_ages_in_months_or_weeks_is_refused(tmp_path: Path, age: str) -> None:
+    with pytest.raises(ValueError, match="ages in days, got .*months or weeks"):
+        read_text(tmp_path, f"date,{age},ltv\n2025-02-01,0,1\n", age=age)
+
+
+@pytest.mark.parametrize(
+    ("header", "ages"),
+    [
+        ("Datum,Kampagne,Land,Installationen,Kosten (€),Tag 0,Tag 7", [0, 7]),
+        ("Fecha,Campaña,País,Instalaciones,Coste (EUR),Día 0,Día 7", [0, 7]),
+        ("유입일,캠페인명,국가,신규유저,광고비,0일차 누적매출,7일차 누적매출", [0, 7]),
+        ("Cohort week,Campaign,Country,Users,Spend (USD),LTV_0,LTV_30", [0, 30]),
+    ],
+)
+def test_common_words_of_other_languages_are_known(header: str, ages: list[int]) -> None:
+    names = header.split(",")
+    mapping = ColumnMapper(TableFormat(), {}, frozenset()).map(Path("a.csv"), names)
+    assert [mapping.ages[name] for name in names[-2:]] == [("", age) for age in ages]
+    roles = ["Date", "Campaign", "Country", "Users", "Spend"]
+    assert [mapping.column_of[role] for role in roles] == names[:5]
+
+
+def test_a_printed_pattern_of_ages_works_as_typed(tmp_path: Path) -> None:
+    text = "date,Net revenue. D0,Net revenue. D1,N revenue D0,N revenue D1\n2025-02-01,1,2,3,4\n"
+    with pytest.raises(ValueError, match="may be the revenue") as caught:
+        read_text(tmp_path, text)
+    pattern = str(caught.value).split("such as '")[1].split("'")[0]
+    assert read_text(tmp_path, text, age=pattern, per="user").values[0, 1] == 2
