@@ -173,3 +173,21 @@ def test_a_printed_pattern_of_ages_works_as_typed(tmp_path: Path) -> None:
         read_text(tmp_path, text)
     pattern = str(caught.value).split("such as '")[1].split("'")[0]
     assert read_text(tmp_path, text, age=pattern, per="user").values[0, 1] == 2
+
+
+@pytest.mark.parametrize("date", ["2025-02-01", "25.02.2025"])
+def test_users_that_may_be_groups_of_thousands_are_told(tmp_path: Path, date: str) -> None:
+    text = f"Date,Campaign,Users,day_0\n{date},a,950,0.12\n{date},b,1.234,0.15\n"
+    with pytest.raises(ValueError, match=r"line 3, Users = '?1\.234'?: .*write 1\.234 as 1234"):
+        read_text(tmp_path, text)
+
+
+def test_users_may_be_weighted(tmp_path: Path) -> None:
+    text = "Date,Campaign,Users,day_0\n2025-02-01,a,950,0.12\n2025-02-01,b,12.5,0.15\n"
+    assert sorted(read_text(tmp_path, text).users) == [12.5, 950]
+
+
+def test_dates_that_stand_in_the_first_row_alone_are_one_problem(tmp_path: Path) -> None:
+    rows = "".join(f"{'2025-02-01' if row == 0 else ''},c{row},5,1\n" for row in range(9))
+    with pytest.raises(ValueError, match=r"export_.*got 8 blank cells of Date; .*fill them down"):
+        read_text(tmp_path, f"Date,Campaign,Users,day_0\n{rows}")
