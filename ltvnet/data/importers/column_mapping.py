@@ -335,7 +335,7 @@ class ColumnMapper:
                 missing = AGE if age_column is None else VALUE
                 raise ValueError(
                     f"{path}: expected a column of the {missing}, as {preset.name} has it, got "
-                    f"none among {_list_names(names)}; name it by "
+                    f"none among {_first_names(names)}; name it by "
                     f"{say_columns({missing: 'COLUMN'})}"
                 )
             _check_long_columns(path, age_column, values_of)
@@ -344,7 +344,7 @@ class ColumnMapper:
             pattern = self.table_format.age or preset.age[0]
             raise ValueError(
                 f"{path}: expected columns of ages such as {pattern}, got none among "
-                f"{_list_names(names)}; give their names by data.format.age, such as "
+                f"{_first_names(names)}; give their names by data.format.age, such as "
                 r"'LTV D(?P<age>\d+)'"
             )
         return self._with_preset(preset, names, found, ages, values_of)
@@ -455,7 +455,7 @@ def say_columns(columns: Mapping[str, str]) -> str:
     return f"'data.columns={{{listed}}}'"
 
 
-def _list_names(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     """List the names of the first columns."""
     listed = ", ".join(names[:COLUMNS_SHOWN])
     return listed + (" ..." if len(names) > COLUMNS_SHOWN else "")
