@@ -27,6 +27,12 @@ _INFINITE = "expected a finite number; empty the cell where nothing is known"
 _REVERSED = "expected first~last day of acquisition, got the last day first; swap them"
 _NEGATIVE = "expected a number from 0 up; correct it or empty the cell"
 _NO_USERS = "expected the number of users, as the row has values; fill the cell in"
+_THREE_DIGITS = 0.8  # of fractions, where a group of thousands ends with 0 in one of ten
+
+_GROUPED_USERS = (
+    "expected whole users, got a group of thousands or a fraction: write 1.234 as 1234 if it is "
+    "one thousand and more, else as a whole number (as 1)"
+)
 _GAP = "expected a value between known ages (0 is one); fill the cell in or empty what follows"
 _LATE = "expected nothing after the as-of date; correct data.snapshot or set data.partial=mask"
 _FALL = (
@@ -49,16 +55,41 @@ def find_faults(table: ParsedTable, last_age: Floats, tolerance: float | None) -
     `last_age` (N,) the last age that can be complete, NaN where unknown; `tolerance` the relative
     fall of a curve below its highest value that is right (None: every fall is).
     """
-    rows = np.flatnonzero(_find_suspects(table, last_age, tolerance))
+    is_grouped = find_grouped_users(table.users)
+    rows = np.flatnonzero(_find_suspects(table, last_age, tolerance) | is_grouped)
     if not len(rows):
         return table.number_faults
     faults = _check_rows(table.take(rows), last_age[rows], tolerance)
+    grouped = _column_faults(is_grouped[rows], USERS, table.users[rows], _GROUPED_USERS)
+    faults = pd.concat([faults, grouped])
     faults["row"] = rows[faults["row"]]
     is_fall = faults["problem"] == _FALL
     if is_fall.sum() >= max(_MANY_FALLING_COHORTS, _MANY_FALLING_SHARE * len(table)):
         faults.loc[is_fall, "problem"] = _MANY_FALLS
         faults = faults[faults["problem"] != _FALL_TO_ZERO]  # a day without revenue is one
     return pd.concat([table.number_faults, faults]).drop_duplicates(["row", "column"])
+
+
+def find_grouped_users(users: Floats) -> Bools:
+    """Mark users (N,) that may be groups of thousands which were read as fractions, as 1.234.
+
+    Users are so where all fractions have three digits at most, and most of them no fewer.
+
+    >>> find_grouped_users(np.array([1.234, 950.0, 12.5])).tolist()
+    [False, False, False]
+    >>> find_grouped_users(np.array([1.234, 950.0, 2.085])).tolist()
+    [True, False, True]
+    """
+    is_fraction: Bools = np.isfinite(users) & (users != np.round(users))
+    fractions = users[is_fraction]
+    if not len(fractions):
+        return is_fraction
+    thousandths = fractions * 1000
+    has_three = np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-7)
+    is_longest = np.round(thousandths) % 10 != 0
+    in_range = (fractions >= 1) & (fractions < 1000)
+    is_alike = bool(has_three.all() and in_range.all() and is_longest.mean() >= _THREE_DIGITS)
+    return is_fraction & is_alike
 
 
 def _find_suspects(table: ParsedTable, last_age: Floats, tolerance: float | None) -> Bools:

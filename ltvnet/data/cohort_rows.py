@@ -147,7 +147,8 @@ def _check_repeated(names: Iterable[str], age_columns: _AgeColumns) -> Iterator[
 def _check_dates(names: Iterable[str], dates: Iterable[str]) -> Iterator[str]:
     """Yield a problem where a column of dates is missing."""
     if not set(dates) <= set(names):
-        yield f"expected a column {DATE}, or {START} and {END}, got none; see data.columns"
+        way_out = f"name it by 'data.columns={{{DATE}: COLUMN}}'"
+        yield f"expected a column {DATE}, or {START} and {END}, got none; {way_out}"
 
 
 def _check_ages(age_columns: _AgeColumns) -> Iterator[str]:

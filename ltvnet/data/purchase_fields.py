@@ -6,6 +6,7 @@ attributes see every column as the text that stands in the file.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import duckdb
 
@@ -117,7 +118,7 @@ def resolve_fields(
         expression = quote_name(text) if is_column else f"({text})"
         if text.isidentifier() and not is_column:
             # which may be a function of SQL, such as user, but was meant as a column
-            problems.append(f"{field} {text!r} (no such column)")
+            problems.append(f"{field} {text!r} (no such column{_nearest(text, relation.columns)})")
             continue
 
         sees_numbers = field in number_fields and not (is_column and field.endswith("date"))
@@ -136,13 +137,24 @@ def resolve_fields(
         listed = ", ".join(relation.columns[:_COLUMNS_LISTED])
         unlisted = len(relation.columns) - _COLUMNS_LISTED
         more = f" and {unlisted} more" if unlisted > 0 else ""
-        shop = recognise_purchases(relation.columns)
+        is_one_wrong = 2 * len(problems) < len(fields)  # the preset is in use, and fits
+        shop = None if is_one_wrong else recognise_purchases(relation.columns)
         hint = "" if shop is None else f"; they are those of {shop}, which data={shop} reads"
         raise ValueError(
             f"{relation.path}: expected columns of the file, or SQL over them, as data.*; got "
             f"{', '.join(problems)}; the columns are {listed}{more}{hint}"
         )
     return LineFields(relation, number_columns, number_expressions, text_expressions)
+
+
+def _nearest(text: str, columns: Collection[str]) -> str:
+    """Say which columns have the most like names, "" where none has."""
+    words = text.casefold()
+    within = [name for name in columns if words in name.casefold()]
+    lowered = {name.casefold(): name for name in columns}
+    alike = [lowered[name] for name in get_close_matches(words, lowered)]
+    names = list(dict.fromkeys([*within, *alike]))[:3]
+    return f": {' or '.join(names)}?" if names else ""
 
 
 def binding_error(connection: duckdb.DuckDBPyConnection, expression: str, rows: str) -> str | None:

@@ -29,6 +29,8 @@ from ltvnet.data.table_files import (
     is_text_type,
 )
 
+_MANY_BLANK_DATES = 3
+
 
 @dataclass(frozen=True)
 class CohortBlock:
@@ -87,6 +89,7 @@ def read_dates(block: pa.Table, file: MappedFile, conventions: Conventions) -> D
     """Read the days of acquisition of rows; a text that is no date stays as it is."""
     columns = file.date_columns
     codes, first_texts = factorize_text(block.column(columns[0]))
+    _refuse_merged_dates(columns[0], _is_blank(block.column(columns[0])))
     shown = np.array(first_texts, dtype=object)  # (T,)
     first, last = conventions.dates.parse(first_texts)
     if len(columns) > 1:
@@ -105,6 +108,17 @@ def read_dates(block: pa.Table, file: MappedFile, conventions: Conventions) -> D
     texts: Strings = np.where(is_known, ranges.astype(object), shown)
     unknown = np.datetime64("NaT", "D")
     return DateRanges(codes.astype(np.int64), texts, np.where(is_known, last, unknown))
+
+
+def _refuse_merged_dates(name: str, is_blank: Bools) -> None:
+    """Raise ValueError where many dates (N,) are blank below others, as in a pivot table."""
+    count = int(is_blank.sum())
+    if count < max(_MANY_BLANK_DATES, len(is_blank) / 4) or is_blank[0]:
+        return
+    raise ValueError(
+        f"expected a date in each row, got {count:,} blank cells of {name}; where a blank repeats "
+        "the row above, fill them down (in a pivot table: Repeat All Item Labels)"
+    )
 
 
 def last_of_period(first: Days, period: DatePeriod) -> Days:

@@ -31,11 +31,31 @@ OWN_AGE = re.compile(r"(?:(.+)_)?day_(\d+)")
 MONEY_WORDS = re.compile(r"rev|ltv|lifetime|sales|umsatz|arpu|amount|money|매출|수익|收入")
 """Words in the names of columns of ages that hold revenue."""
 
-BARE_AGE = re.compile(r"(?:day|d)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
+BARE_AGE = re.compile(r"(?:day|d|tag|jour|d[ií]a)?[ _-]?N|N(?:일차|일)", re.IGNORECASE)
 """Names of columns of ages, N, that say no more than the age."""
+
+RATIO_WORDS = re.compile(
+    r"roas|(?<![a-z])roi(?![a-z])|(?<![a-z])return(?![a-z])|수익률|회수율|rendite"
+)
+"""Words in the names of columns that are revenue for spend, and so no revenue."""
+
+_MONTH_OR_WEEK = "m|mo|months?|monate?|mois|mes(?:es)?|w|wk|weeks?|wochen?|semaines?|semanas?"
+LONG_PERIOD_BEFORE = re.compile(rf"(?:.*[^a-z])?(?:{_MONTH_OR_WEEK}|월|주)[\s_-]*")
+LONG_PERIOD_AFTER = re.compile(rf"[\s_-]*(?:(?:{_MONTH_OR_WEEK})(?![a-z/])|개월|월차|주차|월|주).*")
+"""What stands before or after the number of an age that is of months or weeks, not days."""
+
+DAY_BEFORE = re.compile(r"(?:.*[^a-z])?(?:day|d|tag|jour|d[ií]a)[\s_-]*")
+
+LONG_PERIOD_WORDS = re.compile(
+    r"(?<![a-z])(?:months?|weeks?|monate?|wochen?|mois|semaines?|mes(?:es)?)(?![a-z])|개월|월차|주차"
+)
+"""Words in the name of a column of ages that are months or weeks."""
 
 PER_USER_WORDS = re.compile(r"ltv|lifetime|arpu|per[ _-]?(?:user|install)|인당|유저당")
 """Words in the names of columns of ages that are money per user."""
+
+_UNIT = re.compile(r"_?[(\[](?:[€$£¥₩원]|[a-z]{3}|won|euro)[)\]]$")
+"""What a name says of the currency of a column, as in Spend (USD)."""
 
 _BEYOND_ALL_AGES = 10**9
 
@@ -166,7 +186,8 @@ class ColumnMapper:
     def _choose_preset(self, path: Path, names: Sequence[str]) -> Preset | None:
         """Choose the preset that the user named, or the one that the header fits.
 
-        None for ltvnet's own columns.
+        None for ltvnet's own columns. Ages that the user describes are of no platform, but of a
+        wide table, and a column of ages that the user names is of a long one.
         """
         wanted = self.table_format.preset
         if wanted == "none":
@@ -180,6 +201,14 @@ class ColumnMapper:
         if has_dates and own_ages and not self.table_format.age:
             return None
         presets = load_presets()
+        if self.table_format.age:
+            kind: Kind = "long" if self.table_format.age in names else "wide"
+            generic = next(preset for preset in presets if preset.name == kind)
+            if kind == "wide":
+                return generic
+            presets = tuple(preset for preset in presets if preset.kind == kind)
+            if not any(self._fits(preset, names) for preset in presets):
+                return generic  # which says what is missing
         specific = [one for one in presets if not one.is_generic and self._fits(one, names)]
         if not specific:
             specific = [one for one in presets if one.is_generic and self._fits(one, names)]
@@ -233,7 +262,9 @@ class ColumnMapper:
         for spelling in preset.columns.get(role, ()):
             if normal_name(spelling) in name_of:
                 return name_of[normal_name(spelling)]
-        return None
+        without_unit = {_UNIT.sub("", name): column for name, column in name_of.items()}
+        spellings = map(normal_name, preset.columns.get(role, ()))
+        return next((without_unit[name] for name in spellings if name in without_unit), None)
 
     def _value_columns(self, preset: Preset, names: Sequence[str]) -> tuple[str, ...]:
         """Find the columns whose sum is the value of a long table."""
@@ -303,14 +334,18 @@ class ColumnMapper:
             if age_column is None or not values_of:
                 missing = AGE if age_column is None else VALUE
                 raise ValueError(
-                    f"{path}: expected a column of the {missing}, as {preset.name} has it; name it "
-                    f"by data.columns.{missing}=COLUMN"
+                    f"{path}: expected a column of the {missing}, as {preset.name} has it, got "
+                    f"none among {_first_names(names)}; name it by "
+                    f"{say_columns({missing: 'COLUMN'})}"
                 )
+            _check_long_columns(path, age_column, values_of)
             found[AGE] = age_column
         if preset.kind == "wide" and not ages:
+            pattern = self.table_format.age or preset.age[0]
             raise ValueError(
-                f"{path}: expected columns of ages such as {preset.age[0]}, got none; give their "
-                r"names by data.format.age, such as 'LTV D(?P<age>\d+)'"
+                f"{path}: expected columns of ages such as {pattern}, got none among "
+                f"{_first_names(names)}; give their names by data.format.age, such as "
+                r"'LTV D(?P<age>\d+)'"
             )
         return self._with_preset(preset, names, found, ages, values_of)
 
@@ -370,7 +405,7 @@ def _period_by_name(column_of: Mapping[str, str]) -> DatePeriod | None:
         return None
     if re.search(r"week|woche|semaine|주차|주간", name):
         return "week"
-    return "month" if re.search(r"month|monat|mois|월별", name) else None
+    return "month" if re.search(r"month|monat|mois|\bmes\b|월별", name) else None
 
 
 def names_money(name: str) -> bool:
@@ -406,6 +441,26 @@ def _compile_age(text: str) -> re.Pattern[str]:
     return pattern
 
 
+def say_columns(columns: Mapping[str, str]) -> str:
+    """Return role -> column as it can be typed: all at once, as there are none to change.
+
+    >>> say_columns({"Date": "day of install", "Spend": "Kosten (€)"})
+    '\'data.columns={Date: day of install, Spend: "Kosten (€)"}\''
+    """
+    quoted = {
+        role: column if re.fullmatch(r"[A-Za-z0-9_ .\-]+", column) else f'"{column}"'
+        for role, column in columns.items()
+    }
+    listed = ", ".join(f"{role}: {column}" for role, column in quoted.items())
+    return f"'data.columns={{{listed}}}'"
+
+
+def _first_names(names: Sequence[str]) -> str:
+    """List the names of the first columns."""
+    listed = ", ".join(names[:COLUMNS_SHOWN])
+    return listed + (" ..." if len(names) > COLUMNS_SHOWN else "")
+
+
 def _has_any(present: set[str], spellings: Iterable[str]) -> bool:
     """Return whether any spelling of a name is present."""
     return any(normal_name(spelling) in present for spelling in spellings)
@@ -428,23 +483,24 @@ def _choose_series(
     Names that differ in the age alone are a series. Raises ValueError where it is not plain which
     series is the revenue, where two columns of it are of one age, and for an age that is no number.
     """
-    series_of: dict[str, dict[str, int]] = {}
+    series_of: dict[tuple[str, str], dict[str, int]] = {}
     for name, match in matches.items():
         begin, end = match.span("age")
-        template = f"{match.string[:begin]}N{match.string[end:]}"
+        template = (match.string[:begin], match.string[end:])
         series_of.setdefault(template, {})[name] = _parse_age(name, match["age"])
 
     candidates = list(series_of)
     if not is_given:
-        money = [one for one in candidates if names_money(one)]
-        candidates = money or [one for one in candidates if BARE_AGE.fullmatch(one)]
+        money = [one for one in candidates if names_money("N".join(one))]
+        candidates = money or [one for one in candidates if BARE_AGE.fullmatch("N".join(one))]
     if len(candidates) != 1:
         likely = candidates or list(series_of)
-        example = re.escape(likely[0]).replace("N", r"(?P<age>\d+)", 1)
+        listed = " and ".join("N".join(one) for one in likely[:4])
         raise ValueError(
-            f"columns {' and '.join(likely[:4])} may be the revenue by age (N); say which is by "
-            f"data.format.age, such as '{example}'"
+            f"columns {listed} may be the revenue by age (N); say which is by "
+            f"data.format.age, such as '{age_pattern(*likely[0])}'"
         )
+    _refuse_other_series(next(iter(series_of[candidates[0]])), *candidates[0])
     ages = series_of[candidates[0]]
     columns_by_age: dict[int, list[str]] = {}
     for name, age in ages.items():
@@ -452,6 +508,68 @@ def _choose_series(
     if doubled := [columns for columns in columns_by_age.values() if len(columns) > 1]:
         raise ValueError(f"keep one of the columns {' and '.join(doubled[0])}: they are of one age")
     return {name: ("", age) for name, age in ages.items()}
+
+
+def age_pattern(before: str, after: str) -> str:
+    """Return the pattern of names that have an age between two texts."""
+    return rf"{_escape(before)}(?P<age>\d+){_escape(after)}"
+
+
+def _escape(text: str) -> str:
+    """Escape what means more than itself in a pattern; blanks stay as they are."""
+    return re.sub(r"([^\w\s-])", r"\\\1", text)
+
+
+def names_ratio(name: str) -> bool:
+    """Return whether the name of a column says that it is the return on spend."""
+    return bool(RATIO_WORDS.search(compose_letters(name).casefold()))
+
+
+def counts_long_periods(before: str, after: str) -> bool:
+    """Return whether a number between two texts counts months or weeks.
+
+    >>> counts_long_periods("LTV M", ""), counts_long_periods("", "개월")
+    (True, True)
+    >>> counts_long_periods("D", "")
+    False
+    """
+    text_before = compose_letters(before).casefold()
+    if DAY_BEFORE.fullmatch(text_before):
+        return False
+    is_before = LONG_PERIOD_BEFORE.fullmatch(text_before)
+    return bool(is_before or LONG_PERIOD_AFTER.fullmatch(compose_letters(after).casefold()))
+
+
+def _refuse_other_series(name: str, before: str, after: str) -> None:
+    """Raise ValueError where ages between two texts are of no revenue, or are no days."""
+    if names_ratio(f"{before} {after}"):
+        raise ValueError(refuse_ratio(name))
+    if counts_long_periods(before, after):
+        raise ValueError(refuse_long_periods(name))
+
+
+def _check_long_columns(path: Path, age_column: str, values_of: Iterable[str]) -> None:
+    """Raise ValueError where a long table has no revenue, or ages that are no days."""
+    if ratio := next(filter(names_ratio, values_of), None):
+        raise ValueError(f"{path}: {refuse_ratio(ratio)}")
+    if LONG_PERIOD_WORDS.search(compose_letters(age_column).casefold()):
+        raise ValueError(f"{path}: {refuse_long_periods(age_column)}")
+
+
+def refuse_ratio(name: str) -> str:
+    """Say that a column holds the return on spend, and the way out."""
+    return (
+        f"expected revenue by age, got ratios in {name}: revenue = ratio x spend; export revenue, "
+        "or multiply them"
+    )
+
+
+def refuse_long_periods(name: str) -> str:
+    """Say that a column is of an age in months or weeks, and the way out."""
+    return (
+        f"expected ages in days, got {name}, which looks like months or weeks; export columns by "
+        "day since acquisition, or name the columns by their last day, such as 'day_30'"
+    )
 
 
 def _parse_age(name: str, text: str) -> int:

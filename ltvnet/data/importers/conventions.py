@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS
-from ltvnet.data.importers.column_mapping import AGE, ColumnMapping
+from ltvnet.data.importers.column_mapping import AGE, ColumnMapping, refuse_ratio
 from ltvnet.data.importers.dates import DateEvidence, DateReading
 from ltvnet.data.importers.number_texts import DecimalSign
 from ltvnet.data.importers.numbers import NumberEvidence, NumberFormat
@@ -75,6 +75,12 @@ class MappedFile:
         return next((name for name in names if pattern.fullmatch(name)), None)
 
     @property
+    def money_columns(self) -> set[str]:
+        """Columns of revenue."""
+        curve = [name for name, (series, _) in self.mapping.ages.items() if not series]
+        return {*curve, *self.mapping.values_of}
+
+    @property
     def whole_number_columns(self) -> set[str]:
         """Columns of numbers that have no fraction."""
         return {
@@ -103,7 +109,8 @@ class _Evidence:
     def add(self, file: MappedFile, block: pa.Table, texts: dict[str, bool]) -> None:
         """Look at a block; `texts` says of columns without a role whether they hold text.
 
-        Raises ValueError for a column of numbers or dates whose type is of something else.
+        Raises ValueError for a column of numbers or dates whose type is of something else, and
+        for revenue in percent.
         """
         for name in file.number_columns:
             column = block.column(name)
@@ -111,7 +118,7 @@ class _Evidence:
                 problem = f"expected numbers in {name}, got {column.type}; convert the column"
                 raise ValueError(f"{file.path}: {problem}")
             if is_text_type(column.type):
-                self.numbers.add(column, f"{file.path.name}, {name}")
+                self._add_numbers(file, name, column)
             if is_text_type(column.type) and name in file.whole_number_columns:
                 self.whole_numbers.add(column, f"{file.path.name}, {name}")
         for name in file.date_columns:
@@ -128,6 +135,13 @@ class _Evidence:
         for name in file.other_columns(block.column_names):
             if not texts.get(name):
                 texts[name] = _holds_text(block.column(name))
+
+    def _add_numbers(self, file: MappedFile, name: str, column: pa.ChunkedArray) -> None:
+        """Look at the numbers of a column. Raises ValueError for revenue in percent."""
+        percents = self.numbers.percents
+        self.numbers.add(column, f"{file.path.name}, {name}")
+        if self.numbers.percents > percents and name in file.money_columns:
+            raise ValueError(f"{file.path}: {refuse_ratio(f'{name} (percent)')}")
 
     def sign_by_whole_numbers(self) -> DecimalSign | None:
         """Decimal sign that whole numbers tell where no other cell does: theirs parts thousands."""
