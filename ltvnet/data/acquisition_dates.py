@@ -24,6 +24,11 @@ _MAX_GAP_DAYS = 3 * 365
 _MAX_ODD_SHARE = 0.02
 """Cohorts apart from the others are odd only when they are few: a share of all, or one."""
 
+_LEAST_DAYS_OF_MONTH, _MOST_DAYS_OF_MONTH = 28, 31
+
+_MOST_MONTHS = 36
+"""Largest age that may be a number of months."""
+
 _MIN_FIRST_DAYS = 6
 """Different days, at least, of which it is no chance that all are a whole week apart."""
 
@@ -158,6 +163,27 @@ def find_first_days(curves: Curves) -> list[Finding]:
     )
     way_out = f"are they {what}? data.format.period={period}"
     return [Finding("warning", "dates", message, way_out)]
+
+
+def find_ages_in_months(curves: Curves) -> list[Finding]:
+    """Find cohorts of whole months whose ages end at a small number, which may count months.
+
+    Such a cohort knows an age more for each month that it is older, and not one for each day.
+    """
+    days = (curves.end - curves.start).astype("timedelta64[D]").astype(np.int64) + 1
+    last_age = int(curves.observed_age.max(initial=-1))
+    if len(curves) < _MIN_FIRST_DAYS or (days < _LEAST_DAYS_OF_MONTH).any() or last_age < 1:
+        return []
+    days_since = (curves.origin - curves.end).astype("timedelta64[D]").astype(np.int64)
+    months_since = days_since // _MOST_DAYS_OF_MONTH
+    is_gaining = np.abs(curves.observed_age - months_since) <= 1
+    if last_age > _MOST_MONTHS or not is_gaining.all() or len(np.unique(months_since)) < 3:
+        return []
+    message = (
+        f"cohorts of months know an age more for each month that they are older, up to {last_age}"
+    )
+    way_out = "are ages months? They must be days: export D30, D60, D90 ..."
+    return [Finding("warning", "ages", message, way_out)]
 
 
 def find_overlaps(curves: Curves) -> list[Finding]:

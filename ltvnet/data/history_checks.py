@@ -5,7 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-from ltvnet.data.acquisition_dates import OddDates, find_first_days, find_overlaps
+from ltvnet.data.acquisition_dates import (
+    OddDates,
+    find_ages_in_months,
+    find_first_days,
+    find_overlaps,
+)
 from ltvnet.data.amount_checks import find_fractional_users, find_missing_spend
 from ltvnet.data.curves import Curves, History
 from ltvnet.data.findings import Finding
@@ -122,6 +127,7 @@ def check_curves(curves: Curves, *, accepts_any_scale: bool) -> list[Finding]:
         *find_odd_segments(curves),
         *find_zeroed_ages(curves.values),
         *find_first_days(curves),
+        *find_ages_in_months(curves),
         *find_overlaps(curves),
         *find_fractional_users(curves),
         *find_missing_spend(curves),

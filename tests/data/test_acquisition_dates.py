@@ -10,6 +10,7 @@ from factories.snapshots import export, findings_about, latest
 
 from ltvnet.data.acquisition_dates import (
     OddDates,
+    find_ages_in_months,
     find_first_days,
     find_odd_dates,
     find_overlaps,
@@ -182,3 +183,25 @@ def test_days_and_whole_periods_say_nothing() -> None:
     assert texts_of_days(np.datetime64("2023-05-01") + np.arange(30)) == []
     assert texts_of_days(np.append(weeks, weeks[-1] + 1)) == []
     assert texts_of_days(np.append(MONTHS, MONTHS[-1] + 14)) == []
+
+
+def monthly(observed_ages: list[int]) -> list[str]:
+    """What is said of the ages of cohorts of the first months of 2023, on 2024-01-01."""
+    firsts = np.arange("2023-01", "2023-09", dtype="datetime64[M]")
+    rows = [
+        (str(first.astype("datetime64[D]")), str((first + 1).astype("datetime64[D]") - 1), {}, 10.0,
+         curve(age))
+        for first, age in zip(firsts, observed_ages, strict=True)
+    ]  # fmt: skip
+    curves = history(rows).as_of("2024-01-01")
+    return [finding.as_text() for finding in find_ages_in_months(curves)]
+
+
+def test_ages_that_grow_by_one_a_month_may_be_months() -> None:
+    (text,) = monthly([11, 10, 9, 8, 7, 6, 5, 4])
+    assert "up to 11" in text and "are ages months? They must be days" in text
+
+
+def test_ages_in_days_are_not_taken_for_months() -> None:
+    assert monthly([334, 303, 275, 244, 214, 183, 153, 122]) == []
+    assert monthly([30] * 8) == []
