@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,7 @@ def test_a_training_that_was_stopped_says_how_it_goes_on(
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "train.py"), *words],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job may ignore it
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (out / "checkpoints").exists() and time.monotonic() < deadline:
