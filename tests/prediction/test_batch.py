@@ -403,12 +403,13 @@ def test_what_was_learned_of_the_past_is_said_in_a_line(loaded_bundle: Bundle) -
     model = unfitted_corrected("pattern")
     model.stages = replace(LearnedStages.neutral(), intervals=intervals)
     changed_bundle = replace(loaded_bundle, forecaster=model)
+    sums = "those of sums blank: fewer than 4 past days without overlap have come true"
     assert describe_corrections(changed_bundle).endswith(
-        "nothing corrected; P10 and P90 are calibrated on the past"
+        f"nothing corrected; P10 and P90 are calibrated on the past, {sums}"
     )
     intervals.lower[2:4] = np.nan
     assert describe_corrections(changed_bundle).endswith(
-        "P10 and P90 are calibrated on the past, blank at observed ages 7-13, 14-29"
+        f"P10 and P90 are calibrated on the past, blank at observed ages 7-13, 14-29, {sums}"
     )
     on = np.arange(8) == 2
     blend = Blend(np.where(on, 0.5, 1.0)[:, None])

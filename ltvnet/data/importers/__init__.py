@@ -9,6 +9,7 @@
 - `workbooks`: sheets of Excel.
 - `extension_columns`: types of pandas in Parquet files.
 - `table_format`: what the user says of a table, and presets of platforms.
+- `headings`: what the names of columns say of ages and money.
 - `column_mapping`: which columns play which role.
 - `conventions`: how numbers and dates of all files are written.
 - `money_per`: whether a curve is per user or of the whole cohort.

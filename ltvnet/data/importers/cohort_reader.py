@@ -16,14 +16,9 @@ from ltvnet.data.cohort_rows import parse_dates, rename_columns
 from ltvnet.data.columns import ROLES
 from ltvnet.data.history_checks import OWN_LAYOUT
 from ltvnet.data.importers.cohort_blocks import CohortBlock, own_names, translate_wide
-from ltvnet.data.importers.column_mapping import (
-    AGE,
-    VALUE,
-    ColumnMapper,
-    ColumnMapping,
-    names_money,
-)
+from ltvnet.data.importers.column_mapping import AGE, VALUE, ColumnMapper, ColumnMapping
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
+from ltvnet.data.importers.headings import names_money
 from ltvnet.data.importers.long_tables import LONG_BLOCK_ROWS, LongTableReader
 from ltvnet.data.importers.money_per import decide_per, decide_per_by_return
 from ltvnet.data.importers.purchase_presets import recognise_purchases

@@ -12,8 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from ltvnet.data.columns import DATE, END, SPEND, START, USERS
-from ltvnet.data.importers.column_mapping import AGE, ColumnMapping, refuse_ratio
+from ltvnet.data.importers.column_mapping import AGE, ColumnMapping
 from ltvnet.data.importers.dates import DateEvidence, DateReading
+from ltvnet.data.importers.headings import refuse_ratio
 from ltvnet.data.importers.number_texts import DecimalSign
 from ltvnet.data.importers.numbers import NumberEvidence, NumberFormat
 from ltvnet.data.importers.table_format import TableFormat

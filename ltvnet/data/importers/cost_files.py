@@ -26,14 +26,10 @@ from ltvnet.data.importers.cohort_blocks import (
     read_dates,
     scale_amounts,
 )
-from ltvnet.data.importers.column_mapping import (
-    COLUMNS_SHOWN,
-    ColumnMapping,
-    normal_name,
-    refuse_repeated_names,
-)
+from ltvnet.data.importers.column_mapping import COLUMNS_SHOWN, ColumnMapping, refuse_repeated_names
 from ltvnet.data.importers.conventions import Conventions, MappedFile, decide_conventions
 from ltvnet.data.importers.costs import Costs, join_costs
+from ltvnet.data.importers.headings import normal_name
 from ltvnet.data.importers.table_format import TableFormat, read_preset_configs
 from ltvnet.data.table_files import (
     SUFFIXES,

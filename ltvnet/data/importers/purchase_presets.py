@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ltvnet.data.importers.column_mapping import normal_name
+from ltvnet.data.importers.headings import normal_name
 from ltvnet.data.importers.table_format import read_preset_configs
 
 

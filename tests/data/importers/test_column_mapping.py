@@ -5,7 +5,8 @@ from unicodedata import normalize
 
 import pytest
 
-from ltvnet.data.importers.column_mapping import ColumnMapper, ColumnMapping, normal_name
+from ltvnet.data.importers.column_mapping import ColumnMapper, ColumnMapping
+from ltvnet.data.importers.headings import normal_name
 from ltvnet.data.importers.table_format import TableFormat, load_presets
 
 ADJUST = "day,app,os_name,network,campaign,country,installs,cost,"

@@ -11,6 +11,12 @@ from factories.configs import CONFIGS, compose_config
 SCRIPTS = ["train", "predict", "backtest", "sweep", "prepare", "check", "simulate"]
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of a page are as long as the terminal lets them be."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 @pytest.mark.parametrize("script", [*SCRIPTS, "benchmark"])
 def test_a_page_is_short_and_has_examples(script: str) -> None:
     page = help_page(CONFIGS, script, [])
