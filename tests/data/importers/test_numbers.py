@@ -273,7 +273,9 @@ def test_what_stands_beside_the_numbers_is_counted() -> None:
     [["$1.5", "1.5 USD"], ["¥15", "15円"], ["¥15", "15元"], ["kr 5", "5 SEK"], ["€1", "2EUR"]],
 )
 def test_signs_and_codes_of_one_currency_go_together(texts: list[str]) -> None:
-    evidence_of(*texts).decide(None)
+    evidence = evidence_of(*texts)
+    assert evidence.decide(None) == NumberFormat("point")
+    assert len(evidence.currencies) == 2
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def test_ages_in_months_or_weeks_are_refused(tmp_path: Path, name: str) -> None:
 def test_letters_of_months_within_words_are_none(tmp_path: Path, name: str) -> None:
     header = f"date,{name.format(0)},{name.format(1)}"
     age = name.replace("(", r"\(").replace(")", r"\)").format(r"(?P<age>\d+)")
-    read_text(tmp_path, f"{header}\n2025-02-01,1,2\n", age=age, per="user")
+    history = read_text(tmp_path, f"{header}\n2025-02-01,1,2\n", age=age, per="user")
+    assert history.values[0, :2].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("age", ["month", "months_since_install", "Week"])
